@@ -1,0 +1,87 @@
+"""What an attack is: a frozen, typed value with one pure method.
+
+A budget attack searches inside a ball; a minimal-norm attack looks for the closest adversarial. Their fields are the
+keys of `--attack SPEC`, the YAML schema and the label in the table. To add one, see CONTRIBUTING.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from robustcli.attacks.losses import Model, is_right
+from robustcli.attacks.norms import Norm
+from robustcli.noise import Noise
+
+
+class Attack(Protocol):
+    """Any attack. `summary` is its line in `robustcli list attacks`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    @property
+    def norm(self) -> Norm:
+        """The norm it keeps small."""
+        ...
+
+    def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Adversarial images (n, c, h, w) for images `x` in [0, 1] of the true classes `y` (n,)."""
+        ...
+
+
+@runtime_checkable
+class BudgetAttack(Attack, Protocol):
+    """Searches in the ball of radius `eps`."""
+
+    @property
+    def eps(self) -> float:
+        """The ball's radius, in pixel units."""
+        ...
+
+
+@runtime_checkable
+class SweepingAttack(BudgetAttack, Protocol):
+    """A budget attack whose work serves several budgets."""
+
+    def sweep(self, model: Model, x: Tensor, y: Tensor, noise: Noise, budgets: Sequence[float]) -> Iterator[Tensor]:
+        """`perturb` for each budget in turn."""
+        ...
+
+
+@runtime_checkable
+class MinimalAttack(Attack, Protocol):
+    """Looks for the closest adversarial."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether its images stay in [0, 1]."""
+        ...
+
+    def trace(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Iterator[Tensor]:
+        """The images (n, c, h, w) after each iteration; a sample that is broken may still shrink."""
+        ...
+
+
+Attempt = Callable[[Model, Tensor, Tensor, Noise], Tensor]
+
+
+def survivors(attempts: Sequence[Attempt], model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+    """The images of the first attempt that breaks each sample, or of the last one: restarts, ensembles, worst cases.
+
+    Each attempt runs only on what the ones before it left standing, with a noise stream of its own.
+    """
+    x_adv = x.clone()
+    standing = torch.arange(len(x), device=x.device)
+    for i, attempt in enumerate(attempts):
+        found = attempt(model, x[standing], y[standing], noise[standing].stream(f"attempt {i}"))
+        x_adv[standing] = found
+        if i + 1 < len(attempts):
+            with torch.no_grad():
+                standing = standing[is_right(model(found), y[standing])]
+        if len(standing) == 0:
+            break
+    return x_adv

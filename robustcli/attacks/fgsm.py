@@ -1,0 +1,42 @@
+"""The fast gradient sign method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from robustcli.attacks.losses import Model, cross_entropy, input_gradient
+from robustcli.attacks.norms import Linf, NormField
+from robustcli.config import Budget
+from robustcli.noise import Noise
+
+
+@dataclass(frozen=True)
+class FGSM:
+    """One step of length eps up the cross-entropy of the true class.
+
+    Goodfellow, Shlens and Szegedy 2014, *Explaining and Harnessing Adversarial Examples*; BatchOut's equation 4.
+
+    Returns images in the ball and in [0, 1]. The step is the norm's steepest one, so for L2 it is the fast gradient
+    method. The direction does not depend on eps: `sweep` takes one gradient for any number of budgets.
+    """
+
+    eps: Budget
+    norm: NormField = Linf()
+
+    name: ClassVar[str] = "fgsm"
+    summary: ClassVar[str] = "one step along the sign of the gradient (Goodfellow et al. 2014)"
+
+    def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Adversarial images (n, c, h, w)."""
+        return next(self.sweep(model, x, y, noise, [self.eps]))
+
+    def sweep(self, model: Model, x: Tensor, y: Tensor, noise: Noise, budgets: Sequence[float]) -> Iterator[Tensor]:
+        """Adversarial images (n, c, h, w) for each budget."""
+        gradient, _ = input_gradient(model, cross_entropy, x, y)
+        direction = self.norm.steepest(gradient)
+        for eps in budgets:
+            yield (x + eps * direction).clamp(0, 1)

@@ -1,0 +1,58 @@
+"""The smallest step onto a hyperplane, inside a box or not: the inner problem of DeepFool and FAB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from robustcli.attacks.norms import Norm
+
+MAX_NEWTON_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Step:
+    """`delta` (n, d), the step; `reached` (n,) bool, whether the hyperplane can be reached inside the box."""
+
+    delta: Tensor
+    reached: Tensor
+
+
+def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, high: Tensor | None) -> Step:
+    """The delta of least `norm` with `w . delta = target` and `low <= delta <= high`.
+
+    The optimum is `clip(scale * ray, low, high)`, `ray` being the norm's steepest direction for `w`. Its inner product
+    with `w` is a concave, piecewise linear function of `scale`, so Newton's method from 0 climbs to the exact root from
+    below and ends after finitely many pieces (Croce & Hein 2020, FAB, section 3 sort the pieces instead). Where the
+    box is too small, delta is the box's far corner.
+
+    Args:
+        norm: the norm to keep small.
+        w: (n, d) the hyperplanes' normals.
+        target: (n,) at least 0.
+        low: (n, d) lower bounds, at most 0; None for no box.
+        high: (n, d) upper bounds, at least 0; None for no box.
+    """
+    ray = norm.steepest(w)
+    rate = w * ray
+    if low is None or high is None:
+        slope = rate.sum(1)
+        scale = target / slope.where(slope > 0, slope.new_ones(()))
+        return Step(scale[:, None] * ray, slope > 0)
+    room = torch.where(ray > 0, high, -low) / ray.abs()
+    room = room.where(ray != 0, room.new_zeros(()))
+    scale = torch.zeros_like(target)
+    reachable = (rate * room).sum(1) >= target
+    for _ in range(MAX_NEWTON_STEPS):
+        gap = target - (rate * torch.minimum(scale[:, None], room)).sum(1)
+        slope = rate.where(scale[:, None] < room, rate.new_zeros(())).sum(1)
+        climbing = reachable & (gap > 0) & (slope > 0)
+        advanced = torch.where(climbing, scale + gap / slope, scale)
+        if torch.equal(advanced, scale):
+            break
+        scale = advanced
+    scale = scale.where(reachable, scale.new_full((), torch.inf))
+    delta = ray.sign() * torch.minimum(scale[:, None], room) * ray.abs()
+    return Step(delta, reachable)

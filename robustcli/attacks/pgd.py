@@ -1,0 +1,64 @@
+"""Projected gradient descent."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from robustcli.attacks.base import survivors
+from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right
+from robustcli.attacks.norms import Linf, NormField
+from robustcli.config import Budget
+from robustcli.noise import Noise
+
+
+@dataclass(frozen=True)
+class PGD:
+    """Steps up the cross-entropy, projected back onto the ball after each.
+
+    Madry et al. 2017, *Towards Deep Learning Models Resistant to Adversarial Attacks*.
+
+    Returns images in the ball and in [0, 1]: the first iterate that is misclassified, or the last one. Stopping there
+    (`early_stop`) costs no accuracy of the measurement and saves the rest of the steps; adversarial training turns it
+    off, for it wants the loss as high as it gets. The start is drawn uniformly from the ball; a step is
+    2.5 eps / steps unless given, so that any point of the ball can be reached.
+    """
+
+    eps: Budget
+    steps: PositiveInt = 20
+    step_size: Budget | None = None
+    restarts: PositiveInt = 1
+    norm: NormField = Linf()
+    random_start: bool = True
+    early_stop: bool = True
+
+    name: ClassVar[str] = "pgd"
+    summary: ClassVar[str] = "projected gradient descent from random starts (Madry et al. 2017)"
+
+    def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Adversarial images (n, c, h, w)."""
+        if self.restarts > 1:
+            one = replace(self, restarts=1)
+            return survivors([one.perturb] * self.restarts, model, x, y, noise)
+        start = self.norm.spread(x, self.eps, noise).clamp(0, 1) if self.random_start else x
+        return self._ascend(model, start, x, y)
+
+    def _ascend(self, model: Model, start: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
+        x_adv = start.clone()
+        active = torch.arange(len(x), device=x.device)
+        for _ in range(self.steps):
+            gradient, logits = input_gradient(model, cross_entropy, x_adv[active], y[active])
+            if self.early_stop:
+                right = is_right(logits, y[active])
+                active, gradient = active[right], gradient[right]
+                if len(active) == 0:
+                    break
+            stepped = x_adv[active] + step_size * self.norm.steepest(gradient)
+            x_adv[active] = self.norm.project(stepped, x[active], self.eps).clamp(0, 1)
+        return x_adv

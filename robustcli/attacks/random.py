@@ -1,0 +1,40 @@
+"""Uniform noise, the baseline that any attack must beat."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from robustcli.attacks.base import survivors
+from robustcli.attacks.losses import Model
+from robustcli.attacks.norms import Linf, NormField
+from robustcli.config import Budget
+from robustcli.noise import Noise
+
+
+@dataclass(frozen=True)
+class UniformNoise:
+    """Points drawn uniformly from the ball, until one is misclassified.
+
+    Carlini et al. 2019, *On Evaluating Adversarial Robustness*, section 4 (a defence that noise breaks where a
+    gradient attack does not is masking its gradients).
+
+    Returns images in the ball, clipped to [0, 1].
+    """
+
+    eps: Budget
+    draws: PositiveInt = 1
+    norm: NormField = Linf()
+
+    name: ClassVar[str] = "noise"
+    summary: ClassVar[str] = "uniform random noise, a baseline (Carlini et al. 2019)"
+
+    def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Adversarial images (n, c, h, w)."""
+        return survivors([self._draw] * self.draws, model, x, y, noise)
+
+    def _draw(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        return self.norm.spread(x, self.eps, noise).clamp(0, 1)
