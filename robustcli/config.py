@@ -1,6 +1,6 @@
 """Typed, strict, frozen specs: what a run is, before any data, model or device is touched.
 
-Built-in defaults < YAML < flags; the flag `--batch-size`, the YAML key `batch_size` and `--set batch_size=64` are one name.
+Built-in defaults < YAML < flags. `--batch-size`, the YAML key `batch_size` and `--set batch_size=64` are one name.
 """
 
 from __future__ import annotations
@@ -276,3 +276,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def to_yaml(spec: Spec) -> str:
     """A spec as YAML that `read_yaml` reads back."""
     return yaml.safe_dump(spec.as_dict(), sort_keys=False)
+
+
+def default_budgets(shape: tuple[int, ...]) -> tuple[Eps, Eps]:
+    """The small and the large Linf budget that the field uses for images of a shape (c, h, w)."""
+    return (Eps("0.1"), Eps("0.3")) if shape[0] == 1 and max(shape[1:]) <= 28 else (Eps("2/255"), Eps("8/255"))

@@ -37,6 +37,12 @@ class AttackError(RobustCliError):
     exit_code = 3
 
 
+class TrainingError(RobustCliError):
+    """A training run that cannot go on (exit 3)."""
+
+    exit_code = 3
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`"; did you mean 'fgsm'?"`, or nothing where no allowed name is close."""
     close = difflib.get_close_matches(name.lower(), list(allowed), n=1, cutoff=0.5)

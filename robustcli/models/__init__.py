@@ -1,0 +1,26 @@
+"""The networks, by the name that `--model` takes."""
+
+from __future__ import annotations
+
+from robustcli.models.batchout import BatchOut, batchout
+from robustcli.models.cnn import CifarCNN, MnistCNN
+from robustcli.models.gaussian import GaussianNoise, gaussian
+from robustcli.models.layers import Normalize, fill_slots, slot_names
+
+__all__ = [
+    "MODELS",
+    "BatchOut",
+    "CifarCNN",
+    "GaussianNoise",
+    "MnistCNN",
+    "Normalize",
+    "batchout",
+    "fill_slots",
+    "gaussian",
+    "slot_names",
+]
+
+MODELS: dict[str, type[MnistCNN] | type[CifarCNN]] = {
+    "mnist-cnn": MnistCNN,
+    "cifar-cnn": CifarCNN,
+}

@@ -1,0 +1,58 @@
+"""BatchOut: move some samples' activations towards those of random others of the batch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from robustcli.config import Eta
+from robustcli.models.magnitude import draw_eta, n_augmented
+
+
+def batchout(h: Tensor, partners: Tensor, eta: Tensor | float, k: int, *, stop_gradient: bool = True) -> Tensor:
+    """`h[:k] + eta * (h[partners] - h)[:k]`, the rest unchanged: Algorithm 1 and equation 2 of the BatchOut paper.
+
+    Args:
+        h: (m, ...) activations before the ReLU.
+        partners: (m,) indices into the batch, R in the paper.
+        eta: the magnitude; one number, or (k, 1, ...) one a sample.
+        k: how many samples are augmented.
+        stop_gradient: treat `eta * (h[partners] - h)` as a constant, as the paper does (its section 6.1).
+
+    Returns:
+        (m, ...) activations; `h` itself is left as it is.
+    """
+    source = h.detach() if stop_gradient else h
+    direction = source[partners[:k]] - source[:k]
+    return torch.cat([h[:k] + eta * direction, h[k:]])
+
+
+class BatchOut(nn.Module):
+    """`batchout` with partners drawn uniformly with replacement, while training; the identity in eval mode.
+
+    Subramanya, Mopuri and Babu 2018, *BatchOut: Batch-level feature augmentation to improve robustness to adversarial
+    examples*. A sample may draw itself or its own class. No parameters.
+
+    Args:
+        eta: the magnitude; a pair (low, high) is a uniform distribution, drawn from for each sample.
+        fraction: the share of the batch that is augmented, k in the paper; k * m is rounded down.
+        stop_gradient: see `batchout`.
+    """
+
+    def __init__(self, eta: Eta, fraction: float = 0.5, stop_gradient: bool = True) -> None:
+        super().__init__()
+        self.eta = eta
+        self.fraction = fraction
+        self.stop_gradient = stop_gradient
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Activations (m, ...) to activations (m, ...)."""
+        k = n_augmented(self.fraction, len(h))
+        if not self.training or k == 0:
+            return h
+        partners = torch.randint(len(h), (len(h),), device=h.device)
+        return batchout(h, partners, draw_eta(self.eta, h[:k]), k, stop_gradient=self.stop_gradient)
+
+    def extra_repr(self) -> str:
+        """The layer's options, for `print(model)`."""
+        return f"eta={self.eta}, fraction={self.fraction}, stop_gradient={self.stop_gradient}"

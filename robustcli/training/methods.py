@@ -1,0 +1,248 @@
+"""The training methods: frozen values that say what a run minimises and what it puts into the network's slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field, replace
+from typing import Annotated, Any, ClassVar, Protocol, Self
+
+from pydantic import Field, PositiveInt, TypeAdapter
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from robustcli.attacks import FGSM, PGD, Attack
+from robustcli.attacks.norms import Linf, NormField
+from robustcli.config import Budget, Eta, Etas, Names, Number, validated
+from robustcli.errors import ConfigError, lookup, unknown
+from robustcli.models.batchout import BatchOut
+from robustcli.models.gaussian import GaussianNoise, Scale
+from robustcli.training.objectives import Craft, Objective, adversarial, standard
+
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+
+
+@plain_dataclass(frozen=True)
+class Recipe:
+    """What a method does to a run.
+
+    Attributes:
+        objective: the loss to minimise.
+        filling: layers for the network's slots, by name.
+        attack: what it trains against, if anything.
+        fraction: the share of each batch that is attacked. The best epoch is chosen by validation accuracy, this share
+            of it under `attack`.
+    """
+
+    objective: Objective = standard
+    filling: Mapping[str, nn.Module] = field(default_factory=dict)
+    attack: Attack | None = None
+    fraction: float = 0.0
+
+
+@plain_dataclass(frozen=True)
+class Setting:
+    """What a method's open options depend on: the network's slots, the paper's eta for each, the data's budget."""
+
+    slots: Sequence[str]
+    paper_eta: Sequence[Eta]
+    eps: float
+
+
+class Method(Protocol):
+    """A training method. `summary` is its line in `robustcli list methods`."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+
+    def resolved(self, setting: Setting) -> Self:
+        """The same method with every open option decided; ConfigError where one does not fit the network."""
+        ...
+
+    def recipe(self) -> Recipe:
+        """What a resolved method does to a run."""
+        ...
+
+
+@dataclass(frozen=True)
+class Vanilla:
+    """Cross-entropy on clean images: the paper's baseline model."""
+
+    name: ClassVar[str] = "vanilla"
+    summary: ClassVar[str] = "cross-entropy on clean images, the baseline"
+
+    def resolved(self, setting: Setting) -> Self:
+        """Itself: nothing is open."""
+        return self
+
+    def recipe(self) -> Recipe:
+        """The plain objective."""
+        return Recipe()
+
+
+@dataclass(frozen=True)
+class FGSMTraining:
+    """Half of each batch is replaced by its FGSM images (Goodfellow et al. 2014; BatchOut paper, section 6.2).
+
+    Attributes:
+        eps: None takes 0.3 for 28x28 grey images, 8/255 for others.
+        fraction: the share of the batch that is replaced.
+        craft: the network's mode while it is attacked, `eval` or `train`.
+        norm: of the attack.
+    """
+
+    eps: Budget | None = None
+    fraction: Fraction = 0.5
+    craft: Craft = "eval"
+    norm: NormField = Linf()
+
+    name: ClassVar[str] = "fgsm"
+    summary: ClassVar[str] = "half of each batch replaced by its FGSM images (Goodfellow et al. 2014)"
+
+    def resolved(self, setting: Setting) -> Self:
+        """With the data's eps."""
+        return replace(self, eps=setting.eps if self.eps is None else self.eps)
+
+    def recipe(self) -> Recipe:
+        """Adversarial training with FGSM."""
+        assert self.eps is not None
+        attack = FGSM(eps=self.eps, norm=self.norm)
+        return Recipe(adversarial(attack, self.fraction, self.craft), attack=attack, fraction=self.fraction)
+
+
+@dataclass(frozen=True)
+class PGDTraining:
+    """Each batch is replaced by its PGD images (Madry et al. 2017).
+
+    Attributes:
+        eps: None takes 0.3 for 28x28 grey images, 8/255 for others.
+        steps: of PGD, from a random start.
+        step_size: None takes 2.5 eps / steps.
+        fraction: the share of the batch that is replaced.
+        craft: the network's mode while it is attacked, `eval` or `train`.
+        norm: of the attack.
+    """
+
+    eps: Budget | None = None
+    steps: PositiveInt = 10
+    step_size: Budget | None = None
+    fraction: Fraction = 1.0
+    craft: Craft = "eval"
+    norm: NormField = Linf()
+
+    name: ClassVar[str] = "pgd"
+    summary: ClassVar[str] = "each batch replaced by its PGD images (Madry et al. 2017)"
+
+    def resolved(self, setting: Setting) -> Self:
+        """With the data's eps."""
+        return replace(self, eps=setting.eps if self.eps is None else self.eps)
+
+    def recipe(self) -> Recipe:
+        """Adversarial training with PGD, its steps taken to the end."""
+        assert self.eps is not None
+        attack = PGD(eps=self.eps, steps=self.steps, step_size=self.step_size, norm=self.norm, early_stop=False)
+        return Recipe(adversarial(attack, self.fraction, self.craft), attack=attack, fraction=self.fraction)
+
+
+@dataclass(frozen=True)
+class BatchOutTraining:
+    """Activations moved towards random others of the batch, in the network's slots (BatchOut paper, Algorithm 1).
+
+    Attributes:
+        eta: the magnitude, one for all slots or one a slot, each a number or U[low,high]; None takes the paper's.
+        fraction: the share of the batch that is augmented, k in the paper.
+        layers: the slots to fill; None fills all.
+        stop_gradient: whether the augmentation is a constant to backpropagation (the paper's section 6.1).
+    """
+
+    eta: Etas | None = None
+    fraction: Fraction = 0.5
+    layers: Names | None = None
+    stop_gradient: bool = True
+
+    name: ClassVar[str] = "batchout"
+    summary: ClassVar[str] = "activations moved towards random others of the batch (Subramanya et al. 2018)"
+
+    def resolved(self, setting: Setting) -> Self:
+        """With the paper's eta and all slots, where they are open."""
+        layers, eta = _by_slot(setting, self.layers, self.eta)
+        return replace(self, layers=layers, eta=eta)
+
+    def recipe(self) -> Recipe:
+        """The plain objective on a network with BatchOut layers."""
+        by_slot = zip(self.layers or (), self.eta or (), strict=True)
+        return Recipe(filling={slot: BatchOut(eta, self.fraction, self.stop_gradient) for slot, eta in by_slot})
+
+
+@dataclass(frozen=True)
+class GaussianTraining:
+    """Gaussian noise of BatchOut's magnitude in the same slots: the paper's baseline (its section 6.7).
+
+    Attributes:
+        eta: the magnitude, one for all slots or one a slot, each a number or U[low,high]; None takes the paper's.
+        fraction: the share of the batch that is augmented.
+        layers: the slots to fill; None fills all.
+        scale: `matched` to BatchOut's magnitude as the paper's text asks, or equation 5 as `printed`.
+    """
+
+    eta: Etas | None = None
+    fraction: Fraction = 0.5
+    layers: Names | None = None
+    scale: Scale = "matched"
+
+    name: ClassVar[str] = "gaussian"
+    summary: ClassVar[str] = "Gaussian noise in BatchOut's place (Subramanya et al. 2018, section 6.7)"
+
+    def resolved(self, setting: Setting) -> Self:
+        """With the paper's eta and all slots, where they are open."""
+        layers, eta = _by_slot(setting, self.layers, self.eta)
+        return replace(self, layers=layers, eta=eta)
+
+    def recipe(self) -> Recipe:
+        """The plain objective on a network with noise layers."""
+        by_slot = zip(self.layers or (), self.eta or (), strict=True)
+        return Recipe(filling={slot: GaussianNoise(eta, self.fraction, self.scale) for slot, eta in by_slot})
+
+
+def _by_slot(
+    setting: Setting, layers: Sequence[str] | None, eta: Sequence[Eta] | None
+) -> tuple[tuple[str, ...], tuple[Eta, ...]]:
+    """The slots to fill, in the network's order, and an eta for each."""
+    chosen = tuple(layers if layers is not None else setting.slots)
+    for name in chosen:
+        if name not in setting.slots:
+            raise unknown("--layers", name, setting.slots)
+    if len(set(chosen)) < len(chosen):
+        raise ConfigError(f"--layers {','.join(chosen)}: each slot may be named once")
+    if eta is None:
+        paper = dict(zip(setting.slots, setting.paper_eta, strict=True))
+        return chosen, tuple(paper[name] for name in chosen)
+    if len(eta) not in (1, len(chosen)):
+        raise ConfigError(f"--eta has {len(eta)} values; should be 1 or {len(chosen)}, one a slot ({','.join(chosen)})")
+    return chosen, tuple(eta) * len(chosen) if len(eta) == 1 else tuple(eta)
+
+
+METHODS: dict[str, type[Method]] = {
+    "vanilla": Vanilla,
+    "fgsm": FGSMTraining,
+    "pgd": PGDTraining,
+    "batchout": BatchOutTraining,
+    "gaussian": GaussianTraining,
+}
+
+
+def parse_method(options: Mapping[str, Any]) -> Method:
+    """The method that `{"name": "batchout", "eta": 0.1}` means.
+
+    Raises:
+        ConfigError: an unknown method or option, or a value out of range.
+    """
+    name = str(options.get("name", ""))
+    build = lookup(METHODS, name, "--method")
+    return validated(build, {key: value for key, value in options.items() if key != "name"}, f"method {name}")
+
+
+def describe_method(method: Method) -> dict[str, Any]:
+    """The method's name and options, as plain values that `parse_method` reads back."""
+    options: dict[str, Any] = TypeAdapter(type(method)).dump_python(method, mode="json")
+    return {"name": method.name} | options

@@ -1,0 +1,145 @@
+"""From a spec to a checkpoint: the library call behind `robustcli train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from robustcli import checkpoint
+from robustcli.checkpoint import Checkpoint
+from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
+from robustcli.data import Images, load, split_validation
+from robustcli.device import pick_device
+from robustcli.errors import CheckpointError, DataError
+from robustcli.models import MODELS
+from robustcli.models.layers import fill_slots, slot_names
+from robustcli.models.loading import build_model, design
+from robustcli.provenance import provenance
+from robustcli.training.loop import Job, Run, Step, fit
+from robustcli.training.methods import Setting, describe_method, parse_method
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to train: its job, with the spec resolved, the network's spec and its training set."""
+
+    job: Job
+    model_spec: ModelSpec
+    images: Images
+
+
+@dataclass(frozen=True)
+class Observers:
+    """Who is told what while a run trains, and who may stop it."""
+
+    on_step: Callable[[Step], None] = lambda _: None
+    on_epoch: Callable[[dict[str, float]], None] = lambda _: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+def prepare(
+    spec: TrainSpec, *, data_dir: Path | None = None, allow_sample: bool = True, device: str = "auto"
+) -> Prepared:
+    """Load the data, build the network and decide every open option.
+
+    Raises:
+        RobustCliError: the data set, the network, the method or an option is unknown or does not fit.
+    """
+    method = parse_method(spec.method)
+    images = load(
+        DataSpec(dataset=spec.dataset, data_dir=data_dir, split="train", limit=spec.limit, allow_sample=allow_sample)
+    )
+    train, validation = split_validation(images, spec.validation, spec.seed)
+    if len(train) == 0:
+        raise DataError(f"--validation {spec.validation}: leaves none of the {len(images)} images to train on")
+    model_spec = design(spec.model, train.x, len(images.classes))
+    model = build_model(model_spec, spec.seed)
+    paper_eta = MODELS[model_spec.name].paper_eta
+    method = method.resolved(Setting(slot_names(model), paper_eta, default_budgets(images.shape)[1]))
+    recipe = method.recipe()
+    fill_slots(model, recipe.filling)
+    dataset = images.name if spec.dataset == "mnist" else spec.dataset
+    resolved = spec.model_copy(update={"method": describe_method(method), "model": model_spec.name, "dataset": dataset})
+    place = pick_device(device)
+    return Prepared(Job(model.to(place), recipe, resolved, train, validation, place), model_spec, images)
+
+
+def train(prepared: Prepared, output: Path, run: Run | None = None, observers: Observers | None = None) -> Checkpoint:
+    """Train, writing `output` before the first step, after each epoch, and when stopped.
+
+    Args:
+        prepared: what `prepare` made.
+        output: the checkpoint's file.
+        run: where to go on from; None starts anew.
+        observers: told of each step and epoch.
+
+    Returns:
+        The checkpoint as written last; `complete` says whether the run came to its end.
+    """
+    job, run, observers = prepared.job, run or Run(), observers or Observers()
+
+    def written(complete: bool) -> Checkpoint:
+        state = _checkpoint(prepared, run, complete)
+        checkpoint.save(output, state)
+        return state
+
+    def on_epoch(run: Run) -> None:
+        written(complete=len(run.history) == job.spec.epochs)
+        observers.on_epoch(run.history[-1])
+
+    written(complete=False)
+    fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
+    return written(complete=len(run.history) == job.spec.epochs)
+
+
+def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") -> tuple[Prepared, Run]:
+    """The run of an incomplete checkpoint, ready to go on.
+
+    Raises:
+        CheckpointError: it has no state to go on from.
+        DataError: the training images are not those that it began with.
+    """
+    saved = checkpoint.load(path)
+    if saved.resume is None:
+        raise CheckpointError(f"--resume {path}: holds no optimiser state to go on from")
+    spec = validated(TrainSpec, saved.spec, f"--resume {path}")
+    prepared = prepare(spec, data_dir=data_dir, allow_sample=spec.dataset == "mnist-sample", device=device)
+    if prepared.images.fingerprint != saved.data["fingerprint"]:
+        raise DataError(f"--resume {path}: the training images of {spec.dataset} are not those that the run began with")
+    state = dict(saved.resume)
+    prepared.job.model.load_state_dict(state.pop("last"))
+    return prepared, Run(history=[dict(entry) for entry in saved.history], **state)
+
+
+def _checkpoint(prepared: Prepared, run: Run, complete: bool) -> Checkpoint:
+    job, images = prepared.job, prepared.images
+    last = _weights(job.model)
+    state = {key: value for key, value in vars(run).items() if key != "history"}
+    metrics = {} if not run.history else {"best_score": run.best_score, **run.history[-1]}
+    return Checkpoint(
+        spec=job.spec.as_dict(),
+        model=prepared.model_spec.as_dict(),
+        data={
+            "name": images.name,
+            "source": images.source,
+            "classes": list(images.classes),
+            "fingerprint": images.fingerprint,
+            "n_train": len(job.train),
+            "n_validation": len(job.validation),
+        },
+        train_ids=job.train.ids,
+        state_dict=last if run.best is None else run.best,
+        history=list(run.history),
+        metrics=metrics,
+        provenance=provenance(seed=job.spec.seed, device=job.device, data_fingerprint=images.fingerprint),
+        complete=complete,
+        resume={"last": last, **state},
+    )
+
+
+def _weights(model: nn.Module) -> dict[str, Any]:
+    return {key: value.detach() for key, value in model.state_dict().items()}
