@@ -1,3 +1,39 @@
-"""Train, attack, evaluate and compare image classifiers, with numbers that can be defended."""
+"""Train, attack, evaluate and compare image classifiers, with numbers that can be defended.
+
+The public names below are loaded when first used, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 __version__ = "0.1.0"
+
+_PUBLIC = {
+    "robustcli.attacks": ("ATTACKS", "FGSM", "PGD", "DeepFool", "UniformNoise", "parse_attack"),
+    "robustcli.attacks.driver": ("Outcome", "Samples", "run_attack"),
+    "robustcli.attacks.norms": ("L2", "Linf"),
+    "robustcli.checkpoint": ("Checkpoint",),
+    "robustcli.config": ("DataSpec", "Eps", "EvalSpec", "ModelSpec", "TrainSpec"),
+    "robustcli.data": ("Images", "load"),
+    "robustcli.errors": ("AttackError", "CheckpointError", "ConfigError", "DataError", "RobustCliError", "TrainingError"),
+    "robustcli.evaluation.evaluate": ("evaluate", "open_session"),
+    "robustcli.models": ("MODELS", "BatchOut", "GaussianNoise"),
+    "robustcli.noise": ("Noise",),
+    "robustcli.training.methods": ("METHODS",),
+    "robustcli.training.train": ("prepare", "resume", "train"),
+}
+_HOME = {name: module for module, names in _PUBLIC.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'robustcli' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -64,9 +63,10 @@ def parse_number(text: str) -> float:
     if not NUMBER.fullmatch(text):
         raise ValueError("should be a number such as 0.3 or 8/255")
     numerator, _, denominator = text.partition("/")
-    if denominator and int(denominator) == 0:
+    divisor = float(denominator or 1)
+    if divisor == 0:
         raise ValueError("should not divide by zero")
-    return float(Fraction(numerator) / int(denominator)) if denominator else float(numerator)
+    return _finite(float(numerator) / divisor)
 
 
 def _finite(value: float) -> float:
@@ -121,7 +121,8 @@ def parse_eta(value: object) -> Eta:
 
 def format_eta(eta: Eta) -> float | str:
     """An `Eta` as it is written in YAML and on the command line."""
-    return f"U[{eta[0]:g},{eta[1]:g}]" if isinstance(eta, tuple) else eta
+    low_high = [repr(float(bound)).removesuffix(".0") for bound in eta] if isinstance(eta, tuple) else []
+    return f"U[{','.join(low_high)}]" if isinstance(eta, tuple) else eta
 
 
 def split_list(value: object) -> object:
@@ -222,8 +223,14 @@ class EvalSpec(Spec):
     device: str = "auto"
 
 
-def validated(build: type[T], values: Mapping[str, Any], where: str) -> T:
+def validated(build: type[T], values: Mapping[str, Any], where: str, flags: frozenset[str] = frozenset()) -> T:
     """`build(**values)`, with pydantic's first complaint as one line.
+
+    Args:
+        build: a spec, or a pydantic dataclass.
+        values: its keys and values.
+        where: what the values belong to, such as a file or a SPEC.
+        flags: keys that came from flags of the command line, and are named as such.
 
     Raises:
         ConfigError: names `where`, the key, the value, what is allowed and the nearest valid key.
@@ -241,7 +248,8 @@ def validated(build: type[T], values: Mapping[str, Any], where: str) -> T:
             raise ConfigError(f"{where}: '{key}' is missing") from None
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason[0].lower() + reason[1:]
-        raise ConfigError(f"{where}: {key}={shown(values.get(key))}: {reason}") from None
+        named = f"--{key.replace('_', '-')} " if key in flags else f"{where}: {key}="
+        raise ConfigError(f"{named}{shown(values.get(key))}: {reason}") from None
 
 
 def field_names(build: type[Any]) -> tuple[str, ...]:

@@ -64,5 +64,7 @@ class Noise:
 
     def normal(self, like: Tensor) -> Tensor:
         """Draws from N(0, 1), with the shape (n, ...), type and device of `like`."""
-        normal: Tensor = torch.special.ndtri(self.uniform(like) + 2.0**-25)
+        # Capped: in float32 the largest draw would round to 1, whose quantile is infinite.
+        centred = (self.uniform(like) + 2.0**-25).clamp_max(1 - 2.0**-24)
+        normal: Tensor = torch.special.ndtri(centred)
         return normal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -17,6 +18,8 @@ from robustcli.errors import ConfigError, lookup
 
 __all__ = ["ATTACKS", "FGSM", "PGD", "Attack", "BudgetAttack", "DeepFool", "MinimalAttack", "UniformNoise"]
 
+EFFORT = ("steps", "iters", "draws")
+
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
@@ -25,8 +28,26 @@ ATTACKS: dict[str, type[Attack]] = {
 }
 
 
+def split_spec(text: str) -> tuple[str, dict[str, str]]:
+    """The name and the options of a SPEC such as `pgd:eps=8/255,steps=50`.
+
+    Raises:
+        ConfigError: an option that is not KEY=VALUE, or is given twice.
+    """
+    name, _, rest = text.partition(":")
+    options: dict[str, str] = {}
+    for part in filter(None, rest.split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not value:
+            raise ConfigError(f"--attack {text}: '{part}' should be KEY=VALUE, such as eps=0.1")
+        if key in options:
+            raise ConfigError(f"--attack {text}: '{key}' is given twice")
+        options[key] = value
+    return name.strip(), options
+
+
 def parse_attack(text: str, defaults: Mapping[str, Any] | None = None) -> Attack:
-    """The attack a SPEC such as `pgd:eps=8/255,steps=50` means.
+    """The attack that a SPEC means.
 
     Args:
         text: a name, then options after a colon.
@@ -35,20 +56,25 @@ def parse_attack(text: str, defaults: Mapping[str, Any] | None = None) -> Attack
     Raises:
         ConfigError: an unknown attack or key, or a value out of range.
     """
-    name, _, options = text.partition(":")
-    build = lookup(ATTACKS, name.strip(), "--attack")
-    given: dict[str, Any] = {}
-    for part in filter(None, options.split(",")):
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise ConfigError(f"--attack {text}: '{part}' should be KEY=VALUE, such as eps=0.1")
-        given[key.strip()] = value.strip()
+    name, options = split_spec(text)
+    build = lookup(ATTACKS, name, "--attack")
     keys = field_names(build)
     filled = {key: value for key, value in (defaults or {}).items() if key in keys and value is not None}
-    return validated(build, filled | given, f"--attack {text}")
+    return validated(build, filled | options, f"--attack {text}")
 
 
 def describe(attack: Attack) -> dict[str, Any]:
     """The attack's name and parameters, as plain values: what JSON and checkpoints hold."""
     parameters: dict[str, Any] = TypeAdapter(type(attack)).dump_python(attack, mode="json")
     return {"name": attack.name} | parameters
+
+
+def label(attack: Attack) -> str:
+    """The attack as a SPEC without norm and budget: its effort, and whatever is not the default."""
+    defaults = {field.name: field.default for field in fields(attack)}  # type: ignore[arg-type]
+    shown = [
+        f"{key}={value}"
+        for key, value in describe(attack).items()
+        if key not in ("name", "eps", "norm") and (key in EFFORT or value != defaults[key])
+    ]
+    return ":".join(filter(None, (attack.name, ",".join(shown))))

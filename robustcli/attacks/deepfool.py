@@ -19,6 +19,12 @@ from robustcli.noise import Noise
 NEAREST_CLASSES = 9
 """How many other classes are tried, best logit first: the reference code's ten classes, less the true one."""
 
+BEYOND = 1e-5
+"""How far beyond a boundary a step aims, in pixel units (the authors' code: 1e-4).
+
+Without it a tie of two logits never moves, and clipped steps close in on a boundary until rounding says who wins.
+"""
+
 
 @dataclass(frozen=True)
 class DeepFool:
@@ -74,17 +80,19 @@ class DeepFool:
             others = gaps.detach().scatter(1, y[:, None], torch.inf)
             classes = others.argsort(1)[:, : min(NEAREST_CLASSES, logits.shape[1] - 1)]
             nearest = gaps.gather(1, classes)
-            normals = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0].flatten(1) for gap in nearest.unbind(1)]
-        return self._onto_nearest(torch.stack(normals, 1), nearest.detach(), x.detach())
+            uphill = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0].flatten(1) for gap in nearest.unbind(1)]
+        return self._onto_nearest(-torch.stack(uphill, 1), nearest.detach(), x.detach())
 
     def _onto_nearest(self, w: Tensor, gap: Tensor, x: Tensor) -> Tensor:
-        """The shortest of the steps onto k boundaries: `w` (n, k, d), `gap` (n, k) to delta of the shape of `x`."""
+        """The shortest of the steps that close k gaps (n, k) falling along `w` (n, k, d), of the shape of `x`."""
         n, k, d = w.shape
         low = high = None
         if self.box == "project":
             flat = x.flatten(1)[:, None].expand(n, k, d).reshape(n * k, d)
             low, high = -flat, 1 - flat
-        step = smallest_step(self.norm, w.reshape(n * k, d), gap.reshape(n * k), low, high)
+        normals = w.reshape(n * k, d)
+        target = gap.reshape(n * k) + BEYOND * (normals * self.norm.steepest(normals)).sum(1)
+        step = smallest_step(self.norm, normals, target, low, high)
         length = self.norm.distance(step.delta, torch.zeros_like(step.delta))
         # A boundary that the box keeps out of reach is the last choice; its corner is still the best try.
         length = torch.where(step.reached, length, length + 1e6).reshape(n, k)

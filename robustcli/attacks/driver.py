@@ -30,7 +30,7 @@ class Outcome:
         clean: (n,) bool, classified right before.
         robust: (n,) bool, classified right before and after.
         distance: (n,) float, in the attack's norm: 0 where wrong before, infinite where robust.
-        pred_after: (n,) int64, the class after the attack.
+        pred, pred_after: (n,) int64, the predicted class before and after the attack.
         by_iter: (iters,) counts of robust samples after each iteration of a minimal-norm attack; else empty.
         x_adv: (n, c, h, w) float32, or None unless kept.
         seconds, forwards, backwards: this row's share of the work; forwards and backwards are counted in samples.
@@ -40,6 +40,7 @@ class Outcome:
     clean: Tensor
     robust: Tensor
     distance: Tensor
+    pred: Tensor
     pred_after: Tensor
     by_iter: tuple[int, ...]
     x_adv: Tensor | None
@@ -66,7 +67,7 @@ class Samples:
 def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int) -> Tensor:
     """(n,) predicted classes."""
     with torch.no_grad():
-        parts = [model(chunk).argmax(1) for chunk in torch.split(x, batch_size)]
+        parts = [model(chunk).argmax(1) for chunk in torch.split(x, batch_size) if len(chunk)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=x.device)
 
 
@@ -133,6 +134,8 @@ def _attack_chunk(
             boards[0].record(meter, chunk, index, x_adv, i)
         on_progress(len(chunk))
         return
+    if not len(chunk):  # Nothing was right before; many models cannot flatten an empty batch.
+        return
     if isinstance(attack, SweepingAttack):
         budgets = [board.attack.eps for board in boards if isinstance(board.attack, BudgetAttack)]
         images = attack.sweep(meter, chunk.x, chunk.y, noise, budgets)
@@ -164,6 +167,7 @@ class _Board:
         self.attack = attack
         self.clean = pred == samples.y
         self.robust = self.clean.clone()
+        self.pred = pred
         self.pred_after = pred.clone()
         self.distance = torch.where(self.clean, torch.inf, 0.0)
         self.x_adv = samples.x.clone() if keep_images else None
@@ -193,6 +197,7 @@ class _Board:
             clean=self.clean.cpu(),
             robust=self.robust.cpu(),
             distance=self.distance.cpu(),
+            pred=self.pred.cpu(),
             pred_after=self.pred_after.cpu(),
             by_iter=tuple(self.by_iter),
             x_adv=None if self.x_adv is None else self.x_adv.float().cpu(),

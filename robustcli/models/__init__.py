@@ -5,7 +5,7 @@ from __future__ import annotations
 from robustcli.models.batchout import BatchOut, batchout
 from robustcli.models.cnn import CifarCNN, MnistCNN
 from robustcli.models.gaussian import GaussianNoise, gaussian
-from robustcli.models.layers import Normalize, fill_slots, slot_names
+from robustcli.models.layers import Normalize, fill_slots
 
 __all__ = [
     "MODELS",
@@ -17,7 +17,6 @@ __all__ = [
     "batchout",
     "fill_slots",
     "gaussian",
-    "slot_names",
 ]
 
 MODELS: dict[str, type[MnistCNN] | type[CifarCNN]] = {

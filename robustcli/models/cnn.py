@@ -14,6 +14,8 @@ CIFAR_ETA: tuple[Eta, ...] = ((0.0, 0.1),) * 4 + ((0.0, 0.15),) * 3
 class MnistCNN(nn.Module):
     """Two 5x5 convolutions of 32 filters and one hidden layer of 256 (Table 1). Slots c1, c2, f1."""
 
+    summary = "2 convolutions, 1 hidden layer; the paper's MNIST network (Table 1)"
+    slot_names = ("c1", "c2", "f1")
     paper_eta = MNIST_ETA
     normalized = False
 
@@ -25,7 +27,7 @@ class MnistCNN(nn.Module):
         self.fc2 = nn.Linear(256, spec.classes)
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(0.5)
-        self.slots = Slots("c1", "c2", "f1")
+        self.slots = Slots(*self.slot_names)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) in [0, 1] to logits (n, classes)."""
@@ -40,6 +42,8 @@ class MnistCNN(nn.Module):
 class CifarCNN(nn.Module):
     """Five 3x3 convolutions, two hidden layers of 512 (Table 2), after normalisation. Slots c1 to c5, f1, f2."""
 
+    summary = "5 convolutions, 2 hidden layers; the paper's CIFAR-10 network (Table 2)"
+    slot_names = ("c1", "c2", "c3", "c4", "c5", "f1", "f2")
     paper_eta = CIFAR_ETA
     normalized = True
 
@@ -57,7 +61,7 @@ class CifarCNN(nn.Module):
         self.fc3 = nn.Linear(512, spec.classes)
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(0.5)
-        self.slots = Slots("c1", "c2", "c3", "c4", "c5", "f1", "f2")
+        self.slots = Slots(*self.slot_names)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) in [0, 1] to logits (n, classes)."""

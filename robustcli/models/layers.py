@@ -47,8 +47,3 @@ def fill_slots(model: nn.Module, filling: Mapping[str, nn.Module]) -> None:
         if name not in slots:
             raise unknown("--layers", name, slots)
         slots[name] = layer
-
-
-def slot_names(model: nn.Module) -> tuple[str, ...]:
-    """The model's slots, in the order of its layers."""
-    return tuple(getattr(model, "slots", ()))

@@ -141,12 +141,12 @@ def _train_step(job: Job, optimizer: torch.optim.Optimizer, index: Tensor, epoch
     loss, logits = job.recipe.objective(job.model, x.contiguous(memory_format=torch.channels_last), y, noise)
     if not bool(loss.isfinite()):
         raise TrainingError(
-            f"the loss became {float(loss)} in epoch {epoch + 1}; try a smaller --lr than {job.spec.lr:g}"
+            f"the loss became {loss.item()} in epoch {epoch + 1}; try a smaller --lr than {job.spec.lr:g}"
         )
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
-    return float(loss), int((logits.argmax(1) == y).sum())
+    return loss.item(), int((logits.argmax(1) == y).sum())
 
 
 def _end_epoch(job: Job, run: Run, seconds: float) -> None:

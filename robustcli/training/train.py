@@ -16,7 +16,7 @@ from robustcli.data import Images, load, split_validation
 from robustcli.device import pick_device
 from robustcli.errors import CheckpointError, DataError
 from robustcli.models import MODELS
-from robustcli.models.layers import fill_slots, slot_names
+from robustcli.models.layers import fill_slots
 from robustcli.models.loading import build_model, design
 from robustcli.provenance import provenance
 from robustcli.training.loop import Job, Run, Step, fit
@@ -58,8 +58,8 @@ def prepare(
         raise DataError(f"--validation {spec.validation}: leaves none of the {len(images)} images to train on")
     model_spec = design(spec.model, train.x, len(images.classes))
     model = build_model(model_spec, spec.seed)
-    paper_eta = MODELS[model_spec.name].paper_eta
-    method = method.resolved(Setting(slot_names(model), paper_eta, default_budgets(images.shape)[1]))
+    network = MODELS[model_spec.name]
+    method = method.resolved(Setting(network.slot_names, network.paper_eta, default_budgets(images.shape)[1]))
     recipe = method.recipe()
     fill_slots(model, recipe.filling)
     dataset = images.name if spec.dataset == "mnist" else spec.dataset

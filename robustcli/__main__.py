@@ -1,0 +1,5 @@
+"""`python -m robustcli`."""
+
+from robustcli.cli import main
+
+main()

@@ -1,0 +1,78 @@
+"""The command line: a thin file a command. Nothing here imports torch before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from robustcli import __version__
+from robustcli.cli import attack, compare, evaluate, listing, train
+from robustcli.cli.console import fail
+from robustcli.errors import RobustCliError, nearest
+
+app = typer.Typer(
+    name="robustcli",
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("train")(train.train)
+app.command("attack")(attack.attack)
+app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("list")(listing.list_names)
+
+
+@app.callback(invoke_without_command=True)
+def robustcli(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    """Train an image classifier, attack it, measure how robust it really is, and compare checkpoints."""
+    if version:
+        typer.echo(f"robustcli {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command line and exit with its documented code."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; a user's mistake is one line on stderr. Returns the exit code."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments, prog_name="robustcli", standalone_mode=False)
+    except RobustCliError as error:
+        fail(str(error))
+        return error.exit_code
+    except typer.TyperException as error:
+        fail(usage_error(error, arguments))
+        return 2
+    except (KeyboardInterrupt, typer.Abort):
+        fail("interrupted")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def usage_error(error: typer.TyperException, arguments: list[str]) -> str:
+    """One line for what the parser refused, with the nearest valid name."""
+    message = " ".join(error.format_message().split()).rstrip(".")
+    command = typer.main.get_command(app)
+    names = list(getattr(command, "commands", {}))
+    wrong = getattr(error, "option_name", None)
+    if wrong is not None and arguments and arguments[0] in names:
+        options = [name for parameter in command.commands[arguments[0]].params for name in parameter.opts]  # type: ignore[attr-defined]
+        return f"robustcli {arguments[0]}: no such option {wrong}{nearest(wrong, options)}"
+    if message.startswith("No such command"):
+        wrong = next((part for part in arguments if not part.startswith("-")), "")
+        return f"command '{wrong}' is unknown (allowed: {', '.join(names)}){nearest(wrong, names)}"
+    return message[0].lower() + message[1:]

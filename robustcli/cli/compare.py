@@ -1,0 +1,66 @@
+"""`robustcli compare`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import typer
+
+from robustcli.cli import options
+from robustcli.cli.measure import (
+    CHECKPOINTS,
+    check_format,
+    check_output,
+    deliver,
+    eval_spec,
+    measure,
+    newest_checkpoint,
+    say_which,
+)
+from robustcli.errors import DataError
+
+
+def compare(
+    context: typer.Context,
+    checkpoint: options.Checkpoints = None,
+    attack: options.Attacks = None,
+    eps: options.Eps = None,
+    norm: options.Norm = None,
+    steps: options.Steps = None,
+    iters: options.Iters = None,
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    split: options.Split = None,
+    limit: options.Limit = None,
+    no_sample: options.NoSample = False,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    json_file: options.JsonFile = None,
+    style: options.Format = "table",
+) -> None:
+    """Measure several checkpoints on the same samples: a checkpoint a row, an attack and budget a column.
+
+    Without checkpoints: all in checkpoints/ that share the newest one's data set.
+    """
+    check_format(style)
+    check_output(json_file, "--json")
+    spec = eval_spec(context.params)
+
+    from robustcli import checkpoint as checkpoints
+    from robustcli.evaluation.evaluate import open_session
+    from robustcli.reporting.tables import compare_sheet
+
+    paths = checkpoint or checkpoints.same_data(CHECKPOINTS, checkpoints.peek(newest_checkpoint()).data["name"])
+    if not checkpoint:
+        say_which(paths)
+    session = open_session(paths, spec)
+    names = list(dict.fromkeys(item.images.name for item in session.items))
+    if len({item.images.fingerprint for item in session.items}) > 1:
+        raise DataError(
+            f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
+        )
+    measured = measure(session)
+    groups = [list(rows) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    sheets = [compare_sheet(groups)] if groups else []
+    raise typer.Exit(deliver(measured, spec, session, sheets, style, json_file))

@@ -1,0 +1,57 @@
+"""`robustcli evaluate`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+import typer
+
+from robustcli.cli import options
+from robustcli.cli.measure import (
+    check_format,
+    check_output,
+    deliver,
+    eval_spec,
+    measure,
+    newest_checkpoint,
+    say_which,
+)
+
+
+def evaluate(
+    context: typer.Context,
+    checkpoint: options.Checkpoints = None,
+    attack: options.Attacks = None,
+    eps: options.Eps = None,
+    norm: options.Norm = None,
+    steps: options.Steps = None,
+    iters: options.Iters = None,
+    dataset: options.Dataset = None,
+    data_dir: options.DataDir = None,
+    split: options.Split = None,
+    limit: options.Limit = None,
+    no_sample: options.NoSample = False,
+    batch_size: options.BatchSize = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+    json_file: options.JsonFile = None,
+    style: options.Format = "table",
+) -> None:
+    """Measure checkpoints under attacks: accuracy with its interval, an attack and budget a row.
+
+    Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
+    """
+    check_format(style)
+    check_output(json_file, "--json")
+    spec = eval_spec(context.params)
+
+    from robustcli.evaluation.evaluate import open_session
+    from robustcli.reporting.tables import evaluation_sheet
+
+    paths = checkpoint or [newest_checkpoint()]
+    if not checkpoint:
+        say_which(paths)
+    session = open_session(paths, spec)
+    measured = measure(session)
+    sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    raise typer.Exit(deliver(measured, spec, session, sheets, style, json_file))

@@ -1,0 +1,112 @@
+"""The flags that commands share, each written once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DATA = "Data"
+ATTACK = "Attack"
+OUTPUT = "Output"
+COMPUTE = "Compute"
+
+Checkpoint = Annotated[
+    Path | None,
+    typer.Argument(help="A checkpoint file; the newest complete one in checkpoints/ if left out.", show_default=False),
+]
+Checkpoints = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Checkpoint files; from checkpoints/ if left out.", show_default=False),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        help="Its name (see `robustcli list datasets`), an .npz file or a folder of class folders.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder.",
+        rich_help_panel=DATA,
+        show_default=False,
+    ),
+]
+NoSample = Annotated[
+    bool,
+    typer.Option("--no-sample", help="Do not fall back on the bundled 5 000 digits.", rich_help_panel=DATA),
+]
+Split = Annotated[
+    str | None,
+    typer.Option("--split", help="train or test (default).", rich_help_panel=DATA, show_default=False),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", help="Take the first N samples, in stored order.", rich_help_panel=DATA, show_default=False
+    ),
+]
+Attacks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attack",
+        help="A SPEC: a name with options, such as pgd:eps=8/255,steps=50. May be repeated. "
+        "FGSM, PGD-20 and DeepFool-5 if left out.",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
+]
+Eps = Annotated[
+    str | None,
+    typer.Option(
+        "--eps",
+        help="Budgets in pixel units, such as 0.1,0.2,8/255. For 28x28 grey images 0.1,0.3, else 2/255,8/255.",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
+]
+Norm = Annotated[
+    str | None,
+    typer.Option("--norm", help="linf or l2.", rich_help_panel=ATTACK, show_default=False),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", help="Steps of PGD.", rich_help_panel=ATTACK, show_default=False),
+]
+Iters = Annotated[
+    int | None,
+    typer.Option("--iters", help="Iterations of DeepFool.", rich_help_panel=ATTACK, show_default=False),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size",
+        help="Samples computed at once. In evaluations it changes speed only.",
+        rich_help_panel=COMPUTE,
+        show_default=False,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option("--seed", help="Of every random draw (default 0).", rich_help_panel=COMPUTE, show_default=False),
+]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.", rich_help_panel=COMPUTE, show_default=False),
+]
+JsonFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--json", help="Also write the results, per sample, to this file.", rich_help_panel=OUTPUT, show_default=False
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
+]

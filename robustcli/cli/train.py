@@ -1,0 +1,280 @@
+"""`robustcli train`."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robustcli.cli import options
+from robustcli.cli.console import err, notice, out, progress
+from robustcli.cli.measure import CHECKPOINTS, announce_sample
+from robustcli.config import TrainSpec, field_names, read_yaml, validated
+from robustcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robustcli.training.loop import Run, Step
+    from robustcli.training.train import Prepared
+
+METHOD = "Method"
+METHOD_FLAGS = ("eta", "fraction", "layers", "eps")
+
+MethodName = Annotated[
+    str | None,
+    typer.Option(
+        "--method",
+        help="vanilla (default), fgsm, pgd, batchout or gaussian.",
+        rich_help_panel=METHOD,
+        show_default=False,
+    ),
+]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model", help="mnist-cnn or cifar-cnn; by the images if left out.", rich_help_panel=METHOD, show_default=False
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="A YAML file of keys; flags override it.", rich_help_panel=METHOD, show_default=False
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="KEY=VALUE for any key, such as schedule=cosine or method.steps=7.",
+        rich_help_panel=METHOD,
+        show_default=False,
+    ),
+]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", help="(default 12)", rich_help_panel=METHOD, show_default=False)
+]
+LearningRate = Annotated[
+    str | None, typer.Option("--lr", help="(default 0.001)", rich_help_panel=METHOD, show_default=False)
+]
+Eta = Annotated[
+    str | None,
+    typer.Option(
+        "--eta",
+        help="Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].",
+        rich_help_panel=METHOD,
+        show_default=False,
+    ),
+]
+Fraction = Annotated[
+    str | None,
+    typer.Option(
+        "--fraction",
+        help="Share of each batch that is augmented or attacked.",
+        rich_help_panel=METHOD,
+        show_default=False,
+    ),
+]
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        "--layers", help="Slots to fill, such as c1,c2,f1; all if left out.", rich_help_panel=METHOD, show_default=False
+    ),
+]
+Eps = Annotated[
+    str | None,
+    typer.Option("--eps", help="Budget of fgsm or pgd training.", rich_help_panel=METHOD, show_default=False),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        help="The checkpoint's file; named after the run in checkpoints/ if left out.",
+        rich_help_panel=options.OUTPUT,
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Let --output replace a file.", rich_help_panel=options.OUTPUT)]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        help="Go on with the run of an incomplete checkpoint.",
+        rich_help_panel=options.OUTPUT,
+        show_default=False,
+    ),
+]
+
+
+def train(
+    context: typer.Context,
+    method: MethodName = None,
+    dataset: options.Dataset = None,
+    model: Model = None,
+    config: Config = None,
+    settings: Set = None,
+    epochs: Epochs = None,
+    batch_size: options.BatchSize = None,
+    lr: LearningRate = None,
+    seed: options.Seed = None,
+    eta: Eta = None,
+    fraction: Fraction = None,
+    layers: Layers = None,
+    eps: Eps = None,
+    limit: options.Limit = None,
+    data_dir: options.DataDir = None,
+    no_sample: options.NoSample = False,
+    device: options.Device = None,
+    output: Output = None,
+    force: Force = False,
+    resume: Resume = None,
+) -> None:
+    """Train a model and write its checkpoint. Ctrl-C saves; `--resume` goes on to the same weights, bit for bit.
+
+    Example: `robustcli train --method batchout --dataset mnist`
+    """
+    flags = {key: value for key, value in context.params.items() if value not in (None, [], False)}
+    if resume is not None:
+        _refuse_beside_resume(flags)
+        _go_on(resume, data_dir, device or "auto")
+        return
+    spec = train_spec(flags)
+    if output is not None and output.exists() and not force:
+        raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
+
+    from robustcli import checkpoint
+    from robustcli.training.loop import Run
+    from robustcli.training.train import prepare
+
+    prepared = prepare(spec, data_dir=data_dir, allow_sample=not no_sample, device=device or "auto")
+    resolved = prepared.job.spec
+    path = output or checkpoint.default_path(
+        CHECKPOINTS, prepared.images.name, resolved.method["name"], prepared.model_spec.name, resolved.seed
+    )
+    _train(prepared, path, Run())
+
+
+def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
+    """Built-in defaults < YAML < flags and `--set`."""
+    values: dict[str, Any] = read_yaml(flags["config"]) if "config" in flags else {}
+    method = values.get("method", "vanilla")
+    options_of = dict(method) if isinstance(method, dict) else {"name": method}
+    if flags.get("method", options_of.get("name")) != options_of.get("name"):
+        options_of = {"name": flags["method"]}
+    options_of |= {key: flags[key] for key in METHOD_FLAGS if key in flags}
+    given = {key: flags[key] for key in field_names(TrainSpec) if key in flags and key != "method"}
+    values |= given
+    for setting in flags.get("settings", []):
+        key, value = _setting(setting)
+        if key.startswith("method."):
+            options_of[key.removeprefix("method.")] = value
+        else:
+            values[key] = value
+    values["method"] = options_of
+    where = f"--config {flags['config']}" if "config" in flags else "--set"
+    return validated(TrainSpec, values, where, flags=frozenset(given))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    try:
+        return key.strip(), yaml.safe_load(value if equals else "[")
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text}: should be KEY=VALUE, such as schedule=cosine or method.steps=7") from None
+
+
+def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
+    extra = sorted(flags.keys() - {"resume", "data_dir", "device"})
+    if extra:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in extra)
+        raise ConfigError(f"{named}: comes from the checkpoint (beside --resume, allowed are --data-dir and --device)")
+
+
+def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
+    from robustcli.training.train import resume
+
+    prepared, run = resume(path, data_dir=data_dir, device=device)
+    epochs = prepared.job.spec.epochs
+    if len(run.history) == epochs:
+        notice(f"{path}: is complete already ({epochs} of {epochs} epochs)")
+        return
+    notice(f"going on with {path} after step {run.step} (epoch {len(run.history) + 1} of {epochs})")
+    _train(prepared, path, run)
+
+
+def _train(prepared: Prepared, path: Path, run: Run) -> None:
+    """Train under a progress bar; Ctrl-C stops after the step, and the checkpoint says so."""
+    from robustcli.training.train import Observers, train
+
+    job = prepared.job
+    announce_sample(prepared.images.name)
+    notice(
+        f"{job.spec.method['name']} {prepared.model_spec.name} on {prepared.images.name}: "
+        f"{len(job.train)} training and {len(job.validation)} validation images, {job.device}, to {path}"
+    )
+    bar = progress("{task.fields[state]}")
+    with bar, _stop_on_interrupt() as stopping:
+        task = bar.add_task("training", total=None, state="")
+        meter = _Speed()
+
+        def on_step(step: Step) -> None:
+            rate = meter.update(step.samples)
+            state = f"loss {step.loss:.4f}  accuracy {100 * step.accuracy:.2f} %  {rate:,.0f} samples/s"
+            name = f"epoch {step.epoch}/{job.spec.epochs}"
+            bar.update(task, total=step.steps, completed=step.step, description=name, state=state)
+
+        saved = train(prepared, path, run, Observers(on_step, _print_epoch, lambda: bool(stopping)))
+    if not saved.complete:
+        err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {path}")
+        raise typer.Exit(130)
+    best = max(saved.history, key=lambda entry: (entry.get("val_accuracy", 0.0), entry["epoch"]))
+    shown = f", validation accuracy {100 * best['val_accuracy']:.2f} %" if "val_accuracy" in best else ""
+    out().print(f"{path}: {len(saved.history)} epochs{shown}", soft_wrap=True)
+
+
+def _print_epoch(entry: dict[str, float]) -> None:
+    parts = [
+        f"epoch {int(entry['epoch']):>2}",
+        f"loss {entry['loss']:.4f}",
+        f"accuracy {100 * entry['accuracy']:.2f} %",
+    ]
+    if "val_accuracy" in entry:
+        parts.append(f"validation {100 * entry['val_accuracy']:.2f} %")
+    if "val_robust_accuracy" in entry:
+        parts.append(f"attacked {100 * entry['val_robust_accuracy']:.2f} %")
+    notice("  ".join([*parts, f"{entry['seconds']:.1f} s"]))
+
+
+class _Speed:
+    """Samples a second, over this session's steps."""
+
+    def __init__(self) -> None:
+        self.started = time.perf_counter()
+        self.samples = 0
+
+    def update(self, samples: int) -> float:
+        self.samples += samples
+        return self.samples / max(1e-9, time.perf_counter() - self.started)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[list[int]]:
+    """A list that Ctrl-C makes true, so that a step is never cut in two; a second Ctrl-C interrupts at once."""
+    stopping: list[int] = []
+
+    def on_signal(number: int, frame: object) -> None:
+        if stopping:
+            raise KeyboardInterrupt
+        stopping.append(number)
+        notice("stopping after this step (Ctrl-C again to quit without saving it)")
+
+    before = signal.signal(signal.SIGINT, on_signal)
+    try:
+        yield stopping
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,250 @@
+"""Data sets as tensors in memory, and where they come from: a data folder, a download, the bundled sample, a path."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import socket
+import sys
+import urllib.error
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from robustcli.config import DataSpec
+from robustcli.datafiles import ARRAYS, Stored, channels_first, one_line, read_folder, read_npz
+from robustcli.datasets import DATASETS, SAMPLE, Dataset, Torchvision
+from robustcli.errors import DataError, unknown
+
+__all__ = [
+    "DATASETS",
+    "SAMPLE",
+    "SAMPLE_FILE",
+    "Images",
+    "data_folder",
+    "load",
+    "overlap",
+    "reachable",
+    "split_validation",
+]
+
+SAMPLE_FILE = Path(__file__).with_name("assets") / "mnist-sample.npz"
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Labelled images in memory.
+
+    Args:
+        x: (n, c, h, w) uint8, from 0 to 255.
+        y: (n,) int64, from 0 to the number of classes - 1.
+        ids: (n,) int64, unique within `source`.
+        classes: the classes' names, by label.
+        name: a data set's name or a path's stem.
+        source: the namespace of the ids, such as `mnist/train`: equal source and id is the same image.
+    """
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+    classes: tuple[str, ...]
+    name: str
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(c, h, w) of one image."""
+        c, h, w = self.x.shape[1:]
+        return c, h, w
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of images and labels, their shapes and order included; names do not matter."""
+        digest = hashlib.sha256()
+        for tensor in (self.x, self.y):
+            digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
+            digest.update(tensor.flatten().numpy().data)
+        return digest.hexdigest()
+
+    def pixels(self, index: Tensor | slice, device: str | torch.device = "cpu") -> Tensor:
+        """The chosen images as float32 in [0, 1], on `device`."""
+        return self.x[index].to(device).float() / 255
+
+    def take(self, index: Tensor | slice) -> Images:
+        """The chosen images, in the order of `index`."""
+        return replace(self, x=self.x[index], y=self.y[index], ids=self.ids[index])
+
+
+def load(spec: DataSpec) -> Images:
+    """The images that a spec asks for, in stored order, cut to its `limit`.
+
+    `mnist` falls back on the bundled sample where neither MNIST nor a network is there and `spec.allow_sample` allows
+    it; the result's `name` is then `mnist-sample`, for the caller to say so.
+
+    Raises:
+        ConfigError: the name is unknown.
+        DataError: the data set is missing (with the ways to get it) or unusable.
+    """
+    try:
+        images = _sample(spec.split) if spec.dataset == SAMPLE else _find(spec)
+    except OSError as error:  # such as a folder that may not be entered
+        raise DataError(f"--dataset {spec.dataset}: {error.filename}: {error.strerror or error}") from None
+    return images.take(slice(spec.limit))
+
+
+def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
+    """(train, validation): a random `fraction` is set aside, the same for the same n, fraction and seed.
+
+    Both parts keep the stored order; at least one image stays for training.
+    """
+    count = min(round(len(images) * fraction), len(images) - 1)
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
+    return images.take(order[count:].sort().values), images.take(order[:count].sort().values)
+
+
+def overlap(source: str, ids: Tensor, images: Images) -> int:
+    """How many of `images` lie in a training set with these ids of `source`."""
+    return int(torch.isin(images.ids, ids).sum()) if source == images.source else 0
+
+
+def data_folder(data_dir: Path | None) -> Path:
+    """`data_dir`, else `$ROBUSTCLI_DATA`, else the user's cache folder."""
+    chosen = data_dir or os.environ.get("ROBUSTCLI_DATA") or platformdirs.user_cache_dir("robustcli")
+    return Path(chosen).expanduser()
+
+
+def reachable(host: str) -> bool:
+    """Whether `host:port` answers within three seconds."""
+    name, _, port = host.partition(":")
+    try:
+        socket.create_connection((name, int(port)), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def _images(stored: Stored, name: str, source: str) -> Images:
+    return Images(stored.x, stored.y, torch.arange(len(stored.x)), stored.classes, name, source)
+
+
+def _sample(split: str) -> Images:
+    """The bundled digits, with their indices in MNIST's training set as ids."""
+    images = _images(read_npz(SAMPLE_FILE, split), SAMPLE, "mnist/train")
+    with np.load(SAMPLE_FILE) as arrays:
+        return replace(images, ids=torch.from_numpy(arrays[f"ids_{split}"].astype(np.int64)))
+
+
+def _find(spec: DataSpec) -> Images:
+    path = Path(spec.dataset).expanduser()
+    if spec.dataset in DATASETS:
+        return _named(spec)
+    if path.suffix == ".npz" or {os.sep, "/"} & set(spec.dataset) or path.is_dir():
+        return _from_path(path, spec)
+    raise unknown("--dataset", spec.dataset, DATASETS)
+
+
+def _from_path(path: Path, spec: DataSpec) -> Images:
+    if path.is_dir():
+        stored, digest = read_folder(path, spec.split, spec.limit)
+    elif path.suffix == ".npz" and path.exists():
+        stored = read_npz(path, spec.split)
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    else:
+        raise DataError(f"--dataset {spec.dataset}: no such .npz file or folder of class folders")
+    return _images(stored, path.resolve().stem, f"{digest}/{spec.split}")
+
+
+def _named(spec: DataSpec) -> Images:
+    """A data set of `DATASETS`: torchvision's layout, then NAME.npz, then a download, then the sample."""
+    name, root, known = spec.dataset, data_folder(spec.data_dir), DATASETS[spec.dataset]
+    assert known.torchvision is not None, "the bundled sample is not looked for"
+    npz = root / f"{name}.npz"
+    if _all_files(root, known.torchvision.files):
+        stored = _read_layout(known.torchvision, root, spec)
+    elif npz.is_file():
+        stored = read_npz(npz, spec.split)
+    else:
+        try:
+            stored = _download(known.torchvision, root, spec)
+        except ConnectionError as error:
+            if name == "mnist" and spec.allow_sample:
+                return _sample(spec.split)
+            raise DataError(_ways_out(name, root, known.torchvision, str(error))) from None
+    return _images(_checked(stored, known, name, root), name, f"{name}/{spec.split}")
+
+
+def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
+    """The files that torchvision would read, through torchvision."""
+    try:
+        return _torchvision(layout, root, spec, download=False)
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError) as error:
+        where = (root / layout.files[0]).parent
+        raise DataError(f"{where}: a file is damaged, delete it to get it again ({one_line(error)})") from None
+
+
+def _download(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
+    """The data set from its mirror, or from the archives of an earlier download.
+
+    Raises:
+        ConnectionError: no route to the mirror, or it does not deliver.
+    """
+    if not _all_files(root, layout.archives) and not reachable(layout.host):
+        raise ConnectionError(f"no network ({layout.host.partition(':')[0]} does not answer)")
+    try:
+        return _torchvision(layout, root, spec, download=True)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
+        raise ConnectionError(f"the download failed ({one_line(error)})") from None
+    except OSError as error:
+        raise DataError(f"--data-dir {root}: cannot be written: {error.strerror or error}") from None
+
+
+def _torchvision(layout: Torchvision, root: Path, spec: DataSpec, download: bool) -> Stored:
+    # stdout is for results: torchvision prints there. numpy deprecates what CIFAR-10's old pickles make it do.
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            from torchvision import datasets
+        except (ImportError, RuntimeError, OSError) as error:
+            raise DataError(
+                f"--dataset {spec.dataset}: torchvision cannot be imported ({one_line(error)}): install the pair that "
+                "matches torch: pip install --upgrade torch torchvision"
+            ) from None
+        loaded = getattr(datasets, layout.loader)(str(root), train=spec.split == "train", download=download)
+    return Stored(channels_first(np.asarray(loaded.data)), torch.as_tensor(loaded.targets), ())
+
+
+def _ways_out(name: str, root: Path, layout: Torchvision, reason: str) -> str:
+    sample = f", or use --dataset {SAMPLE}" if name == "mnist" else ""
+    return (
+        f"--dataset {name}: not in {root} (--data-dir), and {reason}: put torchvision's layout there "
+        f"({Path(layout.files[0]).parent}/...), or {name}.npz ({', '.join(ARRAYS)}), "
+        f"or connect to a network for the download{sample}"
+    )
+
+
+def _checked(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
+    """`stored` with its data set's class names, once shape and labels fit."""
+    shape, top = tuple(stored.x.shape[1:]), int(stored.y.max())
+    if shape != known.shape or len(stored.x) != len(stored.y) or max(top + 1, 0) > len(known.classes):
+        raise DataError(
+            f"{root}: '{name}' there holds {len(stored.x)} images of {shape} and {len(stored.y)} labels up to {top}; "
+            f"{name} has images of {known.shape} and labels up to {len(known.classes) - 1}"
+        )
+    return stored._replace(classes=known.classes)
+
+
+def _all_files(root: Path, files: Sequence[str]) -> bool:
+    return all((root / file).is_file() for file in files)

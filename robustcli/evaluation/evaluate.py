@@ -1,0 +1,211 @@
+"""From checkpoints and a spec to rows: the library call behind attack, evaluate and compare."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from robustcli import checkpoint
+from robustcli.attacks.driver import Outcome, Samples, predict, run_attack, split_evenly
+from robustcli.attacks.guards import Meter, frozen
+from robustcli.checkpoint import Checkpoint
+from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
+from robustcli.data import Images, load, overlap
+from robustcli.device import pick_device
+from robustcli.errors import AttackError, CheckpointError, DataError
+from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
+from robustcli.evaluation.results import Row, Subject, to_row
+from robustcli.models.loading import load_model
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A checkpoint that is ready to be measured."""
+
+    subject: Subject
+    model: nn.Module
+    saved: Checkpoint
+
+
+@dataclass(frozen=True)
+class Result:
+    """A row and what it was made of."""
+
+    row: Row
+    outcome: Outcome
+
+
+def open_checkpoint(path: Path) -> Candidate:
+    """A checkpoint's model and what it says of itself.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or its weights do not fit its network.
+    """
+    saved = checkpoint.load(path)
+    spec = validated(ModelSpec, saved.model, f"checkpoint {path}")
+    model = load_model(spec, saved.state_dict, path)
+    method = str(saved.spec["method"]["name"])
+    return Candidate(Subject(str(path), checkpoint.sha256(path), spec.name, method), model, saved)
+
+
+def images_for(candidate: Candidate, spec: EvalSpec) -> DataSpec:
+    """The images to measure on: those that `spec` names, or else the held-out ones of the checkpoint's data set.
+
+    A model trained on MNIST asks for MNIST itself: the bundled sample is a part of what it was trained on.
+    """
+    return DataSpec(
+        dataset=spec.dataset or candidate.saved.spec["dataset"],
+        data_dir=spec.data_dir,
+        split=spec.split,
+        limit=spec.limit,
+        allow_sample=spec.allow_sample and candidate.saved.data["name"] != "mnist",
+    )
+
+
+def check_fit(candidate: Candidate, images: Images, split: str) -> None:
+    """Refuse images of other classes or another shape, and test images that the model was trained on.
+
+    Raises:
+        CheckpointError: the model does not fit the images.
+        DataError: the images overlap its training set.
+    """
+    saved, path = candidate.saved, candidate.subject.checkpoint
+    shape = tuple(saved.model[key] for key in ("channels", "height", "width"))
+    if shape != tuple(images.shape):
+        raise CheckpointError(f"{path}: made for images of shape {shape}; {images.name} has {tuple(images.shape)}")
+    if tuple(saved.data["classes"]) != images.classes:
+        raise CheckpointError(
+            f"{path}: made for the {len(saved.data['classes'])} classes of {saved.data['name']}; "
+            f"{images.name} has {len(images.classes)} others"
+        )
+    seen = overlap(saved.data["source"], saved.train_ids, images) if split == "test" else 0
+    if seen:
+        raise DataError(f"{path}: was trained on {seen} of the {len(images)} test images of {images.name}")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One checkpoint, the images to measure it on and the attacks to run."""
+
+    candidate: Candidate
+    images: Images
+    plan: list[Planned]
+
+    @property
+    def rows(self) -> int:
+        """How many rows it gives."""
+        return sum(planned.rows for planned in self.plan)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An evaluation that is ready to run: everything was opened and checked."""
+
+    items: tuple[Item, ...]
+    spec: EvalSpec
+    device: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows it gives."""
+        return sum(item.rows for item in self.items)
+
+    @property
+    def total(self) -> int:
+        """How many samples are attacked, counted once a row: the unit of progress."""
+        return sum(item.rows * len(item.images) for item in self.items)
+
+    def warnings(self) -> list[str]:
+        """What may be a mistake, a line each."""
+        return list(
+            dict.fromkeys(line for item in self.items for line in budget_warnings(item.plan, item.images.shape))
+        )
+
+
+def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
+    """Open the checkpoints and their images, and plan the attacks; nothing is computed yet.
+
+    Raises:
+        RobustCliError: something is missing or does not fit.
+    """
+    device = pick_device(spec.device)
+    loaded: dict[DataSpec, Images] = {}
+    items = []
+    for path in paths:
+        candidate = open_checkpoint(path)
+        wanted = images_for(candidate, spec)
+        if wanted not in loaded:
+            loaded[wanted] = load(wanted)
+        check_fit(candidate, loaded[wanted], spec.split)
+        items.append(Item(candidate, loaded[wanted], make_plan(spec, loaded[wanted].shape)))
+    return Session(tuple(items), spec, device)
+
+
+def evaluate(
+    session: Session,
+    *,
+    keep_images: bool = False,
+    on_progress: Callable[[str, Planned, int], None] = lambda *_: None,
+) -> Iterator[Result]:
+    """Measure each checkpoint under each attack of its plan, row by row as they are finished.
+
+    The clean predictions of a checkpoint are made once, and their cost is shared evenly by its rows.
+
+    Args:
+        session: what `open_session` made.
+        keep_images: keep the adversarial images in each result's outcome.
+        on_progress: told the checkpoint, the attack and how many more samples are finished.
+
+    Raises:
+        AttackError: an attack or a model broke its contract; names the checkpoint.
+    """
+    for item in session.items:
+        subject = item.candidate.subject
+        try:
+            for outcome in _measure(item, session, keep_images, partial(on_progress, subject.checkpoint)):
+                yield Result(to_row(subject, item.images.name, item.images.ids.tolist(), outcome), outcome)
+        except AttackError as error:
+            raise AttackError(f"{subject.checkpoint}: {error}") from None
+
+
+def _measure(
+    item: Item, session: Session, keep_images: bool, on_progress: Callable[[Planned, int], None]
+) -> Iterator[Outcome]:
+    spec, images = session.spec, item.images
+    model = item.candidate.model.to(session.device)
+    samples = Samples(
+        images.pixels(slice(None), session.device), images.y.to(session.device), images.ids.to(session.device)
+    )
+    pred, shares = _predict_clean(model, samples, spec.batch_size, item.rows)
+    for planned in item.plan:
+        outcomes = run_attack(
+            model,
+            planned.attack,
+            samples,
+            budgets=planned.budgets,
+            seed=spec.seed,
+            batch_size=spec.batch_size,
+            pred=pred,
+            keep_images=keep_images,
+            on_progress=partial(on_progress, planned),
+        )
+        for outcome in outcomes:
+            seconds, forwards = next(shares)
+            yield replace(outcome, seconds=outcome.seconds + seconds, forwards=outcome.forwards + forwards)
+
+
+def _predict_clean(
+    model: nn.Module, samples: Samples, batch_size: int, rows: int
+) -> tuple[Tensor, Iterator[tuple[float, int]]]:
+    """The clean predictions (n,), and each row's share of their cost."""
+    started = time.perf_counter()
+    with frozen(model):
+        meter = Meter(model)
+        pred = predict(meter, samples.x, batch_size)
+    seconds = time.perf_counter() - started
+    return pred, ((seconds / rows, forwards) for forwards in split_evenly(meter.forwards, rows))

@@ -1,0 +1,122 @@
+"""Rows of results, and the JSON document that attack, evaluate and compare share (schema 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from robustcli.attacks import describe
+from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.driver import Outcome
+from robustcli.evaluation.stats import median_distance, wilson
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The checkpoint under test, as rows name it."""
+
+    checkpoint: str
+    sha256: str
+    model: str
+    method: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One checkpoint under one attack at one budget, counted per sample; rates are computed when shown.
+
+    Attributes:
+        subject: the checkpoint.
+        dataset: the images' name.
+        attack: with the budget of this row.
+        ids: the samples' ids.
+        robust: 1 where a sample is classified right after the attack, else 0.
+        clean_correct: how many were right before.
+        median_distance: of a minimal-norm attack, in its norm; None otherwise, or where half withstood it.
+        by_iter: of a minimal-norm attack, how many were right after each iteration.
+        seconds, forwards, backwards: the row's own share of the run's work, in samples.
+    """
+
+    subject: Subject
+    dataset: str
+    attack: Attack
+    ids: tuple[int, ...]
+    robust: tuple[int, ...]
+    clean_correct: int
+    median_distance: float | None
+    by_iter: tuple[int, ...]
+    seconds: float
+    forwards: int
+    backwards: int
+
+    @property
+    def n(self) -> int:
+        """How many samples."""
+        return len(self.ids)
+
+    @property
+    def correct(self) -> int:
+        """How many were right after the attack."""
+        return sum(self.robust)
+
+    @property
+    def eps(self) -> float | None:
+        """The budget, None for a minimal-norm attack."""
+        return self.attack.eps if isinstance(self.attack, BudgetAttack) else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row as JSON holds it."""
+        row: dict[str, Any] = {
+            "checkpoint": self.subject.checkpoint,
+            "checkpoint_sha256": self.subject.sha256,
+            "dataset": self.dataset,
+            "model": self.subject.model,
+            "method": self.subject.method,
+            "attack": describe(self.attack),
+            "norm": self.attack.norm.name,
+            "eps": None if self.eps is None else float(self.eps),
+            "n": self.n,
+            "clean_correct": self.clean_correct,
+            "correct": self.correct,
+            "accuracy": self.correct / self.n if self.n else 0.0,
+            "ci95": list(wilson(self.correct, self.n)),
+            "median_distance": self.median_distance,
+            "seconds": self.seconds,
+            "forwards": self.forwards,
+            "backwards": self.backwards,
+        }
+        if self.by_iter:
+            row |= {"by_iter": list(self.by_iter), "unconverged": self.correct}
+        return row | {"ids": list(self.ids), "robust": list(self.robust)}
+
+
+def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome) -> Row:
+    """An outcome of the driver as a row."""
+    minimal = isinstance(outcome.attack, MinimalAttack)
+    return Row(
+        subject=subject,
+        dataset=dataset,
+        attack=outcome.attack,
+        ids=tuple(ids),
+        robust=tuple(int(flag) for flag in outcome.robust.tolist()),
+        clean_correct=int(outcome.clean.sum()),
+        median_distance=median_distance(outcome.distance) if minimal else None,
+        by_iter=outcome.by_iter,
+        seconds=outcome.seconds,
+        forwards=outcome.forwards,
+        backwards=outcome.backwards,
+    )
+
+
+def document(rows: Sequence[Row], provenance: dict[str, Any]) -> dict[str, Any]:
+    """The JSON document of a run."""
+    return {
+        "schema": SCHEMA,
+        "rows": [row.as_dict() for row in rows],
+        "pairs": [],
+        "verdict": None,
+        "provenance": provenance,
+    }

@@ -1,0 +1,164 @@
+"""Rows of results as tables: one neutral `Sheet`, rendered for a terminal, Markdown, LaTeX or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from robustcli.attacks import label
+from robustcli.evaluation.results import Row
+from robustcli.evaluation.stats import wilson
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+UPPER_BOUND = (
+    "Accuracy: classified right after the attack, of all n; in brackets its 95 % Wilson interval. "
+    "An upper bound: a stronger attack may lower it."
+)
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table before it is rendered: `cells` are rows of text, `notes` stand under it."""
+
+    title: str
+    headers: tuple[str, ...]
+    cells: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    left: int = 1
+
+
+def percent(correct: int, n: int) -> str:
+    """`46.8`, in per cent, with two digits from 10 000 samples on."""
+    digits = 2 if n >= 10_000 else 1
+    return f"{100 * correct / n:.{digits}f}" if n else "-"
+
+
+def interval(correct: int, n: int) -> str:
+    """`[45.8, 47.8]`, in per cent."""
+    low, high = wilson(correct, n)
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
+    """One checkpoint's rows: an attack and budget a row, the clean accuracy first."""
+    first = rows[0]
+    subject = first.subject
+    cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
+    for row in rows:
+        budget = row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
+        cells.append(_line(label(row.attack), budget, row.correct, row.n, median(row), f"{row.seconds:.1f}"))
+    return Sheet(
+        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
+        headers=("attack", "budget", "accuracy %", "95 % interval", "right", "median dist.", "seconds"),
+        cells=tuple(cells),
+        notes=(*notes_on(rows), UPPER_BOUND),
+        left=2,
+    )
+
+
+def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str) -> tuple[str, ...]:
+    return attack, budget, percent(correct, n), interval(correct, n), str(correct), distance, seconds
+
+
+def median(row: Row) -> str:
+    """A minimal-norm attack's median distance; `not reached` where half of the samples withstood it."""
+    if not row.by_iter:
+        return "-"
+    return "not reached" if row.median_distance is None else f"{row.median_distance:.3g}"
+
+
+def notes_on(rows: Sequence[Row]) -> list[str]:
+    """What minimal-norm attacks have to say beyond their row."""
+    notes = []
+    for row in rows:
+        if not row.by_iter:
+            continue
+        by_iter = " ".join(percent(correct, row.n) for correct in row.by_iter)
+        state = f"{row.correct} of {row.n} not converged" if row.correct else "all converged"
+        notes.append(f"{label(row.attack)}: accuracy % after each iteration {by_iter}; {state}.")
+    return notes
+
+
+def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
+    """Several checkpoints on the same samples: a checkpoint a row, an attack and budget a column."""
+    first = groups[0]
+    headers = ["checkpoint", "method", "clean"]
+    for row in first:
+        headers.append(f"{label(row.attack)} {row.attack.norm.label}" + ("" if row.eps is None else f" {row.eps}"))
+        if row.by_iter:
+            headers.append(f"median {row.attack.norm.label}")
+    cells = []
+    for rows in groups:
+        subject = rows[0].subject
+        line = [_short(subject.checkpoint), subject.method, _cell(rows[0].clean_correct, rows[0].n)]
+        for row in rows:
+            line.append(_cell(row.correct, row.n))
+            if row.by_iter:
+                line.append(median(row))
+        cells.append(tuple(line))
+    notes = [f"{_short(rows[0].subject.checkpoint)}, {note}" for rows in groups for note in notes_on(rows)]
+    return Sheet(
+        title=f"{first[0].dataset}, n = {first[0].n}: accuracy % under attack",
+        headers=tuple(headers),
+        cells=tuple(cells),
+        notes=(*notes, UPPER_BOUND),
+        left=2,
+    )
+
+
+def _cell(correct: int, n: int) -> str:
+    return f"{percent(correct, n)} {interval(correct, n)}"
+
+
+def _short(checkpoint: str) -> str:
+    return checkpoint.rsplit("/", 1)[-1].removesuffix(".pt")
+
+
+def to_rich(sheet: Sheet) -> Table:
+    """For a terminal; an interval goes under its number."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    caption = Text("\n".join(sheet.notes))
+    table = Table(
+        title=Text(sheet.title), caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
+    )
+    for i, header in enumerate(sheet.headers):
+        table.add_column(header, justify="left" if i < sheet.left else "right", overflow="fold")
+    for cells in sheet.cells:
+        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in cells))
+    return table
+
+
+def to_text(sheet: Sheet, style: str) -> str:
+    """As Markdown or LaTeX (booktabs), with title and notes."""
+    align = ["left" if i < sheet.left else "right" for i in range(len(sheet.headers))]
+    if style == "markdown":
+        body = tabulate(sheet.cells, sheet.headers, tablefmt="github", colalign=align, disable_numparse=True)
+        return "\n\n".join((f"**{sheet.title}**", body, *sheet.notes))
+    body = tabulate(sheet.cells, sheet.headers, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
+    return "\n".join((f"% {sheet.title}", body, *(f"% {note}" for note in sheet.notes)))
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Every field of the rows but the per-sample ones, a line a row, accuracies as fractions."""
+    lines = [row.as_dict() for row in rows]
+    for line in lines:
+        del line["ids"], line["robust"]
+        line["ci_low"], line["ci_high"] = line.pop("ci95")
+        line["attack"] = json.dumps(line["attack"])
+    keys = list(dict.fromkeys(key for line in lines for key in line))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, keys, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return out.getvalue().rstrip("\n")

@@ -1,0 +1,42 @@
+import pytest
+
+from robustcli.attacks import ATTACKS, parse_attack
+from robustcli.testing import check_attack
+
+EPS = {"linf": "8/255", "l2": "0.5"}
+WEAK = {"noise"}
+
+
+@pytest.mark.parametrize("norm", EPS)
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
+    check_attack(parse_attack(name, {"norm": norm, "eps": EPS[norm]}), weak=name in WEAK)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "deepfool:box=clip",
+        "deepfool:box=none",
+        "deepfool:box=clip,norm=linf",
+        "deepfool:box=none,norm=linf",
+        "deepfool:overshoot=0",
+        "deepfool:iters=1,overshoot=0.5",
+        "pgd:eps=0.3,steps=1,random_start=false,step_size=0.3",
+        "pgd:eps=0.1,restarts=3,early_stop=false",
+        "pgd:eps=1.5,norm=l2,restarts=2",
+        "fgsm:eps=0.3",
+    ],
+)
+def test_every_option_keeps_the_contract(spec):
+    check_attack(parse_attack(spec))
+
+
+def test_noise_in_many_draws_keeps_the_contract():
+    check_attack(parse_attack("noise:eps=0.3,draws=5"), weak=True)
+
+
+@pytest.mark.parametrize("spec", ["fgsm:eps=0", "fgsm:eps=0.31", "pgd:norm=l2,eps=2"])
+def test_a_budget_that_the_check_cannot_judge_is_refused(spec):
+    with pytest.raises(ValueError, match="should be above 0 and at most"):
+        check_attack(parse_attack(spec))

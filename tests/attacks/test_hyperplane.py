@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq, linprog, minimize
+
+from robustcli.attacks.hyperplane import smallest_step
+from robustcli.attacks.norms import L2, NORMS, Linf
+
+DIMENSIONS = 6
+
+
+@st.composite
+def problems(draw, share=st.floats(0.01, 0.99)):
+    """w, low, high (d,) and a target that the box reaches; some weights are 0, some pixels are at a bound."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    w = rng.normal(size=DIMENSIONS) * (rng.random(DIMENSIONS) > 0.2) * 10.0 ** draw(st.integers(-6, 3))
+    w[0] = w[0] or 1.0
+    x = np.clip(rng.random(DIMENSIONS) * 1.4 - 0.2, 0, 1)
+    low, high = -x, 1 - x
+    reach = np.maximum(w * low, w * high).sum()
+    return w, low, high, draw(share) * reach
+
+
+def solve(norm, w, low, high, target):
+    w, low, high = (torch.tensor(part)[None] for part in (w, low, high))
+    step = smallest_step(norm, w, torch.tensor([target]), low, high)
+    return step.delta[0].numpy(), bool(step.reached[0])
+
+
+@given(st.sampled_from([Linf(), L2()]), problems())
+def test_the_step_lies_in_the_box_and_on_the_hyperplane(norm, problem):
+    w, low, high, target = problem
+    delta, reached = solve(norm, w, low, high, target)
+    assert reached
+    assert (delta >= low - 1e-12).all()
+    assert (delta <= high + 1e-12).all()
+    assert w @ delta == pytest.approx(target, rel=1e-9, abs=1e-15)
+
+
+@given(problems())
+def test_linf_has_the_length_that_linear_programming_finds(problem):
+    w, low, high, target = problem
+    scale = np.abs(w).max()
+    ones = np.ones((DIMENSIONS, 1))
+    found = linprog(
+        np.eye(DIMENSIONS + 1)[-1],
+        A_ub=np.block([[np.eye(DIMENSIONS), -ones], [-np.eye(DIMENSIONS), -ones]]),
+        b_ub=np.zeros(2 * DIMENSIONS),
+        A_eq=np.append(w / scale, 0)[None],
+        b_eq=[target / scale],
+        bounds=[*zip(low, high, strict=True), (0, None)],
+    )
+    delta, _ = solve(Linf(), *problem)
+    assert found.success
+    assert np.abs(delta).max() == pytest.approx(found.fun, rel=1e-6, abs=1e-7)
+
+
+@given(problems())
+def test_l2_is_the_step_that_bisection_finds(problem):
+    w, low, high, target = problem
+    scale = np.abs(w).max()
+    w, target = w / scale, target / scale
+
+    def excess(multiplier):
+        return w @ np.clip(multiplier * w, low, high) - target
+
+    edges = np.maximum(low, high)[w != 0] / np.abs(w[w != 0])
+    top = 1 + 2 * max(edges.max(), (np.where(w > 0, high, -low)[w != 0] / np.abs(w[w != 0])).max())
+    expected = np.clip(brentq(excess, 0, top, xtol=1e-14) * w, low, high)
+    delta, _ = solve(L2(), w, low, high, target)
+    assert delta == pytest.approx(expected, abs=1e-8)
+
+
+@given(problems())
+@settings(max_examples=15)
+def test_l2_is_as_short_as_a_general_solver_gets(problem):
+    w, low, high, target = problem
+    scale = np.abs(w).max()
+    found = minimize(
+        lambda delta: delta @ delta,
+        np.clip(np.sign(w), low, high) / 2,
+        jac=lambda delta: 2 * delta,
+        bounds=list(zip(low, high, strict=True)),
+        constraints={"type": "eq", "fun": lambda delta: (w @ delta - target) / scale, "jac": lambda _: w / scale},
+        method="SLSQP",
+        options={"ftol": 1e-12, "maxiter": 500},
+    )
+    delta, _ = solve(L2(), *problem)
+    assert np.linalg.norm(delta) <= np.sqrt(found.fun) + 1e-5
+
+
+@given(st.sampled_from([Linf(), L2()]), problems(share=st.floats(1.01, 100)))
+def test_a_boundary_out_of_reach_gives_the_far_corner(norm, problem):
+    w, low, high, target = problem
+    delta, reached = solve(norm, w, low, high, target)
+    assert not reached
+    assert delta == pytest.approx(np.where(w > 0, high, np.where(w < 0, low, 0)), abs=1e-12)
+
+
+@given(st.sampled_from([Linf(), L2()]), problems())
+def test_a_wide_box_is_no_box(norm, problem):
+    w, _, _, target = problem
+    free = smallest_step(norm, torch.tensor(w)[None], torch.tensor([target]), None, None)
+    boxed, _ = solve(norm, w, np.full(DIMENSIONS, -1e9), np.full(DIMENSIONS, 1e9), target)
+    assert boxed == pytest.approx(free.delta[0].numpy(), rel=1e-9)
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+@pytest.mark.parametrize("box", [None, 1.0])
+def test_a_plane_without_a_normal_is_not_reached(norm, box):
+    bound = None if box is None else torch.full((1, 4), box)
+    step = smallest_step(norm, torch.zeros(1, 4), torch.ones(1), None if bound is None else -bound, bound)
+    assert not step.reached
+    assert not step.delta.any()
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+def test_a_boundary_underfoot_needs_no_step(norm):
+    step = smallest_step(norm, torch.ones(1, 4), torch.zeros(1), -torch.ones(1, 4), torch.ones(1, 4))
+    assert step.reached
+    assert not step.delta.any()
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+@pytest.mark.parametrize("target", [0.5, 9.0])
+def test_a_weight_that_underflows_does_not_spoil_the_others(norm, target):
+    w = torch.tensor([[1.0, 1.0, 1e-42]])
+    step = smallest_step(norm, w, torch.tensor([target]), -torch.full((1, 3), 0.5), torch.full((1, 3), 0.5))
+    assert step.delta.isfinite().all()
+    assert bool(step.reached) == (target < 1)
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+def test_rows_are_solved_apart(norm):
+    torch_rng = torch.Generator().manual_seed(0)
+    w, x = torch.randn(20, 5, generator=torch_rng).double(), torch.rand(20, 5, generator=torch_rng).double()
+    target = torch.linspace(0, 3, 20).double()
+    whole = smallest_step(norm, w, target, -x, 1 - x)
+    for i in range(20):
+        one = smallest_step(norm, w[i : i + 1], target[i : i + 1], -x[i : i + 1], 1 - x[i : i + 1])
+        assert torch.allclose(one.delta[0], whole.delta[i], rtol=0, atol=1e-12)

@@ -1,0 +1,121 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from robustcli.attacks.norms import L2, NORMS, Linf, norm_named
+from robustcli.errors import ConfigError
+from robustcli.noise import Noise
+
+norms = st.sampled_from([Linf(), L2()])
+seeds = st.integers(0, 10**6)
+budgets = st.floats(0, 2)
+scales = st.sampled_from([1e-30, 1e-3, 1.0, 1e3])
+
+
+def draw(seed, n=5, dtype=torch.float64):
+    """(n, 1, 3, 4) normal draws."""
+    return Noise(seed, torch.arange(n)).normal(torch.empty(n, 1, 3, 4, dtype=dtype))
+
+
+@given(norms, seeds, budgets)
+def test_project_lands_in_the_ball(norm, seed, eps):
+    x, far = draw(seed), draw(seed + 1)
+    assert (norm.distance(norm.project(far, x, eps), x) <= eps * (1 + 1e-12) + 1e-15).all()
+
+
+@given(norms, seeds, budgets)
+def test_project_twice_is_project_once(norm, seed, eps):
+    x, far = draw(seed), draw(seed + 1)
+    once = norm.project(far, x, eps)
+    assert torch.allclose(norm.project(once, x, eps), once, rtol=0, atol=1e-12)
+
+
+@given(norms, seeds)
+def test_project_leaves_a_point_of_the_ball_alone(norm, seed):
+    x, near = draw(seed), draw(seed) + 0.01
+    assert torch.allclose(norm.project(near, x, 1.0), near, rtol=0, atol=1e-12)
+
+
+@given(norms, seeds, st.floats(0.01, 2))
+def test_no_point_of_the_ball_is_nearer_than_the_projection(norm, seed, eps):
+    x, far = draw(seed), draw(seed + 1)
+    nearest = L2().distance(norm.project(far, x, eps), far)
+    for candidate in range(10):
+        point = norm.spread(x, eps, Noise(candidate, torch.arange(len(x))))
+        assert (L2().distance(point, far) >= nearest - 1e-12).all()
+
+
+@given(norms, seeds, scales)
+def test_steepest_has_length_1(norm, seed, scale):
+    step = norm.steepest(draw(seed) * scale)
+    assert torch.allclose(norm.distance(step, torch.zeros_like(step)), torch.ones(5).double())
+
+
+@given(norms, seeds, scales)
+def test_no_step_of_length_1_climbs_faster_than_steepest(norm, seed, scale):
+    gradient = draw(seed) * scale
+    best = (gradient * norm.steepest(gradient)).flatten(1).sum(1)
+    for candidate in range(10):
+        step = draw(seed + 1 + candidate)
+        step = step / norm.distance(step, torch.zeros_like(step)).reshape(-1, 1, 1, 1)
+        assert ((gradient * step).flatten(1).sum(1) <= best * (1 + 1e-12)).all()
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+def test_a_zero_gradient_gives_a_zero_step_not_nan(norm):
+    assert torch.equal(norm.steepest(torch.zeros(2, 1, 3, 4)), torch.zeros(2, 1, 3, 4))
+
+
+def test_l2_steepest_does_not_underflow_on_a_saturated_model():
+    step = L2().steepest(torch.full((1, 4), 1e-30))
+    assert torch.allclose(step, torch.full((1, 4), 0.5))
+
+
+@given(norms, seeds, budgets)
+def test_spread_stays_in_the_ball(norm, seed, eps):
+    x = draw(seed)
+    point = norm.spread(x, eps, Noise(seed, torch.arange(5)))
+    assert (norm.distance(point, x) <= eps * (1 + 1e-12) + 1e-15).all()
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+def test_spread_fills_the_ball_evenly_up_to_its_edge(norm):
+    n, dimensions = 2000, 4
+    x = torch.zeros(n, dimensions, dtype=torch.float64)
+    radius = norm.distance(norm.spread(x, 1.0, Noise(0, torch.arange(n))), x)
+    # The share within r is r^d: uniform after that power.
+    uniform = (radius**dimensions).sort().values
+    assert (uniform - (torch.arange(n) + 0.5) / n).abs().max() < 1.63 / n**0.5
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+def test_eps_0_keeps_every_point(norm):
+    x = draw(0)
+    assert torch.equal(norm.project(draw(1), x, 0.0), x)
+    assert torch.equal(norm.spread(x, 0.0, Noise(0, torch.arange(5))), x)
+
+
+def test_distances_are_those_of_the_norm():
+    delta = torch.tensor([[3.0, -4.0], [0.0, 0.0]])
+    assert Linf().distance(delta, torch.zeros(2, 2)).tolist() == [4, 0]
+    assert L2().distance(delta, torch.zeros(2, 2)).tolist() == [5, 0]
+
+
+@pytest.mark.parametrize("norm", NORMS.values())
+def test_an_empty_batch_is_no_error(norm):
+    x = torch.empty(0, 1, 3, 4)
+    assert len(norm.steepest(x)) == len(norm.project(x, x, 0.1)) == len(norm.distance(x, x)) == 0
+    assert norm.spread(x, 0.1, Noise(0, torch.empty(0).long())).shape == x.shape
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"), [("linf", Linf()), ("Linf", Linf()), ("inf", Linf()), ("L2", L2()), ("2", L2())]
+)
+def test_a_norm_goes_by_each_of_its_names(name, norm):
+    assert norm_named(name) == norm
+
+
+def test_an_unknown_norm_is_named_with_the_known_ones():
+    with pytest.raises(ConfigError, match=r"norm 'l3' is unknown \(allowed: l2, linf\); did you mean 'l2'\?"):
+        norm_named("l3")

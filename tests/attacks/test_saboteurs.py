@@ -1,0 +1,249 @@
+"""Each bad attack makes one mistake that a published one has made; the contract must name it."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks.losses import cross_entropy, input_gradient
+from robustcli.attacks.norms import Linf, Norm
+from robustcli.testing import check_attack
+
+EPS = 0.1
+
+
+@dataclass(frozen=True)
+class Saboteur:
+    """A budget attack that does `how(model, x, y, noise)`."""
+
+    how: Callable
+    eps: float = EPS
+    norm: Norm = Linf()
+    name = "saboteur"
+    summary = "a bad attack"
+
+    def perturb(self, model, x, y, noise):
+        return self.how(model, x, y, noise)
+
+
+def fgsm(model, x, y, noise, eps=EPS):
+    return FGSM(eps).perturb(model, x, y, noise)
+
+
+def identity(model, x, y, noise):
+    return x
+
+
+def too_far(model, x, y, noise):
+    return fgsm(model, x, y, noise, 1.1 * EPS)
+
+
+def out_of_the_box(model, x, y, noise):
+    gradient, _ = input_gradient(model, cross_entropy, x, y)
+    return x + EPS * gradient.sign()
+
+
+def wrong_sign(model, x, y, noise):
+    gradient, _ = input_gradient(model, cross_entropy, x, y)
+    return (x - EPS * gradient.sign()).clamp(0, 1)
+
+
+def half_power(model, x, y, noise):
+    return fgsm(model, x, y, noise, EPS / 2)
+
+
+def stale_last_iterate(model, x, y, noise):
+    """PGD that returns the iterate before the last one, as it never looks at the last."""
+    iterates = [x]
+    for _ in range(1):
+        iterates.append(fgsm(model, iterates[-1], y, noise))
+    return iterates[-2]
+
+
+def leaked_gradient(model, x, y, noise):
+    x = x.clone().requires_grad_()
+    cross_entropy(model(x), y).sum().backward()
+    return (x + EPS * x.grad.sign()).clamp(0, 1).detach()
+
+
+def frozen_for_good(model, x, y, noise):
+    if isinstance(model, nn.Module):
+        model.requires_grad_(False)
+    return fgsm(model, x, y, noise)
+
+
+def flips_to_eval_and_train(model, x, y, noise):
+    if isinstance(model, nn.Module):
+        model.eval()
+    x_adv = fgsm(model, x, y, noise)
+    if isinstance(model, nn.Module):
+        model.train()
+    return x_adv
+
+
+def attacks_in_train_mode(model, x, y, noise):
+    batch_norm = model[1] if isinstance(model, nn.Module) else nn.Identity()
+    batch_norm.train()
+    x_adv = fgsm(model, x, y, noise)
+    batch_norm.eval()
+    return x_adv
+
+
+def global_torch(model, x, y, noise):
+    return (fgsm(model, x, y, noise) + 0 * torch.rand(1, dtype=x.dtype)).clamp(0, 1)
+
+
+def global_torch_seeded(model, x, y, noise):
+    torch.manual_seed(0)
+    return fgsm(model, x, y, noise)
+
+
+def global_python(model, x, y, noise):
+    random.random()
+    return fgsm(model, x, y, noise)
+
+
+def global_numpy(model, x, y, noise):
+    np.random.rand()  # noqa: NPY002
+    return fgsm(model, x, y, noise)
+
+
+def gradients_off(model, x, y, noise):
+    x_adv = fgsm(model, x, y, noise)
+    torch.set_grad_enabled(False)
+    return x_adv
+
+
+def mutates_its_input(model, x, y, noise):
+    return x.copy_(fgsm(model, x, y, noise))
+
+
+def relabels(model, x, y, noise):
+    x_adv = fgsm(model, x, y, noise)
+    y.zero_()
+    return x_adv
+
+
+def nan(model, x, y, noise):
+    return x + torch.nan
+
+
+def nan_once(model, x, y, noise):
+    x_adv = fgsm(model, x, y, noise)
+    x_adv[-1, 0, 0, 0] = torch.nan
+    return x_adv
+
+
+def single_precision(model, x, y, noise):
+    return fgsm(model, x, y, noise).float()
+
+
+def double_precision(model, x, y, noise):
+    return fgsm(model, x, y, noise).double()
+
+
+def flattened(model, x, y, noise):
+    return fgsm(model, x, y, noise).flatten(1)
+
+
+def scaled_by_the_batch(model, x, y, noise):
+    gradient, _ = input_gradient(model, cross_entropy, x, y)
+    return (x + EPS * gradient / gradient.abs().max()).clamp(0, 1)
+
+
+def mixes_samples(model, x, y, noise):
+    return torch.lerp(x, x.mean(0, keepdim=True), EPS)
+
+
+def draws_by_place(model, x, y, noise):
+    place = replace(noise, ids=torch.arange(len(x)))
+    return Linf().spread(x, EPS, place).clamp(0, 1)
+
+
+def forgets_its_seed(calls=iter(range(10**6))):
+    return lambda model, x, y, noise: fgsm(model, x, y, noise, EPS / (1 + next(calls)))
+
+
+def goes_round_the_meter(model, x, y, noise):
+    return fgsm(getattr(model, "model", model), x, y, noise)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (identity, "leaves 10 of 10 samples of a linear model robust; 4 are"),
+        (wrong_sign, "samples of a linear model robust; 4 are"),
+        (half_power, "samples of a linear model robust; 4 are"),
+        (stale_last_iterate, "samples of a linear model robust; 4 are"),
+        (too_far, "left the ball: Linf distance 0.11"),
+        (out_of_the_box, "left the box"),
+        (leaked_gradient, "changed the gradient of 0.bias"),
+        (frozen_for_good, "changed requires_grad of 0.bias"),
+        (flips_to_eval_and_train, "changed the train/eval flag of 0"),
+        (attacks_in_train_mode, "changed the buffer 1.running_mean"),
+        (global_torch, "changed the global random state of torch"),
+        (global_torch_seeded, "changed the global random state of torch"),
+        (global_python, "changed the global random state of Python"),
+        (global_numpy, "changed the global random state of numpy"),
+        (gradients_off, "changed whether gradients are on"),
+        (mutates_its_input, "changed its input"),
+        (relabels, "changed the labels"),
+        (nan, "returned NaN or infinite pixels"),
+        (nan_once, "returned NaN or infinite pixels"),
+        (single_precision, "should be .* torch.float64"),
+        (double_precision, "should be .* torch.float32"),
+        (flattened, r"returned \(11, 64\)"),
+        (scaled_by_the_batch, "depends on the batch: pixels move by"),
+        (mixes_samples, "depends on the batch: pixels move by"),
+        (draws_by_place, "depends on the batch: pixels move by"),
+        (forgets_its_seed(), "gave other images for the same seed"),
+        (goes_round_the_meter, "ran 29 forwards, 20 were counted"),
+    ],
+)
+def test_a_bad_attack_fails_for_its_own_mistake(how, message):
+    with torch.random.fork_rng(), torch.enable_grad(), pytest.raises(AssertionError, match=message):
+        check_attack(Saboteur(how))
+
+
+class Lazy(DeepFool):
+    """Stops halfway to the boundary."""
+
+    def trace(self, model, x, y, noise):
+        for x_adv in super().trace(model, x, y, noise):
+            yield torch.lerp(x, x_adv, 0.5)
+
+
+class Wasteful(DeepFool):
+    """Goes on behind the boundary."""
+
+    def trace(self, model, x, y, noise):
+        for x_adv in super().trace(model, x, y, noise):
+            yield torch.lerp(x, x_adv, 1.1).clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (Lazy(), "did not break 10 of 10 samples of a linear model"),
+        (Wasteful(), "needs 1.122 times the distance to a linear boundary; 1.020 is allowed"),
+    ],
+)
+def test_a_bad_minimal_attack_fails_for_its_own_mistake(attack, message):
+    with pytest.raises(AssertionError, match=message):
+        check_attack(attack)
+
+
+def test_weak_excuses_from_the_closed_form_only():
+    check_attack(Saboteur(identity), weak=True)
+    with pytest.raises(AssertionError, match="left the ball"):
+        check_attack(Saboteur(too_far), weak=True)
+
+
+def test_the_good_attack_that_the_saboteurs_are_made_of_passes():
+    check_attack(Saboteur(fgsm))
+    check_attack(PGD(EPS))
