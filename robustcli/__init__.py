@@ -17,7 +17,14 @@ _PUBLIC = {
     "robustcli.checkpoint": ("Checkpoint",),
     "robustcli.config": ("DataSpec", "Eps", "EvalSpec", "ModelSpec", "TrainSpec"),
     "robustcli.data": ("Images", "load"),
-    "robustcli.errors": ("AttackError", "CheckpointError", "ConfigError", "DataError", "RobustCliError", "TrainingError"),
+    "robustcli.errors": (
+        "RobustCliError",
+        "AttackError",
+        "CheckpointError",
+        "ConfigError",
+        "DataError",
+        "TrainingError",
+    ),
     "robustcli.evaluation.evaluate": ("evaluate", "open_session"),
     "robustcli.models": ("MODELS", "BatchOut", "GaussianNoise"),
     "robustcli.noise": ("Noise",),
@@ -26,7 +33,7 @@ _PUBLIC = {
 }
 _HOME = {name: module for module, names in _PUBLIC.items() for name in names}
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:

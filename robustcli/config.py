@@ -20,11 +20,15 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PlainSerializer,
+    PlainValidator,
     PositiveInt,
     ValidationError,
 )
 
 from robustcli.errors import ConfigError, nearest
+
+STRICT = ConfigDict(extra="forbid")
+"""For pydantic dataclasses, which by default ignore a key they do not know."""
 
 S = TypeVar("S", bound="Spec")
 T = TypeVar("T")
@@ -61,7 +65,7 @@ def parse_number(text: str) -> float:
         ValueError: anything else, nan and infinity included.
     """
     if not NUMBER.fullmatch(text):
-        raise ValueError("should be a number such as 0.3 or 8/255")
+        raise ValueError("should be a finite number such as 0.3 or 8/255")
     numerator, _, denominator = text.partition("/")
     divisor = float(denominator or 1)
     if divisor == 0:
@@ -82,7 +86,7 @@ def _budget(value: object) -> Eps:
     return eps
 
 
-Budget = Annotated[float, BeforeValidator(_budget), PlainSerializer(str)]
+Budget = Annotated[float, PlainValidator(_budget), PlainSerializer(str)]
 """A field of an attack or a spec that takes a budget; pass it `Eps`, a float or text."""
 
 
@@ -235,15 +239,16 @@ def validated(build: type[T], values: Mapping[str, Any], where: str, flags: froz
     Raises:
         ConfigError: names `where`, the key, the value, what is allowed and the nearest valid key.
     """
+    allowed = sorted(field_names(build))
+    for key in values:
+        if key not in allowed:
+            listed = ", ".join(allowed) or "none"
+            raise ConfigError(f"{where}: key '{key}' is unknown (allowed: {listed}){nearest(key, allowed)}")
     try:
         return build(**values)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"][:1])
-        if first["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-            allowed = sorted(field_names(build))
-            listed = ", ".join(allowed) or "none"
-            raise ConfigError(f"{where}: key '{key}' is unknown (allowed: {listed}){nearest(key, allowed)}") from None
         if first["type"] in ("missing", "missing_argument"):
             raise ConfigError(f"{where}: '{key}' is missing") from None
         reason = first["msg"].removeprefix("Value error, ")

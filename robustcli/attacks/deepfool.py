@@ -13,7 +13,7 @@ from torch import Tensor
 from robustcli.attacks.hyperplane import smallest_step
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import L2, NormField
-from robustcli.config import NonNegative
+from robustcli.config import STRICT, NonNegative
 from robustcli.noise import Noise
 
 NEAREST_CLASSES = 9
@@ -26,7 +26,7 @@ Without it a tie of two logits never moves, and clipped steps close in on a boun
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class DeepFool:
     """Steps onto the nearest decision boundary of the linearised model, until the sample is misclassified.
 

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.config import Budget
+from robustcli.config import STRICT, Budget
 from robustcli.noise import Noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class FGSM:
     """One step of length eps up the cross-entropy of the true class.
 

@@ -42,7 +42,8 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
         scale = target / slope.where(slope > 0, slope.new_ones(()))
         return Step(scale[:, None] * ray, slope > 0)
     room = torch.where(ray > 0, high, -low) / ray.abs()
-    room = room.where(ray != 0, room.new_zeros(()))
+    # A weight so small that its rate underflows has nothing to give, and its room may overflow.
+    room = room.where(rate > 0, room.new_zeros(())).clamp_max(torch.finfo(room.dtype).max)
     scale = torch.zeros_like(target)
     reachable = (rate * room).sum(1) >= target
     for _ in range(MAX_NEWTON_STEPS):

@@ -90,7 +90,7 @@ def norm_named(name: object) -> object:
     if not isinstance(name, str):
         return name
     key = name.lower()
-    return lookup(NORMS, {"inf": "linf", "2": "l2"}.get(key, key), "norm")
+    return lookup(NORMS, {"inf": "linf", "2": "l2"}.get(key, key), "--norm")
 
 
 NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda norm: norm.name)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -13,11 +12,11 @@ from torch import Tensor
 from robustcli.attacks.base import survivors
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.config import Budget
+from robustcli.config import STRICT, Budget
 from robustcli.noise import Noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class PGD:
     """Steps up the cross-entropy, projected back onto the ball after each.
 
@@ -42,9 +41,9 @@ class PGD:
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
-        if self.restarts > 1:
-            one = replace(self, restarts=1)
-            return survivors([one.perturb] * self.restarts, model, x, y, noise)
+        return survivors([self._attempt] * self.restarts, model, x, y, noise)
+
+    def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         start = self.norm.spread(x, self.eps, noise).clamp(0, 1) if self.random_start else x
         return self._ascend(model, start, x, y)
 

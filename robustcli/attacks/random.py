@@ -11,11 +11,11 @@ from torch import Tensor
 from robustcli.attacks.base import survivors
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.config import Budget
+from robustcli.config import STRICT, Budget
 from robustcli.noise import Noise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class UniformNoise:
     """Points drawn uniformly from the ball, until one is misclassified.
 

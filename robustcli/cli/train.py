@@ -136,7 +136,9 @@ def train(
 
     Example: `robustcli train --method batchout --dataset mnist`
     """
-    flags = {key: value for key, value in context.params.items() if value not in (None, [], False)}
+    flags = {
+        key: value for key, value in context.params.items() if value is not None and value is not False and value != []
+    }
     if resume is not None:
         _refuse_beside_resume(flags)
         _go_on(resume, data_dir, device or "auto")

@@ -49,12 +49,12 @@ def _plan_one(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
     if not isinstance(attack, BudgetAttack):
         return Planned(attack, ())
     if "eps" in options:
-        check_budget(attack.norm, attack.eps, f"--attack {text}")
+        check_budget(attack.norm, attack.eps, f"--attack {text}: eps={attack.eps}")
         return Planned(attack, (attack.eps,))
     if not spec.eps and attack.norm != NORMS["linf"]:
         raise ConfigError(f"--attack {text}: {attack.norm.label} has no usual budget; give one, such as --eps 1.0")
     for eps in budgets:
-        check_budget(attack.norm, eps, "--eps")
+        check_budget(attack.norm, eps, f"--eps {eps}")
     return Planned(attack, tuple(budgets))
 
 
@@ -75,7 +75,7 @@ def check_budget(norm: Norm, eps: float, where: str) -> None:
     """
     if norm == NORMS["linf"] and eps > 1:
         hint = f"; did you mean {eps:g}/255?" if eps <= 255 else ""
-        raise ConfigError(f"{where}: eps={eps} is over 1, the whole range of a pixel (allowed: 0 to 1){hint}")
+        raise ConfigError(f"{where}: is over 1, the whole range of a pixel (allowed: 0 to 1){hint}")
 
 
 def budget_warnings(plan: Sequence[Planned], shape: tuple[int, ...]) -> list[str]:

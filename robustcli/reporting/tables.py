@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
@@ -52,9 +54,9 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     first = rows[0]
     subject = first.subject
     cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
-    for row in rows:
-        budget = row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
-        cells.append(_line(label(row.attack), budget, row.correct, row.n, median(row), f"{row.seconds:.1f}"))
+    cells += [
+        _line(label(row.attack), _budget(row), row.correct, row.n, median(row), f"{row.seconds:.1f}") for row in rows
+    ]
     return Sheet(
         title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
         headers=("attack", "budget", "accuracy %", "95 % interval", "right", "median dist.", "seconds"),
@@ -92,21 +94,21 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     first = groups[0]
     headers = ["checkpoint", "method", "clean"]
     for row in first:
-        headers.append(f"{label(row.attack)} {row.attack.norm.label}" + ("" if row.eps is None else f" {row.eps}"))
+        headers.append(f"{label(row.attack)}\n{_budget(row)}")
         if row.by_iter:
-            headers.append(f"median {row.attack.norm.label}")
+            headers.append(f"median\n{row.attack.norm.label}")
+    common, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
     cells = []
-    for rows in groups:
-        subject = rows[0].subject
-        line = [_short(subject.checkpoint), subject.method, _cell(rows[0].clean_correct, rows[0].n)]
+    for name, rows in zip(names, groups, strict=True):
+        line = [name, rows[0].subject.method, _cell(rows[0].clean_correct, rows[0].n)]
         for row in rows:
             line.append(_cell(row.correct, row.n))
             if row.by_iter:
                 line.append(median(row))
         cells.append(tuple(line))
-    notes = [f"{_short(rows[0].subject.checkpoint)}, {note}" for rows in groups for note in notes_on(rows)]
+    notes = [f"{name}, {note}" for name, rows in zip(names, groups, strict=True) for note in notes_on(rows)]
     return Sheet(
-        title=f"{first[0].dataset}, n = {first[0].n}: accuracy % under attack",
+        title=f"{common} on {first[0].dataset}, n = {first[0].n}: accuracy %",
         headers=tuple(headers),
         cells=tuple(cells),
         notes=(*notes, UPPER_BOUND),
@@ -114,16 +116,30 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     )
 
 
+def _budget(row: Row) -> str:
+    return row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
+
+
 def _cell(correct: int, n: int) -> str:
-    return f"{percent(correct, n)} {interval(correct, n)}"
+    return f"{percent(correct, n)}\n{interval(correct, n)}"
 
 
-def _short(checkpoint: str) -> str:
-    return checkpoint.rsplit("/", 1)[-1].removesuffix(".pt")
+def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
+    """What the files' names share, and for each the part that tells it apart.
+
+    `a/mnist-fgsm-1.pt` and `a/mnist-pgd-1.pt` give `a/mnist-*-1.pt`, and `fgsm` and `pgd`.
+    """
+    if len(set(checkpoints)) < 2:
+        return checkpoints[0], [checkpoint.rsplit("/", 1)[-1] for checkpoint in checkpoints]
+    start = re.match(r"(.*[-/])?", commonprefix(checkpoints))[0]  # type: ignore[index]  # noqa: RUF071
+    rest = [checkpoint.removeprefix(start) for checkpoint in checkpoints]
+    shared_end = commonprefix([name[::-1] for name in rest])[::-1]  # noqa: RUF071
+    end = re.search(r"([-.].*)?$", shared_end)[0]  # type: ignore[index]
+    return f"{start}*{end}", [name.removesuffix(end) for name in rest]
 
 
 def to_rich(sheet: Sheet) -> Table:
-    """For a terminal; an interval goes under its number."""
+    """For a terminal."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -133,19 +149,21 @@ def to_rich(sheet: Sheet) -> Table:
         title=Text(sheet.title), caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
     )
     for i, header in enumerate(sheet.headers):
-        table.add_column(header, justify="left" if i < sheet.left else "right", overflow="fold")
+        table.add_column(header.replace(":", "\n"), justify="left" if i < sheet.left else "right", overflow="fold")
     for cells in sheet.cells:
-        table.add_row(*(Text(cell.replace(" [", "\n[")) for cell in cells))
+        table.add_row(*map(Text, cells))
     return table
 
 
 def to_text(sheet: Sheet, style: str) -> str:
     """As Markdown or LaTeX (booktabs), with title and notes."""
+    headers = [header.replace("\n", " ") for header in sheet.headers]
+    rows = [[cell.replace("\n", " ") for cell in cells] for cells in sheet.cells]
     align = ["left" if i < sheet.left else "right" for i in range(len(sheet.headers))]
     if style == "markdown":
-        body = tabulate(sheet.cells, sheet.headers, tablefmt="github", colalign=align, disable_numparse=True)
+        body = tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
         return "\n\n".join((f"**{sheet.title}**", body, *sheet.notes))
-    body = tabulate(sheet.cells, sheet.headers, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
+    body = tabulate(rows, headers, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
     return "\n".join((f"% {sheet.title}", body, *(f"% {note}" for note in sheet.notes)))
 
 

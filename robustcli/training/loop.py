@@ -103,8 +103,7 @@ def fit(
     per_epoch = steps_per_epoch(spec, n)
     steps = spec.epochs * per_epoch
     optimizer = make_optimizer(spec, job.model.parameters())
-    if run.optimizer is not None:
-        optimizer.load_state_dict(run.optimizer)
+    _restore_optimizer(run, optimizer)
     with torch.random.fork_rng(devices=_gpus(job.device)):
         _restore_rng(run, spec.seed, job.device)
         while run.step < steps:
@@ -193,6 +192,17 @@ def _accuracy(model: nn.Module, images: Images, device: str) -> float:
 def _keep_state(run: Run, optimizer: torch.optim.Optimizer, device: str) -> None:
     run.optimizer = optimizer.state_dict()
     run.rng = [torch.get_rng_state(), *(torch.cuda.get_rng_state(gpu) for gpu in _gpus(device))]
+
+
+def _restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
+    if run.optimizer is None:
+        return
+    optimizer.load_state_dict(run.optimizer)
+    # The fused kernels walk through memory: a state laid out unlike its parameter would be mixed up without a word.
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                state[key] = torch.empty_like(parameter).copy_(value)
 
 
 def _restore_rng(run: Run, seed: int, device: str) -> None:

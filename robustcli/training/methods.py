@@ -13,7 +13,7 @@ from torch import nn
 
 from robustcli.attacks import FGSM, PGD, Attack
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.config import Budget, Eta, Etas, Names, Number, validated
+from robustcli.config import STRICT, Budget, Eta, Etas, Names, Number, validated
 from robustcli.errors import ConfigError, lookup, unknown
 from robustcli.models.batchout import BatchOut
 from robustcli.models.gaussian import GaussianNoise, Scale
@@ -64,7 +64,7 @@ class Method(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class Vanilla:
     """Cross-entropy on clean images: the paper's baseline model."""
 
@@ -80,7 +80,7 @@ class Vanilla:
         return Recipe()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class FGSMTraining:
     """Half of each batch is replaced by its FGSM images (Goodfellow et al. 2014; BatchOut paper, section 6.2).
 
@@ -110,7 +110,7 @@ class FGSMTraining:
         return Recipe(adversarial(attack, self.fraction, self.craft), attack=attack, fraction=self.fraction)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class PGDTraining:
     """Each batch is replaced by its PGD images (Madry et al. 2017).
 
@@ -144,7 +144,7 @@ class PGDTraining:
         return Recipe(adversarial(attack, self.fraction, self.craft), attack=attack, fraction=self.fraction)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class BatchOutTraining:
     """Activations moved towards random others of the batch, in the network's slots (BatchOut paper, Algorithm 1).
 
@@ -174,7 +174,7 @@ class BatchOutTraining:
         return Recipe(filling={slot: BatchOut(eta, self.fraction, self.stop_gradient) for slot, eta in by_slot})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=STRICT)
 class GaussianTraining:
     """Gaussian noise of BatchOut's magnitude in the same slots: the paper's baseline (its section 6.7).
 

@@ -14,7 +14,7 @@ from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
 from robustcli.data import Images, load, split_validation
 from robustcli.device import pick_device
-from robustcli.errors import CheckpointError, DataError
+from robustcli.errors import CheckpointError, DataError, TrainingError
 from robustcli.models import MODELS
 from robustcli.models.layers import fill_slots
 from robustcli.models.loading import build_model, design
@@ -79,6 +79,9 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
 
     Returns:
         The checkpoint as written last; `complete` says whether the run came to its end.
+
+    Raises:
+        TrainingError: the loss became NaN or infinite; the epochs before are kept in `output`.
     """
     job, run, observers = prepared.job, run or Run(), observers or Observers()
 
@@ -92,7 +95,12 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
         observers.on_epoch(run.history[-1])
 
     written(complete=False)
-    fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
+    try:
+        fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
+    except TrainingError:
+        if not run.history:
+            output.unlink(missing_ok=True)
+        raise
     return written(complete=len(run.history) == job.spec.epochs)
 
 

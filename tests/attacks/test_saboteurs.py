@@ -1,8 +1,9 @@
 """Each bad attack makes one mistake that a published one has made; the contract must name it."""
 
+import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ class Saboteur:
 
     how: Callable
     eps: float = EPS
-    norm: Norm = Linf()
+    norm: Norm = field(default_factory=Linf)
     name = "saboteur"
     summary = "a bad attack"
 
@@ -165,8 +166,9 @@ def draws_by_place(model, x, y, noise):
     return Linf().spread(x, EPS, place).clamp(0, 1)
 
 
-def forgets_its_seed(calls=iter(range(10**6))):
-    return lambda model, x, y, noise: fgsm(model, x, y, noise, EPS / (1 + next(calls)))
+def forgets_its_seed():
+    calls = itertools.count(1)
+    return lambda model, x, y, noise: fgsm(model, x, y, noise, EPS / next(calls))
 
 
 def goes_round_the_meter(model, x, y, noise):

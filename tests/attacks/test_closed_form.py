@@ -1,0 +1,98 @@
+"""Models whose robust set is known on paper."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq, linprog
+from torch import nn
+
+from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks.driver import Samples, run_attack
+from robustcli.attacks.norms import NORMS
+from robustcli.noise import Noise
+from robustcli.testing import boundary_distance, linear_model, linear_samples
+
+norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
+EPS = {"linf": 0.1, "l2": 0.6}
+
+
+def wide_linear_model(classes=4):
+    """A linear model of several classes on images of which many pixels are black or white."""
+    ids = torch.arange(classes)
+    model = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 16, classes, dtype=torch.float64))
+    with torch.no_grad():
+        model[1].weight.copy_(Noise(1, ids).normal(torch.empty(classes, 16, dtype=torch.float64)))
+        model[1].bias.zero_()
+    x = (Noise(2, torch.arange(24)).uniform(torch.empty(24, 1, 4, 4, dtype=torch.float64)) * 1.8 - 0.4).clamp(0, 1)
+    return model, Samples(x, model(x).argmax(1), torch.arange(24))
+
+
+@norms
+@pytest.mark.parametrize("attack", [FGSM, PGD])
+@pytest.mark.parametrize("share", [0.5, 0.95, 1.02, 2.0])
+def test_a_sample_is_robust_exactly_where_its_boundary_is_farther_than_eps(attack, norm, share):
+    eps = EPS[norm.name]
+    model = linear_model(norm)
+    samples = linear_samples(model, norm, [share * eps])
+    assert run_attack(model, attack(eps=eps, norm=norm), samples)[0].robust.tolist() == [share > 1] * 2
+
+
+@norms
+@pytest.mark.parametrize("box", ["project", "clip", "none"])
+@pytest.mark.parametrize("overshoot", [0.0, 0.02, 0.5])
+def test_deepfool_ends_just_behind_the_boundary(norm, box, overshoot):
+    model = linear_model(norm)
+    samples = linear_samples(model, norm, [0.02, 0.1, 0.2])
+    outcome = run_attack(model, DeepFool(box=box, norm=norm, overshoot=overshoot), samples)[0]
+    ratio = outcome.distance / boundary_distance(model, norm, samples)
+    assert not outcome.robust.any()
+    assert (ratio > 1 - 1e-6).all()
+    assert (ratio < (1 + overshoot) * 1.001).all()
+
+
+def box_optimum(norm, w, gap, x):
+    """The least norm of a delta in the box with w . delta = -gap; infinite out of reach."""
+    low, high = -x, 1 - x
+    if np.maximum(-w * low, -w * high).sum() < gap:
+        return np.inf
+    if norm.name == "l2":
+        scale = brentq(lambda t: -w @ np.clip(-t * w, low, high) - gap, 0, 1e6, xtol=1e-14)
+        return np.linalg.norm(np.clip(-scale * w, low, high))
+    d = len(w)
+    limits = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
+    bounds = [*zip(low, high, strict=True), (0, None)]
+    return linprog(np.eye(d + 1)[-1], limits, np.zeros(2 * d), np.append(-w, 0)[None], [gap], bounds).fun
+
+
+@norms
+def test_deepfool_inside_the_box_is_the_box_optimum_over_all_classes(norm):
+    model, samples = wide_linear_model()
+    outcome = run_attack(model, DeepFool(norm=norm), samples)[0]
+    weight = model[1].weight.detach().numpy()
+    for x, y, distance in zip(samples.x.flatten(1).numpy(), samples.y, outcome.distance, strict=True):
+        normals = weight[y] - np.delete(weight, y, 0)
+        optimum = min(box_optimum(norm, w, w @ x, x) for w in normals)
+        assert optimum * 0.999 < distance < optimum * 1.021 + 1e-4
+
+
+@norms
+def test_a_boundary_outside_the_box_leaves_the_sample_robust_and_the_image_valid(norm):
+    model = linear_model(norm)
+    with torch.no_grad():
+        model[1].bias[1] += 10
+    x = linear_samples(model, norm, [0.1]).x
+    samples = Samples(x, torch.ones(2).long(), torch.arange(2))
+    outcome = run_attack(model, DeepFool(norm=norm, iters=3), samples, keep_images=True)[0]
+    assert outcome.robust.all()
+    assert outcome.distance.isinf().all()
+    assert outcome.x_adv.min() >= 0
+    assert outcome.x_adv.max() <= 1
+
+
+def test_only_without_a_box_is_the_boundary_outside_reached():
+    model = linear_model(NORMS["l2"])
+    with torch.no_grad():
+        model[1].bias[1] += 10
+    samples = Samples(torch.full((1, 1, 8, 8), 0.5).double(), torch.ones(1).long(), torch.zeros(1).long())
+    robust = {box: bool(run_attack(model, DeepFool(box=box), samples)[0].robust) for box in ("project", "clip", "none")}
+    assert robust == {"project": True, "clip": True, "none": False}

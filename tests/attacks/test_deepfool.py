@@ -1,0 +1,73 @@
+import pytest
+import torch
+from torch import nn
+
+from robustcli.attacks import DeepFool
+from robustcli.attacks.driver import Samples, run_attack
+from robustcli.noise import Noise
+from robustcli.testing import tiny_net, tiny_samples
+
+boxes = pytest.mark.parametrize("box", ["project", "clip", "none"])
+norms = pytest.mark.parametrize("norm", ["linf", "l2"])
+
+
+@boxes
+@norms
+def test_the_count_of_robust_samples_never_rises_and_ends_at_the_flags(box, norm):
+    net = tiny_net()
+    outcome = run_attack(net, DeepFool(iters=8, box=box, norm=norm), tiny_samples(net), batch_size=4)[0]
+    assert len(outcome.by_iter) == 8
+    assert list(outcome.by_iter) == sorted(outcome.by_iter, reverse=True)
+    assert outcome.by_iter[-1] == int(outcome.robust.sum())
+
+
+@boxes
+def test_fewer_iterations_are_the_beginning_of_more(box):
+    net = tiny_net()
+    samples = tiny_samples(net)
+    long = run_attack(net, DeepFool(iters=6, box=box), samples)[0]
+    short = run_attack(net, DeepFool(iters=2, box=box), samples)[0]
+    assert long.by_iter[:2] == short.by_iter
+
+
+@boxes
+@norms
+def test_a_tie_of_two_logits_is_left_not_sat_on(box, norm):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 2, bias=False)).double()
+    x = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64)
+    x[0, 0, 0] = 0.0
+    with torch.no_grad():
+        model[1].weight.fill_(1)
+        model[1].weight[1, 0] = 5  # The other class gains by a pixel that is black.
+    samples = Samples(x, torch.zeros(1).long(), torch.zeros(1).long())
+    assert not run_attack(model, DeepFool(box=box, norm=norm), samples)[0].robust
+
+
+def test_a_sample_that_is_wrong_already_stays_where_it_is():
+    net = tiny_net()
+    samples = tiny_samples(net)
+    x_adv = DeepFool().perturb(net, samples.x, samples.y, Noise(0, samples.ids))
+    wrong = net(samples.x).argmax(1) != samples.y
+    assert wrong.any()
+    assert torch.equal(x_adv[wrong], samples.x[wrong])
+
+
+def test_a_model_without_gradient_is_left_robust_not_nan():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return 0 * x.flatten(1)[:, :2] + torch.tensor([1.0, 0.0])
+
+    samples = Samples(torch.full((2, 1, 8, 8), 0.5), torch.zeros(2).long(), torch.arange(2))
+    outcome = run_attack(Constant(), DeepFool(iters=2), samples)[0]
+    assert outcome.robust.all()
+
+
+def test_the_nearest_classes_are_tried_and_no_more():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 30)).double()
+    samples = tiny_samples(model, n=5)
+    outcome = run_attack(model, DeepFool(iters=1), samples)[0]
+    assert outcome.backwards == 9 * int(outcome.clean.sum())
+
+
+def test_only_without_a_box_may_pixels_leave_it():
+    assert [DeepFool(box=box).bounded for box in ("project", "clip", "none")] == [True, True, False]

@@ -1,0 +1,156 @@
+"""What must hold between attacks, whatever the model."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from robustcli.attacks import FGSM, PGD, DeepFool, UniformNoise
+from robustcli.attacks.base import survivors
+from robustcli.attacks.driver import Samples, run_attack, split_evenly
+from robustcli.attacks.losses import cross_entropy, is_right, margin
+from robustcli.noise import Noise
+from robustcli.testing import tiny_net
+
+norms = pytest.mark.parametrize("norm", ["linf", "l2"])
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A tiny net that has learnt whether the left or the right half is brighter, and 60 images of the task."""
+    ids = torch.arange(60)
+    x = Noise(5, ids).uniform(torch.empty(60, 1, 8, 8, dtype=torch.float64))
+    y = ids % 2
+    x[y == 1, :, :, 4:] = x[y == 1, :, :, 4:] * 0.6 + 0.4
+    x[y == 0, :, :, :4] = x[y == 0, :, :, :4] * 0.6 + 0.4
+    net = tiny_net()
+    optimizer = torch.optim.Adam(net.parameters(), 0.03)
+    for _ in range(40):
+        optimizer.zero_grad()
+        cross_entropy(net(x), y).mean().backward()
+        optimizer.step()
+    optimizer.zero_grad()
+    samples = Samples(x, y, ids)
+    assert int(is_right(net(x), y).sum()) >= 50
+    return net, samples
+
+
+def robust(trained, attack, **options):
+    return int(run_attack(*(trained[0], attack, trained[1]), **options)[0].robust.sum())
+
+
+@norms
+def test_pgd_of_one_whole_step_is_fgsm_bit_for_bit(trained, norm):
+    net, samples = trained
+    one_step = PGD(0.1, steps=1, step_size=0.1, random_start=False, norm=norm, early_stop=False)
+    right = is_right(net(samples.x), samples.y)
+    samples = samples[right]
+    noise = Noise(0, samples.ids)
+    x_pgd, x_fgsm = (attack.perturb(net, samples.x, samples.y, noise) for attack in (one_step, FGSM(0.1, norm=norm)))
+    assert torch.allclose(x_pgd, x_fgsm, rtol=0, atol=1e-15)
+
+
+def test_robust_counts_never_rise_in_eps(trained):
+    counts = [
+        o.robust.sum().item()
+        for o in run_attack(*(trained[0], PGD(0.1), trained[1]), budgets=[0, 0.02, 0.05, 0.1, 0.2, 0.4])
+    ]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[2] > counts[-1] == 0
+
+
+@norms
+@pytest.mark.parametrize("attack", [PGD(0.3, steps=2, step_size=0.01), UniformNoise(0.3)])
+def test_robust_counts_never_rise_in_restarts(trained, attack, norm):
+    field = "restarts" if isinstance(attack, PGD) else "draws"
+    attack = replace(attack, norm=norm, eps=attack.eps * (1 if norm == "linf" else 5))
+    counts = [robust(trained, replace(attack, **{field: n})) for n in (1, 2, 4, 8)]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_a_restart_that_fails_leaves_earlier_breaks_alone(trained):
+    net, samples = trained
+    attack = PGD(0.3, steps=2, step_size=0.01)
+    noise = Noise(0, samples.ids)
+    attempts = [attack._attempt(net, samples.x, samples.y, noise.stream(f"attempt {i}")) for i in range(4)]
+    left = torch.stack([is_right(net(x_adv), samples.y) for x_adv in attempts])
+    together = is_right(net(replace(attack, restarts=4).perturb(net, samples.x, samples.y, noise)), samples.y)
+    assert torch.equal(together, left.all(0))
+    assert together.sum() < left[0].sum()
+
+
+def test_an_ensemble_is_at_most_each_of_its_members(trained):
+    net, samples = trained
+    members = [UniformNoise(0.2), FGSM(0.04), PGD(0.04)]
+    noise = Noise(0, samples.ids)
+    left = []
+    for attacks in (members, *[[member] for member in members]):
+        x_adv = survivors([attack.perturb for attack in attacks], net, samples.x, samples.y, noise)
+        left.append(int(is_right(net(x_adv), samples.y).sum()))
+    assert left[0] <= min(left[1:])
+
+
+@norms
+def test_fgsm_for_many_budgets_is_fgsm_for_each_bit_for_bit(trained, norm):
+    net, samples = trained
+    budgets = [0.0, 0.05, 0.3]
+    noise = Noise(0, samples.ids)
+    swept = FGSM(1.0, norm=norm).sweep(net, samples.x, samples.y, noise, budgets)
+    for eps, x_adv in zip(budgets, swept, strict=True):
+        assert torch.equal(x_adv, FGSM(eps, norm=norm).perturb(net, samples.x, samples.y, noise))
+
+
+@pytest.mark.parametrize("attack", [FGSM(0.1), PGD(0.1, steps=3), UniformNoise(0.1)])
+def test_many_budgets_in_one_run_give_the_flags_of_separate_runs(trained, attack):
+    net, samples = trained
+    together = run_attack(net, attack, samples, budgets=[0.02, 0.2])
+    for outcome in together:
+        alone = run_attack(net, outcome.attack, samples)[0]
+        assert torch.equal(outcome.robust, alone.robust)
+        assert torch.equal(outcome.distance, alone.distance)
+
+
+@pytest.mark.parametrize("attack", [FGSM(0.1), PGD(0.1, steps=3), UniformNoise(0.1, draws=2), DeepFool(iters=3)])
+def test_the_rows_work_adds_up_to_the_runs(trained, attack):
+    net, samples = trained
+    seen = []
+    handle = net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    budgets = [] if isinstance(attack, DeepFool) else [0.02, 0.05, 0.1, 0.2]
+    outcomes = run_attack(net, attack, samples, budgets=budgets, batch_size=7)
+    handle.remove()
+    assert sum(outcome.forwards for outcome in outcomes) == sum(seen)
+    assert max(o.forwards for o in outcomes) - min(o.forwards for o in outcomes) <= 1
+
+
+def test_fgsm_takes_one_backward_pass_for_any_number_of_budgets(trained):
+    net, samples = trained
+    outcomes = run_attack(net, FGSM(0.1), samples, budgets=[0.1, 0.2, 0.3, 0.4, 0.5])
+    assert sum(outcome.backwards for outcome in outcomes) == int(outcomes[0].clean.sum())
+
+
+@pytest.mark.parametrize(("total", "parts"), [(0, 3), (10, 3), (2, 5), (9, 1)])
+def test_an_even_split_loses_nothing(total, parts):
+    split = split_evenly(total, parts)
+    assert (len(split), sum(split)) == (parts, total)
+    assert max(split) - min(split) <= 1
+
+
+def test_stopping_early_breaks_as_many_samples_for_less_work(trained):
+    net, samples = trained
+    early, late = (run_attack(net, PGD(0.2, early_stop=stop), samples)[0] for stop in (True, False))
+    assert torch.equal(early.robust, late.robust)
+    assert early.backwards < late.backwards
+
+
+def test_more_steps_leave_the_loss_higher_than_the_start(trained):
+    net, samples = trained
+    attack = PGD(0.05, early_stop=False)
+    x_adv = attack.perturb(net, samples.x, samples.y, Noise(0, samples.ids))
+    before, after = (cross_entropy(net(x), samples.y) for x in (samples.x, x_adv))
+    assert (after > before).all()
+
+
+def test_margin_is_negative_exactly_where_a_sample_is_wrong(trained):
+    net, samples = trained
+    logits = net(FGSM(0.05).perturb(net, samples.x, samples.y, Noise(0, samples.ids)))
+    assert torch.equal(margin(logits, samples.y) > 0, is_right(logits, samples.y))
