@@ -16,15 +16,15 @@ if [ ! -x "$base" ]; then
     exit 3
 fi
 
-[ -x "$peers" ] || "$base" -m venv .venv-peers
+[ -x "$peers" ] || "$base" -m venv --without-pip .venv-peers # pip, too, is the one of .venv
 folder="import sysconfig; print(sysconfig.get_path('purelib'))"
 # addsitedir, not a bare path: it also reads the .pth files in there, such as the one of an editable install.
 echo "import site; site.addsitedir('$("$base" -c "$folder")')" >"$("$peers" -c "$folder")/base.pth"
 
-# Pinned, for the comparison is one of tensors. Without their dependencies: torchattacks asks for requests 2.25, and
-# what the others ask for beyond .venv stands in the second line.
-"$peers" -m pip install --quiet --no-deps foolbox==3.3.4 torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1
+# What the peers ask for beyond .venv; then the peers, pinned, for the comparison is one of tensors, and without their
+# dependencies, for torchattacks insists on requests 2.25 of 2020.
 "$peers" -m pip install --quiet eagerpy GitPython requests scikit-learn six tqdm
+"$peers" -m pip install --quiet --no-deps foolbox==3.3.4 torchattacks==3.5.1 adversarial-robustness-toolbox==1.20.1
 
 "$peers" - "$("$base" -c "import torch; print(torch.__version__)")" <<'PYTHON'
 import sys

@@ -1,0 +1,49 @@
+# Each target makes what it needs: a machine with Python 3.11 or newer and a package registry is enough.
+PYTHON ?= python3
+DATA ?=
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := checkpoints/demo
+DATA_DIR := $(if $(DATA),--data-dir $(DATA))
+
+.PHONY: demo test check format peers bench clean
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# Four models on 4 000 digits each, attacked, evaluated and compared; under 5 minutes on 2 cores once installed.
+# `make demo DATA=DIR` takes the digits from the MNIST in DIR.
+demo: $(VENV)/.installed
+	rm -rf $(DEMO)
+	for method in vanilla fgsm gaussian batchout; do \
+	  $(BIN)/robustcli train --method $$method --dataset mnist --limit 4000 $(DATA_DIR) --output $(DEMO)/$$method.pt || exit; \
+	done
+	$(BIN)/robustcli attack $(DEMO)/batchout.pt --attack fgsm --eps 0.3 --limit 1000 $(DATA_DIR) --gallery $(DEMO)/fgsm.png
+	$(BIN)/robustcli evaluate $(DEMO)/batchout.pt --attack deepfool --iters 5 --limit 1000 $(DATA_DIR)
+	$(BIN)/robustcli compare $(DEMO)/vanilla.pt $(DEMO)/fgsm.pt $(DEMO)/gaussian.pt $(DEMO)/batchout.pt --limit 500 $(DATA_DIR)
+
+test: $(VENV)/.installed-dev
+	$(BIN)/pytest --cov --cov-report=term
+
+# What CI runs beside the tests.
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# A second environment with foolbox, ART and torchattacks, on top of the first; runs the reference tests in it.
+peers: $(VENV)/.installed-dev
+	sh scripts/peers.sh
+
+clean:
+	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

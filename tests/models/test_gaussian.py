@@ -1,0 +1,89 @@
+"""The Gaussian baseline: a step of BatchOut's relative size, in a random direction."""
+
+import pytest
+import torch
+
+from robustcli.models import GaussianNoise, gaussian
+
+ETA = 0.1
+
+
+def draws(*shape, seed=0):
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def lengths(h):
+    return h.flatten(1).norm(dim=1)
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 2, 3, 4)])
+def test_a_matched_step_is_eta_times_the_activations_norm_in_each_sample(shape):
+    h, noise = draws(*shape), draws(*shape, seed=1)
+    torch.testing.assert_close(lengths(gaussian(h, noise, ETA) - h), ETA * lengths(h))
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 2, 3, 4)])
+def test_a_printed_step_has_one_more_division_by_the_noises_norm(shape):
+    h, noise = draws(*shape), draws(*shape, seed=1)
+    expected = ETA * lengths(h) / lengths(noise)
+    torch.testing.assert_close(lengths(gaussian(h, noise, ETA, "printed") - h), expected)
+
+
+@pytest.mark.parametrize("scale", ["matched", "printed"])
+def test_the_step_goes_along_the_noise(scale):
+    h, noise = draws(5, 7), draws(5, 7, seed=1)
+    step = gaussian(h, noise, ETA, scale) - h
+    torch.testing.assert_close(torch.cosine_similarity(step, noise), torch.ones(5, dtype=torch.float64))
+
+
+def test_one_eta_a_sample_reaches_its_own_sample():
+    h, eta = draws(3, 2, 4), torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    moved = gaussian(h, draws(3, 2, 4, seed=1), eta[:, None, None])
+    torch.testing.assert_close(lengths(moved - h) / lengths(h), eta)
+
+
+def test_no_gradient_flows_through_the_noise():
+    h = draws(4, 3).requires_grad_()
+    (gaussian(h, draws(4, 3, seed=1), ETA) * draws(4, 3, seed=2)).sum().backward()
+    assert torch.equal(h.grad, draws(4, 3, seed=2))
+
+
+def test_the_input_is_left_as_it_is():
+    h = draws(4, 3)
+    gaussian(h, draws(4, 3, seed=1), ETA)
+    assert torch.equal(h, draws(4, 3))
+
+
+def test_an_activation_of_zeros_stays_finite():
+    assert torch.equal(gaussian(torch.zeros(2, 3), torch.ones(2, 3), ETA), torch.zeros(2, 3))
+
+
+@pytest.mark.parametrize(("fraction", "moved"), [(0.0, 0), (0.29, 29), (0.5, 50), (1.0, 100)])
+def test_the_layer_moves_the_first_k_samples_and_no_other(fraction, moved):
+    h = draws(100, 4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        changed = (GaussianNoise(ETA, fraction)(h) != h).any(1)
+    assert changed.tolist() == [True] * moved + [False] * (100 - moved)
+
+
+@pytest.mark.parametrize("scale", ["matched", "printed"])
+def test_the_layer_hands_its_scale_and_range_on(scale):
+    h = draws(100, 50)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        size = lengths(GaussianNoise((0.1, 0.2), 1.0, scale)(h) - h) / lengths(h)
+    unit = 1 if scale == "matched" else 50**-0.5
+    assert 0.07 * unit < size.min() < 0.12 * unit
+    assert 0.18 * unit < size.max() < 0.26 * unit
+
+
+def test_it_is_the_identity_in_eval_mode():
+    h = draws(6, 4)
+    assert GaussianNoise(ETA).eval()(h) is h
+
+
+def test_it_has_no_state_and_says_its_options():
+    layer = GaussianNoise(0.1, 0.25, "printed")
+    assert not layer.state_dict()
+    assert repr(layer) == "GaussianNoise(eta=0.1, fraction=0.25, scale=printed)"
