@@ -5,11 +5,8 @@ A peer is imported when its function is called: without it, that is a ModuleNotF
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,14 +17,16 @@ Run = Callable[[Tensor, Tensor], Tensor]
 
 
 def foolbox(model: nn.Module, attack: str, eps: float | None = None, **options: Any) -> Run:
-    """Foolbox's attack of this name; `eps` is None for the minimal-norm ones, which are then not cut to a ball."""
+    """Foolbox's attack of this name; `eps` is None for the minimal-norm ones, which know no ball."""
     library: Any = import_module("foolbox")
     wrapped = library.PyTorchModel(model, bounds=(0, 1), device=next(model.parameters()).device)
     perturb = getattr(library.attacks, attack)(**options)
+    budget = {} if eps is None else {"epsilon": eps}
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        raw: Tensor = perturb(wrapped, x, y, epsilons=eps)[0]
-        return raw
+        # Not the attack's __call__, which adds a forward pass of its own to see who still stands.
+        x_adv: Tensor = perturb.run(wrapped, x, library.criteria.Misclassification(y), **budget)
+        return x_adv
 
     return run
 
@@ -40,7 +39,7 @@ def torchattacks(model: nn.Module, attack: str, **options: Any) -> Run:
 
 
 def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = True, **options: Any) -> Run:
-    """ART's evasion attack of this name. It computes in float32, whatever it is given.
+    """ART's evasion attack of this name. It computes in float32, whatever it is given, and makes a folder `~/.art`.
 
     Args:
         model: in float32, with ten classes.
@@ -49,8 +48,6 @@ def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = T
         clip: tell ART that pixels end at 0 and 1.
         options: the attack's.
     """
-    # At its import ART writes a settings file, by default into the user's home.
-    os.environ.setdefault("ART_DATA_PATH", str(Path(sys.prefix) / "share"))
     estimators: Any = import_module("art.estimators.classification")
     attacks: Any = import_module("art.attacks.evasion")
     classifier = estimators.PyTorchClassifier(
@@ -61,8 +58,7 @@ def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = T
         clip_values=(0.0, 1.0) if clip else None,
         device_type="gpu" if next(model.parameters()).is_cuda else "cpu",
     )
-    perturb = getattr(attacks, attack)(classifier, verbose=False, **options) if attack != "FastGradientMethod" else None
-    perturb = perturb or attacks.FastGradientMethod(classifier, **options)
+    perturb = getattr(attacks, attack)(classifier, **options)
 
     def run(x: Tensor, y: Tensor) -> Tensor:
         return torch.from_numpy(perturb.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)

@@ -199,11 +199,11 @@ class Options:
     [
         (TrainSpec, {"epoch": 1}, r"here: key 'epoch' is unknown \(allowed: augment, .*\); did you mean 'epochs'\?"),
         (TrainSpec, {"epochs": 0}, "here: epochs=0: input should be greater than 0"),
-        (TrainSpec, {"lr": "fast"}, "here: lr=fast: should be a number such as 0.3 or 8/255"),
+        (TrainSpec, {"lr": "fast"}, "here: lr=fast: should be a finite number such as 0.3 or 8/255"),
         (TrainSpec, {"lr": math.nan}, "here: lr=nan: input should be a finite number"),
         (TrainSpec, {"validation": 1}, "here: validation=1: input should be less than 1"),
         (TrainSpec, {"optimizer": "sdg"}, "here: optimizer=sdg: input should be 'adam' or 'sgd'"),
-        (EvalSpec, {"eps": ["0.1", "abc"]}, "here: eps=0.1,abc: should be a number such as 0.3 or 8/255"),
+        (EvalSpec, {"eps": ["0.1", "abc"]}, "here: eps=0.1,abc: should be a finite number such as 0.3 or 8/255"),
         (EvalSpec, {"eps": "-1"}, "here: eps=-1: should be a number of at least 0"),
         (DataSpec, {"limit": 0}, "here: limit=0: input should be greater than 0"),
         (ModelSpec, {"name": "x"}, "here: 'channels' is missing"),

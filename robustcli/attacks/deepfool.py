@@ -19,8 +19,8 @@ from robustcli.noise import Noise
 NEAREST_CLASSES = 9
 """How many other classes are tried, best logit first: the reference code's ten classes, less the true one."""
 
-BEYOND = 1e-5
-"""How far beyond a boundary a step aims, in pixel units (the authors' code: 1e-4).
+BEYOND = 1e-4
+"""How far beyond a boundary a step aims, in pixel units, as in the authors' code.
 
 Without it a tie of two logits never moves, and clipped steps close in on a boundary until rounding says who wins.
 """
@@ -36,8 +36,9 @@ class DeepFool:
     `box`. The original ignores that pixels end at 0 and 1 (`none`), and on MNIST its images are classified right again
     once they are clipped; clipping inside the loop (`clip`, as in foolbox) needs many more iterations. `project`, the
     default, makes each step the smallest one onto the boundary *inside* the box (the projection of FAB, Croce & Hein
-    2020), so that 5 iterations suffice and each image is valid. As in the authors' code the steps add up and the
-    sum is stretched by 1 + overshoot.
+    2020), so that 5 iterations suffice and each image is valid; it arrives sooner than `clip`, not closer (on 85 digits
+    its distances are 1.08 x those of 50 clipped iterations, in the median). As in the authors' code the steps add up
+    and the sum is stretched by 1 + overshoot.
     """
 
     iters: PositiveInt = 50

@@ -47,7 +47,11 @@ def run(arguments: list[str]) -> int:
     """Run a command line; a user's mistake is one line on stderr. Returns the exit code."""
     command = typer.main.get_command(app)
     try:
-        code = command.main(arguments, prog_name="robustcli", standalone_mode=False)
+        # Not `command.main`, which would turn Ctrl-C into an exit without a word.
+        with command.make_context("robustcli", list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
     except RobustCliError as error:
         fail(str(error))
         return error.exit_code
@@ -60,7 +64,7 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def usage_error(error: typer.TyperException, arguments: list[str]) -> str:
@@ -69,10 +73,22 @@ def usage_error(error: typer.TyperException, arguments: list[str]) -> str:
     command = typer.main.get_command(app)
     names = list(getattr(command, "commands", {}))
     wrong = getattr(error, "option_name", None)
-    if wrong is not None and arguments and arguments[0] in names:
+    if message.startswith("No such option") and wrong is not None and arguments and arguments[0] in names:
         options = [name for parameter in command.commands[arguments[0]].params for name in parameter.opts]  # type: ignore[attr-defined]
         return f"robustcli {arguments[0]}: no such option {wrong}{nearest(wrong, options)}"
     if message.startswith("No such command"):
         wrong = next((part for part in arguments if not part.startswith("-")), "")
         return f"command '{wrong}' is unknown (allowed: {', '.join(names)}){nearest(wrong, names)}"
+    if message.startswith("Invalid value for '--"):
+        option, _, reason = message.removeprefix("Invalid value for '").partition("': ")
+        return f"{option} {_value_after(option, arguments)}: {reason[0].lower()}{reason[1:]}"
     return message[0].lower() + message[1:]
+
+
+def _value_after(option: str, arguments: list[str]) -> str:
+    """What the user gave an option, as `--option value` or `--option=value`."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    found = [
+        after if part == option else part.partition("=")[2] for part, after in pairs if part.split("=")[0] == option
+    ]
+    return found[-1] if found else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -96,11 +97,12 @@ def attack(
     results: list[Result] = []
     measured = measure(session, keep_images=keep, on_result=results.append)
     sheets = [evaluation_sheet(measured.rows)] if measured.rows else []
-    code = deliver(measured, spec, session, sheets, style, json_file)
-    if results and save is not None:
-        _save(session, results[0], save)
-    if results and gallery is not None:
-        _draw(session, results[0], gallery)
+    with ExitStack() as after:  # it runs them all, also where another file could not be written
+        if results and gallery is not None:
+            after.callback(_draw, session, results[0], gallery)
+        if results and save is not None:
+            after.callback(_save, session, results[0], save)
+        code = deliver(measured, spec, session, sheets, style, json_file)
     raise typer.Exit(code)
 
 

@@ -51,8 +51,9 @@ def compare(
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import compare_sheet
 
-    paths = checkpoint or checkpoints.same_data(CHECKPOINTS, checkpoints.peek(newest_checkpoint()).data["name"])
-    if not checkpoint:
+    paths = list(dict.fromkeys(checkpoint or ()))
+    if not paths:
+        paths = checkpoints.same_data(CHECKPOINTS, checkpoints.peek(newest_checkpoint()).data["name"])
         say_which(paths)
     session = open_session(paths, spec)
     names = list(dict.fromkeys(item.images.name for item in session.items))

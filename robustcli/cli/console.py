@@ -32,8 +32,8 @@ def warn(text: str) -> None:
 
 
 def fail(text: str) -> None:
-    """The one red line of an error."""
-    err().print(f"[bold red]error:[/] [red]{escape(text)}[/]")
+    """The one red line of an error, whatever line breaks the user's value had."""
+    err().print(f"[bold red]error:[/] [red]{escape(' '.join(text.splitlines()))}[/]")
 
 
 def progress(*columns: str | ProgressColumn) -> Progress:

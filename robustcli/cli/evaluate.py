@@ -48,7 +48,7 @@ def evaluate(
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
-    paths = checkpoint or [newest_checkpoint()]
+    paths = list(dict.fromkeys(checkpoint or [newest_checkpoint()]))
     if not checkpoint:
         say_which(paths)
     session = open_session(paths, spec)

@@ -24,12 +24,22 @@ FORMATS = ("table", "json", "csv", "markdown", "latex")
 
 def eval_spec(flags: Mapping[str, Any]) -> EvalSpec:
     """The spec that a command's flags mean; those that are not given keep their defaults."""
-    given = {key: value for key, value in flags.items() if key in field_names(EvalSpec) and value not in (None, [])}
-    if flags["no_sample"]:
+    flags = given_flags(flags)
+    given = {key: value for key, value in flags.items() if key in field_names(EvalSpec)}
+    if "no_sample" in flags:
         given["allow_sample"] = False
-    if flags["attack"]:
+    if "attack" in flags:
         given["attacks"] = (flags["attack"],) if isinstance(flags["attack"], str) else tuple(flags["attack"])
     return validated(EvalSpec, given, "", flags=frozenset(given))
+
+
+def given_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The flags that the user gave; a repeatable one that was not given comes as an empty list or tuple."""
+    return {
+        key: value
+        for key, value in flags.items()
+        if value is not None and value is not False and not (isinstance(value, list | tuple) and not value)
+    }
 
 
 def check_output(path: Path | None, flag: str) -> None:
@@ -46,6 +56,8 @@ def check_output(path: Path | None, flag: str) -> None:
         raise ConfigError(f"{flag} {path}: its folder {path.parent} does not exist")
     if not os.access(path.parent, os.W_OK):
         raise ConfigError(f"{flag} {path}: its folder {path.parent} is not writable")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise ConfigError(f"{flag} {path}: is there already and is not writable")
 
 
 def check_format(name: str) -> None:
@@ -123,6 +135,7 @@ def deliver(
     """
     from robustcli.evaluation.results import document
     from robustcli.provenance import provenance
+    from robustcli.reporting.files import write_whole
 
     fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
     origin = provenance(seed=spec.seed, device=session.device, data_fingerprint=fingerprint, spec=spec.as_dict())
@@ -132,10 +145,7 @@ def deliver(
     elif measured.rows:
         print_sheets(sheets, measured.rows, style)
     if json_file is not None:
-        try:
-            json_file.write_text(text + "\n", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--json {json_file}: {error.strerror or error}") from None
+        write_whole(json_file, f"{text}\n".encode(), "--json")
     if measured.interrupted:
         err().print(f"[bold red]interrupted:[/] {len(measured.rows)} of {session.rows} rows were finished and are kept")
         return 130

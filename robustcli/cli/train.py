@@ -13,7 +13,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import err, notice, out, progress
-from robustcli.cli.measure import CHECKPOINTS, announce_sample
+from robustcli.cli.measure import CHECKPOINTS, announce_sample, given_flags
 from robustcli.config import TrainSpec, field_names, read_yaml, validated
 from robustcli.errors import ConfigError
 
@@ -136,9 +136,7 @@ def train(
 
     Example: `robustcli train --method batchout --dataset mnist`
     """
-    flags = {
-        key: value for key, value in context.params.items() if value is not None and value is not False and value != []
-    }
+    flags = given_flags(context.params)
     if resume is not None:
         _refuse_beside_resume(flags)
         _go_on(resume, data_dir, device or "auto")
@@ -151,6 +149,7 @@ def train(
     from robustcli.training.loop import Run
     from robustcli.training.train import prepare
 
+    _check_budget(spec)
     prepared = prepare(spec, data_dir=data_dir, allow_sample=not no_sample, device=device or "auto")
     resolved = prepared.job.spec
     path = output or checkpoint.default_path(
@@ -162,22 +161,29 @@ def train(
 def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
     """Built-in defaults < YAML < flags and `--set`."""
     values: dict[str, Any] = read_yaml(flags["config"]) if "config" in flags else {}
+    settings = dict(_setting(text) for text in flags.get("settings", ()))
     method = values.get("method", "vanilla")
     options_of = dict(method) if isinstance(method, dict) else {"name": method}
-    if flags.get("method", options_of.get("name")) != options_of.get("name"):
-        options_of = {"name": flags["method"]}
+    name = settings.pop("method", flags.get("method", options_of.get("name")))
+    if name != options_of.get("name"):  # the options of another method mean nothing to this one
+        options_of = {"name": name}
     options_of |= {key: flags[key] for key in METHOD_FLAGS if key in flags}
-    given = {key: flags[key] for key in field_names(TrainSpec) if key in flags and key != "method"}
-    values |= given
-    for setting in flags.get("settings", []):
-        key, value = _setting(setting)
-        if key.startswith("method."):
-            options_of[key.removeprefix("method.")] = value
-        else:
-            values[key] = value
-    values["method"] = options_of
-    where = f"--config {flags['config']}" if "config" in flags else "--set"
-    return validated(TrainSpec, values, where, flags=frozenset(given))
+    options_of |= {key.removeprefix("method."): value for key, value in settings.items() if key.startswith("method.")}
+    own = {key: value for key, value in settings.items() if not key.startswith("method.")}
+    given = {key: flags[key] for key in field_names(TrainSpec) if key in flags and key not in ("method", *own)}
+    config = [f"--config {flags['config']}"] if "config" in flags else []
+    where = " and ".join([*config, "--set"] if own or not config else config)
+    return validated(TrainSpec, values | given | own | {"method": options_of}, where, flags=frozenset(given))
+
+
+def _check_budget(spec: TrainSpec) -> None:
+    """Refuse to train against an Linf budget that no image could exhaust, as evaluations do."""
+    from robustcli.evaluation.plan import check_budget
+    from robustcli.training.methods import FGSMTraining, PGDTraining, parse_method
+
+    method = parse_method(spec.method)
+    if isinstance(method, FGSMTraining | PGDTraining) and method.eps is not None:
+        check_budget(method.norm, method.eps, f"method {method.name}: eps={method.eps}")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -193,7 +199,7 @@ def _setting(text: str) -> tuple[str, Any]:
 def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
     extra = sorted(flags.keys() - {"resume", "data_dir", "device"})
     if extra:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in extra)
+        named = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in extra)
         raise ConfigError(f"{named}: comes from the checkpoint (beside --resume, allowed are --data-dir and --device)")
 
 
@@ -234,7 +240,15 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     if not saved.complete:
         err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {path}")
         raise typer.Exit(130)
-    best = max(saved.history, key=lambda entry: (entry.get("val_accuracy", 0.0), entry["epoch"]))
+    # As `fit` chooses the weights to keep.
+    share = job.recipe.fraction
+    best = max(
+        saved.history,
+        key=lambda entry: (
+            (1 - share) * entry.get("val_accuracy", 0.0) + share * entry.get("val_robust_accuracy", 0.0),
+            entry["epoch"],
+        ),
+    )
     shown = f", validation accuracy {100 * best['val_accuracy']:.2f} %" if "val_accuracy" in best else ""
     out().print(f"{path}: {len(saved.history)} epochs{shown}", soft_wrap=True)
 

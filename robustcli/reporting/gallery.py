@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from robustcli.errors import ConfigError
+from robustcli.reporting.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,9 @@ def save_gallery(pictures: Sequence[Picture], title: str, path: Path) -> None:
         axis.set_ylabel(name, fontsize=9)
     for picture, (top, middle, bottom) in zip(pictures, axes.T, strict=False):
         _draw(picture, top, middle, bottom)
-    try:
-        figure.savefig(path, dpi=150, format="png")
-    except OSError as error:
-        raise ConfigError(f"--gallery {path}: {error.strerror or error}") from None
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format="png")
+    write_whole(path, content.getvalue(), "--gallery")
 
 
 def _draw(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from robustcli.attacks.driver import Outcome
 from robustcli.attacks.guards import frozen
 from robustcli.data import Images
-from robustcli.errors import ConfigError
+from robustcli.reporting.files import write_whole
 from robustcli.reporting.gallery import Picture
 
 PICTURES = 8
@@ -32,12 +33,9 @@ def save_images(images: Images, outcome: Outcome, path: Path) -> None:
         "pred_after": outcome.pred_after,
         "ids": images.ids,
     }
-    try:
-        with path.open("wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **{key: value.numpy() for key, value in arrays.items()})
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise ConfigError(f"--save {path}: {error.strerror or error}") from None
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **{key: value.numpy() for key, value in arrays.items()})
+    write_whole(path, content.getvalue(), "--save")
 
 
 def choose_pictures(model: nn.Module, images: Images, outcome: Outcome) -> list[Picture]:

@@ -85,7 +85,9 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
             continue
         by_iter = " ".join(percent(correct, row.n) for correct in row.by_iter)
         state = f"{row.correct} of {row.n} not converged" if row.correct else "all converged"
-        notes.append(f"{label(row.attack)}: accuracy % after each iteration {by_iter}; {state}.")
+        notes.append(
+            f"{label(row.attack)} {row.attack.norm.label}: accuracy % after each iteration {by_iter}; {state}."
+        )
     return notes
 
 
@@ -161,6 +163,7 @@ def to_text(sheet: Sheet, style: str) -> str:
     rows = [[cell.replace("\n", " ") for cell in cells] for cells in sheet.cells]
     align = ["left" if i < sheet.left else "right" for i in range(len(sheet.headers))]
     if style == "markdown":
+        rows = [[cell.replace("|", "\\|") for cell in cells] for cells in rows]
         body = tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
         return "\n\n".join((f"**{sheet.title}**", body, *sheet.notes))
     body = tabulate(rows, headers, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)

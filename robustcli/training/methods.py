@@ -207,7 +207,7 @@ class GaussianTraining:
 def _by_slot(
     setting: Setting, layers: Sequence[str] | None, eta: Sequence[Eta] | None
 ) -> tuple[tuple[str, ...], tuple[Eta, ...]]:
-    """The slots to fill, in the network's order, and an eta for each."""
+    """The slots to fill, in the order they were named, and an eta for each."""
     chosen = tuple(layers if layers is not None else setting.slots)
     for name in chosen:
         if name not in setting.slots:

@@ -18,16 +18,16 @@ def learning_rate(spec: TrainSpec, step: int, steps: int) -> float:
     """The rate of step `step` of `steps`.
 
     `cosine` falls from lr to 0. `onecycle` rises from lr/25 over the first 30 % and falls to lr/250 000, both along a
-    cosine (Smith & Topin 2017, with PyTorch's constants).
+    cosine (Smith & Topin 2017, step for step as PyTorch's OneCycleLR).
     """
     if spec.schedule == "constant":
         return spec.lr
-    progress = step / max(1, steps - 1)
     if spec.schedule == "cosine":
         return _anneal(spec.lr, 0.0, step / steps)
-    if progress < WARM_UP:
-        return _anneal(START * spec.lr, spec.lr, progress / WARM_UP)
-    return _anneal(spec.lr, END * spec.lr, (progress - WARM_UP) / (1 - WARM_UP))
+    top = max(0.0, WARM_UP * steps - 1)
+    if step < top:
+        return _anneal(START * spec.lr, spec.lr, step / top)
+    return _anneal(spec.lr, END * spec.lr, (step - top) / max(1.0, steps - 1 - top))
 
 
 def _anneal(start: float, end: float, progress: float) -> float:

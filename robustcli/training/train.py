@@ -12,7 +12,7 @@ from torch import nn
 from robustcli import checkpoint
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
-from robustcli.data import Images, load, split_validation
+from robustcli.data import DATASETS, Images, load, split_validation
 from robustcli.device import pick_device
 from robustcli.errors import CheckpointError, DataError, TrainingError
 from robustcli.models import MODELS
@@ -62,7 +62,7 @@ def prepare(
     method = method.resolved(Setting(network.slot_names, network.paper_eta, default_budgets(images.shape)[1]))
     recipe = method.recipe()
     fill_slots(model, recipe.filling)
-    dataset = images.name if spec.dataset == "mnist" else spec.dataset
+    dataset = images.name if spec.dataset in DATASETS else str(Path(spec.dataset).expanduser().resolve())
     resolved = spec.model_copy(update={"method": describe_method(method), "model": model_spec.name, "dataset": dataset})
     place = pick_device(device)
     return Prepared(Job(model.to(place), recipe, resolved, train, validation, place), model_spec, images)
@@ -94,11 +94,12 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
         written(complete=len(run.history) == job.spec.epochs)
         observers.on_epoch(run.history[-1])
 
+    fresh = run.step == 0
     written(complete=False)
     try:
         fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
     except TrainingError:
-        if not run.history:
+        if fresh and not run.history:
             output.unlink(missing_ok=True)
         raise
     return written(complete=len(run.history) == job.spec.epochs)

@@ -22,6 +22,14 @@ def slots(name):
     return [(name, slot) for slot in MODELS[name].slot_names]
 
 
+class Watch(nn.Module):
+    """Passes activations on, and keeps the least of them."""
+
+    def forward(self, h):
+        self.least = float(h.detach().min())
+        return h
+
+
 class Force(nn.Module):
     """Replaces activations by one value, and keeps what came in."""
 
@@ -83,12 +91,6 @@ def test_before_the_relu_a_slot_sees_negative_numbers(name):
     fill_slots(model, layers)
     model(x)
     assert all(layer.least < 0 for layer in layers.values())
-
-
-class Watch(nn.Module):
-    def forward(self, h):
-        self.least = float(h.min())
-        return h
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -31,7 +31,7 @@ def test_only_a_network_with_normalisation_takes_statistics():
 
 
 def test_an_unknown_network_names_the_nearest_one():
-    with pytest.raises(ConfigError, match="--model 'mnist-cn' is unknown .*did you mean 'mnist-cnn'"):
+    with pytest.raises(ConfigError, match=r"--model 'mnist-cn' is unknown .*did you mean 'mnist-cnn'"):
         design("mnist-cn", images(5, 1, 8, 8), 3)
 
 

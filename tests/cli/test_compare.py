@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from .conftest import Call, write_checkpoint, write_images
+
+ATTACKS = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")
+
+
+def test_a_checkpoint_is_a_row_and_an_attack_a_column(call: Call, models: Path) -> None:
+    lines = call("compare", *ATTACKS, "--format", "markdown").out.splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert table[0] == ["checkpoint", "method", "clean", "fgsm Linf 0.1", "deepfool:iters=2 L2", "median L2"]
+    assert [row[:2] for row in table[2:]] == [["batchout", "batchout"], ["vanilla", "vanilla"]]
+
+
+def test_the_same_file_twice_is_one_row(call: Call, models: Path) -> None:
+    ended = call("compare", models / "vanilla.pt", models / "vanilla.pt", *ATTACKS, "--format", "json")
+    assert len(json.loads(ended.out)["rows"]) == 2
+
+
+def test_left_out_checkpoints_are_all_that_share_the_newest_ones_data(call: Call, models: Path) -> None:
+    write_checkpoint(models / "digits.pt")
+    os.utime(models / "digits.pt", ns=(10**18, 10**18))
+    shutil.copy(models / "vanilla.pt", models / "again.pt")
+    ended = call("compare", *ATTACKS, "--format", "json")
+    names = [f"checkpoints/{name}.pt" for name in ("again", "batchout", "vanilla")]
+    assert ended.err.splitlines()[0] == f"checkpoint: {','.join(names)}"
+    assert [row["checkpoint"] for row in json.loads(ended.out)["rows"][::2]] == names
+
+
+def test_all_checkpoints_are_measured_on_the_same_samples(call: Call, models: Path) -> None:
+    rows = json.loads(call("compare", *ATTACKS, "--format", "json").out)["rows"]
+    assert [row["ids"] for row in rows] == [list(range(24))] * 4
+
+
+def test_checkpoints_that_ask_for_other_images_are_refused(call: Call, models: Path, here: Path) -> None:
+    x = np.zeros((60, 8, 8), dtype=np.uint8)
+    other = write_images(here / "dark.npz", x_test=x)
+    call("train", "--dataset", other, "--epochs", 1, "--limit", 48, "--output", "dark.pt")
+    ended = call("compare", models / "vanilla.pt", "dark.pt", *ATTACKS)
+    assert (ended.code, ended.out) == (3, "")
+    assert "bars and dark" in ended.error
+
+
+@pytest.mark.parametrize("style", ["table", "markdown", "latex"])
+def test_the_note_on_iterations_names_its_checkpoint(call: Call, models: Path, style: str) -> None:
+    shown = call("compare", *ATTACKS, "--format", style).out
+    for name in ("batchout", "vanilla"):
+        assert f"{name}, deepfool:iters=2 L2: accuracy % after each iteration" in shown

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustcli import checkpoint
+
+from .conftest import Call, write_checkpoint
+
+ROW = {
+    *("checkpoint", "checkpoint_sha256", "dataset", "model", "method", "attack", "norm", "eps", "n", "clean_correct"),
+    *("correct", "accuracy", "ci95", "median_distance", "seconds", "forwards", "backwards", "ids", "robust"),
+}
+MINIMAL = {"by_iter", "unconverged"}
+BOTH = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")
+
+
+@pytest.fixture
+def document(call: Call, models: Path) -> dict[str, Any]:
+    ended = call("evaluate", models / "vanilla.pt", *BOTH, "--format", "json")
+    assert ended.code == 0
+    loaded: dict[str, Any] = json.loads(ended.out)
+    return loaded
+
+
+# --- JSON
+
+
+def test_json_has_the_keys_of_schema_1(document: dict[str, Any]) -> None:
+    assert document.keys() == {"schema", "rows", "pairs", "verdict", "provenance"}
+    assert (document["schema"], document["pairs"], document["verdict"]) == (1, [], None)
+    assert [row.keys() for row in document["rows"]] == [ROW, ROW | MINIMAL]
+
+
+def test_json_rows_agree_with_themselves(document: dict[str, Any]) -> None:
+    for row in document["rows"]:
+        assert row["correct"] == sum(row["robust"])
+        assert row["accuracy"] == row["correct"] / row["n"]
+        assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
+        assert row["n"] == len(row["ids"]) == len(row["robust"]) == 24
+        assert row["clean_correct"] >= row["correct"]
+    assert document["rows"][1]["by_iter"][-1] == document["rows"][1]["correct"]
+    assert [row["ids"] for row in document["rows"]] == [list(range(24))] * 2
+
+
+def test_json_says_what_was_measured(document: dict[str, Any], models: Path) -> None:
+    budget, minimal = document["rows"]
+    assert budget["attack"] == {"name": "fgsm", "eps": "0.1", "norm": "linf"}
+    assert (budget["norm"], budget["eps"], budget["median_distance"]) == ("linf", 0.1, None)
+    assert (minimal["norm"], minimal["eps"], minimal["attack"]["iters"]) == ("l2", None, 2)
+    assert budget["checkpoint_sha256"] == checkpoint.sha256(models / "vanilla.pt")
+    assert (budget["dataset"], budget["model"], budget["method"]) == ("bars", "mnist-cnn", "vanilla")
+
+
+def test_json_says_where_the_numbers_come_from(document: dict[str, Any]) -> None:
+    origin = document["provenance"]
+    assert {"versions", "commit", "command", "seed", "device", "data_fingerprint", "spec"} <= origin.keys()
+    assert origin["spec"]["attacks"] == ["fgsm:eps=0.1", "deepfool:iters=2"]
+    assert (origin["spec"]["limit"], origin["seed"]) == (24, 0)
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "json"])
+def test_the_json_file_is_written_beside_any_format(call: Call, models: Path, style: str) -> None:
+    ended = call("evaluate", *BOTH, "--format", style, "--json", "r.json")
+    assert ended.code == 0
+    assert len(json.loads(Path("r.json").read_text())["rows"]) == 2
+    assert ended.out.startswith("{") == (style == "json")
+
+
+@pytest.mark.parametrize("command", ["attack", "evaluate", "compare"])
+def test_json_is_one_document_from_every_command(call: Call, models: Path, command: str) -> None:
+    ended = call(command, "--attack", "fgsm", "--eps", "0.1,0.2", "--limit", 8, "--format", "json")
+    assert len(json.loads(ended.out)["rows"]) == (4 if command == "compare" else 2)
+
+
+# --- The other formats
+
+
+def test_csv_is_a_line_a_row(call: Call, models: Path) -> None:
+    ended = call("evaluate", *BOTH, "--format", "csv")
+    rows = list(csv.DictReader(ended.out.splitlines()))
+    assert len(rows) == 2
+    assert rows[0].keys() == ROW - {"ids", "robust", "ci95"} | {"ci_low", "ci_high"} | MINIMAL
+    assert json.loads(rows[0]["attack"])["eps"] == "0.1"
+    assert (rows[0]["by_iter"], rows[1]["eps"], rows[0]["n"]) == ("", "", "24")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_markdown_rows_have_as_many_cells_as_the_head(call: Call, models: Path, command: str) -> None:
+    lines = call(command, *BOTH, "--format", "markdown").out.splitlines()
+    table = [line for line in lines if line.startswith("|")]
+    assert lines[0].startswith("**")
+    assert len(table) == (5 if command == "evaluate" else 4)
+    assert len({line.count("|") for line in table}) == 1
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_latex_rows_have_as_many_cells_as_the_columns(call: Call, models: Path, command: str) -> None:
+    (models / "vanilla.pt").rename(models / "my_net 100%.pt")
+    code = [line for line in call(command, *BOTH, "--format", "latex").out.splitlines() if line[:1] not in ("%", "")]
+    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", code[0])
+    assert columns is not None
+    rows = [line for line in code if line.endswith(r"\\")]
+    assert {line.count("&") + 1 for line in rows} == {len(columns[1])}
+    assert not re.search(r"(?<!\\)[_%]", "".join(code))
+
+
+def test_the_table_has_clean_accuracy_intervals_distance_and_iterations(call: Call, models: Path) -> None:
+    lines = [" ".join(line.split()) for line in call("evaluate", *BOTH).out.splitlines()]
+    rows = {line.split()[0]: line for line in lines if re.match(r"(clean|fgsm|deepfool\S+) .*\[", line)}
+    assert all(re.search(r"\[\d+\.\d, \d+\.\d\]", rows[name]) for name in ("clean", "fgsm", "deepfool:iters=2"))
+    assert "Linf 0.1" in rows["fgsm"]
+    assert re.search(r"\d (\d\.\d+|not reached) \d+\.\d$", rows["deepfool:iters=2"])
+    text = " ".join(lines)
+    assert re.search(r"accuracy % after each iteration [\d.]+ [\d.]+; (all|\d+ of 24 not) converged", text)
+    assert "upper bound" in text
+
+
+@pytest.mark.parametrize("style", ["table", "json", "csv", "markdown", "latex"])
+def test_notices_and_warnings_stay_off_stdout(call: Call, models: Path, style: str) -> None:
+    ended = call("evaluate", "--attack", "pgd:norm=l2,eps=0.001,steps=1", "--limit", 8, "--format", style)
+    assert ended.code == 0
+    assert "checkpoint: checkpoints/batchout.pt" in ended.err
+    assert "warning: pgd: eps=0.001 is an Linf-sized budget for L2" in ended.err
+    assert not re.search("warning|checkpoint: ", ended.out)
+
+
+# --- Which checkpoints, attacks and samples
+
+
+def test_the_newest_complete_checkpoint_is_taken_and_named(call: Call, models: Path) -> None:
+    os.utime(models / "vanilla.pt", ns=(2**62, 2**62))
+    write_checkpoint(models / "unfinished.pt", complete=False)
+    os.utime(models / "unfinished.pt", ns=(2**62 + 10**9, 2**62 + 10**9))
+    (models / "noise.pt").write_text("not a checkpoint")
+    ended = call("evaluate", *BOTH)
+    assert ended.code == 0
+    assert ended.err.splitlines()[0] == "checkpoint: checkpoints/vanilla.pt"
+
+
+def test_attacks_left_out_are_fgsm_pgd_and_deepfool_at_two_budgets(call: Call, models: Path) -> None:
+    rows = json.loads(call("evaluate", "--limit", 8, "--format", "json").out)["rows"]
+    planned = [(row["attack"]["name"], row["attack"].get("eps")) for row in rows]
+    assert planned == [("fgsm", "0.1"), ("fgsm", "0.3"), ("pgd", "0.1"), ("pgd", "0.3"), ("deepfool", None)]
+    assert (rows[2]["attack"]["steps"], rows[4]["attack"]["iters"]) == (20, 5)
+
+
+def test_short_flags_fill_in_what_a_spec_leaves_out(call: Call, models: Path) -> None:
+    flags = ("--attack", "pgd:steps=2", "--attack", "pgd", "--steps", 3, "--eps", "0.1", "--limit", 4)
+    rows = json.loads(call("evaluate", *flags, "--format", "json").out)["rows"]
+    assert [row["attack"]["steps"] for row in rows] == [2, 3]
+
+
+def test_the_training_split_may_be_measured_when_it_is_asked_for(call: Call, models: Path) -> None:
+    rows = json.loads(call("evaluate", "--attack", "fgsm:eps=0.1", "--split", "train", "--format", "json").out)["rows"]
+    assert rows[0]["n"] == 240
+
+
+def test_a_checkpoint_given_twice_is_measured_once(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", models / "vanilla.pt", *BOTH, "--format", "json")
+    assert len(json.loads(ended.out)["rows"]) == 2
+
+
+def test_several_checkpoints_give_a_table_each(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", models / "batchout.pt", *BOTH)
+    assert (ended.code, ended.out.count("clean"), ended.out.count("upper bound")) == (0, 2, 2)

@@ -1,0 +1,203 @@
+"""Ctrl-C, in training and in evaluations: everything that was finished is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robustcli import checkpoint
+from robustcli.attacks import driver
+from robustcli.cli import run
+
+from .conftest import Call, write_images
+
+ARGUMENTS = ("train", "--method", "batchout", "--epochs", "6", "--batch-size", "16", "--seed", "3")
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """A training run in its own process, sent SIGINT after its first epoch."""
+
+    folder: Path
+    code: int
+    err: str
+
+    @property
+    def file(self) -> Path:
+        (path,) = (self.folder / "checkpoints").iterdir()
+        return path
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
+    folder = tmp_path_factory.mktemp("stopped")
+    write_images(folder / "many.npz", n_train=1200)
+    command = [sys.executable, "-m", "robustcli", *ARGUMENTS, "--dataset", str(folder / "many.npz")]
+    single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with subprocess.Popen(
+        command, cwd=folder, env=os.environ | single, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        seen = []
+        for line in process.stderr:
+            seen.append(line)
+            if line.startswith("epoch  1"):
+                process.send_signal(signal.SIGINT)
+    return Stopped(folder, process.returncode, "".join(seen))
+
+
+def test_an_interrupted_training_ends_with_130_and_says_how_to_go_on(stopped: Stopped) -> None:
+    assert stopped.code == 130, stopped.err
+    assert f"go on with: robustcli train --resume checkpoints/{stopped.file.name}" in stopped.err
+    assert "Traceback" not in stopped.err
+
+
+def test_an_interrupted_training_leaves_an_incomplete_checkpoint(stopped: Stopped) -> None:
+    saved = checkpoint.load(stopped.file)
+    assert not saved.complete
+    assert 1 <= len(saved.history) < 6
+
+
+def test_an_incomplete_checkpoint_is_not_picked(call: Call, stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stopped.folder)
+    for command in (["evaluate"], ["compare"], ["attack", "--attack", "fgsm"]):
+        ended = call(*command)
+        assert (ended.code, ended.out) == (3, "")
+        assert "no complete checkpoint" in ended.error
+
+
+def test_resume_ends_with_the_weights_of_an_uninterrupted_run(call: Call, stopped: Stopped, here: Path) -> None:
+    path = here / "resumed.pt"
+    path.write_bytes(stopped.file.read_bytes())
+    resumed = call("train", "--resume", path)
+    assert call(*ARGUMENTS, "--dataset", stopped.folder / "many.npz", "--output", "whole.pt").code == 0
+    found, expected = checkpoint.load(path), checkpoint.load(Path("whole.pt"))
+    assert (resumed.code, found.complete, found.spec) == (0, True, expected.spec)
+    assert [key for key, value in expected.state_dict.items() if not torch.equal(value, found.state_dict[key])] == []
+    assert found.resume is not None
+    assert expected.resume is not None
+    last, wanted = found.resume["last"], expected.resume["last"]
+    assert [key for key, value in wanted.items() if not torch.equal(value, last[key])] == []
+
+
+def test_resume_of_a_complete_run_changes_nothing(call: Call, models: Path) -> None:
+    before = checkpoint.sha256(models / "vanilla.pt")
+    ended = call("train", "--resume", models / "vanilla.pt")
+    assert (ended.code, ended.out) == (0, "")
+    assert "is complete already (4 of 4 epochs)" in ended.err
+    assert checkpoint.sha256(models / "vanilla.pt") == before
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        *[("--epochs", "9"), ("--seed", "0"), ("--lr", "0.1"), ("--set", "lr=1"), ("--method", "fgsm")],
+        *[("--output", "other.pt"), ("--config", "c.yaml"), ("--eta", "0.1"), ("--limit", "5"), ("--batch-size", "8")],
+    ],
+)
+def test_resume_takes_no_flag_that_changes_the_run(call: Call, models: Path, flag: str, value: str) -> None:
+    ended = call("train", "--resume", models / "vanilla.pt", flag, value)
+    assert ended.code == 2
+    assert ended.error.startswith(f"error: {flag}: comes from the checkpoint")
+
+
+def test_resume_on_other_images_is_refused(call: Call, stopped: Stopped, here: Path) -> None:
+    saved = checkpoint.load(stopped.file)
+    other = write_images(here / "other.npz", n_train=60)
+    checkpoint.save(
+        here / "moved.pt", checkpoint.Checkpoint(**(vars(saved) | {"spec": saved.spec | {"dataset": str(other)}}))
+    )
+    ended = call("train", "--resume", "moved.pt")
+    assert ended.code == 3
+    assert "not those that the run began with" in ended.error
+
+
+# --- Evaluations
+
+
+@pytest.fixture
+def second_run_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the second attack runs."""
+    calls = []
+
+    def run_attack(*args: Any, **kwargs: Any) -> list[driver.Outcome]:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return driver.run_attack(*args, **kwargs)
+
+    monkeypatch.setattr("robustcli.evaluation.evaluate.run_attack", run_attack)
+
+
+@pytest.mark.usefixtures("second_run_stops")
+@pytest.mark.parametrize("style", ["table", "json", "csv", "markdown", "latex"])
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_finished_rows_are_printed(call: Call, models: Path, command: str, style: str) -> None:
+    ended = call(command, "--attack", "fgsm", "--attack", "deepfool", "--eps", "0.1,0.2", "--format", style)
+    assert ended.code == 130
+    assert ended.out.count("fgsm") >= (1 if command == "compare" else 2)
+    assert "deepfool" not in ended.out.partition('"provenance"')[0]
+    assert f"interrupted: 2 of {6 if command == 'compare' else 3} rows were finished and are kept" in ended.err
+
+
+@pytest.mark.usefixtures("second_run_stops")
+def test_finished_rows_are_in_the_json_file(call: Call, models: Path) -> None:
+    call("evaluate", "--attack", "fgsm", "--attack", "pgd", "--eps", "0.1", "--json", "r.json")
+    assert len(json.loads(Path("r.json").read_text())["rows"]) == 1
+
+
+@pytest.mark.usefixtures("second_run_stops")
+def test_a_comparison_cut_short_within_a_checkpoint_shows_the_rest(call: Call, models: Path) -> None:
+    calls = call("compare", "--attack", "fgsm", "--eps", "0.1", "--format", "markdown")
+    table = [line for line in calls.out.splitlines() if line.startswith("|")]
+    assert (calls.code, len(table)) == (130, 3)
+
+
+@pytest.mark.parametrize("style", ["table", "json", "csv"])
+def test_ctrl_c_before_the_first_row_is_no_traceback(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, style: str
+) -> None:
+    def stop(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robustcli.evaluation.evaluate.run_attack", stop)
+    ended = call("evaluate", "--attack", "fgsm", "--format", style)
+    assert ended.code == 130
+    assert "interrupted: 0 of 2 rows" in ended.err
+    assert (json.loads(ended.out)["rows"] if style == "json" else ended.out.split()) == []
+
+
+def test_ctrl_c_while_everything_is_being_opened_is_one_line(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("robustcli.evaluation.evaluate.load", stop)
+    ended = call("evaluate")
+    assert (ended.code, ended.out, ended.error) == (130, "", "error: interrupted")
+
+
+def test_ctrl_c_twice_quits_training_at_once(here: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robustcli.training import loop
+
+    step = loop._train_step
+
+    def interrupted(*args: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return step(*args)
+
+    monkeypatch.setattr(loop, "_train_step", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    assert run(["train", "--dataset", str(images), "--epochs", "1"]) == 130
+    assert signal.getsignal(signal.SIGINT) is before

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustcli import checkpoint
+from robustcli.cli.train import train_spec
+from robustcli.errors import ConfigError
+
+from .conftest import Call
+
+QUICK = ("--epochs", "1", "--limit", "48")
+
+
+def test_the_checkpoint_is_named_after_the_run_and_numbered_when_taken(call: Call, images: Path, here: Path) -> None:
+    for _ in range(3):
+        assert call("train", "--dataset", images, *QUICK, "--seed", 7).code == 0
+    stem = "bars-vanilla-mnist-cnn-seed7"
+    assert {path.name for path in (here / "checkpoints").iterdir()} == {f"{stem}{n}.pt" for n in ("", "-2", "-3")}
+
+
+def test_stdout_is_one_line_that_names_the_checkpoint(call: Call, images: Path, here: Path) -> None:
+    ended = call("train", "--dataset", images, *QUICK, "--output", "model.pt")
+    assert ended.out.startswith("model.pt: 1 epochs")
+    assert ended.out.count("\n") == 1
+    assert "epoch  1" in ended.err
+
+
+def test_the_resolved_spec_is_in_the_checkpoint(call: Call, images: Path, here: Path) -> None:
+    call("train", "--method", "batchout", "--layers", "c1,f1", "--eta", "0.1,U[0,0.2]", "--dataset", images, *QUICK)
+    (path,) = (here / "checkpoints").iterdir()
+    saved = checkpoint.load(path)
+    assert saved.spec["method"] == {
+        "name": "batchout",
+        "eta": [0.1, "U[0,0.2]"],
+        "fraction": 0.5,
+        "layers": ["c1", "f1"],
+        "stop_gradient": True,
+    }
+    assert (saved.spec["model"], saved.spec["limit"], saved.complete) == ("mnist-cnn", 48, True)
+
+
+def test_an_existing_output_is_not_replaced(call: Call, images: Path, here: Path) -> None:
+    (here / "mine.pt").write_text("precious")
+    ended = call("train", "--dataset", images, *QUICK, "--output", "mine.pt")
+    assert ended.code == 2
+    assert "--force" in ended.error
+    assert (here / "mine.pt").read_text() == "precious"
+
+
+def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path) -> None:
+    (here / "old.pt").write_text("worthless")
+    assert call("train", "--dataset", images, *QUICK, "--output", "old.pt", "--force").code == 0
+    assert checkpoint.load(here / "old.pt").complete
+
+
+def test_the_sample_stands_in_for_mnist_and_the_names_say_so(call: Call, here: Path) -> None:
+    ended = call("train", *QUICK)
+    (path,) = (here / "checkpoints").iterdir()
+    assert path.name == "mnist-sample-vanilla-mnist-cnn-seed0.pt"
+    assert "the bundled 5 000 digits, not MNIST itself" in ended.err
+    assert checkpoint.load(path).spec["dataset"] == "mnist-sample"
+
+
+def test_a_model_trained_on_the_sample_is_measured_on_the_sample(call: Call, here: Path) -> None:
+    call("train", *QUICK)
+    ended = call("evaluate", "--attack", "fgsm", "--limit", 16)
+    assert ended.code == 0
+    assert "on mnist-sample, n = 16" in " ".join(ended.out.split())
+
+
+def test_the_shown_accuracy_is_that_of_the_weights_that_are_kept(call: Call, images: Path, here: Path) -> None:
+    ended = call("train", "--method", "pgd", "--set", "method.steps=2", "--dataset", images, "--epochs", 3)
+    (path,) = (here / "checkpoints").iterdir()
+    saved = checkpoint.load(path)
+    score = max(entry["val_robust_accuracy"] for entry in saved.history)  # its fraction is 1: only this counts
+    kept = [entry for entry in saved.history if entry["val_robust_accuracy"] == score][-1]
+    assert f"validation accuracy {100 * kept['val_accuracy']:.2f} %" in ended.out
+
+
+# --- Built-in defaults < YAML < flags and --set
+
+
+@pytest.fixture
+def config(here: Path) -> Path:
+    path = here / "run.yaml"
+    path.write_text("method: {name: pgd, steps: 3, eps: 8/255}\nlr: 0.5\nepochs: 4\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, {"lr": 0.5, "epochs": 4, "batch_size": 128}),
+        ({"epochs": 2}, {"lr": 0.5, "epochs": 2}),
+        ({"settings": ["lr=0.1"]}, {"lr": 0.1, "epochs": 4}),
+        ({"lr": "1e-2", "settings": ["epochs=9"]}, {"lr": 0.01, "epochs": 9}),
+        ({"epochs": 2, "settings": ["epochs=9"]}, {"epochs": 9}),
+        ({"settings": ["lr=1/4"]}, {"lr": 0.25}),
+        ({"settings": ["schedule=cosine", "limit=null"]}, {"schedule": "cosine", "limit": None}),
+    ],
+)
+def test_a_later_source_wins(config: Path, flags: dict[str, Any], expected: dict[str, Any]) -> None:
+    spec = train_spec({"config": config, **flags}).as_dict()
+    assert {key: spec[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({}, {"name": "pgd", "steps": 3, "eps": "8/255"}),
+        ({"eps": "0.1"}, {"name": "pgd", "steps": 3, "eps": "0.1"}),
+        ({"method": "pgd"}, {"name": "pgd", "steps": 3, "eps": "8/255"}),
+        ({"method": "fgsm"}, {"name": "fgsm"}),
+        ({"settings": ["method=fgsm"]}, {"name": "fgsm"}),
+        ({"method": "fgsm", "eps": "0.2"}, {"name": "fgsm", "eps": "0.2"}),
+        ({"settings": ["method.steps=7"]}, {"name": "pgd", "steps": 7, "eps": "8/255"}),
+        ({"eps": "0.1", "settings": ["method.eps=0.2"]}, {"name": "pgd", "steps": 3, "eps": 0.2}),
+    ],
+)
+def test_another_method_does_not_inherit_options(config: Path, flags: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert train_spec({"config": config, **flags}).method == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"settings": ["lrr=1"]}, ["--set", "'lrr'", "did you mean 'lr'?"]),
+        ({"settings": ["lr"]}, ["--set lr", "KEY=VALUE"]),
+        ({"settings": ["lr=["]}, ["--set lr=[", "KEY=VALUE"]),
+        ({"settings": ["lr=fast"]}, ["lr=fast", "finite number"]),
+        ({"epochs": 0}, ["--epochs 0", "greater than 0"]),
+        ({"epochs": 3, "settings": ["epochs=0"]}, ["--set", "epochs=0", "greater than 0"]),
+        ({"lr": "nan"}, ["--lr nan", "finite number"]),
+    ],
+)
+def test_a_wrong_value_is_told_by_where_it_came_from(flags: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        train_spec(flags)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_a_wrong_key_in_a_file_names_the_file(here: Path) -> None:
+    (here / "run.yaml").write_text("epoch: 3\n")
+    with pytest.raises(ConfigError, match=r"--config run\.yaml: key 'epoch' is unknown .*did you mean 'epochs'"):
+        train_spec({"config": Path("run.yaml")})

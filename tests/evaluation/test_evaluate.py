@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robustcli import checkpoint
+from robustcli.attacks.norms import Linf
+from robustcli.config import DataSpec, EvalSpec
+from robustcli.data import Images, load
+from robustcli.errors import AttackError, CheckpointError, DataError
+from robustcli.evaluation.evaluate import Session, check_fit, evaluate, images_for, open_checkpoint, open_session
+from robustcli.evaluation.results import Row
+
+Paths = tuple[Path, Path]
+SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3"), eps=("0.05", "0.1"))
+
+
+def rows_of(paths: Any, **changes: Any) -> list[Row]:
+    return [result.row for result in evaluate(open_session(paths, SPEC.model_copy(update=changes)))]
+
+
+def test_flags_do_not_depend_on_the_batch_size(checkpoints: Paths) -> None:
+    runs = [rows_of(checkpoints[:1], batch_size=size) for size in (1, 37, 256)]
+    flags = [[(row.robust, row.by_iter, row.clean_correct) for row in rows] for rows in runs]
+    assert flags[0] == flags[1] == flags[2]
+
+
+def test_flags_do_not_depend_on_how_many_samples_there_are(checkpoints: Paths) -> None:
+    few, all_of_them = rows_of(checkpoints[:1], limit=9), rows_of(checkpoints[:1])
+    assert [row.robust for row in few] == [row.robust[:9] for row in all_of_them]
+
+
+def test_the_seed_moves_the_random_start(checkpoints: Paths) -> None:
+    distances = []
+    for seed in (0, 1):
+        spec = EvalSpec(attacks=("pgd:steps=1",), eps=("0.1",), seed=seed)
+        (result,) = evaluate(open_session(checkpoints[:1], spec))
+        distances.append(result.outcome.distance)
+    assert not torch.equal(*distances)
+
+
+def test_rows_come_checkpoint_by_checkpoint_in_the_order_of_the_attacks(checkpoints: Paths) -> None:
+    rows = rows_of(checkpoints[::-1], limit=8)
+    one = [("fgsm", "0.05"), ("fgsm", "0.1"), ("pgd", "0.05"), ("pgd", "0.1"), ("deepfool", "None")]
+    assert [(row.attack.name, str(row.eps)) for row in rows] == one * 2
+    assert [Path(row.subject.checkpoint).name for row in rows] == ["b.pt"] * 5 + ["a.pt"] * 5
+
+
+def test_forwards_and_backwards_of_the_rows_add_up_to_the_run(checkpoints: Paths) -> None:
+    session = open_session(checkpoints[:1], SPEC)
+    seen: list[int] = []
+    session.items[0].candidate.model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    rows = [result.row for result in evaluate(session)]
+    assert sum(row.forwards for row in rows) == sum(seen)
+    assert all(0 < row.backwards < row.forwards for row in rows)
+    assert all(row.seconds > 0 for row in rows)
+
+
+def test_rows_agree_with_their_flags(checkpoints: Paths) -> None:
+    for row in rows_of(checkpoints):
+        assert row.correct == sum(row.robust) <= row.clean_correct <= row.n == 61
+        assert row.by_iter == () or row.by_iter[-1] == row.correct
+
+
+def test_progress_reaches_the_total_and_never_passes_it(checkpoints: Paths) -> None:
+    session, done = open_session(checkpoints, SPEC), [0]
+    for _ in evaluate(session, on_progress=lambda checkpoint, planned, n: done.append(done[-1] + n)):
+        pass
+    assert done[-1] == session.total == 2 * 5 * 61
+    assert session.rows == 10
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_images_are_kept_only_when_they_are_asked_for(checkpoints: Paths, keep: bool) -> None:
+    results = list(evaluate(open_session(checkpoints[:1], SPEC), keep_images=keep))
+    for result in results:
+        assert (result.outcome.x_adv is not None) == keep
+    if keep:
+        images = open_session(checkpoints[:1], SPEC).items[0].images
+        moved = results[0].outcome.x_adv
+        assert moved is not None
+        assert float(Linf().distance(moved, images.pixels(slice(None))).max()) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[DataSpec] = []
+
+    def counted(spec: DataSpec) -> Images:
+        loads.append(spec)
+        return load(spec)
+
+    monkeypatch.setattr("robustcli.evaluation.evaluate.load", counted)
+    open_session(checkpoints, SPEC)
+    assert len(loads) == 1
+
+
+# --- What does not fit
+
+
+@pytest.mark.parametrize(("split", "refused"), [("test", True), ("train", False)])
+def test_test_images_that_were_trained_on_are_refused(checkpoints: Paths, split: str, refused: bool) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    trained_on = load(images_for(candidate, EvalSpec(split="train")))
+    if refused:
+        with pytest.raises(DataError, match=r"was trained on 228 of the 240 test images of bars"):
+            check_fit(candidate, trained_on, split)
+    else:
+        check_fit(candidate, trained_on, split)
+
+
+def test_equal_ids_of_another_source_are_no_overlap(checkpoints: Paths) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    held_out = load(images_for(candidate, EvalSpec()))
+    assert set(held_out.ids.tolist()) <= set(range(240))
+    check_fit(candidate, held_out, "test")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": torch.zeros(61, 1, 9, 9, dtype=torch.uint8)}, r"shape \(1, 8, 8\); bars has \(1, 9, 9\)"),
+        ({"x": torch.zeros(61, 3, 8, 8, dtype=torch.uint8)}, r"shape \(1, 8, 8\); bars has \(3, 8, 8\)"),
+        ({"classes": ("0", "1")}, "3 classes of bars; bars has 2 others"),
+        ({"classes": ("cat", "dog", "cow")}, "3 classes of bars; bars has 3 others"),
+    ],
+)
+def test_images_of_another_kind_are_refused(checkpoints: Paths, change: dict[str, Any], words: str) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    images = replace(load(images_for(candidate, EvalSpec())), **change)
+    with pytest.raises(CheckpointError, match=words):
+        check_fit(candidate, images, "test")
+
+
+@pytest.mark.parametrize(("trained_on", "allowed"), [("mnist", False), ("mnist-sample", True)])
+def test_only_a_model_of_the_sample_may_fall_back_on_it(checkpoints: Paths, trained_on: str, allowed: bool) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    saved = replace(candidate.saved, data=candidate.saved.data | {"name": trained_on})
+    assert images_for(replace(candidate, saved=saved), EvalSpec(dataset="mnist")).allow_sample == allowed
+
+
+def test_nan_logits_name_the_checkpoint(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    broken = {key: value.fill_(float("nan")) for key, value in saved.state_dict.items()}
+    checkpoint.save(tmp_path / "nan.pt", replace(saved, state_dict=broken))
+    session: Session = open_session([tmp_path / "nan.pt"], SPEC)
+    with pytest.raises(AttackError, match=r"nan\.pt: the model returned NaN or infinite logits for 61 of 61 images"):
+        list(evaluate(session))
+
+
+def test_weights_of_another_network_are_refused_by_name(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    fewer = {key: value for key, value in saved.state_dict.items() if key != "fc2.bias"}
+    checkpoint.save(tmp_path / "less.pt", replace(saved, state_dict=fewer))
+    with pytest.raises(CheckpointError, match=r"less\.pt: weights do not fit mnist-cnn: 'fc2\.bias'"):
+        open_checkpoint(tmp_path / "less.pt")

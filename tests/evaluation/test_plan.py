@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import pytest
+
+from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks.norms import L2, Linf
+from robustcli.config import EvalSpec
+from robustcli.errors import ConfigError
+from robustcli.evaluation.plan import budget_warnings, make_plan
+
+MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
+
+
+def budgets(shape: tuple[int, ...], **options: object) -> list[list[str]]:
+    return [[str(eps) for eps in planned.budgets] for planned in make_plan(EvalSpec(**options), shape)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "usual"),
+    [
+        (MNIST, ["0.1", "0.3"]),
+        ((1, 8, 8), ["0.1", "0.3"]),
+        (CIFAR, ["2/255", "8/255"]),
+        ((3, 28, 28), ["2/255", "8/255"]),
+        ((1, 32, 32), ["2/255", "8/255"]),
+    ],
+)
+def test_budgets_left_out_are_the_usual_ones_of_the_shape(shape: tuple[int, ...], usual: list[str]) -> None:
+    assert budgets(shape) == [usual, usual, []]
+
+
+def test_attacks_left_out_are_fgsm_pgd_20_and_deepfool_5() -> None:
+    fgsm, pgd, deepfool = (planned.attack for planned in make_plan(EvalSpec(), MNIST))
+    assert (type(fgsm), pgd.name) == (FGSM, "pgd")
+    assert isinstance(pgd, PGD)
+    assert pgd.steps == 20
+    assert deepfool == DeepFool(iters=5)
+
+
+def test_a_plan_has_a_row_for_each_attack_and_budget() -> None:
+    assert [planned.rows for planned in make_plan(EvalSpec(eps=("0.1", "0.2", "0.3")), MNIST)] == [3, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("specs", "expected"),
+    [
+        (("fgsm",), [["0.1", "8/255"]]),
+        (("fgsm:eps=0.3",), [["0.3"]]),
+        (("fgsm:eps=0.3", "pgd"), [["0.3"], ["0.1", "8/255"]]),
+    ],
+)
+def test_the_budget_of_a_spec_overrides_the_flag(specs: tuple[str, ...], expected: list[list[str]]) -> None:
+    assert budgets(MNIST, attacks=specs, eps="0.1,8/255") == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "flag", "norm"),
+    [("fgsm", "l2", L2()), ("fgsm:norm=linf", "l2", Linf()), ("deepfool", "linf", Linf()), ("deepfool", None, L2())],
+)
+def test_the_norm_of_a_spec_overrides_the_flag(spec: str, flag: str | None, norm: L2 | Linf) -> None:
+    eps = () if spec == "deepfool" else ("1",)
+    (planned,) = make_plan(EvalSpec(attacks=(spec,), norm=flag, eps=eps), MNIST)
+    assert planned.attack.norm == norm
+
+
+def test_steps_and_iters_fill_in_what_specs_leave_out() -> None:
+    spec = EvalSpec(attacks=("pgd", "pgd:steps=2", "deepfool", "deepfool:iters=3"), steps=7, iters=9)
+    efforts = [getattr(planned.attack, "steps", None) or planned.attack.iters for planned in make_plan(spec, MNIST)]  # type: ignore[attr-defined]
+    assert efforts == [7, 2, 9, 3]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"attacks": ("pgd",), "norm": "l2"}, "--attack pgd: L2 has no usual budget"),
+        ({"attacks": ("fgsm:norm=l2",)}, "L2 has no usual budget"),
+        ({"attacks": ("fgsm",), "eps": "8"}, "did you mean 8/255?"),
+        ({"attacks": ("fgsm:eps=8",), "eps": "0.1"}, "did you mean 8/255?"),
+        ({"attacks": ("fgsm:eps=8",)}, "did you mean 8/255?"),
+        ({"attacks": ("deepfool",), "eps": "0.1"}, "--eps 0.1: no attack here takes it"),
+        ({"attacks": ("fgsm",), "steps": 3}, "--steps 3: no attack here takes it"),
+        ({"attacks": ("pgd",), "iters": 3}, "--iters 3: no attack here takes it"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_plan(EvalSpec(**options), MNIST)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("eps", ["1", "0", "255/255"])
+def test_budgets_within_the_range_of_a_pixel_pass(eps: str) -> None:
+    assert budgets(MNIST, attacks=("fgsm",), eps=eps) == [[eps]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "eps", "norm", "warned"),
+    [
+        (MNIST, "8/255", "l2", True),
+        (MNIST, "1.5", "l2", False),
+        (MNIST, "0", "l2", False),
+        (CIFAR, "8/255", "l2", True),
+        (CIFAR, "0.5", "l2", False),
+        (CIFAR, "8/255", "linf", False),
+    ],
+)
+def test_an_linf_sized_budget_for_l2_is_a_warning(shape: tuple[int, ...], eps: str, norm: str, warned: bool) -> None:
+    plan = make_plan(EvalSpec(attacks=("pgd",), eps=(eps,), norm=norm), shape)
+    assert [f"eps={eps} is an Linf-sized budget" in line for line in budget_warnings(plan, shape)] == [True] * warned

@@ -1,0 +1,120 @@
+"""Against ART 1.20, in float32, the only precision it has: a pixel may differ where rounding turns a sign over."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import peers
+import pytest
+import torch
+from case import Case
+from torch import Tensor
+
+from robustcli.attacks import FGSM, PGD, DeepFool
+
+pytestmark = [
+    pytest.mark.reference,
+    pytest.mark.skipif(find_spec("art") is None, reason="ART is not installed: run `make peers`"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+SHAPE = (1, 28, 28)
+
+
+def assert_same(ours: Tensor, theirs: Tensor, *, but: int) -> None:
+    """All samples agree to 1e-5, `but` so many at most."""
+    moved = (ours - theirs).abs().flatten(1).amax(1) > 1e-5
+    assert int(moved.sum()) <= but
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.1, 0.3])
+def test_fgsm_is_its_fast_gradient_method(single: Case, eps: float) -> None:
+    theirs = peers.art(single.model, "FastGradientMethod", SHAPE, eps=eps, batch_size=100)(single.x, single.y)
+    ours = single.perturb(FGSM(eps=eps))
+    assert_same(ours, theirs, but=1)
+    assert single.differing(ours, theirs) <= 1
+
+
+def test_fgsm_l2_is_its_fast_gradient_method(single: Case) -> None:
+    theirs = peers.art(single.model, "FastGradientMethod", SHAPE, norm=2, eps=2.0, batch_size=100)
+    x_adv = theirs(single.x, single.y)
+    ours = single.perturb(FGSM(eps=2.0, norm="l2"))
+    torch.testing.assert_close(ours, x_adv, atol=1e-5, rtol=0)
+    assert single.differing(ours, x_adv) <= 1
+
+
+def pgd(case: Case, norm: float, eps: float, step_size: float) -> Tensor:
+    """Ten steps of ART's PGD."""
+    run = peers.art(
+        case.model,
+        "ProjectedGradientDescent",
+        SHAPE,
+        norm=norm,
+        eps=eps,
+        eps_step=step_size,
+        max_iter=10,
+        num_random_init=0,
+        batch_size=100,
+        verbose=False,
+    )
+    return run(case.x, case.y)
+
+
+def test_pgd_is_its_projected_gradient_descent(single: Case) -> None:
+    ours = single.perturb(PGD(eps=0.1, steps=10, step_size=0.02, random_start=False, early_stop=False))
+    theirs = pgd(single, float("inf"), 0.1, 0.02)
+    assert_same(ours, theirs, but=3)
+    assert single.differing(ours, theirs) <= 1
+
+
+def test_pgd_l2_is_its_projected_gradient_descent_away_from_the_box(single: Case) -> None:
+    case = single.textured().grey()
+    ours = case.perturb(PGD(eps=0.15, steps=10, step_size=0.04, norm="l2", random_start=False, early_stop=False))
+    theirs = pgd(case, 2, 0.15, 0.04)
+    assert_same(ours, theirs, but=5)
+    assert case.differing(ours, theirs) <= 1
+
+
+def test_pgd_l2_meets_the_box_in_another_order(single: Case) -> None:
+    """ART clips a step to [0, 1] first and to the ball then; we, as foolbox and torchattacks, the other way round.
+
+    Both are in ball and box. Ours gives a part of its length away to the clipping, ART's does not.
+    """
+    attack = PGD(eps=1.5, steps=10, step_size=0.3, norm="l2", random_start=False, early_stop=False)
+    ours, theirs = single.perturb(attack), pgd(single, 2, 1.5, 0.3)
+    assert single.differing(ours, theirs) <= 3
+    assert float((ours - theirs).abs().max()) > 1e-3
+    length = attack.norm.distance(ours, single.x) / attack.norm.distance(theirs, single.x)
+    assert 0.9 < float(length.median()) <= 1
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("iters", [1, 2])
+def test_deepfool_without_a_box_has_the_same_iterates(single: Case, iters: int) -> None:
+    """ART stretches by 1 + overshoot once, after the last step; without overshoot its steps are ours.
+
+    It then ends on a boundary, where rounding says who wins, and we 1e-5 beyond: so flags are not compared.
+    """
+    case = single.right()
+    ours = case.perturb(DeepFool(iters=iters, box="none", overshoot=0))
+    theirs = deepfool(case, iters, overshoot=0.0)
+    torch.testing.assert_close(ours, theirs, atol=1.2e-5 * iters, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_deepfool_without_a_box_finds_the_same_distances(single: Case) -> None:
+    """With overshoot ours is up to 2 % closer: as the authors' code, it stretches each step, and stops sooner."""
+    case = single.right()
+    attack = DeepFool(iters=10, box="none")
+    ours, theirs = case.perturb(attack), deepfool(case, 10, overshoot=0.02)
+    assert case.differing(ours, theirs) <= 1
+    ratio = attack.norm.distance(ours, case.x) / attack.norm.distance(theirs, case.x)
+    assert 0.97 < float(ratio.min()) <= float(ratio.median()) < 1.001
+
+
+def deepfool(case: Case, iters: int, overshoot: float) -> Tensor:
+    """ART's DeepFool on pixels without bounds; it takes the predicted class for the true one."""
+    run = peers.art(
+        case.model, "DeepFool", SHAPE, clip=False, max_iter=iters, epsilon=overshoot, batch_size=100, verbose=False
+    )
+    return run(case.x, case.y)

@@ -1,0 +1,105 @@
+"""Imports run one way, heavy libraries load late, and public names resolve."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import robustcli
+
+ROOT = Path(robustcli.__file__).parent
+RANKS = [
+    {"errors"},
+    {"config", "noise", "datasets", "device", "provenance"},
+    {"datafiles", "checkpoint"},
+    {"data"},
+    {"attacks", "models"},
+    {"training", "evaluation"},
+    {"reporting", "testing"},
+    {"cli"},
+    {"__main__"},
+]
+RANK = {part: rank for rank, parts in enumerate(RANKS) for part in parts}
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    """The layer that a file belongs to: a top-level module or a subpackage."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The dotted names that a file imports anywhere, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def own_parts(path: Path) -> set[str]:
+    """The layers of this package that a file imports, but its own."""
+    names = {name.split(".")[1] for name in imported(path) if name.startswith("robustcli.")}
+    return {name for name in names if (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()} - {part(path)}
+
+
+def test_every_module_has_a_rank() -> None:
+    assert {part(path) for path in MODULES} - {"__init__"} == RANK.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    if path != ROOT / "__init__.py":
+        assert {name for name in own_parts(path) if RANK[name] >= RANK[part(path)]} == set()
+
+
+def test_the_package_itself_imports_none_of_its_parts() -> None:
+    assert own_parts(ROOT / "__init__.py") == set()
+
+
+@pytest.mark.parametrize(("importer", "other"), [("attacks", "models"), ("models", "attacks")])
+def test_attacks_and_models_never_import_each_other(importer: str, other: str) -> None:
+    assert [path.name for path in (ROOT / importer).glob("*.py") if other in own_parts(path)] == []
+
+
+def test_only_data_imports_torchvisions_data_sets() -> None:
+    users = [path for path in MODULES if any(name.startswith("torchvision") for name in imported(path))]
+    assert [path.name for path in users] == ["data.py"]
+
+
+def test_nothing_loads_pickles() -> None:
+    banned = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
+    for path in MODULES:
+        names = {name for name in imported(path) if name.partition(".")[0] in banned}
+        # To recognise the refusal of one is allowed.
+        assert names in (set(), {"pickle", "pickle.UnpicklingError"})
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_evaluates_text_or_prints(path: Path) -> None:
+    calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert {call.id for call in calls if isinstance(call, ast.Name)} & {"eval", "exec", "compile", "print"} == set()
+
+
+def test_every_public_name_resolves() -> None:
+    assert [name for name in robustcli.__all__ if getattr(robustcli, name, None) is None] == []
+    assert len(set(robustcli.__all__)) == len(robustcli.__all__)
+
+
+def test_an_unknown_public_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'FGMS'"):
+        robustcli.FGMS  # noqa: B018
+
+
+@pytest.mark.parametrize("statement", ["import robustcli", "import robustcli.cli", "from robustcli import ConfigError"])
+def test_importing_does_not_import_torch(statement: str) -> None:
+    program = f"import sys; {statement}; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,76 @@
+"""Crop and flip: only shifts and mirrors, drawn by sample."""
+
+import pytest
+import torch
+
+from robustcli.noise import Noise
+from robustcli.training.augment import PAD, crop_and_flip
+
+
+def coordinates(m, height, width):
+    """Images (m, 2, height, width) whose pixels hold their own row and column, counted from 1."""
+    rows = torch.arange(1.0, height + 1)[:, None].expand(height, width)
+    columns = torch.arange(1.0, width + 1).expand(height, width)
+    return torch.stack([rows, columns]).repeat(m, 1, 1, 1)
+
+
+def noise(m, seed=0):
+    return Noise(seed, torch.arange(m))
+
+
+def shifted(image, down, right, mirrored):
+    """`image` moved by (down, right) with zeros coming in, then mirrored: plain slices."""
+    _, height, width = image.shape
+    canvas = torch.zeros(2, height + 2 * PAD, width + 2 * PAD)
+    canvas[:, PAD + down : PAD + down + height, PAD + right : PAD + right + width] = image
+    moved = canvas[:, PAD : PAD + height, PAD : PAD + width]
+    return moved.flip(2) if mirrored else moved
+
+
+def move_of(image):
+    """(down, right, mirrored) of a crop of `coordinates`, read off one pixel that is left of the original."""
+    row, column = (int(i) for i in image[0].nonzero()[0])
+    mirrored = bool((image[1].amax(0).argmax() < image[1].amax(0).ne(0).nonzero().float().mean()).item())
+    source = int(image[1, row, column]) - 1
+    place = image.shape[2] - 1 - column if mirrored else column
+    return row - (int(image[0, row, column]) - 1), place - source, mirrored
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 14)])
+def test_each_image_is_a_shift_of_at_most_4_and_perhaps_mirrored(size):
+    x = coordinates(60, *size)
+    for before, after in zip(x, crop_and_flip(x, noise(60)), strict=True):
+        move = move_of(after)
+        assert max(abs(move[0]), abs(move[1])) <= PAD
+        assert torch.equal(after, shifted(before, *move))
+
+
+def test_every_shift_comes_up_and_half_are_mirrored():
+    moves = [move_of(image) for image in crop_and_flip(coordinates(2000, 10, 10), noise(2000))]
+    assert len({move[:2] for move in moves}) == (2 * PAD + 1) ** 2
+    assert 0.45 < sum(mirrored for _, _, mirrored in moves) / 2000 < 0.55
+
+
+def test_the_input_is_left_as_it_is():
+    x = coordinates(5, 8, 8)
+    crop_and_flip(x, noise(5))
+    assert torch.equal(x, coordinates(5, 8, 8))
+
+
+def test_the_same_noise_gives_the_same_images_and_another_seed_others():
+    x = coordinates(20, 8, 8)
+    assert torch.equal(crop_and_flip(x, noise(20)), crop_and_flip(x, noise(20)))
+    assert not torch.equal(crop_and_flip(x, noise(20)), crop_and_flip(x, noise(20, seed=1)))
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_an_image_does_not_depend_on_its_batch(size):
+    x, source = coordinates(20, 8, 8), noise(20)
+    parts = [crop_and_flip(x[index], source[index]) for index in torch.arange(20).split(size)]
+    assert torch.equal(torch.cat(parts), crop_and_flip(x, source))
+
+
+def test_the_global_rng_is_not_asked():
+    before = torch.get_rng_state()
+    crop_and_flip(coordinates(5, 8, 8), noise(5))
+    assert torch.equal(torch.get_rng_state(), before)

@@ -1,0 +1,244 @@
+"""The loop itself: it learns, stops where it is told, goes on as if it never had, and leaves the world as it was."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from robustcli.errors import TrainingError
+from robustcli.training import loop
+from robustcli.training.loop import Run, epoch_order, fit, steps_per_epoch
+from robustcli.training.methods import METHODS
+from robustcli.training.schedules import learning_rate
+
+PER_EPOCH = 5
+SCORES = [0.5, 0.9, 0.7]
+
+
+def stop_at(*steps):
+    """A `should_stop` that says so after these steps, however often it is asked, and the `on_step` it counts with."""
+    last = []
+    return {"on_step": lambda step: last.append(step.step), "should_stop": lambda: last[-1] in steps}
+
+
+def weights(job):
+    return {key: value.clone() for key, value in job.model.state_dict().items()}
+
+
+def same(one, other):
+    """Bit for bit, through dicts and lists."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def without_seconds(history):
+    return [{key: value for key, value in entry.items() if key != "seconds"} for entry in history]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_overfits_64_samples(make, name):
+    method = {"name": name} | ({"eps": 0.1} if name in ("fgsm", "pgd") else {})
+    job = make(method=method, validation=0, epochs=20, batch_size=16, lr=3e-3).job
+    assert len(job.train) == 64
+    run = Run()
+    assert fit(job, run)
+    job.model.eval()
+    assert (job.model(job.train.pixels(slice(None))).argmax(1) == job.train.y).all()
+    assert run.history[-1]["loss"] < run.history[0]["loss"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("stops", [(PER_EPOCH,), (3, 11)])
+def test_going_on_is_bit_for_bit_as_never_having_stopped(make, name, stops):
+    method = {"name": name} | ({"steps": 2} if name == "pgd" else {})
+    whole, whole_run = make(method=method).job, Run()
+    assert fit(whole, whole_run)
+    job, run = make(method=method).job, Run()
+    for step in stops:
+        assert not fit(job, run, **stop_at(step))
+        assert run.step == step
+    assert fit(job, run)
+    assert same(weights(job), weights(whole))
+    assert without_seconds(run.history) == without_seconds(whole_run.history)
+    assert same(run.best, whole_run.best)
+    assert same(run.rng, whole_run.rng)
+
+
+def test_a_stop_after_the_last_step_changes_nothing(make):
+    job, run = make(epochs=1).job, Run()
+    assert fit(job, run, **stop_at(PER_EPOCH))
+    assert len(run.history) == 1
+
+
+def test_a_run_stops_after_the_first_step_that_is_told_to(make):
+    job, run = make().job, Run()
+    assert not fit(job, run, should_stop=lambda: True)
+    assert (run.step, run.seen, run.history) == (1, 11, [])
+
+
+def test_a_finished_run_does_nothing_more(make):
+    job, run = make(epochs=1).job, Run()
+    fit(job, run)
+    before = weights(job)
+    assert fit(job, run)
+    assert same(weights(job), before)
+    assert run.step == PER_EPOCH
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_making_and_fitting_leave_the_global_random_states(make, name):
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    fit(make(method=name, epochs=1).job, Run())
+    after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()  # noqa: NPY002
+    assert same(after, before)
+
+
+def test_the_global_random_state_does_not_reach_the_weights(make):
+    one, other = make(epochs=1).job, make(epochs=1).job
+    fit(one, Run())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(123)
+        fit(other, Run())
+    assert same(weights(one), weights(other))
+
+
+def test_another_seed_gives_another_run(make):
+    one, other = make(epochs=1).job, make(epochs=1, seed=1).job
+    fit(one, Run())
+    fit(other, Run())
+    assert not same(weights(one), weights(other))
+
+
+def test_a_diverging_run_stops_with_one_line_that_names_the_rate(make):
+    with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch \d.*smaller --lr than 1e\+06"):
+        fit(make(optimizer="sgd", lr=1e6).job, Run())
+
+
+def test_every_step_and_epoch_is_told_in_order(make):
+    steps, epochs = [], []
+    fit(make(epochs=2).job, Run(), on_step=steps.append, on_epoch=lambda run: epochs.append(len(run.history)))
+    assert [step.step for step in steps] == list(range(1, 2 * PER_EPOCH + 1))
+    assert [step.epoch for step in steps] == [1] * PER_EPOCH + [2] * PER_EPOCH
+    assert [step.samples for step in steps[:PER_EPOCH]] == [11, 11, 11, 11, 4]
+    assert {step.steps for step in steps} == {2 * PER_EPOCH}
+    assert epochs == [1, 2]
+
+
+def test_the_history_holds_means_over_samples_not_over_batches(make):
+    job, run, means = make(epochs=1).job, Run(), []
+    objective = job.recipe.objective
+
+    def noted(*batch):
+        loss, logits = objective(*batch)
+        means.append((loss.item(), len(logits)))
+        return loss, logits
+
+    fit(replace(job, recipe=replace(job.recipe, objective=noted)), run)
+    assert run.history[0]["loss"] == pytest.approx(sum(loss * m for loss, m in means) / 48)
+    assert set(run.history[0]) == {"epoch", "loss", "accuracy", "seconds", "val_accuracy"}
+
+
+def test_the_rate_of_each_step_is_the_schedules(make, monkeypatch):
+    made, rates = [], []
+    build = loop.make_optimizer
+    monkeypatch.setattr(loop, "make_optimizer", lambda *args: made.append(build(*args)) or made[-1])
+    job = make(schedule="onecycle", epochs=2).job
+    fit(job, Run(), on_step=lambda _: rates.append(made[0].param_groups[0]["lr"]))
+    assert rates == [learning_rate(job.spec, step, 2 * PER_EPOCH) for step in range(2 * PER_EPOCH)]
+
+
+def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
+    orders = [epoch_order(50, seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert all(order.sort().values.equal(torch.arange(50)) for order in orders)
+    assert len({tuple(order.tolist()) for order in orders}) == 4
+    assert torch.equal(epoch_order(50, 1, 0), orders[2])
+
+
+def test_augmentation_reaches_the_images_and_differs_from_epoch_to_epoch(make):
+    job = make(epochs=2, augment="crop-flip", batch_size=64).job
+    seen = []
+    job.model.conv1.register_forward_hook(lambda module, args, _: seen.append(args[0]) if module.training else None)
+    fit(job, Run())
+    plain = job.train.pixels(epoch_order(48, 0, 0))
+    again = [seen[epoch][epoch_order(48, 0, epoch).argsort()] for epoch in (0, 1)]
+    assert not torch.equal(seen[0], plain)
+    assert not torch.equal(*again)
+
+
+@pytest.mark.parametrize(("n", "batch_size", "steps"), [(48, 11, 5), (44, 11, 4), (3, 128, 1)])
+def test_the_last_batch_of_an_epoch_may_be_smaller(make, n, batch_size, steps):
+    assert steps_per_epoch(make(batch_size=batch_size).job.spec, n) == steps
+
+
+def test_a_batch_larger_than_the_data_is_one_step_an_epoch(make):
+    run = Run()
+    assert fit(make(batch_size=1000, epochs=2).job, run)
+    assert (run.step, len(run.history)) == (2, 2)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_batch_of_one_trains(make, name):
+    run = Run()
+    assert fit(make(method=name, limit=5, batch_size=3, validation=0.2, epochs=1).job, run)
+    assert run.step == 2, "batches of 3 and of 1"
+
+
+@pytest.fixture
+def _scores(monkeypatch):
+    scores = iter(SCORES)
+    monkeypatch.setattr(loop, "_validate", lambda job: {"val_accuracy": next(scores)})
+
+
+@pytest.mark.usefixtures("_scores")
+def test_the_best_epoch_is_kept_and_the_last_goes_on(make):
+    job, run, after = make().job, Run(), []
+    fit(job, run, on_epoch=lambda _: after.append(weights(job)))
+    assert run.best_score == 0.9
+    assert same(run.best, after[1])
+    assert same(weights(job), after[2])
+    assert not same(after[1], after[2])
+
+
+@pytest.mark.usefixtures("_scores")
+def test_the_best_epoch_survives_a_stop(make):
+    job, run, after = make().job, Run(), []
+    fit(job, run, **stop_at(2 * PER_EPOCH + 1), on_epoch=lambda _: after.append(weights(job)))
+    fit(job, run)
+    assert same(run.best, after[1])
+
+
+@pytest.mark.parametrize(("fraction", "best"), [(0.0, 0), (0.5, 1), (1.0, 2)])
+def test_the_best_epoch_weighs_robust_accuracy_by_the_share_that_is_attacked(make, monkeypatch, fraction, best):
+    scores = iter([(0.9, 0.1), (0.8, 0.4), (0.1, 0.5)])
+    monkeypatch.setattr(
+        loop, "_validate", lambda job: dict(zip(("val_accuracy", "val_robust_accuracy"), next(scores), strict=True))
+    )
+    job, run, after = make(method={"name": "fgsm", "fraction": fraction}).job, Run(), []
+    fit(job, run, on_epoch=lambda _: after.append(weights(job)))
+    assert same(run.best, after[best])
+
+
+@pytest.mark.parametrize(("name", "attacked"), [("vanilla", False), ("batchout", False), ("fgsm", True), ("pgd", True)])
+def test_validation_is_measured_in_eval_mode_and_under_the_attack_that_is_trained_against(make, name, attacked):
+    job, run = make(method=name, epochs=1).job, Run()
+    fit(job, run)
+    entry = run.history[0]
+    assert ("val_robust_accuracy" in entry) == attacked
+    assert entry["val_accuracy"] >= entry.get("val_robust_accuracy", 0)
+    job.model.eval()
+    right = job.model(job.validation.pixels(slice(None))).argmax(1) == job.validation.y
+    assert entry["val_accuracy"] == float(right.double().mean())
+
+
+def test_without_a_validation_part_the_last_epoch_is_the_best(make):
+    job, run = make(validation=0).job, Run()
+    fit(job, run)
+    assert "val_accuracy" not in run.history[0]
+    assert same(run.best, weights(job))
