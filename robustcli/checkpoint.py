@@ -45,7 +45,9 @@ class Checkpoint:
     spec: dict[str, Any]  # the resolved TrainSpec
     model: dict[str, Any]  # the ModelSpec that builds the network
     data: Annotated[dict[str, Any], AfterValidator(_data)]  # what the network was trained on
-    train_ids: Annotated[Tensor, AfterValidator(_ids)]  # (n_train,), the training images' ids within data["source"]
+    train_ids: Annotated[
+        Tensor, AfterValidator(_ids)
+    ]  # (n,) within data["source"]: all images seen, validation included
     state_dict: dict[str, Tensor]  # the weights that evaluate loads
     history: list[dict[str, SkipValidation[float]]]  # the numbers of each epoch
     metrics: dict[str, SkipValidation[float]]  # the numbers of these weights
@@ -62,15 +64,25 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """
     try:
         values = {field.name: _plain(getattr(checkpoint, field.name), field.name) for field in fields(Checkpoint)}
-        # Replacing would put a file in the place of a device such as /dev/null.
-        if path.exists() and not path.is_file():
-            raise OSError("it is a folder" if path.is_dir() else "it is not a regular file")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        _writable_file(path)
         _write(path, {"schema": SCHEMA, **values})
-    except FileExistsError:
-        raise CheckpointError(f"{path}: cannot be written: its folder is a file") from None
     except (OSError, RuntimeError, TypeError) as error:
-        raise CheckpointError(f"{path}: cannot be written: {_reason(error)}") from None
+        raise _unwritable(path, error) from None
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a path that `save` could not write, before hours of work and not after.
+
+    Raises:
+        CheckpointError: says why.
+    """
+    try:
+        _writable_file(path)
+        probe = _temporary(path)
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(path, error) from None
 
 
 def load(path: Path) -> Checkpoint:
@@ -152,9 +164,25 @@ def _plain(value: Any, key: str) -> Any:
     raise TypeError(f"{key} is a {type(value).__name__}, not a tensor or a plain value")
 
 
+def _writable_file(path: Path) -> None:
+    """Make the file's folder; refuse to put a file in the place of a device such as /dev/null."""
+    if path.exists() and not path.is_file():
+        raise OSError("it is a folder" if path.is_dir() else "it is not a regular file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _unwritable(path: Path, error: Exception) -> CheckpointError:
+    reason = "its folder is a file" if isinstance(error, FileExistsError) else _reason(error)
+    return CheckpointError(f"{path}: cannot be written: {reason}")
+
+
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write beside `path`, then rename: a reader finds the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _temporary(path)
     try:
         with temporary.open("xb") as file:
             torch.save(content, file)

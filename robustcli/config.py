@@ -18,7 +18,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeInt,
     PlainSerializer,
     PlainValidator,
     PositiveInt,
@@ -145,6 +144,9 @@ Etas = Annotated[
 Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
 class Spec(BaseModel):
     """A frozen value whose keys are known: an unknown one is an error."""
 
@@ -199,14 +201,8 @@ class TrainSpec(Spec):
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
     augment: Literal["none", "crop-flip"] = "none"
     validation: Number = Field(0.05, ge=0, lt=1)
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     limit: PositiveInt | None = None
-
-    def data(self, data_dir: Path | None, allow_sample: bool = True) -> DataSpec:
-        """The training images of this run, found in `data_dir`."""
-        return DataSpec(
-            dataset=self.dataset, data_dir=data_dir, split="train", limit=self.limit, allow_sample=allow_sample
-        )
 
 
 class EvalSpec(Spec):
@@ -223,7 +219,7 @@ class EvalSpec(Spec):
     steps: PositiveInt | None = None
     iters: PositiveInt | None = None
     batch_size: PositiveInt = 128
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     device: str = "auto"
 
 

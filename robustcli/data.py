@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import urllib.error
+import urllib.request
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -25,17 +26,7 @@ from robustcli.datafiles import ARRAYS, Stored, channels_first, one_line, read_f
 from robustcli.datasets import DATASETS, SAMPLE, Dataset, Torchvision
 from robustcli.errors import DataError, unknown
 
-__all__ = [
-    "DATASETS",
-    "SAMPLE",
-    "SAMPLE_FILE",
-    "Images",
-    "data_folder",
-    "load",
-    "overlap",
-    "reachable",
-    "split_validation",
-]
+__all__ = ["DATASETS", "SAMPLE", "SAMPLE_FILE", "Images", "data_folder", "load", "overlap", "split_validation"]
 
 SAMPLE_FILE = Path(__file__).with_name("assets") / "mnist-sample.npz"
 
@@ -51,6 +42,7 @@ class Images:
         classes: the classes' names, by label.
         name: a data set's name or a path's stem.
         source: the namespace of the ids, such as `mnist/train`: equal source and id is the same image.
+        note: why these are not the images that were asked for, as one clause; empty where they are.
     """
 
     x: Tensor
@@ -59,6 +51,7 @@ class Images:
     classes: tuple[str, ...]
     name: str
     source: str
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.x)
@@ -91,11 +84,12 @@ def load(spec: DataSpec) -> Images:
     """The images that a spec asks for, in stored order, cut to its `limit`.
 
     `mnist` falls back on the bundled sample where neither MNIST nor a network is there and `spec.allow_sample` allows
-    it; the result's `name` is then `mnist-sample`, for the caller to say so.
+    it; the result's `name` is then `mnist-sample` and its `note` the reason, for the caller to say so.
 
     Raises:
         ConfigError: the name is unknown.
-        DataError: the data set is missing (with the ways to get it) or unusable.
+        DataError: the data set is missing (with the ways to get it) or unusable, or `spec.data_dir` is no folder and
+            cannot be made by a download.
     """
     try:
         images = _sample(spec.split) if spec.dataset == SAMPLE else _find(spec)
@@ -126,8 +120,11 @@ def data_folder(data_dir: Path | None) -> Path:
 
 
 def reachable(host: str) -> bool:
-    """Whether `host:port` answers within three seconds."""
+    """Whether `host:port` answers within three seconds, or lies behind a proxy, where only the download can tell."""
     name, _, port = host.partition(":")
+    scheme = "https" if port == "443" else "http"
+    if scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(name):
+        return True
     try:
         socket.create_connection((name, int(port)), timeout=3).close()
     except OSError:
@@ -172,6 +169,7 @@ def _named(spec: DataSpec) -> Images:
     name, root, known = spec.dataset, data_folder(spec.data_dir), DATASETS[spec.dataset]
     assert known.torchvision is not None, "the bundled sample is not looked for"
     npz = root / f"{name}.npz"
+    absent = spec.data_dir is not None and not root.is_dir()  # asked first: a download that fails may leave a folder
     if _all_files(root, known.torchvision.files):
         stored = _read_layout(known.torchvision, root, spec)
     elif npz.is_file():
@@ -180,8 +178,10 @@ def _named(spec: DataSpec) -> Images:
         try:
             stored = _download(known.torchvision, root, spec)
         except ConnectionError as error:
+            if absent:
+                raise DataError(f"--data-dir {root}: no such folder, and {error}") from None
             if name == "mnist" and spec.allow_sample:
-                return _sample(spec.split)
+                return replace(_sample(spec.split), note=f"MNIST is not in {root} (--data-dir), and {error}")
             raise DataError(_ways_out(name, root, known.torchvision, str(error))) from None
     return _images(_checked(stored, known, name, root), name, f"{name}/{spec.split}")
 
@@ -202,7 +202,7 @@ def _download(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
         ConnectionError: no route to the mirror, or it does not deliver.
     """
     if not _all_files(root, layout.archives) and not reachable(layout.host):
-        raise ConnectionError(f"no network ({layout.host.partition(':')[0]} does not answer)")
+        raise ConnectionError(f"there is no network ({layout.host.partition(':')[0]} does not answer)")
     try:
         return _torchvision(layout, root, spec, download=True)
     except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
@@ -227,18 +227,18 @@ def _torchvision(layout: Torchvision, root: Path, spec: DataSpec, download: bool
 
 
 def _ways_out(name: str, root: Path, layout: Torchvision, reason: str) -> str:
-    sample = f", or use --dataset {SAMPLE}" if name == "mnist" else ""
+    # Not MNIST's sample: whoever gets here refused it, or measures a model that was trained on its digits.
     return (
         f"--dataset {name}: not in {root} (--data-dir), and {reason}: put torchvision's layout there "
         f"({Path(layout.files[0]).parent}/...), or {name}.npz ({', '.join(ARRAYS)}), "
-        f"or connect to a network for the download{sample}"
+        "or connect to a network for the download"
     )
 
 
 def _checked(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
     """`stored` with its data set's class names, once shape and labels fit."""
     shape, top = tuple(stored.x.shape[1:]), int(stored.y.max())
-    if shape != known.shape or len(stored.x) != len(stored.y) or max(top + 1, 0) > len(known.classes):
+    if shape != known.shape or len(stored.x) != len(stored.y) or top >= len(known.classes):
         raise DataError(
             f"{root}: '{name}' there holds {len(stored.x)} images of {shape} and {len(stored.y)} labels up to {top}; "
             f"{name} has images of {known.shape} and labels up to {len(known.classes) - 1}"

@@ -6,6 +6,7 @@ import hashlib
 import zipfile
 import zlib
 from collections.abc import Sequence
+from itertools import pairwise
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +43,8 @@ def read_npz(path: Path, split: str) -> Stored:
     """The split `train` or `test` of an `.npz` that holds `x_train, y_train, x_test, y_test`.
 
     Images are uint8, (n, h, w) or (n, h, w, c) with 1 or 3 channels; floats pass where they are k/255 exactly.
-    Labels are integers from 0 to the largest one in `y_train`. Only what the split needs is decompressed.
+    Labels are integers from 0 to the largest one in `y_train`, which holds each of them: a stray label would make a
+    network of as many classes. Only what the split needs is decompressed.
 
     Raises:
         DataError: names the file, the array, what was found and what is allowed.
@@ -62,9 +64,7 @@ def _read_split(arrays: _Arrays, split: str) -> Stored:
     shapes = {name: arrays.image_shape(name) for name in ("x_train", "x_test")}
     if shapes["x_train"] != shapes["x_test"]:
         raise arrays.error("x_test", f"holds images of {shapes['x_test']}, but x_train of {shapes['x_train']}")
-    top = int(arrays.labels("y_train").max())
-    if top < 1:
-        raise arrays.error("y_train", "holds one class only; at least 2 are needed, labelled 0 to K-1")
+    top = _last_class(arrays)
     y = arrays.labels(y_name)
     if y.max() > top:
         raise arrays.error(y_name, f"holds the label {y.max()}, but the labels of y_train go from 0 to {top}")
@@ -73,6 +73,22 @@ def _read_split(arrays: _Arrays, split: str) -> Stored:
     x = arrays.pixels(x_name)
     names = tuple(str(label) for label in range(top + 1))
     return Stored(channels_first(x), torch.from_numpy(y.astype(np.int64)), names)
+
+
+def _last_class(arrays: _Arrays) -> int:
+    """The largest label of `y_train`, once each class up to it has a training image."""
+    present = np.unique(arrays.labels("y_train")).tolist()
+    if len(present) < 2:
+        raise arrays.error("y_train", "holds one class only; at least 2 are needed, labelled 0 to K-1")
+    top = int(present[-1])
+    if top >= len(present):
+        gaps = [(a + 1, b - 1) for a, b in pairwise([-1, *present]) if b - a > 1]
+        listed = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps[:3]) + ", ..." * (len(gaps) > 3)
+        raise arrays.error(
+            "y_train",
+            f"holds labels up to {top}, but not {listed}: labels should be 0 to K-1, each with a training image",
+        )
+    return top
 
 
 class _Arrays(NamedTuple):

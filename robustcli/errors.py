@@ -45,8 +45,9 @@ class TrainingError(RobustCliError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """`"; did you mean 'fgsm'?"`, or nothing where no allowed name is close."""
-    close = difflib.get_close_matches(name.lower(), list(allowed), n=1, cutoff=0.5)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    bare = {other.lstrip("-"): other for other in allowed}  # the dashes of options would make any two look alike
+    close = difflib.get_close_matches(name.lstrip("-").lower(), bare, n=1, cutoff=0.5)
+    return f"; did you mean '{bare[close[0]]}'?" if close else ""
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> ConfigError:

@@ -7,6 +7,7 @@ import pickle
 import socket
 import sys
 import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
 
@@ -97,6 +98,7 @@ def test_take_keeps_images_labels_and_ids_together(tmp_path):
     assert taken.ids.tolist() == [2, 0]
     assert taken.y.tolist() == [0, 2]
     assert torch.equal(taken.x, images.x[[2, 0]])
+    assert taken.note == images.note == ""
 
 
 def test_the_fingerprint_is_of_the_content_and_not_of_the_name(tmp_path):
@@ -158,11 +160,34 @@ def test_only_the_asked_split_is_decompressed(tmp_path):
         ({"y_test": np.zeros((3, 1), int)}, "array 'y_test' has the shape (3, 1) and holds int64; allowed"),
         ({"y_test": np.zeros(0, int)}, "array 'y_test' is empty"),
         ({"y_train": np.zeros(6, int)}, "array 'y_train' holds one class only; at least 2 are needed"),
+        ({"y_train": np.full(6, 3)}, "array 'y_train' holds one class only; at least 2 are needed"),
     ],
 )
 def test_a_wrong_array_is_named(tmp_path, changes, message):
     path = write_npz(tmp_path / "a.npz", **changes)
     assert failure(path).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("labels", "missing"),
+    [
+        ([0, 1, 3_000_000, 0, 1, 2], "labels up to 3000000, but not 3 to 2999999"),
+        ([1, 2, 1, 2, 1, 2], "labels up to 2, but not 0"),
+        ([0, 2, 5, 6, 0, 2], "labels up to 6, but not 1, 3 to 4"),
+        ([1, 3, 5, 7, 9, 9], "labels up to 9, but not 0, 2, 4, ..."),
+        (np.array([0, 1, 2, 0, 1, 2**64 - 1], np.uint64), f"labels up to {2**64 - 1}, but not 3 to {2**64 - 2}"),
+    ],
+)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_class_without_a_training_image_is_refused_under_any_limit(tmp_path, split, labels, missing):
+    path = write_npz(tmp_path / "a.npz", y_train=np.asarray(labels), y_test=np.array([1, 1, 1]))
+    message = f"array 'y_train' holds {missing}: labels should be 0 to K-1, each with a training image"
+    assert failure(path, split=split, limit=1) == failure(path, split=split) == f"{path}: {message}"
+
+
+def test_a_limit_may_leave_a_class_without_an_image(tmp_path):
+    images = load_path(write_npz(tmp_path / "a.npz"), split="train", limit=1)
+    assert images.classes == ("0", "1", "2")
 
 
 class Bomb:
@@ -393,6 +418,31 @@ def test_mnist_falls_back_on_the_sample_and_says_so_by_its_name(tmp_path, probes
     assert probes == ["ossci-datasets.s3.amazonaws.com:443"]
 
 
+def test_the_sample_keeps_the_reason_for_which_it_stands_in(tmp_path):
+    images = load(DataSpec(data_dir=tmp_path, split="train", limit=20))
+    host = "ossci-datasets.s3.amazonaws.com"
+    reason = f"MNIST is not in {tmp_path} (--data-dir), and there is no network ({host} does not answer)"
+    assert images.note == images.take(slice(2)).note == reason
+    assert {part.note for part in split_validation(images, 0.5, seed=0)} == {reason}
+    assert load(DataSpec(dataset="mnist-sample")).note == ""
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10"])
+def test_a_data_folder_that_was_named_must_be_there(tmp_path, name):
+    message = failure(name, data_dir=tmp_path / "mistyped")
+    assert message.startswith(f"--data-dir {tmp_path / 'mistyped'}: no such folder, and there is no network (")
+    (tmp_path / "file").touch()
+    assert "file: no such folder" in failure(name, data_dir=tmp_path / "file")
+
+
+def test_a_data_folder_of_the_environment_need_not_be_there(tmp_path):
+    assert load(DataSpec()).note.startswith(f"MNIST is not in {tmp_path / 'none'} (--data-dir), and there is no")
+
+
+def test_the_sample_by_name_needs_no_data_folder(tmp_path):
+    assert load(DataSpec(dataset="mnist-sample", data_dir=tmp_path / "mistyped")).name == "mnist-sample"
+
+
 @pytest.mark.parametrize(
     ("name", "layout"),
     [("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw"), ("cifar10", "cifar-10-batches-py")],
@@ -401,7 +451,7 @@ def test_what_is_missing_names_the_three_ways_out(tmp_path, name, layout):
     message = failure(name, data_dir=tmp_path, allow_sample=False)
     for part in (f"not in {tmp_path} (--data-dir)", f"({layout}/...)", f"or {name}.npz (x_train,", "a network"):
         assert part in message
-    assert ("--dataset mnist-sample" in message) == (name == "mnist")
+    assert "mnist-sample" not in message  # refused for what was trained on MNIST
 
 
 def test_the_sample_by_name_needs_no_permission(probes):
@@ -409,22 +459,42 @@ def test_the_sample_by_name_needs_no_permission(probes):
     assert not probes
 
 
-def test_reachable_asks_the_host_once(monkeypatch):
+@pytest.fixture
+def no_proxy(monkeypatch):
+    """The real `reachable`, without the proxies of the machine that tests run on."""
     monkeypatch.undo()
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(urllib.request, "getproxies", urllib.request.getproxies_environment)
+    monkeypatch.setattr(urllib.request, "proxy_bypass", urllib.request.proxy_bypass_environment)
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_reachable_asks_the_host_once(monkeypatch):
     calls = []
     monkeypatch.setattr(socket, "create_connection", lambda *a, **k: calls.append((a, k)) or io.BytesIO())
     assert data.reachable("example.org:80")
     assert calls == [((("example.org", 80),), {"timeout": 3})]
 
 
+def refuse(*_, **__):
+    raise socket.gaierror("unknown")
+
+
+@pytest.mark.usefixtures("no_proxy")
 def test_an_unknown_host_is_not_reachable(monkeypatch):
-    monkeypatch.undo()
-
-    def refuse(*_, **__):
-        raise socket.gaierror("unknown")
-
     monkeypatch.setattr(socket, "create_connection", refuse)
     assert not data.reachable("example.org:443")
+
+
+@pytest.mark.usefixtures("no_proxy")
+def test_a_host_behind_a_proxy_is_left_to_the_download(monkeypatch):
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("no_proxy", "example.net")
+    found = {host: data.reachable(host) for host in ("example.org:443", "example.org:80", "example.net:443")}
+    assert found == {"example.org:443": True, "example.org:80": False, "example.net:443": False}
 
 
 # The download
@@ -453,6 +523,11 @@ def test_a_download_prints_on_stderr_only(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr() == ("", "Downloading\n")
 
 
+def test_a_download_may_make_the_data_folder(tmp_path, monkeypatch):
+    fake_download(monkeypatch, None)
+    assert load(DataSpec(data_dir=tmp_path / "new")).name == "mnist"
+
+
 def test_archives_of_an_earlier_download_need_no_network(tmp_path, monkeypatch, probes):
     fake_download(monkeypatch, None)
     monkeypatch.setattr(data, "reachable", probes.append)
@@ -470,7 +545,10 @@ def test_archives_of_an_earlier_download_need_no_network(tmp_path, monkeypatch, 
 )
 def test_a_download_that_fails_counts_as_no_network(tmp_path, monkeypatch, outcome):
     fake_download(monkeypatch, outcome)
-    assert load(DataSpec(data_dir=tmp_path)).name == "mnist-sample"
+    assert load(DataSpec(data_dir=tmp_path)).note.startswith(
+        f"MNIST is not in {tmp_path} (--data-dir), and the download"
+    )
+    assert "new: no such folder, and the download failed (" in failure("mnist", data_dir=tmp_path / "new")
     assert "the download failed (" in failure("mnist", data_dir=tmp_path, allow_sample=False)
 
 

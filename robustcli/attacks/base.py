@@ -61,8 +61,13 @@ class MinimalAttack(Attack, Protocol):
         """Whether its images stay in [0, 1]."""
         ...
 
+    @property
+    def iters(self) -> int:
+        """How many iterations it takes at most."""
+        ...
+
     def trace(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Iterator[Tensor]:
-        """The images (n, c, h, w) after each iteration; a sample that is broken may still shrink."""
+        """The images (n, c, h, w) after each iteration; it may end early, where nothing can change any more."""
         ...
 
 

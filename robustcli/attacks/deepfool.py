@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
@@ -56,20 +57,21 @@ class DeepFool:
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
-        *_, last = self.trace(model, x, y, noise)
-        return last
+        last = deque(self.trace(model, x, y, noise), maxlen=1)
+        return last[0] if last else x.clone()
 
     def trace(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Iterator[Tensor]:
-        """The images (n, c, h, w) after each of the iterations; a broken sample stays as it is."""
+        """The images (n, c, h, w) after each iteration, until all are broken; a broken sample stays as it is."""
         x_adv, total = x.clone(), torch.zeros_like(x)
         active = torch.arange(len(x), device=x.device)
         for _ in range(self.iters):
             with torch.no_grad():
                 active = active[is_right(model(x_adv[active]), y[active])] if len(active) else active
-            if len(active):
-                total[active] += self._step(model, x_adv[active], y[active])
-                moved = x[active] + (1 + self.overshoot) * total[active]
-                x_adv[active] = moved.clamp(0, 1) if self.bounded else moved
+            if len(active) == 0:
+                return
+            total[active] += self._step(model, x_adv[active], y[active])
+            moved = x[active] + (1 + self.overshoot) * total[active]
+            x_adv[active] = moved.clamp(0, 1) if self.bounded else moved
             yield x_adv.clone()
 
     def _step(self, model: Model, x: Tensor, y: Tensor) -> Tensor:

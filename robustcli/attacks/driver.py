@@ -6,7 +6,8 @@ Eval mode and frozen parameters, chunks, the active set, counting, progress, and
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -103,6 +104,8 @@ def run_attack(
         AttackError: the attack left its ball or the box, or the model returned no usable logits.
     """
     variants = _variants(attack, budgets)
+    if any(module.training for module in model.modules()):
+        warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=2)
     with frozen(model):
         meter = Meter(model)
         started = time.perf_counter()
@@ -130,8 +133,7 @@ def _attack_chunk(
     """Fill the boards' rows `index` with what the attack does to `chunk`."""
     attack = boards[0].attack
     if isinstance(attack, MinimalAttack):
-        for i, x_adv in enumerate(attack.trace(meter, chunk.x, chunk.y, noise)):
-            boards[0].record(meter, chunk, index, x_adv, i)
+        boards[0].follow(meter, chunk, index, attack.trace(meter, chunk.x, chunk.y, noise), attack.iters)
         on_progress(len(chunk))
         return
     if not len(chunk):  # Nothing was right before; many models cannot flatten an empty batch.
@@ -142,7 +144,7 @@ def _attack_chunk(
     else:
         images = (board.attack.perturb(meter, chunk.x, chunk.y, noise) for board in boards)
     for board, x_adv in zip(boards, images, strict=True):
-        board.record(meter, chunk, index, x_adv, 0)
+        board.record(meter, chunk, index, x_adv)
         on_progress(len(chunk))
 
 
@@ -171,9 +173,18 @@ class _Board:
         self.pred_after = pred.clone()
         self.distance = torch.where(self.clean, torch.inf, 0.0)
         self.x_adv = samples.x.clone() if keep_images else None
-        self.by_iter: list[int] = []
+        self.by_iter = [0] * (attack.iters if isinstance(attack, MinimalAttack) else 0)
 
-    def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, iteration: int) -> None:
+    def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor], iters: int) -> None:
+        """Judge a minimal-norm attack's images after each of `iters` iterations; after an early end nothing changes."""
+        counts = []
+        for x_adv in iterates:
+            self.record(meter, chunk, index, x_adv)
+            counts.append(int(self.robust[index].sum()))
+        counts += [int(self.robust[index].sum())] * (iters - len(counts))
+        self.by_iter = [total + count for total, count in zip(self.by_iter, counts, strict=True)]
+
+    def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken."""
         x_adv = x_adv.detach()
         check_result(self.attack, chunk.x, x_adv)
@@ -187,9 +198,6 @@ class _Board:
         self.pred_after[index[show]] = pred[show]
         if self.x_adv is not None:
             self.x_adv[index[show]] = x_adv[show]
-        if isinstance(self.attack, MinimalAttack):
-            self.by_iter += [0] * (iteration + 1 - len(self.by_iter))
-            self.by_iter[iteration] += int(self.robust[index].sum())
 
     def outcome(self, share: _Share, row: int) -> Outcome:
         return Outcome(

@@ -6,12 +6,12 @@ Every method works sample by sample on tensors of shape (n, ...), in pixels of [
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, PlainSerializer
 from torch import Tensor
 
-from robustcli.errors import lookup
+from robustcli.errors import ConfigError, lookup
 from robustcli.noise import Noise
 
 
@@ -24,8 +24,8 @@ def per_sample(values: Tensor, like: Tensor) -> Tensor:
 class Linf:
     """The largest change of any pixel."""
 
-    name: str = "linf"
-    label: str = "Linf"
+    name: ClassVar[str] = "linf"
+    label: ClassVar[str] = "Linf"
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """(n,) distances."""
@@ -48,8 +48,8 @@ class Linf:
 class L2:
     """The Euclidean length of the change."""
 
-    name: str = "l2"
-    label: str = "L2"
+    name: ClassVar[str] = "l2"
+    label: ClassVar[str] = "L2"
 
     def distance(self, x_adv: Tensor, x: Tensor) -> Tensor:
         """(n,) distances."""
@@ -95,3 +95,14 @@ def norm_named(name: object) -> object:
 
 NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda norm: norm.name)]
 """A field of an attack that takes a norm or its name."""
+
+
+def check_budget(norm: Norm, eps: float, where: str) -> None:
+    """Refuse an Linf budget that no image could exhaust.
+
+    Raises:
+        ConfigError: eps over 1.
+    """
+    if norm == NORMS["linf"] and eps > 1:
+        hint = f"; did you mean {eps:g}/255?" if eps <= 255 else ""
+        raise ConfigError(f"{where}: is over 1, the whole range of a pixel (allowed: 0 to 1){hint}")

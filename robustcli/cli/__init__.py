@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from robustcli import __version__
 from robustcli.cli import attack, compare, evaluate, listing, train
 from robustcli.cli.console import fail
-from robustcli.errors import RobustCliError, nearest
+from robustcli.errors import RobustCliError, lookup, nearest
 
 app = typer.Typer(
     name="robustcli",
@@ -47,6 +47,8 @@ def run(arguments: list[str]) -> int:
     """Run a command line; a user's mistake is one line on stderr. Returns the exit code."""
     command = typer.main.get_command(app)
     try:
+        if arguments and not arguments[0].startswith("-"):
+            lookup(commands(), arguments[0], "command")
         # Not `command.main`, which would turn Ctrl-C into an exit without a word.
         with command.make_context("robustcli", list(arguments)) as context:
             command.invoke(context)
@@ -64,24 +66,28 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:  # such as a full disk under stdout
+        fail(f"output: {error.strerror or error}")
+        return 1
     return 0
+
+
+def commands() -> dict[str, Any]:
+    """The commands by name."""
+    return dict(getattr(typer.main.get_command(app), "commands", {}))
 
 
 def usage_error(error: typer.TyperException, arguments: list[str]) -> str:
     """One line for what the parser refused, with the nearest valid name."""
     message = " ".join(error.format_message().split()).rstrip(".")
-    command = typer.main.get_command(app)
-    names = list(getattr(command, "commands", {}))
-    wrong = getattr(error, "option_name", None)
-    if message.startswith("No such option") and wrong is not None and arguments and arguments[0] in names:
-        options = [name for parameter in command.commands[arguments[0]].params for name in parameter.opts]  # type: ignore[attr-defined]
-        return f"robustcli {arguments[0]}: no such option {wrong}{nearest(wrong, options)}"
-    if message.startswith("No such command"):
-        wrong = next((part for part in arguments if not part.startswith("-")), "")
-        return f"command '{wrong}' is unknown (allowed: {', '.join(names)}){nearest(wrong, names)}"
-    if message.startswith("Invalid value for '--"):
-        option, _, reason = message.removeprefix("Invalid value for '").partition("': ")
-        return f"{option} {_value_after(option, arguments)}: {reason[0].lower()}{reason[1:]}"
+    command, parameter = getattr(getattr(error, "ctx", None), "command", None), getattr(error, "param", None)
+    if type(error).__name__ == "NoSuchOption" and command is not None:
+        wrong = str(getattr(error, "option_name", ""))
+        options = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+        return f"{command.name}: no such option {wrong}{nearest(wrong, options)}"
+    if type(error).__name__ == "BadParameter" and parameter is not None and parameter.opts[0].startswith("--"):
+        reason = message.partition(": ")[2] or message
+        return f"{parameter.opts[0]} {_value_after(parameter.opts[0], arguments)}: {reason[0].lower()}{reason[1:]}"
     return message[0].lower() + message[1:]
 
 

@@ -10,15 +10,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import notice
-from robustcli.cli.measure import (
-    check_format,
-    check_output,
-    deliver,
-    eval_spec,
-    measure,
-    newest_checkpoint,
-    say_which,
-)
+from robustcli.cli.measure import chosen, deliver, measure, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -78,18 +70,12 @@ def attack(
 
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
-    check_format(style)
-    for path, flag in ((json_file, "--json"), (save, "--save"), (gallery, "--gallery")):
-        check_output(path, flag)
-    spec = eval_spec(context.params)
+    spec = read_flags(context.params)
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
-    path = checkpoint or newest_checkpoint()
-    if checkpoint is None:
-        say_which([path])
-    session = open_session([path], spec)
+    session = open_session(chosen([checkpoint] if checkpoint else None), spec)
     keep = save is not None or gallery is not None
     if keep and session.rows > 1:
         flag = "--save" if save else "--gallery"
@@ -102,7 +88,7 @@ def attack(
             after.callback(_draw, session, results[0], gallery)
         if results and save is not None:
             after.callback(_save, session, results[0], save)
-        code = deliver(measured, spec, session, sheets, style, json_file)
+        code = deliver(measured, session, sheets, style, json_file)
     raise typer.Exit(code)
 
 
@@ -114,13 +100,16 @@ def _save(session: Session, result: Result, path: Path) -> None:
 
 
 def _draw(session: Session, result: Result, path: Path) -> None:
+    from robustcli.attacks import label
     from robustcli.reporting.gallery import save_gallery
     from robustcli.reporting.images import choose_pictures
 
     item = session.items[0]
     row = result.row
+    budget = row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
     title = (
-        f"{row.attack.name} on {row.subject.method} {row.subject.model}: right after the attack {row.correct}/{row.n}"
+        f"{label(row.attack)}, {budget}, on {row.subject.method} {row.subject.model}: "
+        f"{row.correct} of {row.n} right after the attack"
     )
     save_gallery(choose_pictures(item.candidate.model, item.images, result.outcome), title, path)
     notice(f"gallery: {path}")

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from itertools import groupby
+from pathlib import Path
 
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.measure import (
-    CHECKPOINTS,
-    check_format,
-    check_output,
-    deliver,
-    eval_spec,
-    measure,
-    newest_checkpoint,
-    say_which,
-)
+from robustcli.cli.console import notice
+from robustcli.cli.measure import CHECKPOINTS, chosen, deliver, measure, read_flags
 from robustcli.errors import DataError
 
 
@@ -43,19 +36,12 @@ def compare(
 
     Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
-    check_format(style)
-    check_output(json_file, "--json")
-    spec = eval_spec(context.params)
+    spec = read_flags(context.params)
 
-    from robustcli import checkpoint as checkpoints
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import compare_sheet
 
-    paths = list(dict.fromkeys(checkpoint or ()))
-    if not paths:
-        paths = checkpoints.same_data(CHECKPOINTS, checkpoints.peek(newest_checkpoint()).data["name"])
-        say_which(paths)
-    session = open_session(paths, spec)
+    session = open_session(chosen(checkpoint) if checkpoint else _siblings(*chosen(None)), spec)
     names = list(dict.fromkeys(item.images.name for item in session.items))
     if len({item.images.fingerprint for item in session.items}) > 1:
         raise DataError(
@@ -64,4 +50,13 @@ def compare(
     measured = measure(session)
     groups = [list(rows) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
     sheets = [compare_sheet(groups)] if groups else []
-    raise typer.Exit(deliver(measured, spec, session, sheets, style, json_file))
+    raise typer.Exit(deliver(measured, session, sheets, style, json_file))
+
+
+def _siblings(newest: Path) -> list[Path]:
+    """All complete checkpoints in checkpoints/ that share the newest one's data set."""
+    from robustcli import checkpoint
+
+    paths = checkpoint.same_data(CHECKPOINTS, checkpoint.peek(newest).data["name"])
+    notice(f"compared with all that share its data set: {len(paths)} checkpoints")
+    return paths

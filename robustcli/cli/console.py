@@ -13,12 +13,12 @@ PIPE_WIDTH = 120
 
 def out() -> Console:
     """For results. A pipe is taken to be wide, so that a table in a file does not depend on a terminal."""
-    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else PIPE_WIDTH, highlight=False, emoji=False)
 
 
 def err() -> Console:
     """For everything else; lines are never wrapped, so that one message is one line."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def notice(text: str, bold: bool = False) -> None:
@@ -40,7 +40,7 @@ def progress(*columns: str | ProgressColumn) -> Progress:
     """A bar with a count and the time left, on stderr; nothing where that is no terminal."""
     console = err()
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         *columns,

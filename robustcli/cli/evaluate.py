@@ -7,15 +7,7 @@ from itertools import groupby
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.measure import (
-    check_format,
-    check_output,
-    deliver,
-    eval_spec,
-    measure,
-    newest_checkpoint,
-    say_which,
-)
+from robustcli.cli.measure import chosen, deliver, measure, read_flags
 
 
 def evaluate(
@@ -41,17 +33,12 @@ def evaluate(
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
-    check_format(style)
-    check_output(json_file, "--json")
-    spec = eval_spec(context.params)
+    spec = read_flags(context.params)
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
-    paths = list(dict.fromkeys(checkpoint or [newest_checkpoint()]))
-    if not checkpoint:
-        say_which(paths)
-    session = open_session(paths, spec)
+    session = open_session(chosen(checkpoint), spec)
     measured = measure(session)
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
-    raise typer.Exit(deliver(measured, spec, session, sheets, style, json_file))
+    raise typer.Exit(deliver(measured, session, sheets, style, json_file))

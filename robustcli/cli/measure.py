@@ -5,32 +5,45 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustcli.cli.console import err, notice, out, progress, warn
-from robustcli.config import EvalSpec, field_names, shown, validated
-from robustcli.errors import CheckpointError, ConfigError, unknown
+from robustcli.config import EvalSpec, field_names, validated
+from robustcli.errors import CheckpointError, ConfigError, RobustCliError, unknown
 
 if TYPE_CHECKING:
+    from robustcli.data import Images
     from robustcli.evaluation.evaluate import Result, Session
     from robustcli.evaluation.results import Row
     from robustcli.reporting.tables import Sheet
 
 CHECKPOINTS = Path("checkpoints")
+GREY_DIGITS = (1, 28, 28)
+"""Any shape: whether SPECs and flags are right does not depend on it."""
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 
 
-def eval_spec(flags: Mapping[str, Any]) -> EvalSpec:
-    """The spec that a command's flags mean; those that are not given keep their defaults."""
-    flags = given_flags(flags)
-    given = {key: value for key, value in flags.items() if key in field_names(EvalSpec)}
-    if "no_sample" in flags:
-        given["allow_sample"] = False
-    if "attack" in flags:
-        given["attacks"] = (flags["attack"],) if isinstance(flags["attack"], str) else tuple(flags["attack"])
-    return validated(EvalSpec, given, "", flags=frozenset(given))
+def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
+    """The spec that a command's flags mean; a mistake in any of them is told before anything is opened."""
+    style, given = flags["style"], given_flags(flags)
+    if style not in FORMATS:
+        raise unknown("--format", style, FORMATS)
+    for flag in ("save", "gallery", "json_file"):
+        check_output(given.get(flag), f"--{flag.removesuffix('_file')}")
+    values = {key: value for key, value in given.items() if key in field_names(EvalSpec)}
+    if "no_sample" in given:
+        values["allow_sample"] = False
+    if "attack" in given:
+        values["attacks"] = (given["attack"],) if isinstance(given["attack"], str) else tuple(given["attack"])
+    spec = validated(EvalSpec, values, "", flags=frozenset(values))
+
+    from robustcli.evaluation.plan import make_plan
+
+    make_plan(spec, GREY_DIGITS)
+    return spec
 
 
 def given_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,43 +73,41 @@ def check_output(path: Path | None, flag: str) -> None:
         raise ConfigError(f"{flag} {path}: is there already and is not writable")
 
 
-def check_format(name: str) -> None:
-    """Refuse an unknown `--format`."""
-    if name not in FORMATS:
-        raise unknown("--format", name, FORMATS)
-
-
-def newest_checkpoint() -> Path:
-    """The newest complete checkpoint in checkpoints/, told to the user.
+def chosen(given: Sequence[Path] | None) -> list[Path]:
+    """The checkpoints to measure: those given, or the newest complete one in checkpoints/, which is said.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: none is given and none is there.
     """
+    if given:
+        return list(dict.fromkeys(given))
+
     from robustcli import checkpoint
 
     path = checkpoint.newest(CHECKPOINTS)
     if path is None:
         raise CheckpointError(f"{CHECKPOINTS}/: holds no complete checkpoint; train one, such as `robustcli train`")
-    return path
+    notice(f"checkpoint: {path}")
+    return [path]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Rows, and whether Ctrl-C cut them short."""
+    """The rows that were finished, and what cut them short: Ctrl-C, an error, or nothing."""
 
     rows: list[Row]
-    interrupted: bool
+    stopped_by: KeyboardInterrupt | RobustCliError | None
 
 
 def measure(
     session: Session, *, keep_images: bool = False, on_result: Callable[[Result], None] = lambda _: None
 ) -> Measured:
-    """Run a session with a progress bar; Ctrl-C keeps the rows that are finished."""
+    """Run a session with a progress bar; Ctrl-C or a model that fails leaves the rows that are finished."""
     from robustcli.attacks import label
     from robustcli.evaluation.evaluate import evaluate
 
-    for name in dict.fromkeys(item.images.name for item in session.items):
-        announce_sample(name)
+    for images in {item.images.name: item.images for item in session.items}.values():
+        announce_sample(images)
     for line in session.warnings():
         warn(line)
     rows: list[Row] = []
@@ -111,42 +122,46 @@ def measure(
             for result in evaluate(session, keep_images=keep_images, on_progress=on_progress):
                 rows.append(result.row)
                 on_result(result)
-        except KeyboardInterrupt:
-            return Measured(rows, interrupted=True)
-    return Measured(rows, interrupted=False)
+        except (KeyboardInterrupt, RobustCliError) as reason:
+            return Measured(rows, reason)
+    return Measured(rows, None)
 
 
-def announce_sample(name: str) -> None:
-    """Say in bold that the bundled sample stands in for MNIST."""
-    if name == "mnist-sample":
-        notice(
-            "mnist-sample: the bundled 5 000 digits, not MNIST itself; n = 1 000 at most, so numbers are rough",
-            bold=True,
-        )
+def announce_sample(images: Images) -> None:
+    """Say in bold that the bundled sample stands in for MNIST, and why."""
+    if images.name == "mnist-sample":
+        why = f" ({images.note})" if images.note else ""
+        notice(f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}", bold=True)
 
 
-def deliver(
-    measured: Measured, spec: EvalSpec, session: Session, sheets: Sequence[Sheet], style: str, json_file: Path | None
-) -> int:
-    """Print the result, then write the JSON file: what is finished is on stdout whatever happens to the file.
+def deliver(measured: Measured, session: Session, sheets: Sequence[Sheet], style: str, json_file: Path | None) -> int:
+    """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
 
     Returns:
         The exit code: 130 where Ctrl-C cut the run short, else 0.
+
+    Raises:
+        RobustCliError: what cut the run short, or why the file could not be written.
     """
     from robustcli.evaluation.results import document
     from robustcli.provenance import provenance
     from robustcli.reporting.files import write_whole
 
     fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
-    origin = provenance(seed=spec.seed, device=session.device, data_fingerprint=fingerprint, spec=spec.as_dict())
-    text = json.dumps(document(measured.rows, origin), allow_nan=False)
-    if style == "json":
-        out().file.write(text + "\n")
-    elif measured.rows:
-        print_sheets(sheets, measured.rows, style)
-    if json_file is not None:
-        write_whole(json_file, f"{text}\n".encode(), "--json")
-    if measured.interrupted:
+    origin = provenance(
+        seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
+    )
+    text = json.dumps(document(measured.rows, origin), allow_nan=False) + "\n"
+    with ExitStack() as after:
+        if style == "json":
+            after.callback(out().file.write, text)
+        elif measured.rows:
+            after.callback(print_sheets, sheets, measured.rows, style)
+        if json_file is not None:
+            write_whole(json_file, text.encode(), "--json")
+    if isinstance(measured.stopped_by, RobustCliError):
+        raise measured.stopped_by
+    if measured.stopped_by is not None:
         err().print(f"[bold red]interrupted:[/] {len(measured.rows)} of {session.rows} rows were finished and are kept")
         return 130
     return 0
@@ -162,12 +177,7 @@ def print_sheets(sheets: Sequence[Sheet], rows: Sequence[Row], style: str) -> No
         return
     for sheet in sheets:
         if style == "table":
-            console.print(to_rich(sheet))
+            console.print(to_rich(sheet, console.width))
             console.print()
         else:
             console.file.write(to_text(sheet, style) + "\n\n")
-
-
-def say_which(paths: Sequence[Path]) -> None:
-    """Name the checkpoints that were picked for the user."""
-    notice(f"checkpoint: {shown([str(path) for path in paths])}")

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.markup import escape
 
 from robustcli.cli import options
 from robustcli.cli.console import err, notice, out, progress
@@ -21,116 +22,31 @@ if TYPE_CHECKING:
     from robustcli.training.loop import Run, Step
     from robustcli.training.train import Prepared
 
-METHOD = "Method"
 METHOD_FLAGS = ("eta", "fraction", "layers", "eps")
-
-MethodName = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="vanilla (default), fgsm, pgd, batchout or gaussian.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="mnist-cnn or cifar-cnn; by the images if left out.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="A YAML file of keys; flags override it.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="KEY=VALUE for any key, such as schedule=cosine or method.steps=7.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Epochs = Annotated[
-    int | None, typer.Option("--epochs", help="(default 12)", rich_help_panel=METHOD, show_default=False)
-]
-LearningRate = Annotated[
-    str | None, typer.Option("--lr", help="(default 0.001)", rich_help_panel=METHOD, show_default=False)
-]
-Eta = Annotated[
-    str | None,
-    typer.Option(
-        "--eta",
-        help="Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Fraction = Annotated[
-    str | None,
-    typer.Option(
-        "--fraction",
-        help="Share of each batch that is augmented or attacked.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Layers = Annotated[
-    str | None,
-    typer.Option(
-        "--layers", help="Slots to fill, such as c1,c2,f1; all if left out.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-Eps = Annotated[
-    str | None,
-    typer.Option("--eps", help="Budget of fgsm or pgd training.", rich_help_panel=METHOD, show_default=False),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        help="The checkpoint's file; named after the run in checkpoints/ if left out.",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Let --output replace a file.", rich_help_panel=options.OUTPUT)]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume",
-        help="Go on with the run of an incomplete checkpoint.",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
-    ),
-]
 
 
 def train(
     context: typer.Context,
-    method: MethodName = None,
+    method: options.MethodName = None,
     dataset: options.Dataset = None,
-    model: Model = None,
-    config: Config = None,
-    settings: Set = None,
-    epochs: Epochs = None,
-    batch_size: options.BatchSize = None,
-    lr: LearningRate = None,
+    model: options.Model = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    epochs: options.Epochs = None,
+    batch_size: options.TrainBatchSize = None,
+    lr: options.LearningRate = None,
     seed: options.Seed = None,
-    eta: Eta = None,
-    fraction: Fraction = None,
-    layers: Layers = None,
-    eps: Eps = None,
+    eta: options.Eta = None,
+    fraction: options.Fraction = None,
+    layers: options.Layers = None,
+    eps: options.TrainEps = None,
     limit: options.Limit = None,
     data_dir: options.DataDir = None,
     no_sample: options.NoSample = False,
     device: options.Device = None,
-    output: Output = None,
-    force: Force = False,
-    resume: Resume = None,
+    output: options.Output = None,
+    force: options.Force = False,
+    resume: options.Resume = None,
 ) -> None:
     """Train a model and write its checkpoint. Ctrl-C saves; `--resume` goes on to the same weights, bit for bit.
 
@@ -149,7 +65,6 @@ def train(
     from robustcli.training.loop import Run
     from robustcli.training.train import prepare
 
-    _check_budget(spec)
     prepared = prepare(spec, data_dir=data_dir, allow_sample=not no_sample, device=device or "auto")
     resolved = prepared.job.spec
     path = output or checkpoint.default_path(
@@ -176,16 +91,6 @@ def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
     return validated(TrainSpec, values | given | own | {"method": options_of}, where, flags=frozenset(given))
 
 
-def _check_budget(spec: TrainSpec) -> None:
-    """Refuse to train against an Linf budget that no image could exhaust, as evaluations do."""
-    from robustcli.evaluation.plan import check_budget
-    from robustcli.training.methods import FGSMTraining, PGDTraining, parse_method
-
-    method = parse_method(spec.method)
-    if isinstance(method, FGSMTraining | PGDTraining) and method.eps is not None:
-        check_budget(method.norm, method.eps, f"method {method.name}: eps={method.eps}")
-
-
 def _setting(text: str) -> tuple[str, Any]:
     import yaml
 
@@ -204,13 +109,14 @@ def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
 
 
 def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
+    from robustcli import checkpoint
     from robustcli.training.train import resume
 
+    if checkpoint.peek(path).complete:
+        notice(f"{path}: is complete already")
+        return
     prepared, run = resume(path, data_dir=data_dir, device=device)
     epochs = prepared.job.spec.epochs
-    if len(run.history) == epochs:
-        notice(f"{path}: is complete already ({epochs} of {epochs} epochs)")
-        return
     notice(f"going on with {path} after step {run.step} (epoch {len(run.history) + 1} of {epochs})")
     _train(prepared, path, run)
 
@@ -220,7 +126,7 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     from robustcli.training.train import Observers, train
 
     job = prepared.job
-    announce_sample(prepared.images.name)
+    announce_sample(prepared.images)
     notice(
         f"{job.spec.method['name']} {prepared.model_spec.name} on {prepared.images.name}: "
         f"{len(job.train)} training and {len(job.validation)} validation images, {job.device}, to {path}"
@@ -238,19 +144,11 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
 
         saved = train(prepared, path, run, Observers(on_step, _print_epoch, lambda: bool(stopping)))
     if not saved.complete:
-        err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {path}")
+        err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {escape(str(path))}")
         raise typer.Exit(130)
-    # As `fit` chooses the weights to keep.
-    share = job.recipe.fraction
-    best = max(
-        saved.history,
-        key=lambda entry: (
-            (1 - share) * entry.get("val_accuracy", 0.0) + share * entry.get("val_robust_accuracy", 0.0),
-            entry["epoch"],
-        ),
-    )
-    shown = f", validation accuracy {100 * best['val_accuracy']:.2f} %" if "val_accuracy" in best else ""
-    out().print(f"{path}: {len(saved.history)} epochs{shown}", soft_wrap=True)
+    kept = saved.metrics
+    shown = f", validation accuracy {100 * kept['val_accuracy']:.2f} %" if "val_accuracy" in kept else ""
+    out().print(f"{escape(str(path))}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}", soft_wrap=True)
 
 
 def _print_epoch(entry: dict[str, float]) -> None:

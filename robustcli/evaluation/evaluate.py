@@ -7,17 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from robustcli import checkpoint
+from robustcli.attacks import describe
 from robustcli.attacks.driver import Outcome, Samples, predict, run_attack, split_evenly
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
 from robustcli.data import Images, load, overlap
 from robustcli.device import pick_device
-from robustcli.errors import AttackError, CheckpointError, DataError
+from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError
 from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
 from robustcli.evaluation.results import Row, Subject, to_row
 from robustcli.models.loading import load_model
@@ -47,9 +49,13 @@ def open_checkpoint(path: Path) -> Candidate:
         CheckpointError: the file is missing, unreadable, or its weights do not fit its network.
     """
     saved = checkpoint.load(path)
-    spec = validated(ModelSpec, saved.model, f"checkpoint {path}")
-    model = load_model(spec, saved.state_dict, path)
-    method = str(saved.spec["method"]["name"])
+    try:
+        spec = validated(ModelSpec, saved.model, "its model")
+        model = load_model(spec, saved.state_dict, path)
+        method = str(saved.spec["method"]["name"])
+    except (ConfigError, KeyError, TypeError) as error:
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"{path}: is unusable: {reason}") from None
     return Candidate(Subject(str(path), checkpoint.sha256(path), spec.name, method), model, saved)
 
 
@@ -122,9 +128,31 @@ class Session:
 
     def warnings(self) -> list[str]:
         """What may be a mistake, a line each."""
-        return list(
-            dict.fromkeys(line for item in self.items for line in budget_warnings(item.plan, item.images.shape))
-        )
+        unfinished = [
+            f"{item.candidate.subject.checkpoint}: its training was interrupted after epoch "
+            f"{len(item.candidate.saved.history)} of {item.candidate.saved.spec.get('epochs', '?')}"
+            for item in self.items
+            if not item.candidate.saved.complete
+        ]
+        budgets = [line for item in self.items for line in budget_warnings(item.plan, item.images.shape)]
+        return list(dict.fromkeys(unfinished + budgets))
+
+    def resolved(self) -> dict[str, Any]:
+        """The spec with every open option decided, and for each checkpoint what it is measured on and under."""
+        runs = [
+            {
+                "checkpoint": item.candidate.subject.checkpoint,
+                "dataset": item.images.name,
+                "n": len(item.images),
+                "attacks": [
+                    describe(planned.attack)
+                    | ({"eps": [str(eps) for eps in planned.budgets]} if planned.budgets else {})
+                    for planned in item.plan
+                ],
+            }
+            for item in self.items
+        ]
+        return self.spec.as_dict() | {"device": self.device, "runs": runs}
 
 
 def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:

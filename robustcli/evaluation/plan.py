@@ -8,11 +8,13 @@ from dataclasses import dataclass
 
 from robustcli.attacks import ATTACKS, parse_attack, split_spec
 from robustcli.attacks.base import Attack, BudgetAttack
-from robustcli.attacks.norms import NORMS, Norm
+from robustcli.attacks.norms import NORMS, check_budget
 from robustcli.config import EvalSpec, default_budgets, field_names, shown
 from robustcli.errors import ConfigError, lookup
 
-DEFAULT_ATTACKS = ("fgsm", "pgd:steps=20", "deepfool:iters=5")
+DEFAULT_ATTACKS = ("fgsm", "pgd", "deepfool")
+DEFAULT_ITERS = 5
+"""DeepFool's iterations where no attack was named: the most that the paper takes."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,16 @@ def make_plan(spec: EvalSpec, shape: tuple[int, ...]) -> list[Planned]:
     Raises:
         ConfigError: an unknown attack, key or norm, a value out of range, or a flag that no attack takes.
     """
-    specs = spec.attacks or DEFAULT_ATTACKS
+    specs = tuple(dict.fromkeys(spec.attacks)) or DEFAULT_ATTACKS
     _refuse_unused(spec, specs)
+    if not spec.attacks and spec.iters is None:
+        spec = spec.model_copy(update={"iters": DEFAULT_ITERS})
     return [_plan_one(text, spec, shape) for text in specs]
 
 
 def _plan_one(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
     _, options = split_spec(text)
-    budgets = spec.eps or default_budgets(shape)
+    budgets = tuple(dict.fromkeys(spec.eps)) or default_budgets(shape)
     defaults = {"norm": spec.norm, "steps": spec.steps, "iters": spec.iters, "eps": budgets[0]}
     attack = parse_attack(text, defaults)
     if not isinstance(attack, BudgetAttack):
@@ -55,37 +59,28 @@ def _plan_one(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
         raise ConfigError(f"--attack {text}: {attack.norm.label} has no usual budget; give one, such as --eps 1.0")
     for eps in budgets:
         check_budget(attack.norm, eps, f"--eps {eps}")
-    return Planned(attack, tuple(budgets))
+    return Planned(attack, budgets)
 
 
 def _refuse_unused(spec: EvalSpec, specs: Sequence[str]) -> None:
     """A flag that fills in nothing is a mistake that should not pass in silence."""
-    taken = {key for text in specs for key in field_names(lookup(ATTACKS, split_spec(text)[0], "--attack"))}
+    open_keys = set()
+    for text in specs:
+        name, options = split_spec(text)
+        open_keys |= set(field_names(lookup(ATTACKS, name, "--attack"))) - options.keys()
     for key in ("eps", "steps", "iters", "norm"):
         value = getattr(spec, key)
-        if value and key not in taken:
-            raise ConfigError(f"--{key} {shown(value)}: no attack here takes it ({', '.join(specs)})")
-
-
-def check_budget(norm: Norm, eps: float, where: str) -> None:
-    """Refuse an Linf budget that no image could exhaust.
-
-    Raises:
-        ConfigError: eps over 1.
-    """
-    if norm == NORMS["linf"] and eps > 1:
-        hint = f"; did you mean {eps:g}/255?" if eps <= 255 else ""
-        raise ConfigError(f"{where}: is over 1, the whole range of a pixel (allowed: 0 to 1){hint}")
+        if value and key not in open_keys:
+            raise ConfigError(f"--{key} {shown(value)}: none of the attacks leaves it open ({', '.join(specs)})")
 
 
 def budget_warnings(plan: Sequence[Planned], shape: tuple[int, ...]) -> list[str]:
-    """A line for each budget that looks like one of another norm: L2 distances grow with the number of pixels."""
-    dimensions = math.prod(shape)
-    small = 0.05 * math.sqrt(dimensions) / 28
+    """A line for each L2 budget that is no larger than the data's usual Linf one: L2 distances add up over pixels."""
+    usual = default_budgets(shape)[1]
     return [
-        f"{planned.attack.name}: eps={eps} is an Linf-sized budget for L2 "
-        f"(on {dimensions} pixel values at least {small:.2g} would be usual)"
+        f"{planned.attack.name}: eps={eps} is an Linf-sized budget for L2; on {math.prod(shape)} pixel values the "
+        f"ball of Linf {usual} reaches to L2 {usual * math.sqrt(math.prod(shape)):.2g}"
         for planned in plan
         for eps in planned.budgets
-        if planned.attack.norm == NORMS["l2"] and 0 < eps < small
+        if planned.attack.norm == NORMS["l2"] and 0 < eps <= usual
     ]

@@ -54,11 +54,11 @@ def save_gallery(pictures: Sequence[Picture], title: str, path: Path) -> None:
 
 def _draw(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> None:
     _show(top, picture.x)
-    top.set_title(f"{picture.before} {100 * picture.confidence:.0f}%\n(true: {picture.label})", fontsize=8)
+    top.set_title(f"{picture.before} ({100 * picture.confidence:.0f} %)\n(true: {picture.label})", fontsize=8)
     _show(middle, picture.x_adv)
     fooled = picture.after != picture.label
     colour = "#b3261e" if fooled else "#1b6e3c"
-    middle.set_title(f"{picture.after} {100 * picture.confidence_after:.0f}%", fontsize=8, color=colour)
+    middle.set_title(f"{picture.after} ({100 * picture.confidence_after:.0f} %)", fontsize=8, color=colour)
     delta = picture.x_adv - picture.x
     largest = float(delta.abs().max())
     scale = 0.5 / largest if largest > 0 else 1.0

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os.path import commonprefix
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from robustcli.evaluation.results import Row
 from robustcli.evaluation.stats import wilson
 
 if TYPE_CHECKING:
+    from rich.console import Group
     from rich.table import Table
 
 UPPER_BOUND = (
@@ -38,15 +39,20 @@ class Sheet:
 
 
 def percent(correct: int, n: int) -> str:
-    """`46.8`, in per cent, with two digits from 10 000 samples on."""
+    """`46.8`, in per cent: one digit, two from 10 000 samples on, and more where 0 or 100 would be untrue."""
+    if n == 0:
+        return "-"
     digits = 2 if n >= 10_000 else 1
-    return f"{100 * correct / n:.{digits}f}" if n else "-"
+    while 0 < correct < n and float(f"{100 * correct / n:.{digits}f}") in (0, 100):
+        digits += 1
+    return f"{100 * correct / n:.{digits}f}"
 
 
 def interval(correct: int, n: int) -> str:
-    """`[45.8, 47.8]`, in per cent."""
+    """`[45.8, 47.8]`, in per cent, with one digit, two from 10 000 samples on."""
     low, high = wilson(correct, n)
-    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+    digits = 2 if n >= 10_000 else 1
+    return f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
 def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
@@ -59,7 +65,7 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     ]
     return Sheet(
         title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
-        headers=("attack", "budget", "accuracy %", "95 % interval", "right", "median dist.", "seconds"),
+        headers=("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec"),
         cells=tuple(cells),
         notes=(*notes_on(rows), UPPER_BOUND),
         left=2,
@@ -71,10 +77,10 @@ def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds
 
 
 def median(row: Row) -> str:
-    """A minimal-norm attack's median distance; `not reached` where half of the samples withstood it."""
+    """A minimal-norm attack's median distance; infinite where half of the samples withstood it."""
     if not row.by_iter:
         return "-"
-    return "not reached" if row.median_distance is None else f"{row.median_distance:.3g}"
+    return "inf" if row.median_distance is None else f"{row.median_distance:.3g}"
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
@@ -107,14 +113,17 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
             line.append(_cell(row.correct, row.n))
             if row.by_iter:
                 line.append(median(row))
+        line += ["-"] * (len(headers) - len(line))  # what an interrupted run did not come to
         cells.append(tuple(line))
+    if all(cell[0] == cell[1] for cell in cells):
+        headers, cells = headers[1:], [cell[1:] for cell in cells]
     notes = [f"{name}, {note}" for name, rows in zip(names, groups, strict=True) for note in notes_on(rows)]
     return Sheet(
         title=f"{common} on {first[0].dataset}, n = {first[0].n}: accuracy %",
         headers=tuple(headers),
         cells=tuple(cells),
         notes=(*notes, UPPER_BOUND),
-        left=2,
+        left=len(headers) - len(first) - sum(1 for row in first if row.by_iter) - 1,
     )
 
 
@@ -140,16 +149,30 @@ def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
     return f"{start}*{end}", [name.removesuffix(end) for name in rest]
 
 
-def to_rich(sheet: Sheet) -> Table:
-    """For a terminal."""
+def transposed(sheet: Sheet) -> Sheet:
+    """The same sheet with rows and columns exchanged."""
+    head, *rows = zip(sheet.headers, *sheet.cells, strict=True)
+    return replace(sheet, headers=tuple(head), cells=tuple(map(tuple, rows)), left=1)
+
+
+def to_rich(sheet: Sheet, width: int) -> Group:
+    """For a terminal of so many columns; a sheet that is too wide for it is transposed."""
+    from rich.console import Console, Group
+    from rich.measure import Measurement
+    from rich.text import Text
+
+    table, unbounded = _rich(sheet), Console(width=10_000)
+    if Measurement.get(unbounded, unbounded.options, table).maximum > width and len(sheet.cells) < len(sheet.headers):
+        table = _rich(transposed(sheet))
+    return Group(Text(sheet.title, style="bold"), table, *(Text(note, style="dim") for note in sheet.notes))
+
+
+def _rich(sheet: Sheet) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    caption = Text("\n".join(sheet.notes))
-    table = Table(
-        title=Text(sheet.title), caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left"
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     for i, header in enumerate(sheet.headers):
         table.add_column(header.replace(":", "\n"), justify="left" if i < sheet.left else "right", overflow="fold")
     for cells in sheet.cells:

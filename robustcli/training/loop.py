@@ -33,7 +33,7 @@ class Run:
         step: optimiser steps done.
         loss_sum, right, seen: of the current epoch so far; loss summed over samples.
         history: one entry a finished epoch.
-        best: the weights of the best epoch so far, and `best_score`, its validation score.
+        best: the weights of the best epoch so far, `best_epoch`, and `best_score`, its validation score.
         optimizer: its state_dict, or None before the first step.
         rng: the CPU generator's state and each GPU's, or None before the first step.
     """
@@ -44,6 +44,7 @@ class Run:
     seen: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     best: Weights | None = None
+    best_epoch: int = 0
     best_score: float = -1.0
     optimizer: dict[str, Any] | None = None
     rng: list[Tensor] | None = None
@@ -157,6 +158,7 @@ def _end_epoch(job: Job, run: Run, seconds: float) -> None:
         "seconds": seconds,
     }
     score = float(len(run.history))
+    job.model.eval()
     if len(job.validation):
         measured = _validate(job)
         entry |= measured
@@ -165,7 +167,7 @@ def _end_epoch(job: Job, run: Run, seconds: float) -> None:
     run.history.append(entry)
     run.loss_sum, run.right, run.seen = 0.0, 0, 0
     if score >= run.best_score:
-        run.best_score = score
+        run.best_epoch, run.best_score = len(run.history), score
         run.best = {key: value.detach().clone() for key, value in job.model.state_dict().items()}
 
 
@@ -181,7 +183,6 @@ def _validate(job: Job) -> dict[str, float]:
 
 
 def _accuracy(model: nn.Module, images: Images, device: str) -> float:
-    model.eval()
     right = 0
     with torch.no_grad():
         for index in torch.split(torch.arange(len(images)), 256):

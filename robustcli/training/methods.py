@@ -12,9 +12,9 @@ from pydantic.dataclasses import dataclass
 from torch import nn
 
 from robustcli.attacks import FGSM, PGD, Attack
-from robustcli.attacks.norms import Linf, NormField
-from robustcli.config import STRICT, Budget, Eta, Etas, Names, Number, validated
-from robustcli.errors import ConfigError, lookup, unknown
+from robustcli.attacks.norms import Linf, NormField, check_budget
+from robustcli.config import STRICT, Budget, Eta, Etas, Names, Number, field_names, validated
+from robustcli.errors import ConfigError, lookup, nearest, unknown
 from robustcli.models.batchout import BatchOut
 from robustcli.models.gaussian import GaussianNoise, Scale
 from robustcli.training.objectives import Craft, Objective, adversarial, standard
@@ -101,7 +101,7 @@ class FGSMTraining:
 
     def resolved(self, setting: Setting) -> Self:
         """With the data's eps."""
-        return replace(self, eps=setting.eps if self.eps is None else self.eps)
+        return replace(self, eps=_budget(self, setting))
 
     def recipe(self) -> Recipe:
         """Adversarial training with FGSM."""
@@ -135,7 +135,7 @@ class PGDTraining:
 
     def resolved(self, setting: Setting) -> Self:
         """With the data's eps."""
-        return replace(self, eps=setting.eps if self.eps is None else self.eps)
+        return replace(self, eps=_budget(self, setting))
 
     def recipe(self) -> Recipe:
         """Adversarial training with PGD, its steps taken to the end."""
@@ -204,6 +204,16 @@ class GaussianTraining:
         return Recipe(filling={slot: GaussianNoise(eta, self.fraction, self.scale) for slot, eta in by_slot})
 
 
+def _budget(method: FGSMTraining | PGDTraining, setting: Setting) -> float:
+    """The method's own eps, or the data's usual one for Linf."""
+    if method.eps is not None:
+        check_budget(method.norm, method.eps, f"--eps {method.eps}")
+        return method.eps
+    if method.norm != Linf():
+        raise ConfigError(f"method {method.name}: {method.norm.label} has no usual budget; give --eps, such as 1.0")
+    return setting.eps
+
+
 def _by_slot(
     setting: Setting, layers: Sequence[str] | None, eta: Sequence[Eta] | None
 ) -> tuple[tuple[str, ...], tuple[Eta, ...]]:
@@ -239,6 +249,10 @@ def parse_method(options: Mapping[str, Any]) -> Method:
     """
     name = str(options.get("name", ""))
     build = lookup(METHODS, name, "--method")
+    keys = field_names(build)
+    for key in options.keys() - {"name", *keys}:
+        listed = ", ".join(keys) or "no options"
+        raise ConfigError(f"--{key}: method {name} does not take it (it takes {listed}){nearest(key, keys)}")
     return validated(build, {key: value for key, value in options.items() if key != "name"}, f"method {name}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
 from robustcli.data import DATASETS, Images, load, split_validation
 from robustcli.device import pick_device
-from robustcli.errors import CheckpointError, DataError, TrainingError
+from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.models import MODELS
 from robustcli.models.layers import fill_slots
 from robustcli.models.loading import build_model, design
@@ -25,11 +25,12 @@ from robustcli.training.methods import Setting, describe_method, parse_method
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to train: its job, with the spec resolved, the network's spec and its training set."""
+    """A run that is ready to train: its job, with the spec resolved, the network's spec, its images and its origin."""
 
     job: Job
     model_spec: ModelSpec
     images: Images
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Observers:
 
 
 def prepare(
-    spec: TrainSpec, *, data_dir: Path | None = None, allow_sample: bool = True, device: str = "auto"
+    spec: TrainSpec, data_dir: Path | None = None, *, allow_sample: bool = True, device: str = "auto"
 ) -> Prepared:
     """Load the data, build the network and decide every open option.
 
@@ -54,8 +55,6 @@ def prepare(
         DataSpec(dataset=spec.dataset, data_dir=data_dir, split="train", limit=spec.limit, allow_sample=allow_sample)
     )
     train, validation = split_validation(images, spec.validation, spec.seed)
-    if len(train) == 0:
-        raise DataError(f"--validation {spec.validation}: leaves none of the {len(images)} images to train on")
     model_spec = design(spec.model, train.x, len(images.classes))
     model = build_model(model_spec, spec.seed)
     network = MODELS[model_spec.name]
@@ -65,11 +64,14 @@ def prepare(
     dataset = images.name if spec.dataset in DATASETS else str(Path(spec.dataset).expanduser().resolve())
     resolved = spec.model_copy(update={"method": describe_method(method), "model": model_spec.name, "dataset": dataset})
     place = pick_device(device)
-    return Prepared(Job(model.to(place), recipe, resolved, train, validation, place), model_spec, images)
+    origin = provenance(seed=spec.seed, device=place, data_fingerprint=images.fingerprint)
+    return Prepared(Job(model.to(place), recipe, resolved, train, validation, place), model_spec, images, origin)
 
 
 def train(prepared: Prepared, output: Path, run: Run | None = None, observers: Observers | None = None) -> Checkpoint:
-    """Train, writing `output` before the first step, after each epoch, and when stopped.
+    """Train, writing `output` at the start, after each epoch and when stopped.
+
+    A file that is there already stays as it is until the first epoch is done.
 
     Args:
         prepared: what `prepare` made.
@@ -84,51 +86,60 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
         TrainingError: the loss became NaN or infinite; the epochs before are kept in `output`.
     """
     job, run, observers = prepared.job, run or Run(), observers or Observers()
-
-    def written(complete: bool) -> Checkpoint:
-        state = _checkpoint(prepared, run, complete)
-        checkpoint.save(output, state)
-        return state
+    fresh = not output.exists()
+    if fresh:
+        checkpoint.save(output, _checkpoint(prepared, run))
+    else:
+        checkpoint.check_writable(output)
 
     def on_epoch(run: Run) -> None:
-        written(complete=len(run.history) == job.spec.epochs)
+        checkpoint.save(output, _checkpoint(prepared, run))
         observers.on_epoch(run.history[-1])
 
-    fresh = run.step == 0
-    written(complete=False)
     try:
-        fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
-    except TrainingError:
+        finished = fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
+    except TrainingError as error:
         if fresh and not run.history:
             output.unlink(missing_ok=True)
-        raise
-    return written(complete=len(run.history) == job.spec.epochs)
+        kept = f"; the {len(run.history)} epochs before are kept in {output}" if run.history else ""
+        raise TrainingError(f"{error}{kept}") from None
+    if not finished:
+        checkpoint.save(output, _checkpoint(prepared, run))
+    return _checkpoint(prepared, run)
 
 
 def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") -> tuple[Prepared, Run]:
     """The run of an incomplete checkpoint, ready to go on.
 
     Raises:
-        CheckpointError: it has no state to go on from.
+        CheckpointError: it holds no state to go on from, or one that does not fit.
         DataError: the training images are not those that it began with.
     """
     saved = checkpoint.load(path)
     if saved.resume is None:
         raise CheckpointError(f"--resume {path}: holds no optimiser state to go on from")
-    spec = validated(TrainSpec, saved.spec, f"--resume {path}")
-    prepared = prepare(spec, data_dir=data_dir, allow_sample=spec.dataset == "mnist-sample", device=device)
+    try:
+        prepared = prepare(validated(TrainSpec, saved.spec, "its spec"), data_dir, allow_sample=False, device=device)
+    except ConfigError as error:
+        raise CheckpointError(f"--resume {path}: {error}") from None
     if prepared.images.fingerprint != saved.data["fingerprint"]:
-        raise DataError(f"--resume {path}: the training images of {spec.dataset} are not those that the run began with")
+        raise DataError(f"--resume {path}: the training images are not those that the run began with")
     state = dict(saved.resume)
-    prepared.job.model.load_state_dict(state.pop("last"))
-    return prepared, Run(history=[dict(entry) for entry in saved.history], **state)
+    try:
+        prepared.job.model.load_state_dict(state.pop("last"))
+        run = Run(history=[dict(entry) for entry in saved.history], **state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"--resume {path}: its state is not that of its run: {reason}") from None
+    again = {key: prepared.provenance[key] for key in ("command", "commit", "time")}
+    origin = saved.provenance | {"resumed": [*saved.provenance.get("resumed", ()), again]}
+    return replace(prepared, provenance=origin), run
 
 
-def _checkpoint(prepared: Prepared, run: Run, complete: bool) -> Checkpoint:
+def _checkpoint(prepared: Prepared, run: Run) -> Checkpoint:
     job, images = prepared.job, prepared.images
     last = _weights(job.model)
     state = {key: value for key, value in vars(run).items() if key != "history"}
-    metrics = {} if not run.history else {"best_score": run.best_score, **run.history[-1]}
     return Checkpoint(
         spec=job.spec.as_dict(),
         model=prepared.model_spec.as_dict(),
@@ -140,12 +151,12 @@ def _checkpoint(prepared: Prepared, run: Run, complete: bool) -> Checkpoint:
             "n_train": len(job.train),
             "n_validation": len(job.validation),
         },
-        train_ids=job.train.ids,
+        train_ids=images.ids,
         state_dict=last if run.best is None else run.best,
         history=list(run.history),
-        metrics=metrics,
-        provenance=provenance(seed=job.spec.seed, device=job.device, data_fingerprint=images.fingerprint),
-        complete=complete,
+        metrics=dict(run.history[run.best_epoch - 1]) if run.best_epoch else {},
+        provenance=prepared.provenance,
+        complete=len(run.history) == job.spec.epochs,
         resume={"last": last, **state},
     )
 
