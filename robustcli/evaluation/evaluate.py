@@ -46,13 +46,14 @@ def open_checkpoint(path: Path) -> Candidate:
     """A checkpoint's model and what it says of itself.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, or its weights do not fit its network.
+        CheckpointError: the file is missing, unreadable or lacks something, or its weights do not fit its network.
     """
     saved = checkpoint.load(path)
     try:
         spec = validated(ModelSpec, saved.model, "its model")
         model = load_model(spec, saved.state_dict, path)
         method = str(saved.spec["method"]["name"])
+        validated(DataSpec, {"dataset": saved.spec["dataset"]}, "its spec")
     except (ConfigError, KeyError, TypeError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{path}: is unusable: {reason}") from None

@@ -161,7 +161,8 @@ def to_rich(sheet: Sheet, width: int) -> Group:
     from rich.measure import Measurement
     from rich.text import Text
 
-    table, unbounded = _rich(sheet), Console(width=10_000)
+    upright = replace(sheet, headers=tuple(header.replace(":", "\n") for header in sheet.headers))
+    table, unbounded = _rich(upright), Console(width=10_000)
     if Measurement.get(unbounded, unbounded.options, table).maximum > width and len(sheet.cells) < len(sheet.headers):
         table = _rich(transposed(sheet))
     return Group(Text(sheet.title, style="bold"), table, *(Text(note, style="dim") for note in sheet.notes))
@@ -174,7 +175,7 @@ def _rich(sheet: Sheet) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD)
     for i, header in enumerate(sheet.headers):
-        table.add_column(header.replace(":", "\n"), justify="left" if i < sheet.left else "right", overflow="fold")
+        table.add_column(Text(header), justify="left" if i < sheet.left else "right", overflow="fold")
     for cells in sheet.cells:
         table.add_row(*map(Text, cells))
     return table

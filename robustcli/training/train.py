@@ -101,8 +101,9 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
     except TrainingError as error:
         if fresh and not run.history:
             output.unlink(missing_ok=True)
-        kept = f"; the {len(run.history)} epochs before are kept in {output}" if run.history else ""
-        raise TrainingError(f"{error}{kept}") from None
+        epochs = len(run.history)
+        before = "epoch before is" if epochs == 1 else f"{epochs} epochs before are"
+        raise TrainingError(f"{error}; the {before} kept in {output}" if epochs else str(error)) from None
     if not finished:
         checkpoint.save(output, _checkpoint(prepared, run))
     return _checkpoint(prepared, run)

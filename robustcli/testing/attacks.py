@@ -1,0 +1,159 @@
+"""The contract of attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.driver import Outcome, Samples, run_attack
+from robustcli.attacks.guards import check_result
+from robustcli.attacks.losses import Model
+from robustcli.errors import AttackError
+from robustcli.noise import Noise
+from robustcli.testing.state import require, require_unchanged, state_of
+from robustcli.testing.tiny import (
+    boundary_distance,
+    largest_eps,
+    linear_model,
+    linear_samples,
+    tiny_net,
+    tiny_samples,
+)
+
+DISTANCE_SLACK = 0.01
+"""How far above (1 + overshoot) times the optimum a minimal-norm attack may end."""
+
+
+def check_attack(attack: Attack, *, weak: bool = False) -> None:
+    """Check that an attack keeps the contract that the driver, the tables and the verdict rely on.
+
+    It runs on tiny float64 models, in well under a second. What is checked:
+
+    - `perturb` leaves images, labels and ids as they are, and so the model: parameters, gradients, `requires_grad`,
+      train/eval flags (which are mixed) and buffers; and the global random states of torch, Python and numpy;
+    - its images have the shape and dtype of the input (float32 too), are finite, and lie in [0, 1] and in the ball;
+    - the same seed gives the same images, and no sample's image or flag depends on the batch it is in or on its order;
+    - it calls the model that it is given only, so that the driver's counts are true;
+    - a sample that is wrong before comes back untouched, with distance 0;
+    - on a linear model its flags are the closed form, robust where the boundary is farther than eps; the distance that
+      a minimal-norm attack finds is at most (1 + overshoot) times the optimum, and 1 % on top.
+
+    Args:
+        attack: what to check; its eps, if it has one, above 0 and at most 0.3 (Linf) or 1.9 (L2).
+        weak: leave out the comparison with the closed form: for noise and for attacks with few queries.
+
+    Raises:
+        AssertionError: says in one sentence what is broken.
+        ValueError: eps is out of the range above.
+    """
+    if isinstance(attack, BudgetAttack) and not 0 < attack.eps <= largest_eps(attack.norm):
+        raise ValueError(f"eps is {attack.eps}; should be above 0 and at most {largest_eps(attack.norm):.3g}")
+    net = tiny_net()
+    samples = tiny_samples(net)
+    _check_side_effects(attack, net, samples)
+    x_adv = _check_images(attack, net, samples)
+    _check_independence(attack, net, samples, x_adv)
+    _check_driver(attack, net, samples)
+    if not weak:
+        _check_closed_form(attack)
+
+
+def _perturb(attack: Attack, model: Model, samples: Samples) -> Tensor:
+    return attack.perturb(model, samples.x, samples.y, Noise(0, samples.ids)).detach()
+
+
+def _run(attack: Attack, model: nn.Module, samples: Samples, batch_size: int = 128) -> Outcome:
+    try:
+        return run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)[0]
+    except AttackError as error:
+        raise AssertionError(str(error)) from None
+
+
+def _check_side_effects(attack: Attack, net: nn.Module, samples: Samples) -> None:
+    samples = Samples(samples.x.clone(), samples.y.clone(), samples.ids.clone())
+    # Flags of modules that do nothing with them: Dropout in train mode would itself ask the global RNG.
+    net.training = net[2].training = True  # type: ignore[index]
+    net.get_parameter("0.weight").requires_grad_(False)
+    before = state_of(net, samples)
+    _perturb(attack, net, samples)
+    require_unchanged(attack.name, before, state_of(net, samples))
+    net.eval().requires_grad_(True)
+
+
+def _check_images(attack: Attack, net: nn.Module, samples: Samples) -> Tensor:
+    """Form, box and ball in both precisions; returns the float64 images (n, c, h, w)."""
+    single = replace(samples, x=samples.x.float())
+    try:
+        x_adv = _perturb(attack, net, samples)
+        check_result(attack, samples.x, x_adv)
+        check_result(attack, single.x, _perturb(attack, _in_single_precision(net), single))
+        # The driver hands a minimal-norm attack an empty batch where no sample is right.
+        if isinstance(attack, MinimalAttack):
+            check_result(attack, samples.x[:0], _perturb(attack, net, samples[:0]))
+    except AttackError as error:
+        raise AssertionError(str(error)) from None
+    return x_adv
+
+
+def _in_single_precision(net: nn.Module) -> Callable[[Tensor], Tensor]:
+    def logits(x: Tensor) -> Tensor:
+        found: Tensor = net(x.double())
+        return found.float()
+
+    return logits
+
+
+def _check_independence(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+    require(torch.equal(_perturb(attack, net, samples), x_adv), f"{attack.name} gave other images for the same seed")
+    n = len(samples)
+    backwards = torch.arange(n).flip(0)
+    flags = _run(attack, net, samples).robust
+    for batch_size in (1, 3, 7):
+        parts = [_perturb(attack, net, samples[index]) for index in torch.split(backwards, batch_size)]
+        gap = float((torch.cat(parts).flip(0) - x_adv).abs().max())
+        require(gap < 1e-6, f"{attack.name} depends on the batch: pixels move by {gap:.2g} in batches of {batch_size}")
+        again = _run(attack, net, samples[backwards], batch_size).robust.flip(0)
+        moved = int((again != flags).sum())
+        require(
+            moved == 0, f"{attack.name} depends on the batch: {moved} of {n} flags differ in batches of {batch_size}"
+        )
+
+
+def _check_driver(attack: Attack, net: nn.Module, samples: Samples) -> None:
+    seen: list[int] = []
+    handle = net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    outcome = _run(attack, net, samples)
+    handle.remove()
+    require(sum(seen) == outcome.forwards, f"{attack.name} ran {sum(seen)} forwards, {outcome.forwards} were counted")
+    wrong = ~outcome.clean
+    untouched = outcome.x_adv is not None and torch.equal(outcome.x_adv[wrong], samples.x[wrong].float())
+    require(untouched, f"{attack.name} moved a sample that was wrong before")
+    require(not bool(outcome.distance[wrong].any()), f"{attack.name} has a distance for a sample that was wrong before")
+
+
+def _check_closed_form(attack: Attack) -> None:
+    norm = attack.norm
+    eps = attack.eps if isinstance(attack, BudgetAttack) else largest_eps(norm) / 3
+    model = linear_model(norm)
+    samples = linear_samples(model, norm, [factor * eps for factor in (0.3, 0.6, 0.9, 1.1, 1.4)])
+    optimum = boundary_distance(model, norm, samples)
+    outcome = _run(attack, model, samples)
+    n, robust = len(samples), int(outcome.robust.sum())
+    if isinstance(attack, BudgetAttack):
+        expected = optimum > eps
+        require(
+            torch.equal(outcome.robust, expected),
+            f"{attack.name} leaves {robust} of {n} samples of a linear model robust; {int(expected.sum())} are",
+        )
+        return
+    require(robust == 0, f"{attack.name} did not break {robust} of {n} samples of a linear model")
+    worst = float((outcome.distance / optimum).max())
+    allowed = 1 + getattr(attack, "overshoot", 0.02)
+    require(
+        worst <= allowed + DISTANCE_SLACK,
+        f"{attack.name} needs {worst:.3f} times the distance to a linear boundary; {allowed:.3f} is allowed",
+    )
