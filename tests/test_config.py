@@ -155,13 +155,14 @@ train_specs = st.builds(
     epochs=st.integers(1, 99),
     lr=st.floats(1e-9, 10),
     momentum=st.floats(0, 0.99),
-    seed=st.integers(0),
+    seed=st.integers(0, 2**32 - 1),
 )
 eval_specs = st.builds(
     EvalSpec,
     attacks=st.lists(st.sampled_from(["fgsm", "pgd:eps=8/255"]), max_size=3),
     eps=st.lists(st.sampled_from(["8/255", "0.1", "1e-3"]), max_size=3),
     steps=st.none() | st.integers(1),
+    seed=st.integers(0, 2**32 - 1),
 )
 model_specs = st.builds(
     ModelSpec,
@@ -205,6 +206,9 @@ class Options:
         (TrainSpec, {"optimizer": "sdg"}, "here: optimizer=sdg: input should be 'adam' or 'sgd'"),
         (EvalSpec, {"eps": ["0.1", "abc"]}, "here: eps=0.1,abc: should be a finite number such as 0.3 or 8/255"),
         (EvalSpec, {"eps": "-1"}, "here: eps=-1: should be a number of at least 0"),
+        (TrainSpec, {"seed": 2**32}, "here: seed=4294967296: input should be less than 4294967296"),
+        (EvalSpec, {"seed": 2**32}, "here: seed=4294967296: input should be less than 4294967296"),
+        (EvalSpec, {"seed": -1}, "here: seed=-1: input should be greater than or equal to 0"),
         (DataSpec, {"limit": 0}, "here: limit=0: input should be greater than 0"),
         (ModelSpec, {"name": "x"}, "here: 'channels' is missing"),
         (Options, {}, "here: 'needed' is missing"),

@@ -52,9 +52,9 @@ def open_checkpoint(path: Path) -> Candidate:
     try:
         spec = validated(ModelSpec, saved.model, "its model")
         model = load_model(spec, saved.state_dict, path)
-        method = str(saved.spec["method"]["name"])
+        method = str(dict(saved.spec["method"])["name"])
         validated(DataSpec, {"dataset": saved.spec["dataset"]}, "its spec")
-    except (ConfigError, KeyError, TypeError) as error:
+    except (ConfigError, KeyError, TypeError, ValueError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise CheckpointError(f"{path}: is unusable: {reason}") from None
     return Candidate(Subject(str(path), checkpoint.sha256(path), spec.name, method), model, saved)

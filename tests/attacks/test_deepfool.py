@@ -52,6 +52,39 @@ def test_a_sample_that_is_wrong_already_stays_where_it_is():
     assert torch.equal(x_adv[wrong], samples.x[wrong])
 
 
+@boxes
+def test_images_that_are_all_broken_already_come_back_unchanged(box):
+    net = tiny_net()
+    samples = tiny_samples(net)
+    wrong = samples[(net(samples.x).argmax(1) != samples.y).nonzero()[:, 0]]
+    assert len(wrong)
+    for attack in (DeepFool(box=box), DeepFool(box=box, iters=1)):
+        x_adv = attack.perturb(net, wrong.x, wrong.y, Noise(0, wrong.ids))
+        assert torch.equal(x_adv, wrong.x)
+        assert x_adv.data_ptr() != wrong.x.data_ptr()
+        assert list(attack.trace(net, wrong.x, wrong.y, Noise(0, wrong.ids))) == []
+
+
+@boxes
+@norms
+def test_iterations_that_are_not_needed_cost_nothing(box, norm):
+    net = tiny_net()
+    samples = tiny_samples(net)
+    enough, many = (run_attack(net, DeepFool(iters=n, box=box, norm=norm), samples)[0] for n in (30, 90))
+    assert enough.by_iter[-1] == 0, "all are broken"
+    assert (many.forwards, many.backwards) == (enough.forwards, enough.backwards)
+    assert many.by_iter == enough.by_iter + (0,) * 60
+    assert torch.equal(many.distance, enough.distance)
+
+
+def test_an_early_end_in_one_chunk_leaves_the_counts_of_the_others():
+    net = tiny_net()
+    samples = tiny_samples(net)
+    whole, parts = (run_attack(net, DeepFool(iters=4), samples, batch_size=size)[0] for size in (100, 1))
+    assert len(parts.by_iter) == 4
+    assert parts.by_iter == whole.by_iter
+
+
 def test_a_model_without_gradient_is_left_robust_not_nan():
     class Constant(nn.Module):
         def forward(self, x):

@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -220,10 +221,20 @@ def test_frozen_puts_everything_back_after_an_exception(net, samples, training):
 
 
 def test_a_model_in_train_mode_is_measured_in_eval_mode_and_handed_back(net, samples):
-    expected = run_attack(net, PGD(0.05), samples)[0]
-    outcome = run_attack(net.train(), PGD(0.05), samples)[0]
+    with warnings.catch_warnings(action="error"):
+        expected = run_attack(net.eval(), PGD(0.05), samples)[0]
+    with pytest.warns(UserWarning, match=r"^the model is in train mode; it is measured in eval mode$") as caught:
+        outcome = run_attack(net.train(), PGD(0.05), samples)[0]
+    assert [warning.filename for warning in caught] == [__file__]
     assert torch.equal(outcome.distance, expected.distance)
     assert all(module.training for module in net.modules())
+
+
+def test_one_layer_in_train_mode_is_said_too(net, samples):
+    net.eval()[1].train()
+    with pytest.warns(UserWarning, match="the model is in train mode"):
+        run_attack(net, FGSM(0.05), samples)
+    assert [module.training for module in net] == [i == 1 for i in range(len(net))]
 
 
 def test_a_gradient_that_was_there_before_is_still_there(net, samples):

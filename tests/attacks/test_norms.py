@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustcli.attacks.norms import L2, NORMS, Linf, norm_named
+from robustcli.attacks.norms import L2, NORMS, Linf, check_budget, norm_named
 from robustcli.errors import ConfigError
 from robustcli.noise import Noise
 
@@ -119,3 +119,23 @@ def test_a_norm_goes_by_each_of_its_names(name, norm):
 def test_an_unknown_norm_is_named_with_the_known_ones():
     with pytest.raises(ConfigError, match=r"norm 'l3' is unknown \(allowed: l2, linf\); did you mean 'l2'\?"):
         norm_named("l3")
+
+
+@pytest.mark.parametrize(("norm", "label"), [(Linf, "Linf"), (L2, "L2")])
+def test_a_norms_name_is_no_field(norm, label):
+    assert (norm.name, norm.label) == (label.lower(), label)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'name'"):
+        norm(name="l7")
+
+
+@pytest.mark.parametrize(("norm", "eps"), [(Linf(), 0), (Linf(), 1), (L2(), 1.5), (L2(), 1000)])
+def test_a_budget_that_images_can_exhaust_passes(norm, eps):
+    check_budget(norm, eps, "here")
+
+
+@pytest.mark.parametrize(("eps", "hint"), [(1.01, "1.01/255"), (8, "8/255"), (255, "255/255"), (256, None)])
+def test_an_linf_budget_over_1_is_refused_with_a_hint(eps, hint):
+    with pytest.raises(ConfigError) as caught:
+        check_budget(Linf(), eps, "--eps")
+    asked = f"; did you mean {hint}?" if hint else ""
+    assert str(caught.value) == f"--eps: is over 1, the whole range of a pixel (allowed: 0 to 1){asked}"

@@ -16,8 +16,26 @@ ATTACKS = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit"
 def test_a_checkpoint_is_a_row_and_an_attack_a_column(call: Call, models: Path) -> None:
     lines = call("compare", *ATTACKS, "--format", "markdown").out.splitlines()
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
-    assert table[0] == ["checkpoint", "method", "clean", "fgsm Linf 0.1", "deepfool:iters=2 L2", "median L2"]
-    assert [row[:2] for row in table[2:]] == [["batchout", "batchout"], ["vanilla", "vanilla"]]
+    assert table[0] == ["method", "clean", "fgsm Linf 0.1", "deepfool:iters=2 L2", "median L2"]
+    assert [row[0] for row in table[2:]] == ["batchout", "vanilla"]
+
+
+def test_a_checkpoint_that_is_not_named_after_its_method_has_both_in_its_row(call: Call, models: Path) -> None:
+    (models / "vanilla.pt").rename(models / "mine.pt")
+    lines = call("compare", *ATTACKS, "--format", "markdown").out.splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    assert table[0][:3] == ["checkpoint", "method", "clean"]
+    assert [row[:2] for row in table[2:]] == [["batchout", "batchout"], ["mine", "vanilla"]]
+
+
+def test_a_table_that_is_too_wide_for_a_pipe_has_a_checkpoint_a_column(call: Call, models: Path) -> None:
+    eps = ",".join(f"{n}/255" for n in range(1, 9))
+    shown = call("compare", "--attack", "fgsm", "--eps", eps, "--limit", 8).out.splitlines()
+    words = [line.split() for line in shown if line.split()]
+    assert max(map(len, shown)) <= 120
+    assert [line for line in words if "batchout" in line] == [["method", "batchout", "vanilla"]]
+    assert [len(line) for line in words if line[0] == "fgsm"] == [3] * 8
+    assert [line[1] for line in words if line[0] == "Linf"] == eps.split(",")
 
 
 def test_the_same_file_twice_is_one_row(call: Call, models: Path) -> None:
@@ -31,7 +49,10 @@ def test_left_out_checkpoints_are_all_that_share_the_newest_ones_data(call: Call
     shutil.copy(models / "vanilla.pt", models / "again.pt")
     ended = call("compare", *ATTACKS, "--format", "json")
     names = [f"checkpoints/{name}.pt" for name in ("again", "batchout", "vanilla")]
-    assert ended.err.splitlines()[0] == f"checkpoint: {','.join(names)}"
+    assert ended.err.splitlines()[:2] == [
+        "checkpoint: checkpoints/again.pt",
+        "compared with all that share its data set: 3 checkpoints",
+    ]
     assert [row["checkpoint"] for row in json.loads(ended.out)["rows"][::2]] == names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pickle
 import shlex
@@ -19,6 +20,7 @@ from PIL import Image
 from .conftest import Call, write_checkpoint, write_images
 
 QUICK = "--epochs 1 --limit 48"
+SHAPE = {"channels": 1, "height": 28, "width": 28, "classes": 10}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,13 @@ def mess(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     torch.save({"conv.weight": torch.zeros(3)}, folder / "bare.pt")
     write_checkpoint(folder / "nan.pt", nan=True, data={"name": "mnist-sample"}, train_ids=torch.arange(0))
     write_checkpoint(folder / "mnist.pt")
+    write_checkpoint(folder / "stateless.pt", complete=False)
+    write_checkpoint(folder / "nameless.pt", model={"name": "mnist-cnn"})
+    write_checkpoint(folder / "resnet.pt", model={"name": "resnet", **SHAPE})
+    write_checkpoint(folder / "methodless.pt", spec={"dataset": "mnist"})
+    write_checkpoint(folder / "dataless.pt", spec={"method": {"name": "vanilla"}})
+    write_checkpoint(folder / "later.pt", complete=False, spec={"ema": 0.99}, resume={})
+    write_checkpoint(folder / "mixed.pt", complete=False, spec={"dataset": "mnist-sample"}, resume={"last": {}})
     write_checkpoint(folder / "five.pt", classes=5)
     write_checkpoint(folder / "small.pt", side=8)
     (folder / "bad.yaml").write_text("lr: [1\n")
@@ -63,7 +72,8 @@ def _write_bad_images(folder: Path) -> None:
 
 
 COMMANDS = [
-    ("trian", "'trian' did you mean 'train'"),
+    ("trian", "command 'trian' is unknown (allowed: attack, compare, evaluate, list, train); did you mean 'train'?"),
+    ("'' --help", "command '' is unknown"),
     ("--bogus", "--bogus"),
     ("train --methd fgsm", "--methd did you mean '--method'"),
     ("evaluate --att fgsm", "--att did you mean '--attack'"),
@@ -80,7 +90,7 @@ NAMES = [
     ("train --dataset cifar", "--dataset 'cifar' did you mean 'cifar10'"),
     ("train --dataset good.npz --model mnist-cn", "--model 'mnist-cn' did you mean 'mnist-cnn'"),
     ("train --dataset good.npz --set lrr=1", "'lrr' did you mean 'lr'"),
-    ("train --dataset good.npz --method pgd --set method.stpes=1", "'stpes' did you mean 'steps'"),
+    ("train --dataset good.npz --method pgd --set method.stpes=1", "--stpes: method pgd did you mean 'steps'"),
     ("train --dataset good.npz --method batchout --layers c9", "--layers 'c9' c1, c2, f1"),
     ("evaluate --attack fgms", "--attack 'fgms' did you mean 'fgsm'"),
     ("evaluate --attack fgsm:epss=0.1", "'epss' did you mean 'eps'"),
@@ -105,21 +115,28 @@ VALUES = [
     ("evaluate --eps 0.1,,0.3", "--eps 0.1,,0.3"),
     ("evaluate --eps ''", "--eps"),
     ("evaluate --attack pgd --norm l2", "L2 --eps 1.0"),
-    ("evaluate --attack fgsm --iters 5", "--iters 5 no attack fgsm"),
-    ("evaluate --attack fgsm --steps 5", "--steps 5 no attack fgsm"),
-    ("evaluate --attack deepfool --eps 0.1", "--eps 0.1 no attack deepfool"),
+    ("evaluate --attack fgsm --iters 5", "--iters 5: none of the attacks leaves it open (fgsm)"),
+    ("evaluate --attack fgsm --steps 5", "--steps 5: none of the attacks leaves it open (fgsm)"),
+    ("evaluate --attack deepfool --eps 0.1", "--eps 0.1: none of the attacks leaves it open (deepfool)"),
+    ("attack --attack fgsm:eps=0.1 --eps 0.2", "--eps 0.2: none of the attacks leaves it open (fgsm:eps=0.1)"),
+    ("compare --attack pgd:steps=2 --steps 3", "--steps 3: none of the attacks leaves it open (pgd:steps=2)"),
+    ("evaluate nowhere.pt --attack fgms", "--attack 'fgms'"),
     ("evaluate --iters 0", "--iters 0 greater than 0"),
     ("evaluate --limit 0", "--limit 0 greater than 0"),
     ("evaluate --batch-size -1", "--batch-size -1 greater than 0"),
     ("evaluate --seed -1", "--seed -1 greater than or equal to 0"),
+    ("evaluate --seed 4294967296", "--seed 4294967296 less than 4294967296"),
+    ("train --seed 4294967296", "--seed 4294967296 less than 4294967296"),
     ("train --epochs 0", "--epochs 0 greater than 0"),
     ("train --lr nan", "--lr nan finite"),
-    ("train --method fgsm --eps 8 --dataset good.npz", "eps=8 over 1 did you mean 8/255"),
+    ("train --method fgsm --eps 8 --dataset good.npz", "--eps 8: is over 1 did you mean 8/255?"),
+    ("train --method pgd --eps 8 --dataset good.npz", "--eps 8: is over 1 did you mean 8/255?"),
+    ("train --method pgd --set method.norm=l2 --dataset good.npz", "method pgd: L2 no usual budget --eps 1.0"),
     ("train --method fgsm --eps -1 --dataset good.npz", "eps=-1 at least 0"),
     ("train --method batchout --eta U[0.1 --dataset good.npz", "eta=U[0.1 range"),
     ("train --method batchout --eta 0.1,0.2 --dataset good.npz", "--eta 1 or 3"),
     ("train --method batchout --fraction 2 --dataset good.npz", "fraction=2 less than or equal to 1"),
-    ("train --eta 0.1", "'eta'"),
+    ("train --eta 0.1", "--eta: method vanilla does not take it (it takes no options)"),
     ("train --config nowhere.yaml", "--config nowhere.yaml No such file"),
     ("train --config bad.yaml", "--config bad.yaml not valid YAML"),
     ("train --config list.yaml", "--config list.yaml keys and values"),
@@ -139,7 +156,13 @@ UNUSABLE = [
     ("evaluate future.pt", "future.pt schema 99"),
     ("evaluate bare.pt", "bare.pt names no schema"),
     ("train --resume cut.pt", "cut.pt cut off"),
-    ("train --resume mnist.pt", "mnist.pt no optimiser state"),
+    ("train --resume stateless.pt", "stateless.pt no optimiser state"),
+    ("train --resume later.pt", "--resume later.pt: its spec: key 'ema' unknown"),
+    ("train --resume mixed.pt", "--resume mixed.pt: the training images are not those that the run began with"),
+    ("evaluate nameless.pt", "nameless.pt: is unusable: its model: 'channels' is missing"),
+    ("evaluate resnet.pt", "resnet.pt: is unusable: 'resnet' unknown (allowed: cifar-cnn, mnist-cnn)"),
+    ("evaluate methodless.pt", "methodless.pt: is unusable: lacks 'method'"),
+    ("evaluate dataless.pt", "dataless.pt: is unusable: lacks 'dataset'"),
     ("evaluate nan.pt --dataset mnist-sample --limit 8", "nan.pt NaN logits 8"),
     ("evaluate checkpoints/good.pt --dataset mnist-sample", "good.pt (1, 8, 8) (1, 28, 28)"),
     ("evaluate five.pt --dataset mnist-sample", "five.pt 5 classes 10"),
@@ -147,7 +170,7 @@ UNUSABLE = [
     ("evaluate mnist.pt --dataset mnist-sample", "mnist.pt was trained on 1000 of the 1000"),
     ("evaluate mnist.pt", "--dataset mnist no network --data-dir"),
     ("train --dataset cifar10", "--dataset cifar10 no network --data-dir cifar10.npz"),
-    ("train --dataset mnist --no-sample", "--dataset mnist no network --data-dir mnist-sample"),
+    ("train --dataset mnist --no-sample", "--dataset mnist no network --data-dir mnist.npz"),
     ("train --dataset nowhere.npz", "nowhere.npz"),
     ("train --dataset ./nowhere", "./nowhere"),
     ("train --dataset lacks.npz", "lacks.npz 'y_test' missing"),
@@ -208,6 +231,23 @@ def test_line_breaks_in_a_value_do_not_break_the_line(call: Call, here: Path) ->
 
 def test_square_brackets_in_a_value_are_shown_as_they_are(call: Call, here: Path) -> None:
     assert "'[red]x'" in call("train", "--dataset", "[red]x").error
+
+
+def test_markup_in_a_path_is_printed_as_it_is(call: Call, images: Path, here: Path) -> None:
+    one, two = "d[b]/m[/b].pt", "d[b]/:x:[/b].pt"
+    trained = call("train", "--dataset", images, *QUICK.split(), "--output", one)
+    assert (trained.code, trained.out.startswith(f"{one}: epoch 1")) == (0, True)
+    assert f"to {one}" in trained.err
+    assert call("train", "--resume", one).err == f"{one}: is complete already\n"
+    Path(two).parent.mkdir()
+    Path(two).write_bytes(Path(one).read_bytes())
+    evaluated = call("evaluate", one, "--attack", "fgsm:eps=0.1", "--limit", 4)
+    assert (evaluated.code, evaluated.out.startswith(f"{one}: vanilla mnist-cnn")) == (0, True)
+    for attacks in (["fgsm:eps=0.1"], ["fgsm", "--eps", "0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8"]):
+        compared = call("compare", one, two, "--limit", 4, "--attack", *attacks)
+        words = compared.out.split()
+        assert compared.err == "", attacks
+        assert (compared.code, words[0], "m[/b]" in words, ":x:[/b]" in words) == (0, "d[b]/*.pt", True, True)
 
 
 # --- Faults of the machine
@@ -281,6 +321,21 @@ def test_a_disk_that_fills_up_later_keeps_the_last_epoch(
     ended = call("train", "--dataset", images, "--epochs", 3, "--limit", 48, "--output", "model.pt")
     assert (ended.code, saves) == (3, [0, 1, 2])
     assert len(checkpoint.load(here / "model.pt").history) == 1
+
+
+@pytest.mark.parametrize("style", ["table", "json"])
+def test_a_full_disk_under_stdout_is_one_line_and_the_json_file_is_there(models: Path, style: str) -> None:
+    command = [sys.executable, "-m", "robustcli", "evaluate", str(models / "vanilla.pt"), "--attack", "fgsm:eps=0.1"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*command, "--limit", "8", "--json", "r.json", "--format", style],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, f"error: output: {os.strerror(errno.ENOSPC)}\n")
+    assert len(json.loads(Path("r.json").read_text())["rows"]) == 1
 
 
 def test_a_json_file_may_be_a_device(call: Call, models: Path) -> None:

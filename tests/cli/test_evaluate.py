@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,18 @@ def test_json_says_where_the_numbers_come_from(document: dict[str, Any]) -> None
     assert (origin["spec"]["limit"], origin["seed"]) == (24, 0)
 
 
+def test_json_says_which_attacks_ran_where_none_was_given(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", "--limit", 4, "--format", "json")
+    spec = json.loads(ended.out)["provenance"]["spec"]
+    (planned,) = spec["runs"]
+    assert (spec["attacks"], spec["eps"], spec["device"]) == ([], [], "cpu")
+    assert (planned["checkpoint"], planned["dataset"], planned["n"]) == (str(models / "vanilla.pt"), "bars", 4)
+    fgsm, pgd, deepfool = planned["attacks"]
+    assert (fgsm["name"], fgsm["eps"], fgsm["norm"]) == ("fgsm", ["0.1", "0.3"], "linf")
+    assert (pgd["name"], pgd["eps"], pgd["steps"]) == ("pgd", ["0.1", "0.3"], 20)
+    assert deepfool == {"name": "deepfool", "iters": 5, "overshoot": 0.02, "box": "project", "norm": "l2"}
+
+
 @pytest.mark.parametrize("style", ["table", "csv", "json"])
 def test_the_json_file_is_written_beside_any_format(call: Call, models: Path, style: str) -> None:
     ended = call("evaluate", *BOTH, "--format", style, "--json", "r.json")
@@ -116,7 +129,7 @@ def test_the_table_has_clean_accuracy_intervals_distance_and_iterations(call: Ca
     rows = {line.split()[0]: line for line in lines if re.match(r"(clean|fgsm|deepfool\S+) .*\[", line)}
     assert all(re.search(r"\[\d+\.\d, \d+\.\d\]", rows[name]) for name in ("clean", "fgsm", "deepfool:iters=2"))
     assert "Linf 0.1" in rows["fgsm"]
-    assert re.search(r"\d (\d\.\d+|not reached) \d+\.\d$", rows["deepfool:iters=2"])
+    assert re.search(r"\d (\d\.\d+|inf) \d+\.\d$", rows["deepfool:iters=2"])
     text = " ".join(lines)
     assert re.search(r"accuracy % after each iteration [\d.]+ [\d.]+; (all|\d+ of 24 not) converged", text)
     assert "upper bound" in text
@@ -151,6 +164,18 @@ def test_attacks_left_out_are_fgsm_pgd_and_deepfool_at_two_budgets(call: Call, m
     assert (rows[2]["attack"]["steps"], rows[4]["attack"]["iters"]) == (20, 5)
 
 
+def test_short_flags_fill_in_the_attacks_left_out(call: Call, models: Path) -> None:
+    flags = ("--steps", 3, "--iters", 2, "--eps", "0.1,1/10,0.1", "--limit", 4)
+    rows = json.loads(call("evaluate", *flags, "--format", "json").out)["rows"]
+    assert [row["attack"]["name"] for row in rows] == ["fgsm", "pgd", "deepfool"]
+    assert (rows[1]["attack"]["steps"], rows[2]["attack"]["iters"]) == (3, 2)
+
+
+def test_an_attack_given_twice_is_run_once(call: Call, models: Path) -> None:
+    flags = ("--attack", "fgsm:eps=0.1", "--attack", "fgsm:eps=0.1", "--limit", 4)
+    assert len(json.loads(call("evaluate", *flags, "--format", "json").out)["rows"]) == 1
+
+
 def test_short_flags_fill_in_what_a_spec_leaves_out(call: Call, models: Path) -> None:
     flags = ("--attack", "pgd:steps=2", "--attack", "pgd", "--steps", 3, "--eps", "0.1", "--limit", 4)
     rows = json.loads(call("evaluate", *flags, "--format", "json").out)["rows"]
@@ -167,6 +192,49 @@ def test_a_checkpoint_given_twice_is_measured_once(call: Call, models: Path) -> 
     assert len(json.loads(ended.out)["rows"]) == 2
 
 
+def test_an_unfinished_checkpoint_is_measured_with_a_warning(call: Call, models: Path) -> None:
+    saved = checkpoint.load(models / "vanilla.pt")
+    checkpoint.save(models / "part.pt", replace(saved, complete=False, history=saved.history[:1]))
+    ended = call("evaluate", models / "part.pt", *BOTH)
+    assert (ended.code, "fgsm" in ended.out) == (0, True)
+    assert f"warning: {models / 'part.pt'}: its training was interrupted after epoch 1 of 4" in ended.err
+
+
 def test_several_checkpoints_give_a_table_each(call: Call, models: Path) -> None:
     ended = call("evaluate", models / "vanilla.pt", models / "batchout.pt", *BOTH)
     assert (ended.code, ended.out.count("clean"), ended.out.count("upper bound")) == (0, 2, 2)
+
+
+@pytest.fixture
+def broken(models: Path) -> Path:
+    """A checkpoint of the same run whose weights are NaN."""
+    saved = checkpoint.load(models / "vanilla.pt")
+    weights = {key: value.fill_(float("nan")) for key, value in saved.state_dict.items()}
+    checkpoint.save(models / "nan.pt", replace(saved, state_dict=weights))
+    return models / "nan.pt"
+
+
+@pytest.mark.parametrize("style", ["table", "json", "csv", "markdown", "latex"])
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_model_that_fails_costs_no_row_of_the_one_before(
+    call: Call, models: Path, broken: Path, command: str, style: str
+) -> None:
+    ended = call(command, models / "vanilla.pt", broken, *BOTH, "--format", style, "--json", "r.json")
+    rows = json.loads(Path("r.json").read_text())["rows"]
+    assert ended.code == 3
+    assert ended.error == f"error: {broken}: the model returned NaN or infinite logits for 24 of 24 images"
+    assert [(row["checkpoint"], row["attack"]["name"]) for row in rows] == [
+        (str(models / "vanilla.pt"), "fgsm"),
+        (str(models / "vanilla.pt"), "deepfool"),
+    ]
+    assert [name in ended.out for name in ("fgsm", "deepfool")] == [True, True]
+    if style == "json":
+        assert json.loads(ended.out)["rows"] == rows
+
+
+@pytest.mark.parametrize("style", ["table", "json"])
+def test_a_model_that_fails_at_once_leaves_no_table(call: Call, broken: Path, style: str) -> None:
+    ended = call("evaluate", broken, *BOTH, "--format", style)
+    assert ended.code == 3
+    assert "NaN" in ended.error
+    assert (json.loads(ended.out)["rows"] if style == "json" else ended.out.split()) == []

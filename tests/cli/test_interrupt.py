@@ -18,7 +18,7 @@ from robustcli import checkpoint
 from robustcli.attacks import driver
 from robustcli.cli import run
 
-from .conftest import Call, write_images
+from .conftest import Call, write_checkpoint, write_images
 
 ARGUMENTS = ("train", "--method", "batchout", "--epochs", "6", "--batch-size", "16", "--seed", "3")
 
@@ -93,8 +93,13 @@ def test_resume_of_a_complete_run_changes_nothing(call: Call, models: Path) -> N
     before = checkpoint.sha256(models / "vanilla.pt")
     ended = call("train", "--resume", models / "vanilla.pt")
     assert (ended.code, ended.out) == (0, "")
-    assert "is complete already (4 of 4 epochs)" in ended.err
+    assert ended.err == f"{models / 'vanilla.pt'}: is complete already\n"
     assert checkpoint.sha256(models / "vanilla.pt") == before
+
+
+def test_resume_of_a_complete_run_needs_no_data(call: Call, here: Path) -> None:
+    ended = call("train", "--resume", write_checkpoint(Path("mnist.pt")))
+    assert (ended.code, ended.out, ended.err) == (0, "", "mnist.pt: is complete already\n")
 
 
 @pytest.mark.parametrize(
@@ -160,6 +165,25 @@ def test_a_comparison_cut_short_within_a_checkpoint_shows_the_rest(call: Call, m
     calls = call("compare", "--attack", "fgsm", "--eps", "0.1", "--format", "markdown")
     table = [line for line in calls.out.splitlines() if line.startswith("|")]
     assert (calls.code, len(table)) == (130, 3)
+
+
+@pytest.mark.usefixtures("second_run_stops")
+def test_a_comparison_shows_a_dash_for_what_was_not_measured(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robustcli.evaluation import evaluate
+
+    stops, calls = evaluate.run_attack, []  # once more: the second attack on the second checkpoint
+
+    def run_attack(*args: Any, **kwargs: Any) -> list[driver.Outcome]:
+        calls.append(1)
+        return driver.run_attack(*args, **kwargs) if len(calls) < 3 else stops(*args, **kwargs)
+
+    monkeypatch.setattr(evaluate, "run_attack", run_attack)
+    ended = call("compare", "--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=1", "--format", "markdown")
+    table = [line.strip("|").split("|") for line in ended.out.splitlines() if line.startswith("|")]
+    assert ended.code == 130
+    assert [[cell.strip() == "-" for cell in row[-3:]] for row in table[2:]] == [[False] * 3, [False, True, True]]
 
 
 @pytest.mark.parametrize("style", ["table", "json", "csv"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,13 @@ def test_the_checkpoint_is_named_after_the_run_and_numbered_when_taken(call: Cal
 
 def test_stdout_is_one_line_that_names_the_checkpoint(call: Call, images: Path, here: Path) -> None:
     ended = call("train", "--dataset", images, *QUICK, "--output", "model.pt")
-    assert ended.out.startswith("model.pt: 1 epochs")
-    assert ended.out.count("\n") == 1
+    assert re.fullmatch(r"model\.pt: epoch 1 of 1 kept, validation accuracy \d+\.\d\d %\n", ended.out)
     assert "epoch  1" in ended.err
+
+
+def test_without_a_validation_part_stdout_names_the_epoch_only(call: Call, images: Path, here: Path) -> None:
+    ended = call("train", "--dataset", images, *QUICK, "--set", "validation=0", "--output", "model.pt")
+    assert ended.out == "model.pt: epoch 1 of 1 kept\n"
 
 
 def test_the_resolved_spec_is_in_the_checkpoint(call: Call, images: Path, here: Path) -> None:
@@ -56,6 +61,18 @@ def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path)
     assert checkpoint.load(here / "old.pt").complete
 
 
+def test_force_keeps_the_old_file_when_the_loss_diverges(call: Call, images: Path, here: Path) -> None:
+    assert call("train", "--dataset", images, *QUICK, "--output", "old.pt").code == 0
+    before = checkpoint.sha256(here / "old.pt")
+    diverging = ("--batch-size", 16, "--lr", "1e30")
+    ended = call("train", "--dataset", images, *QUICK, *diverging, "--output", "old.pt", "--force")
+    assert (ended.code, ended.out) == (3, "")
+    assert "the loss became" in ended.error
+    assert "kept" not in ended.error
+    assert checkpoint.sha256(here / "old.pt") == before
+    assert [path.name for path in here.iterdir()] == ["old.pt"]
+
+
 def test_the_sample_stands_in_for_mnist_and_the_names_say_so(call: Call, here: Path) -> None:
     ended = call("train", *QUICK)
     (path,) = (here / "checkpoints").iterdir()
@@ -77,7 +94,9 @@ def test_the_shown_accuracy_is_that_of_the_weights_that_are_kept(call: Call, ima
     saved = checkpoint.load(path)
     score = max(entry["val_robust_accuracy"] for entry in saved.history)  # its fraction is 1: only this counts
     kept = [entry for entry in saved.history if entry["val_robust_accuracy"] == score][-1]
-    assert f"validation accuracy {100 * kept['val_accuracy']:.2f} %" in ended.out
+    shown = f"epoch {kept['epoch']} of 3 kept, validation accuracy {100 * kept['val_accuracy']:.2f} %"
+    assert ended.out == f"checkpoints/{path.name}: {shown}\n"
+    assert saved.metrics == kept
 
 
 # --- Built-in defaults < YAML < flags and --set

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def test_test_images_that_were_trained_on_are_refused(checkpoints: Paths, split:
     candidate = open_checkpoint(checkpoints[0])
     trained_on = load(images_for(candidate, EvalSpec(split="train")))
     if refused:
-        with pytest.raises(DataError, match=r"was trained on 228 of the 240 test images of bars"):
+        with pytest.raises(DataError, match=r"was trained on 240 of the 240 test images of bars"):
             check_fit(candidate, trained_on, split)
     else:
         check_fit(candidate, trained_on, split)
@@ -151,9 +152,76 @@ def test_nan_logits_name_the_checkpoint(checkpoints: Paths, tmp_path: Path) -> N
         list(evaluate(session))
 
 
+def test_rows_before_a_model_that_fails_come_first(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    broken = {key: value.fill_(float("nan")) for key, value in saved.state_dict.items()}
+    checkpoint.save(tmp_path / "nan.pt", replace(saved, state_dict=broken))
+    results, rows = evaluate(open_session([checkpoints[1], tmp_path / "nan.pt"], SPEC)), []
+    with pytest.raises(AttackError, match=r"nan\.pt: "):
+        rows.extend(result.row for result in results)
+    assert [row.subject.checkpoint for row in rows] == [str(checkpoints[1])] * 5
+
+
 def test_weights_of_another_network_are_refused_by_name(checkpoints: Paths, tmp_path: Path) -> None:
     saved = checkpoint.load(checkpoints[0])
     fewer = {key: value for key, value in saved.state_dict.items() if key != "fc2.bias"}
     checkpoint.save(tmp_path / "less.pt", replace(saved, state_dict=fewer))
     with pytest.raises(CheckpointError, match=r"less\.pt: weights do not fit mnist-cnn: 'fc2\.bias'"):
         open_checkpoint(tmp_path / "less.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": {"name": "mnist-cnn"}}, "its model: 'channels' is missing"),
+        ({"model": {}}, "its model: 'name' is missing"),
+        ({"spec": {"dataset": "mnist"}}, "lacks 'method'"),
+        ({"spec": {"dataset": "mnist", "method": {}}}, "lacks 'name'"),
+        ({"spec": {"method": {"name": "vanilla"}}}, "lacks 'dataset'"),
+        (
+            {"spec": {"method": {"name": "vanilla"}, "dataset": 5}},
+            "its spec: dataset=5: input should be a valid string",
+        ),
+    ],
+)
+def test_a_checkpoint_that_says_too_little_is_refused(
+    checkpoints: Paths, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    path = tmp_path / "odd.pt"
+    checkpoint.save(path, replace(checkpoint.load(checkpoints[0]), **changes))
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(path)
+    assert str(caught.value) == f"{path}: is unusable: {reason}"
+    assert caught.value.exit_code == 3
+
+
+# --- What a session says of itself
+
+
+def test_an_unfinished_checkpoint_is_a_warning(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    checkpoint.save(tmp_path / "part.pt", replace(saved, complete=False, history=saved.history[:2]))
+    session = open_session([checkpoints[1], tmp_path / "part.pt"], SPEC)
+    assert session.warnings() == [f"{tmp_path / 'part.pt'}: its training was interrupted after epoch 2 of 3"]
+
+
+def test_a_warning_that_holds_for_all_checkpoints_comes_once(checkpoints: Paths) -> None:
+    (line,) = open_session(checkpoints, EvalSpec(attacks=("fgsm",), norm="l2", eps="0.3")).warnings()
+    assert line.startswith("fgsm: eps=0.3 is an Linf-sized budget for L2; on 64 pixel values the ball of Linf 0.3")
+
+
+def test_the_resolved_spec_names_what_runs_on_what(checkpoints: Paths) -> None:
+    resolved = open_session(checkpoints, EvalSpec(limit=5, steps=3, iters=2, device="cpu")).resolved()
+    assert (resolved["limit"], resolved["steps"], resolved["device"]) == (5, 3, "cpu")
+    assert [run["checkpoint"] for run in resolved["runs"]] == [str(path) for path in checkpoints]
+    for run in resolved["runs"]:
+        assert (run["dataset"], run["n"]) == ("bars", 5)
+        fgsm, pgd, deepfool = run["attacks"]
+        assert (fgsm["eps"], pgd["eps"], pgd["steps"]) == (["0.1", "0.3"], ["0.1", "0.3"], 3)
+        assert (deepfool["iters"], "eps" in deepfool) == (2, False)
+
+
+def test_models_are_measured_in_eval_mode_without_a_warning(checkpoints: Paths) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(rows_of(checkpoints[:1], limit=4)) == 5

@@ -45,7 +45,7 @@ def test_a_plan_has_a_row_for_each_attack_and_budget() -> None:
     ("specs", "expected"),
     [
         (("fgsm",), [["0.1", "8/255"]]),
-        (("fgsm:eps=0.3",), [["0.3"]]),
+        (("fgsm:eps=0.3", "fgsm"), [["0.3"], ["0.1", "8/255"]]),
         (("fgsm:eps=0.3", "pgd"), [["0.3"], ["0.1", "8/255"]]),
     ],
 )
@@ -55,12 +55,52 @@ def test_the_budget_of_a_spec_overrides_the_flag(specs: tuple[str, ...], expecte
 
 @pytest.mark.parametrize(
     ("spec", "flag", "norm"),
-    [("fgsm", "l2", L2()), ("fgsm:norm=linf", "l2", Linf()), ("deepfool", "linf", Linf()), ("deepfool", None, L2())],
+    [
+        ("fgsm", "l2", L2()),
+        ("fgsm:norm=linf", None, Linf()),
+        ("fgsm:norm=l2", None, L2()),
+        ("deepfool", "linf", Linf()),
+        ("deepfool", None, L2()),
+    ],
 )
 def test_the_norm_of_a_spec_overrides_the_flag(spec: str, flag: str | None, norm: L2 | Linf) -> None:
     eps = () if spec == "deepfool" else ("1",)
     (planned,) = make_plan(EvalSpec(attacks=(spec,), norm=flag, eps=eps), MNIST)
     assert planned.attack.norm == norm
+
+
+def test_the_norm_of_a_spec_holds_beside_one_that_takes_the_flag() -> None:
+    plan = make_plan(EvalSpec(attacks=("fgsm:norm=linf", "fgsm"), norm="l2", eps=("1",)), MNIST)
+    assert [planned.attack.norm for planned in plan] == [Linf(), L2()]
+
+
+@pytest.mark.parametrize(
+    ("options", "efforts"),
+    [
+        ({}, [20, 5]),
+        ({"steps": 7}, [7, 5]),
+        ({"iters": 9}, [20, 9]),
+        ({"steps": 7, "iters": 50}, [7, 50]),
+        ({"norm": "linf"}, [20, 5]),
+    ],
+)
+def test_steps_and_iters_fill_in_the_attacks_left_out(options: dict[str, object], efforts: list[int]) -> None:
+    _, pgd, deepfool = (planned.attack for planned in make_plan(EvalSpec(**options), MNIST))
+    assert [pgd.steps, deepfool.iters] == efforts  # type: ignore[attr-defined]
+
+
+def test_a_named_deepfool_has_its_own_iterations() -> None:
+    (planned,) = make_plan(EvalSpec(attacks=("deepfool",)), MNIST)
+    assert planned.attack == DeepFool(iters=50)
+
+
+def test_specs_and_budgets_that_are_given_again_run_once() -> None:
+    specs = ("fgsm", "pgd:steps=2", "fgsm", "pgd:steps=2")
+    plan = make_plan(EvalSpec(attacks=specs, eps=("0.2", "0.1", "1/5", "0.2")), MNIST)
+    assert [(planned.attack.name, [str(eps) for eps in planned.budgets]) for planned in plan] == [
+        ("fgsm", ["0.2", "0.1"]),
+        ("pgd", ["0.2", "0.1"]),
+    ]
 
 
 def test_steps_and_iters_fill_in_what_specs_leave_out() -> None:
@@ -75,11 +115,17 @@ def test_steps_and_iters_fill_in_what_specs_leave_out() -> None:
         ({"attacks": ("pgd",), "norm": "l2"}, "--attack pgd: L2 has no usual budget"),
         ({"attacks": ("fgsm:norm=l2",)}, "L2 has no usual budget"),
         ({"attacks": ("fgsm",), "eps": "8"}, "did you mean 8/255?"),
-        ({"attacks": ("fgsm:eps=8",), "eps": "0.1"}, "did you mean 8/255?"),
+        ({"attacks": ("fgsm:eps=8", "pgd"), "eps": "0.1"}, "--attack fgsm:eps=8: eps=8: is over 1"),
         ({"attacks": ("fgsm:eps=8",)}, "did you mean 8/255?"),
-        ({"attacks": ("deepfool",), "eps": "0.1"}, "--eps 0.1: no attack here takes it"),
-        ({"attacks": ("fgsm",), "steps": 3}, "--steps 3: no attack here takes it"),
-        ({"attacks": ("pgd",), "iters": 3}, "--iters 3: no attack here takes it"),
+        ({"eps": "8"}, "--eps 8: is over 1"),
+        ({"norm": "l2"}, "--attack fgsm: L2 has no usual budget"),
+        ({"attacks": ("deepfool",), "eps": "0.1"}, "--eps 0.1: none of the attacks leaves it open (deepfool)"),
+        ({"attacks": ("fgsm",), "steps": 3}, "--steps 3: none of the attacks leaves it open (fgsm)"),
+        ({"attacks": ("pgd",), "iters": 3}, "--iters 3: none of the attacks leaves it open (pgd)"),
+        ({"attacks": ("fgsm:eps=0.3",), "eps": "0.1,8/255"}, "--eps 0.1,8/255: none of the attacks leaves it open"),
+        ({"attacks": ("pgd:steps=2", "fgsm"), "steps": 3}, "--steps 3: none of the attacks leaves it open (pgd:steps"),
+        ({"attacks": ("deepfool:iters=2",), "iters": 3}, "--iters 3: none of the attacks leaves it open"),
+        ({"attacks": ("fgsm:norm=linf",), "norm": "l2"}, "--norm l2: none of the attacks leaves it open"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(options: dict[str, object], words: str) -> None:
@@ -97,9 +143,12 @@ def test_budgets_within_the_range_of_a_pixel_pass(eps: str) -> None:
     ("shape", "eps", "norm", "warned"),
     [
         (MNIST, "8/255", "l2", True),
+        (MNIST, "0.3", "l2", True),
+        (MNIST, "0.301", "l2", False),
         (MNIST, "1.5", "l2", False),
         (MNIST, "0", "l2", False),
         (CIFAR, "8/255", "l2", True),
+        (CIFAR, "9/255", "l2", False),
         (CIFAR, "0.5", "l2", False),
         (CIFAR, "8/255", "linf", False),
     ],

@@ -7,7 +7,10 @@ import re
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.console import Console
+from rich.table import Table
 
 from robustcli.attacks import FGSM, PGD, DeepFool
 from robustcli.attacks.base import Attack
@@ -23,6 +26,7 @@ from robustcli.reporting.tables import (
     to_csv,
     to_rich,
     to_text,
+    transposed,
 )
 
 
@@ -56,11 +60,25 @@ ATTACKS: list[Attack] = [FGSM(eps=Eps("8/255")), PGD(eps=1.5, steps=50, norm=L2(
         (2, 3, "66.7"),
         (4676, 10_000, "46.76"),
         (9_999, 10_000, "99.99"),
+        (1_999, 2_000, "99.95"),
+        (1, 3_000, "0.03"),
+        (59_999, 60_000, "99.998"),
+        (1, 60_000, "0.002"),
+        (60_000, 60_000, "100.00"),
+        (0, 3_000, "0.0"),
         (0, 0, "-"),
     ],
 )
 def test_a_percentage_has_as_many_digits_as_n_supports(correct: int, n: int, shown: str) -> None:
     assert percent(correct, n) == shown
+
+
+@given(st.integers(1, 200_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_a_percentage_is_0_or_100_only_where_that_is_true(counts: tuple[int, int]) -> None:
+    correct, n = counts
+    shown = float(percent(correct, n))
+    assert (shown == 0, shown == 100) == (correct == 0, correct == n)
+    assert shown == pytest.approx(100 * correct / n, abs=0.0501)
 
 
 @pytest.mark.parametrize(("correct", "shown"), [(0, "[0.0, 27.8]"), (5, "[23.7, 76.3]"), (10, "[72.2, 100.0]")])
@@ -73,6 +91,7 @@ def test_an_interval_is_in_per_cent(correct: int, shown: str) -> None:
 
 def test_a_sheet_has_the_clean_row_first_and_then_an_attack_a_row() -> None:
     sheet = evaluation_sheet([row(attack) for attack in ATTACKS])
+    assert sheet.headers == ("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec")
     assert [cells[:2] for cells in sheet.cells] == [
         ("clean", "-"),
         ("fgsm", "Linf 8/255"),
@@ -84,7 +103,7 @@ def test_a_sheet_has_the_clean_row_first_and_then_an_attack_a_row() -> None:
     assert sheet.cells[3][5] == "1.23"
 
 
-@pytest.mark.parametrize(("distance", "shown"), [(None, "not reached"), (0.0, "0"), (0.000123, "0.000123")])
+@pytest.mark.parametrize(("distance", "shown"), [(None, "inf"), (0.0, "0"), (0.000123, "0.000123")])
 def test_a_median_that_was_not_reached_says_so(distance: float | None, shown: str) -> None:
     sheet = evaluation_sheet([row(DeepFool(iters=2), median_distance=distance)])
     assert sheet.cells[1][5] == shown
@@ -108,6 +127,7 @@ def groups(*names: str) -> list[list[Row]]:
 
 def test_a_comparison_has_a_row_a_checkpoint_and_a_column_a_budget() -> None:
     sheet = compare_sheet(groups("a.pt", "b.pt"))
+    assert (sheet.headers[:2], sheet.left) == (("checkpoint", "method"), 2)
     assert sheet.headers[2:4] == ("clean", "fgsm\nLinf 8/255")
     assert sheet.headers[-1] == "median\nL2"
     assert {len(cells) for cells in sheet.cells} == {len(sheet.headers)}
@@ -129,6 +149,25 @@ def test_checkpoints_are_told_apart_by_what_differs(names: list[str], shared: st
     sheet = compare_sheet(groups(*names))
     assert sheet.title.startswith(f"{shared} on mnist, n = 50")
     assert [cells[0] for cells in sheet.cells] == shown
+
+
+def test_a_checkpoint_that_is_named_as_its_method_is_told_by_it_alone() -> None:
+    pair = [
+        [replace(one, subject=replace(one.subject, method=name)) for one in rows]
+        for name, rows in zip(("fgsm", "pgd"), groups("fgsm.pt", "pgd.pt"), strict=True)
+    ]
+    sheet = compare_sheet(pair)
+    assert (sheet.headers[:2], sheet.left) == (("method", "clean"), 1)
+    assert [cells[0] for cells in sheet.cells] == ["fgsm", "pgd"]
+    assert {len(cells) for cells in sheet.cells} == {len(sheet.headers)}
+    assert sheet.notes[0].startswith("fgsm, deepfool")
+
+
+def test_a_group_cut_short_shows_dashes_for_the_rest() -> None:
+    first, second = groups("a.pt", "b.pt")
+    sheet = compare_sheet([first, second[:1]])
+    assert sheet.cells[1][3:] == ("60.0\n[46.2, 72.4]", "-", "-", "-")
+    assert {len(cells) for cells in sheet.cells} == {len(sheet.headers)}
 
 
 # --- Renderings
@@ -171,11 +210,47 @@ def test_numbers_in_text_tables_stay_as_they_were_written() -> None:
     assert "1e5 |" in to_text(sheet, "markdown")
 
 
-def test_a_terminal_shows_markup_as_text() -> None:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(to_rich(Sheet("[red]t", ("a", "b"), (("[bold]x", "[0.1, 0.2]"),), ("[/] note",))))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
-    assert all(text in shown for text in ("[red]t", "[bold]x", "[0.1, 0.2]", "[/] note"))
+def shown_at(sheet: Sheet, width: int) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(to_rich(sheet, width))
+    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("width", [120, 30])
+def test_a_terminal_shows_markup_as_text(width: int) -> None:
+    sheet = Sheet("[red]t", ("[/a]", "b", "c", "d"), (("[bold]x", "[0.1, 0.2]", "[/]", "[/b]"),), ("[/] note",))
+    shown = shown_at(sheet, width)
+    assert all(text in shown for text in ("[red]t", "[/a]", "[bold]x", "[0.1, 0.2]", "[/]", "[/b]", "[/] note"))
+
+
+def columns(sheet: Sheet, width: int) -> list[str]:
+    table = to_rich(sheet, width).renderables[1]
+    assert isinstance(table, Table)
+    return [str(column.header) for column in table.columns]
+
+
+def test_a_sheet_that_is_too_wide_has_its_rows_as_columns() -> None:
+    sheet = compare_sheet([[row(attack, name=name) for attack in ATTACKS * 3] for name in ("x:a.pt", "x:b.pt")])
+    wide, narrow = shown_at(sheet, 300), shown_at(sheet, 80)
+    assert columns(sheet, 300)[:4] == ["checkpoint", "method", "clean", "fgsm\nLinf 8/255"]
+    assert columns(sheet, 80) == ["checkpoint", "x:a", "x:b"]
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert narrow.count("60.0") == wide.count("60.0") == 2 * 9 + 2 * 3, "cells and notes"
+
+
+def test_transposing_twice_gives_the_same_cells() -> None:
+    sheet = compare_sheet(groups("a.pt", "b.pt"))
+    turned = transposed(sheet)
+    assert turned.headers == ("checkpoint", "a", "b")
+    assert turned.cells[0] == ("method", "vanilla", "vanilla")
+    assert (turned.title, turned.notes) == (sheet.title, sheet.notes)
+    again = transposed(turned)
+    assert (again.headers, again.cells) == (sheet.headers, sheet.cells)
+
+
+def test_a_sheet_with_more_rows_than_columns_is_never_turned() -> None:
+    sheet = evaluation_sheet([row(FGSM(eps=0.1))] * 9)
+    assert columns(sheet, 20) == list(sheet.headers)
 
 
 def test_csv_has_every_key_of_any_row_and_no_samples() -> None:

@@ -127,7 +127,9 @@ def test_a_run_leaves_one_file_that_holds_the_whole_run(make, tmp_path):
     assert saved.spec["method"]["eps"] == "0.3", "resolved"
     assert saved.model["name"] == saved.spec["model"] == "mnist-cnn"
     assert (saved.data["n_train"], saved.data["n_validation"], len(saved.history)) == (48, 16, 3)
-    assert torch.equal(saved.train_ids, prepared.job.train.ids)
+    seen = torch.cat([prepared.job.train.ids, prepared.job.validation.ids])
+    assert torch.equal(saved.train_ids, seen.sort().values), "validation chooses the weights: those images count too"
+    assert saved.metrics in saved.history
     assert same(vars(returned), vars(saved))
 
 
@@ -140,7 +142,9 @@ def test_the_file_loads_the_best_weights_and_goes_on_from_the_last(make, tmp_pat
     saved = checkpoint.load(tmp_path / "a.pt")
     assert same(saved.state_dict, after[1])
     assert same(saved.resume["last"], after[2])
-    assert saved.metrics["best_score"] == 0.9
+    assert saved.metrics == saved.history[1]
+    assert (saved.metrics["epoch"], saved.metrics["val_accuracy"]) == (2, 0.9)
+    assert (saved.resume["best_epoch"], saved.resume["best_score"]) == (2, 0.9)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -174,16 +178,59 @@ def test_a_run_that_diverges_in_its_first_epoch_leaves_no_file(make, tmp_path):
     assert list((tmp_path / "runs").iterdir()) == []
 
 
-def test_a_run_that_diverges_later_keeps_the_epochs_before(make, tmp_path):
-    prepared = make()
+def test_a_run_that_diverges_in_its_first_epoch_leaves_the_file_that_was_there(make, tmp_path):
+    train(make(), tmp_path / "a.pt", observers=stop_at(2))
+    before = checkpoint.sha256(tmp_path / "a.pt")
+    with pytest.raises(TrainingError) as caught:
+        train(make(optimizer="sgd", lr=1e6), tmp_path / "a.pt")
+    assert "kept" not in str(caught.value)
+    assert checkpoint.sha256(tmp_path / "a.pt") == before
 
-    def diverging(model, x, y, noise):
+
+def test_a_file_that_was_there_stays_until_the_first_epoch_is_done(make, tmp_path):
+    output, found = tmp_path / "a.pt", []
+    output.write_text("the last run")
+    look = Observers(on_step=lambda step: found.append(output.read_bytes() == b"the last run"))
+    train(make(epochs=2), output, observers=look)
+    assert found == [True] * PER_EPOCH + [False] * PER_EPOCH
+
+
+def test_a_new_file_is_there_before_the_first_step(make, tmp_path):
+    found = []
+    look = Observers(on_step=lambda step: found.append(len(checkpoint.load(tmp_path / "a.pt").history)))
+    train(make(epochs=2), tmp_path / "a.pt", observers=look)
+    assert found == [0] * PER_EPOCH + [1] * PER_EPOCH
+
+
+def diverging_in(epoch, prepared):
+    """`prepared`, but its loss is NaN in that epoch, counted from 0."""
+
+    def objective(model, x, y, noise):
         loss, logits = standard(model, x, y, noise)
-        return loss * (torch.nan if "epoch 1" in noise.path else 1), logits
+        return loss * (torch.nan if f"epoch {epoch}" in noise.path else 1), logits
 
-    job = replace(prepared.job, recipe=replace(prepared.job.recipe, objective=diverging))
-    with pytest.raises(TrainingError, match="loss became nan in epoch 2"):
-        train(replace(prepared, job=job), tmp_path / "a.pt")
+    job = replace(prepared.job, recipe=replace(prepared.job.recipe, objective=objective))
+    return replace(prepared, job=job)
+
+
+def test_a_resumed_run_that_diverges_keeps_its_file(make, tmp_path):
+    output = tmp_path / "a.pt"
+    train(make(), output, observers=stop_at(2))
+    before = checkpoint.sha256(output)
+    prepared, _, run = _resumed(output)
+    with pytest.raises(TrainingError):
+        train(diverging_in(0, prepared), output, run)
+    assert checkpoint.sha256(output) == before
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_run_that_diverges_later_keeps_the_epochs_before(make, tmp_path, there):
+    if there:
+        (tmp_path / "a.pt").write_text("the last run")
+    with pytest.raises(TrainingError, match=r"loss became nan in epoch 2; .*; the epoch before is kept in .*a\.pt$"):
+        train(diverging_in(1, make()), tmp_path / "a.pt")
+    with pytest.raises(TrainingError, match=r"in epoch 3; .*; the 2 epochs before are kept in .*b\.pt$"):
+        train(diverging_in(2, make()), tmp_path / "b.pt")
     saved = checkpoint.load(tmp_path / "a.pt")
     assert (saved.complete, len(saved.history), saved.resume["step"]) == (False, 1, PER_EPOCH)
     assert all(value.isfinite().all() for value in saved.resume["last"].values())
@@ -212,7 +259,8 @@ def test_limit_is_the_first_images_before_validation_is_split_off(make):
 def test_without_validation_every_image_trains(make, tmp_path):
     saved = train(make(validation=0), tmp_path / "a.pt")
     assert (saved.data["n_train"], saved.data["n_validation"]) == (64, 0)
-    assert saved.metrics.keys() == {"best_score", "epoch", "loss", "accuracy", "seconds"}
+    assert saved.metrics.keys() == {"epoch", "loss", "accuracy", "seconds"}
+    assert saved.metrics == saved.history[-1]
 
 
 def test_the_methods_layers_sit_in_the_networks_slots_with_the_papers_eta(make):
@@ -245,7 +293,7 @@ def rewrite(path, **changes):
 
 def test_other_images_than_the_run_began_with_are_refused(stopped, blobs, write_blobs):
     write_blobs(blobs, seed=1)
-    with pytest.raises(DataError, match=r"--resume .*the training images of .* are not those"):
+    with pytest.raises(DataError, match=r"--resume .*a\.pt: the training images are not those that the run began with"):
         resume(stopped, device="cpu")
 
 
@@ -257,7 +305,36 @@ def test_a_data_set_that_is_gone_is_refused(stopped, blobs):
 
 def test_a_spec_of_a_later_version_is_refused_by_its_key(stopped):
     rewrite(stopped, spec=checkpoint.load(stopped).spec | {"ema": 0.99})
-    with pytest.raises(ConfigError, match=r"--resume .*: key 'ema' is unknown"):
+    with pytest.raises(CheckpointError, match=r"--resume .*a\.pt: its spec: key 'ema' is unknown") as caught:
+        resume(stopped, device="cpu")
+    assert caught.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": {"name": "fgms"}}, "--method 'fgms' is unknown"),
+        ({"method": {"name": "vanilla", "eta": 0.1}}, "--eta: method vanilla does not take it"),
+        ({"model": "resnet"}, "--model 'resnet' is unknown"),
+        ({"epochs": 0}, "its spec: epochs=0: input should be greater than 0"),
+        ({"model": "cifar-cnn"}, "its state is not that of its run: Error"),
+    ],
+)
+def test_a_spec_that_does_not_fit_is_refused(stopped, changes, message):
+    rewrite(stopped, spec=checkpoint.load(stopped).spec | changes)
+    with pytest.raises(CheckpointError, match=f"--resume .*a\\.pt: {message}") as caught:
+        resume(stopped, device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"ema": 1}, ".*'ema'"), ({"last": {}}, "Error.* Missing key"), ({}, "'last'")],
+)
+def test_a_state_that_does_not_fit_is_refused(stopped, changes, message):
+    saved = checkpoint.load(stopped)
+    rewrite(stopped, resume=saved.resume | changes if changes else {"step": 2})
+    with pytest.raises(CheckpointError, match=f"--resume .*a\\.pt: its state is not that of its run: {message}"):
         resume(stopped, device="cpu")
 
 
@@ -265,6 +342,23 @@ def test_a_file_without_an_optimisers_state_is_refused(stopped):
     rewrite(stopped, resume=None)
     with pytest.raises(CheckpointError, match="holds no optimiser state to go on from"):
         resume(stopped, device="cpu")
+
+
+def test_the_provenance_of_a_resumed_run_is_its_firsts_and_lists_the_others(make, tmp_path, monkeypatch):
+    path = tmp_path / "a.pt"
+    monkeypatch.setattr(sys, "argv", ["robustcli", "train", "--epochs", "3"])
+    train(make(), path, observers=stop_at(2))
+    first = checkpoint.load(path).provenance
+    assert "resumed" not in first
+    for times, step in enumerate([PER_EPOCH + 1, None], start=1):
+        monkeypatch.setattr(sys, "argv", ["robustcli", "train", "--resume", f"again-{times}.pt"])
+        train(*_resumed(path), observers=stop_at(step))
+    origin = checkpoint.load(path).provenance
+    again = origin.pop("resumed")
+    assert origin == first
+    assert [entry.keys() for entry in again] == [{"command", "commit", "time"}] * 2
+    assert ["again-1.pt" in again[0]["command"], "again-2.pt" in again[1]["command"]] == [True, True]
+    assert checkpoint.load(path).complete
 
 
 @pytest.fixture
