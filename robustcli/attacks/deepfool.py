@@ -38,8 +38,9 @@ class DeepFool:
     once they are clipped; clipping inside the loop (`clip`, as in foolbox) needs many more iterations. `project`, the
     default, makes each step the smallest one onto the boundary *inside* the box (the projection of FAB, Croce & Hein
     2020), so that 5 iterations suffice and each image is valid; it arrives sooner than `clip`, not closer (on 85 digits
-    its distances are 1.08 x those of 50 clipped iterations, in the median). As in the authors' code the steps add up
-    and the sum is stretched by 1 + overshoot.
+    its distances are 1.08 x those of 50 clipped iterations, in the median). A boundary that
+    the box keeps out of reach gets a clipped step. As in the authors' code the steps add up and the sum is stretched by
+    1 + overshoot.
     """
 
     iters: PositiveInt = 50
@@ -96,8 +97,13 @@ class DeepFool:
         normals = w.reshape(n * k, d)
         target = gap.reshape(n * k) + BEYOND * (normals * self.norm.steepest(normals)).sum(1)
         step = smallest_step(self.norm, normals, target, low, high)
-        length = self.norm.distance(step.delta, torch.zeros_like(step.delta))
-        # A boundary that the box keeps out of reach is the last choice; its corner is still the best try.
+        delta = step.delta
+        if low is not None and high is not None and not bool(step.reached.all()):
+            # The corner farthest along the normal is no small step; go where `clip` would.
+            clipped = smallest_step(self.norm, normals, target, None, None).delta.clamp(low, high)
+            delta = torch.where(step.reached[:, None], delta, clipped)
+        length = self.norm.distance(delta, torch.zeros_like(delta))
+        # A boundary out of reach is the last choice.
         length = torch.where(step.reached, length, length + 1e6).reshape(n, k)
-        chosen = step.delta.reshape(n, k, d)[torch.arange(n, device=x.device), length.argmin(1)]
+        chosen = delta.reshape(n, k, d)[torch.arange(n, device=x.device), length.argmin(1)]
         return chosen.reshape(x.shape)
