@@ -58,5 +58,5 @@ def _siblings(newest: Path) -> list[Path]:
     from robustcli import checkpoint
 
     paths = checkpoint.same_data(CHECKPOINTS, checkpoint.peek(newest).data["name"])
-    notice(f"compared with all that share its data set: {len(paths)} checkpoints")
+    notice(f"and all that share its data set, {len(paths)} in all")
     return paths

@@ -106,6 +106,7 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
         if row.by_iter:
             headers.append(f"median\n{row.attack.norm.label}")
     common, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
+    names = names or [first[0].subject.method]
     cells = []
     for name, rows in zip(names, groups, strict=True):
         line = [name, rows[0].subject.method, _cell(rows[0].clean_correct, rows[0].n)]
@@ -138,10 +139,10 @@ def _cell(correct: int, n: int) -> str:
 def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
     """What the files' names share, and for each the part that tells it apart.
 
-    `a/mnist-fgsm-1.pt` and `a/mnist-pgd-1.pt` give `a/mnist-*-1.pt`, and `fgsm` and `pgd`.
+    `a/mnist-fgsm-1.pt` and `a/mnist-pgd-1.pt` give `a/mnist-*-1.pt`, and `fgsm` and `pgd`; a single file needs none.
     """
-    if len(set(checkpoints)) < 2:
-        return checkpoints[0], [checkpoint.rsplit("/", 1)[-1] for checkpoint in checkpoints]
+    if len(checkpoints) < 2:
+        return checkpoints[0], []
     start = re.match(r"(.*[-/])?", commonprefix(checkpoints))[0]  # type: ignore[index]  # noqa: RUF071
     rest = [checkpoint.removeprefix(start) for checkpoint in checkpoints]
     shared_end = commonprefix([name[::-1] for name in rest])[::-1]  # noqa: RUF071

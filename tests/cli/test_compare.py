@@ -51,7 +51,7 @@ def test_left_out_checkpoints_are_all_that_share_the_newest_ones_data(call: Call
     names = [f"checkpoints/{name}.pt" for name in ("again", "batchout", "vanilla")]
     assert ended.err.splitlines()[:2] == [
         "checkpoint: checkpoints/again.pt",
-        "compared with all that share its data set: 3 checkpoints",
+        "and all that share its data set, 3 in all",
     ]
     assert [row["checkpoint"] for row in json.loads(ended.out)["rows"][::2]] == names
 

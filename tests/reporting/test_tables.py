@@ -142,7 +142,7 @@ def test_a_comparison_has_a_row_a_checkpoint_and_a_column_a_budget() -> None:
         (["a.pt", "b.pt"], "*.pt", ["a", "b"]),
         (["x/a.pt", "y/a.pt"], "*.pt", ["x/a", "y/a"]),
         (["seed1.pt", "seed10.pt"], "*.pt", ["seed1", "seed10"]),
-        (["c/a.pt"], "c/a.pt", ["a.pt"]),
+        (["c/a.pt"], "c/a.pt", ["vanilla"]),
     ],
 )
 def test_checkpoints_are_told_apart_by_what_differs(names: list[str], shared: str, shown: list[str]) -> None:
