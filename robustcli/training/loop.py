@@ -140,15 +140,15 @@ def _train_step(job: Job, optimizer: torch.optim.Optimizer, index: Tensor, epoch
     job.model.train()
     loss, logits = job.recipe.objective(job.model, x.contiguous(memory_format=torch.channels_last), y, noise)
     if not bool(loss.isfinite()):
-        raise _diverged("the loss", job.spec)
+        raise _diverged("the loss", epoch + 1, job.spec)
     optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return loss.item(), int((logits.argmax(1) == y).sum())
 
 
-def _diverged(what: str, spec: TrainSpec) -> TrainingError:
-    return TrainingError(f"{what} became NaN or infinite; try a smaller --lr than {spec.lr:g}")
+def _diverged(what: str, epoch: int, spec: TrainSpec) -> TrainingError:
+    return TrainingError(f"{what} became NaN or infinite in epoch {epoch}; try a smaller --lr than {spec.lr:g}")
 
 
 def _end_epoch(job: Job, run: Run, seconds: float) -> None:
@@ -160,7 +160,7 @@ def _end_epoch(job: Job, run: Run, seconds: float) -> None:
         "seconds": seconds,
     }
     if not all(bool(parameter.isfinite().all()) for parameter in job.model.parameters()):
-        raise _diverged("a weight", job.spec)
+        raise _diverged("a weight", len(run.history) + 1, job.spec)
     score = float(len(run.history))
     job.model.eval()
     if len(job.validation):

@@ -117,7 +117,7 @@ def test_another_seed_gives_another_run(make):
 
 
 def test_a_diverging_run_stops_with_one_line_that_names_the_rate(make):
-    with pytest.raises(TrainingError, match=r"loss became (nan|inf) in epoch \d.*smaller --lr than 1e\+06"):
+    with pytest.raises(TrainingError, match=r"loss became NaN or infinite in epoch \d.*smaller --lr than 1e\+06"):
         fit(make(optimizer="sgd", lr=1e6).job, Run())
 
 
