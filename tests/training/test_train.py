@@ -227,7 +227,9 @@ def test_a_resumed_run_that_diverges_keeps_its_file(make, tmp_path):
 def test_a_run_that_diverges_later_keeps_the_epochs_before(make, tmp_path, there):
     if there:
         (tmp_path / "a.pt").write_text("the last run")
-    with pytest.raises(TrainingError, match=r"loss became NaN or infinite in epoch 2; .*; the epoch before is kept in .*a\.pt$"):
+    with pytest.raises(
+        TrainingError, match=r"loss became NaN or infinite in epoch 2; .*; the epoch before is kept in .*a\.pt$"
+    ):
         train(diverging_in(1, make()), tmp_path / "a.pt")
     with pytest.raises(TrainingError, match=r"in epoch 3; .*; the 2 epochs before are kept in .*b\.pt$"):
         train(diverging_in(2, make()), tmp_path / "b.pt")
