@@ -10,6 +10,7 @@ import torch
 from case import Case
 from torch import Tensor
 
+import robustcli.attacks.deepfool as deepfool_module
 from robustcli.attacks import FGSM, PGD, DeepFool
 
 pytestmark = [
@@ -90,11 +91,14 @@ def test_pgd_l2_meets_the_box_in_another_order(single: Case) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("iters", [1, 2])
-def test_deepfool_without_a_box_has_the_same_iterates(single: Case, iters: int) -> None:
+def test_deepfool_without_a_box_has_the_same_iterates(
+    single: Case, iters: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """ART stretches by 1 + overshoot once, after the last step; without overshoot its steps are ours.
 
-    It then ends on a boundary, where rounding says who wins, and we 1e-5 beyond: so flags are not compared.
+    It aims at the boundary itself, where rounding says who wins: so do we here, and flags are not compared.
     """
+    monkeypatch.setattr(deepfool_module, "BEYOND", 0.0)
     case = single.right()
     ours = case.perturb(DeepFool(iters=iters, box="none", overshoot=0))
     theirs = deepfool(case, iters, overshoot=0.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from case import Case
 
-from robustcli.attacks import FGSM, PGD, DeepFool, deepfool
+from robustcli.attacks import FGSM, PGD, DeepFool
 
 pytestmark = [
     pytest.mark.reference,
@@ -81,14 +81,13 @@ def test_stopping_early_costs_no_success(double: Case) -> None:
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_deepfool_differs_by_one_constant(double: Case, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With foolbox's 1e-4 in the place of our `BEYOND`, `box=clip` is foolbox's DeepFool.
+def test_deepfool_clipped_is_its_deepfool(double: Case, norm: str) -> None:
+    """`box=clip` is foolbox's DeepFool, with the same 1e-4 beyond the boundary.
 
     What is left (1e-8) is the 1e-8 that foolbox adds to the gradient's norm. The digits are textured, because that
     suffices to break ties of max pooling on even backgrounds otherwise, and the gradient jumps there.
     """
     case = double.textured().right()
-    monkeypatch.setattr(deepfool, "BEYOND", 1e-4)
     theirs = peers.foolbox(case.model, ATTACK[norm], steps=4)(case.x, case.y)
     ours = case.perturb(DeepFool(iters=4, box="clip", norm=norm))
     torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=0)
@@ -97,12 +96,7 @@ def test_deepfool_differs_by_one_constant(double: Case, norm: str, monkeypatch: 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_deepfool_finds_the_same_distances(double: Case, norm: str) -> None:
-    """Ours aims 1e-5 beyond a boundary, foolbox 1e-4.
-
-    Clipping takes a part of every step away, so both close in on the boundary from inside, and the sooner they cross
-    it the farther beyond they aim: after 5 iterations ours has up to a third of the digits left that foolbox has
-    broken. At 25 iterations both have broken all, at the same distances (ours are shorter by up to 1e-4 an iteration).
-    """
+    """At 25 iterations both have broken all, at the same distances, ties of max pooling included."""
     case = double.right()
     case = Case(case.model, case.x[:40], case.y[:40])
     attack = DeepFool(iters=25, box="clip", norm=norm)
