@@ -40,8 +40,10 @@ class _AsConstant(torch.autograd.Function):
         # Rows of a channels_last tensor are gathered 6 x faster in the order in which they lie in memory.
         last = h.ndim == 4 and h.is_contiguous(memory_format=torch.channels_last)
         rows = h.permute(0, 2, 3, 1) if last else h
-        step = rows.index_select(0, partners).sub_(rows[:k]).mul_(eta)
-        moved = torch.cat([step.add_(rows[:k]), rows[k:]])
+        moved = torch.empty_like(rows)
+        torch.index_select(rows, 0, partners, out=moved[:k])
+        moved[:k].sub_(rows[:k]).mul_(eta).add_(rows[:k])
+        moved[k:] = rows[k:]
         return moved.permute(0, 3, 1, 2) if last else moved
 
     @staticmethod
