@@ -104,8 +104,10 @@ def measure(
 ) -> Measured:
     """Run a session with a progress bar; Ctrl-C or a model that fails leaves the rows that are finished."""
     from robustcli.attacks import label
+    from robustcli.device import keep_freed_memory
     from robustcli.evaluation.evaluate import evaluate
 
+    keep_freed_memory()
     for images in {item.images.name: item.images for item in session.items}.values():
         announce_sample(images)
     for line in session.warnings():

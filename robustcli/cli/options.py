@@ -139,8 +139,8 @@ Settings = Annotated[
     list[str] | None,
     typer.Option(
         "--set",
-        help="KEY=VALUE for any key: optimizer, schedule, augment, weight_decay, momentum, validation, or an option "
-        "of the method, such as method.steps=7. May be repeated.",
+        help="KEY=VALUE for any key: optimizer, schedule, augment, weight_decay, momentum, validation, dtype, or an "
+        "option of the method, such as method.steps=7. May be repeated.",
         rich_help_panel=METHOD,
         show_default=False,
     ),

@@ -123,8 +123,10 @@ def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
 
 def _train(prepared: Prepared, path: Path, run: Run) -> None:
     """Train under a progress bar; Ctrl-C stops after the step, and the checkpoint says so."""
+    from robustcli.device import keep_freed_memory
     from robustcli.training.train import Observers, train
 
+    keep_freed_memory()
     job = prepared.job
     announce_sample(prepared.images)
     notice(

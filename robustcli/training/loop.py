@@ -138,7 +138,9 @@ def _train_step(job: Job, optimizer: torch.optim.Optimizer, index: Tensor, epoch
     if job.spec.augment == "crop-flip":
         x = crop_and_flip(x, noise)
     job.model.train()
-    loss, logits = job.recipe.objective(job.model, x.contiguous(memory_format=torch.channels_last), y, noise)
+    x = x.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(torch.device(job.device).type, torch.bfloat16, enabled=job.spec.dtype == "bfloat16"):
+        loss, logits = job.recipe.objective(job.model, x, y, noise)
     if not bool(loss.isfinite()):
         raise _diverged("the loss", epoch + 1, job.spec)
     optimizer.zero_grad()

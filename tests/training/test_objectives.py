@@ -158,7 +158,7 @@ PINNED = {
     "fgsm": [1.09958, 1.11213, 1.11325],
     "pgd": [1.11999, 1.12963, 1.12750],
     "batchout": [1.11613, 1.09876, 1.09806],
-    "gaussian": [1.10424, 1.09660, 1.08856],
+    "gaussian": [1.11226, 1.10670, 1.09945],
 }
 """Mean training loss after 1, 2 and 3 steps from seed 0 on the blobs, all options at their defaults, float32 CPU."""
 
