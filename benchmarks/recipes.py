@@ -33,11 +33,13 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
         {"lr": 1e-3, "schedule": "constant"},
         {"lr": 1e-3, "schedule": "onecycle"},
         {"lr": 2e-3, "schedule": "onecycle"},
+        {"lr": 1e-3, "schedule": "cosine"},
     ],
     "cifar10": [
         {"lr": 1e-3, "schedule": "onecycle", "augment": "none"},
         {"lr": 1e-3, "schedule": "onecycle", "augment": "crop-flip"},
-        {"lr": 2e-3, "schedule": "onecycle", "augment": "crop-flip"},
+        {"lr": 1e-3, "schedule": "onecycle", "augment": "flip"},
+        {"lr": 1e-3, "schedule": "onecycle", "augment": "flip", "batch_size": 64},
     ],
 }
 EPOCHS = {"mnist": 12, "cifar10": 12}
@@ -98,7 +100,7 @@ def held_out_accuracy(spec: TrainSpec, data_dir: Path | None) -> dict[str, Any]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """One line a run, best first."""
-    names = ("method", "lr", "schedule", "augment", "epochs", "seed")
+    names = ("method", "lr", "schedule", "augment", "batch_size", "epochs", "seed")
     lines = [
         (*(run.get(name, "-") for name in names), f"{100 * run['accuracy']:.2f}", run["n"])
         for run in sorted(runs, key=lambda run: -float(run["accuracy"]))

@@ -203,7 +203,7 @@ class TrainSpec(Spec):
     momentum: Number = Field(0.9, ge=0, lt=1)
     weight_decay: NonNegative = 0.0
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
-    augment: Literal["none", "crop-flip"] = "none"
+    augment: Literal["none", "flip", "crop-flip"] = "none"
     dtype: Literal["float32", "bfloat16"] = "float32"
     validation: Number = Field(0.05, ge=0, lt=1)
     seed: Seed = 0

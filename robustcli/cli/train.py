@@ -19,6 +19,7 @@ from robustcli.config import TrainSpec, field_names, read_yaml, validated
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from robustcli.checkpoint import Checkpoint
     from robustcli.training.loop import Run, Step
     from robustcli.training.train import Prepared
 
@@ -122,17 +123,29 @@ def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
 
 
 def _train(prepared: Prepared, path: Path, run: Run) -> None:
-    """Train under a progress bar; Ctrl-C stops after the step, and the checkpoint says so."""
-    from robustcli.device import keep_freed_memory
-    from robustcli.training.train import Observers, train
-
-    keep_freed_memory()
+    """Train, and say what came of it."""
     job = prepared.job
     announce_sample(prepared.images)
     notice(
         f"{job.spec.method['name']} {prepared.model_spec.name} on {prepared.images.name}: "
         f"{len(job.train)} training and {len(job.validation)} validation images, {job.device}, to {path}"
     )
+    saved = watched(prepared, path, run)
+    if not saved.complete:
+        err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {escape(str(path))}")
+        raise typer.Exit(130)
+    kept = saved.metrics
+    shown = f", validation accuracy {100 * kept['val_accuracy']:.2f} %" if "val_accuracy" in kept else ""
+    out().print(f"{escape(str(path))}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}", soft_wrap=True)
+
+
+def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
+    """Train under a progress bar; Ctrl-C stops after the step, and the checkpoint says that it is not complete."""
+    from robustcli.device import keep_freed_memory
+    from robustcli.training.train import Observers, train
+
+    keep_freed_memory()
+    epochs = prepared.job.spec.epochs
     bar = progress("{task.fields[state]}")
     with bar, _stop_on_interrupt() as stopping:
         task = bar.add_task("training", total=None, state="")
@@ -141,16 +154,10 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
         def on_step(step: Step) -> None:
             rate = meter.update(step.samples)
             state = f"loss {step.loss:.4f}  accuracy {100 * step.accuracy:.2f} %  {rate:,.0f} samples/s"
-            name = f"epoch {step.epoch}/{job.spec.epochs}"
+            name = f"epoch {step.epoch}/{epochs}"
             bar.update(task, total=step.steps, completed=step.step, description=name, state=state)
 
-        saved = train(prepared, path, run, Observers(on_step, _print_epoch, lambda: bool(stopping)))
-    if not saved.complete:
-        err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {escape(str(path))}")
-        raise typer.Exit(130)
-    kept = saved.metrics
-    shown = f", validation accuracy {100 * kept['val_accuracy']:.2f} %" if "val_accuracy" in kept else ""
-    out().print(f"{escape(str(path))}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}", soft_wrap=True)
+        return train(prepared, path, run, Observers(on_step, _print_epoch, lambda: bool(stopping)))
 
 
 def _print_epoch(entry: dict[str, float]) -> None:

@@ -15,7 +15,7 @@ from robustcli.config import TrainSpec
 from robustcli.data import Images
 from robustcli.errors import TrainingError
 from robustcli.noise import Noise
-from robustcli.training.augment import crop_and_flip
+from robustcli.training.augment import AUGMENT
 from robustcli.training.methods import Recipe
 from robustcli.training.schedules import learning_rate, make_optimizer
 
@@ -135,10 +135,8 @@ def _train_step(job: Job, optimizer: torch.optim.Optimizer, index: Tensor, epoch
     """One step on the samples `index`; returns the mean loss and how many were classified right."""
     noise = Noise(job.spec.seed, job.train.ids[index]).stream(f"epoch {epoch}")
     x, y = job.train.pixels(index, job.device), job.train.y[index].to(job.device)
-    if job.spec.augment == "crop-flip":
-        x = crop_and_flip(x, noise)
+    x = AUGMENT[job.spec.augment](x, noise).contiguous(memory_format=torch.channels_last)
     job.model.train()
-    x = x.contiguous(memory_format=torch.channels_last)
     with torch.autocast(torch.device(job.device).type, torch.bfloat16, enabled=job.spec.dtype == "bfloat16"):
         loss, logits = job.recipe.objective(job.model, x, y, noise)
     if not bool(loss.isfinite()):

@@ -1,0 +1,146 @@
+"""`robustcli reproduce`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from robustcli.cli import options
+from robustcli.cli.console import err, notice, out, progress, warn
+from robustcli.errors import ConfigError, DataError, unknown
+from robustcli.reproduction import PARTS
+
+if TYPE_CHECKING:
+    from robustcli.checkpoint import Checkpoint
+    from robustcli.evaluation.evaluate import Session
+    from robustcli.evaluation.results import Row
+    from robustcli.reproduction.laboratory import Laboratory
+    from robustcli.reproduction.results import Results
+    from robustcli.reproduction.studies import Part
+    from robustcli.training.loop import Run
+    from robustcli.training.train import Prepared
+
+ALL = "all"
+FOLDER, QUICK_FOLDER = Path("results/reproduction"), Path("results/reproduction-quick")
+
+What = Annotated[str, typer.Argument(help=f"{', '.join(PARTS)}, or all.", show_default=False)]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="A look in minutes, on the bundled digits: few images, few epochs.")
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option("--seeds", help="Of the headline networks on MNIST (default 3).", show_default=False),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        help=f"The folder for checkpoints, JSON, tables and pictures (default {FOLDER}, {QUICK_FOLDER} if quick).",
+        rich_help_panel=options.OUTPUT,
+        show_default=False,
+    ),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        help="The page that says, claim by claim, what holds (default report.md in --out).",
+        rich_help_panel=options.OUTPUT,
+        show_default=False,
+    ),
+]
+
+
+def reproduce(
+    what: What,
+    quick: Quick = False,
+    seeds: Seeds = None,
+    data_dir: options.DataDir = None,
+    device: options.Device = None,
+    folder: Out = None,
+    report: Report = None,
+) -> None:
+    """Make a result of the BatchOut paper again: train what is missing, measure, write JSON, table, picture and page.
+
+    Checkpoints and measurements are kept: the same command goes on where it was stopped.
+
+    Example: `robustcli reproduce all --quick`
+    """
+    if what not in (ALL, *PARTS):
+        raise unknown("reproduce:", what, (*PARTS, ALL))
+    if seeds is not None and seeds < 1:
+        raise ConfigError(f"--seeds {seeds}: should be at least 1")
+    folder = folder or (QUICK_FOLDER if quick else FOLDER)
+
+    from dataclasses import replace
+
+    from robustcli.device import keep_freed_memory
+    from robustcli.reproduction.laboratory import Laboratory
+    from robustcli.reproduction.report import write_report
+    from robustcli.reproduction.studies import FULL, QUICK, parts
+
+    keep_freed_memory()
+    scale = QUICK if quick else FULL
+    scale = scale if seeds is None else replace(scale, seeds=seeds)
+    laboratory = Laboratory(folder, scale, data_dir, device or "auto", _train, _measure, notice)
+    every = parts(scale)
+    try:
+        for part in every.values() if what == ALL else [every[what]]:
+            _make(part, laboratory, skip=what == ALL)
+    except KeyboardInterrupt:
+        err().print("[bold red]interrupted:[/] what was finished is kept; the same command goes on")
+        raise typer.Exit(130) from None
+    finally:
+        page = write_report(folder, report)
+    notice(f"report: {page}")
+
+
+def _make(part: Part, laboratory: Laboratory, *, skip: bool) -> None:
+    """Make one part and print its table; where `all` lacks its data set, say so and go on."""
+    from robustcli.reproduction.reproduce import check_data, reproduce
+
+    try:
+        check_data(part, laboratory)
+    except DataError as error:
+        if not skip or part.dataset == "mnist":
+            raise
+        warn(f"{part.name}: skipped: {error}")
+        return
+    notice(f"{part.name}: {part.title} ({part.source})", bold=True)
+    _print(reproduce(part, laboratory))
+    out().print(f"{escape(str(laboratory.folder / part.name))}.json .md .png .svg\n", soft_wrap=True)
+
+
+def _print(results: Results) -> None:
+    from robustcli.reporting.tables import to_rich
+    from robustcli.reproduction.tables import sheet
+
+    console = out()
+    console.print(to_rich(sheet(results), console.width))
+
+
+def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
+    from robustcli.cli.train import watched
+
+    return watched(prepared, path, run)
+
+
+def _measure(session: Session) -> Iterator[Row]:
+    """A session's rows, under a progress bar."""
+    from robustcli.attacks import label
+    from robustcli.evaluation.evaluate import evaluate
+
+    bar = progress()
+    with bar:
+        task = bar.add_task("", total=session.total)
+        for result in evaluate(
+            session,
+            on_progress=lambda checkpoint, planned, n: bar.update(
+                task, advance=n, description=f"{Path(checkpoint).stem}: {label(planned.attack)}"
+            ),
+        ):
+            yield result.row

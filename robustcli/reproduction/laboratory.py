@@ -1,0 +1,167 @@
+"""Where networks are trained once and measured once: both are kept in files, and an interrupted run goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from robustcli import checkpoint
+from robustcli.attacks import describe, parse_attack
+from robustcli.checkpoint import Checkpoint
+from robustcli.config import EvalSpec
+from robustcli.errors import CheckpointError
+from robustcli.evaluation.evaluate import Session, evaluate, open_session
+from robustcli.evaluation.results import Row
+from robustcli.provenance import provenance
+from robustcli.reporting.files import write_whole
+from robustcli.reproduction.studies import Network, Probe, Scale
+from robustcli.training.loop import Run
+from robustcli.training.train import Prepared, prepare, resume, train
+
+Json = dict[str, Any]
+
+
+def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
+    return train(prepared, path, run)
+
+
+def _measure(session: Session) -> Iterator[Row]:
+    return (result.row for result in evaluate(session))
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """Trains and measures networks, in `folder`.
+
+    Attributes:
+        folder: keeps checkpoints in `models/` and what was measured of each in `measured/`.
+        scale: how much of everything.
+        data_dir: where data sets lie.
+        device: as `--device` takes it.
+        train: trains a prepared run; the command line passes one with a progress bar.
+        measure: gives a session's rows.
+        say: told what is being done, a line each.
+    """
+
+    folder: Path
+    scale: Scale
+    data_dir: Path | None = None
+    device: str = "auto"
+    train: Callable[[Prepared, Path, Run], Checkpoint] = _train
+    measure: Callable[[Session], Iterator[Row]] = _measure
+    say: Callable[[str], None] = field(default=lambda _: None)
+
+    def path(self, network: Network) -> Path:
+        """The network's checkpoint."""
+        return self.folder / "models" / f"{network.name}.pt"
+
+    def trained(self, network: Network) -> Path:
+        """The network's complete checkpoint: found, gone on with, or trained from the start.
+
+        A checkpoint of another spec, such as an older recipe's, is replaced.
+
+        Raises:
+            KeyboardInterrupt: training was interrupted; it goes on from there the next time.
+            RobustCliError: data are missing, or training failed.
+        """
+        path, found = self.path(network), self.found(network)
+        if found is not None and found.complete:
+            return path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if found is not None:
+            self.say(f"{network.name}: going on after epoch {len(found.history)} of {network.spec.epochs}")
+            prepared, run = resume(path, data_dir=self.data_dir, device=self.device)
+        else:
+            self.say(f"{network.name}: training for {network.spec.epochs} epochs")
+            path.unlink(missing_ok=True)
+            prepared = prepare(network.spec, self.data_dir, allow_sample=False, device=self.device)
+            run = Run()
+        if not self.train(prepared, path, run).complete:
+            raise KeyboardInterrupt
+        return path
+
+    def found(self, network: Network) -> Checkpoint | None:
+        """What is there of the network, without its tensors' values; None where nothing is, or of another spec."""
+        try:
+            found = checkpoint.peek(self.path(network))
+        except CheckpointError:
+            return None
+        return found if found.spec == network.spec.as_dict() else None
+
+    def rows(self, network: Network, probes: Sequence[Probe]) -> list[Json]:
+        """The rows of a trained network, clean accuracy within each; only what was not measured before is computed.
+
+        Raises:
+            KeyboardInterrupt: what was finished is kept.
+            RobustCliError: data are missing, or a model broke its contract.
+        """
+        path = self.trained(network)
+        sha256 = checkpoint.sha256(path)
+        kept = _Kept(self.folder / "measured" / f"{network.name}.json", sha256)
+        for probe in probes:
+            spec = self._eval_spec(probe)
+            missing = [eps for eps in probe.eps or ("",) if not kept.find(probe_key(probe, eps, spec.limit))]
+            if not missing:
+                continue
+            self.say(f"{network.name}: {probe.attack} {', '.join(missing)}".rstrip())
+            only = spec.model_copy(update={"eps": EvalSpec(eps=tuple(missing)).eps}) if probe.eps else spec
+            session = open_session([path], only)
+            origin = provenance(seed=spec.seed, device=session.device, data_fingerprint=None)
+            for eps, row in zip(missing, self.measure(session), strict=True):
+                kept.add(probe_key(probe, eps, spec.limit), _counts(network, row, origin))
+        return [
+            kept.rows[probe_key(probe, eps, self._eval_spec(probe).limit)]
+            for probe in probes
+            for eps in probe.eps or ("",)
+        ]
+
+    def _eval_spec(self, probe: Probe) -> EvalSpec:
+        limit = self.scale.n_costly if probe.costly else self.scale.n
+        return EvalSpec(
+            data_dir=self.data_dir,
+            limit=limit,
+            allow_sample=False,
+            attacks=(probe.attack,),
+            eps=probe.eps,
+            device=self.device,
+        )
+
+
+def probe_key(probe: Probe, eps: str, limit: int | None) -> str:
+    """What a measurement is found by: attack, budget and how many samples."""
+    attack = parse_attack(probe.attack, {"eps": eps or None})
+    return json.dumps(describe(attack) | {"limit": limit}, sort_keys=True)
+
+
+def _counts(network: Network, row: Row, origin: Json) -> Json:
+    """A row without its per-sample part and cost, with where it comes from."""
+    values = row.as_dict()
+    dropped = ("ids", "robust", "checkpoint", "dataset", "model", "method")
+    kept = {key: value for key, value in values.items() if key not in dropped}
+    return {"model": network.name} | kept | {key: origin[key] for key in ("seed", "commit", "hardware", "threads")}
+
+
+class _Kept:
+    """The rows of one checkpoint in one file; those of another checkpoint are forgotten."""
+
+    def __init__(self, path: Path, sha256: str) -> None:
+        self.path, self.sha256 = path, sha256
+        self.rows: dict[str, Json] = {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            if content["checkpoint_sha256"] == sha256:
+                self.rows = dict(content["rows"])
+        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: measured again
+            pass
+
+    def find(self, key: str) -> Json | None:
+        return self.rows.get(key)
+
+    def add(self, key: str, row: Json) -> None:
+        self.rows[key] = row
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = {"checkpoint_sha256": self.sha256, "rows": self.rows}
+        write_whole(self.path, json.dumps(content, indent=1).encode(), "--out")

@@ -1,0 +1,104 @@
+"""From a part of the study to its files: JSON, a Markdown table, and a picture as PNG and SVG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from robustcli import checkpoint
+from robustcli.config import DataSpec
+from robustcli.data import load
+from robustcli.provenance import provenance
+from robustcli.reporting.files import write_whole
+from robustcli.reporting.tables import to_text
+from robustcli.reproduction.figures import save_figure
+from robustcli.reproduction.laboratory import Laboratory
+from robustcli.reproduction.results import Results
+from robustcli.reproduction.studies import QUICK, Network, Part
+from robustcli.reproduction.tables import sheet
+from robustcli.reproduction.toy import toy_numbers
+
+
+def reproduce(part: Part, laboratory: Laboratory) -> Results:
+    """Train what is missing, measure what was not measured, and write the part's files.
+
+    Interrupted, it writes what it has, with what is missing named.
+
+    Raises:
+        KeyboardInterrupt: after writing.
+        RobustCliError: data are missing, or training or an attack failed.
+    """
+    networks: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    stopped: KeyboardInterrupt | None = None
+    for network in part.networks:
+        try:
+            found = laboratory.rows(network, part.probes)
+        except KeyboardInterrupt as reason:
+            stopped = reason
+            break
+        networks.append(describe_network(network, laboratory.path(network)))
+        rows += found
+    done = {network["name"] for network in networks}
+    results = Results(
+        part=part.name,
+        title=part.title,
+        source=part.source,
+        note=part.note,
+        quick=laboratory.scale == QUICK,
+        networks=networks,
+        rows=rows,
+        missing=[_missing(network, laboratory) for network in part.networks if network.name not in done],
+        toy=toy_numbers() if part.name == "fig1" else {},
+        provenance=provenance(seed=0, device=laboratory.device, data_fingerprint=None),
+    )
+    if networks or results.toy:
+        write_part(results, laboratory.folder)
+    if stopped is not None:
+        raise stopped
+    return results
+
+
+def write_part(results: Results, folder: Path) -> None:
+    """The part's JSON, Markdown table and picture."""
+    results.write(folder)
+    write_whole(folder / f"{results.part}.md", (to_text(sheet(results), "markdown") + "\n").encode(), "--out")
+    save_figure(results, folder)
+
+
+def describe_network(network: Network, path: Path) -> dict[str, Any]:
+    """What a part's JSON says of a trained network."""
+    saved = checkpoint.peek(path)
+    kept = {key: saved.provenance.get(key) for key in ("commit", "hardware", "threads")}
+    seconds = sorted(entry["seconds"] for entry in saved.history)
+    return {
+        "name": network.name,
+        "label": network.label,
+        "method": saved.spec["method"],
+        "seed": saved.spec["seed"],
+        "dataset": saved.data["name"],
+        "network": saved.model["name"],
+        "epochs": saved.spec["epochs"],
+        "n_train": saved.data["n_train"],
+        "spec": saved.spec,
+        **kept,
+        "sha256": checkpoint.sha256(path),
+        "losses": [round(entry["loss"], 6) for entry in saved.history],
+        "seconds_an_epoch": round(seconds[len(seconds) // 2], 2),
+    }
+
+
+def _missing(network: Network, laboratory: Laboratory) -> dict[str, Any]:
+    found = laboratory.found(network)
+    done = 0 if found is None else len(found.history)
+    return {"name": network.name, "label": network.label, "epochs_done": done, "epochs": network.spec.epochs}
+
+
+def check_data(part: Part, laboratory: Laboratory) -> None:
+    """Refuse a part whose data set is not there, before anything is trained.
+
+    Raises:
+        DataError: names the ways to get it.
+    """
+    for network in part.networks[:1]:
+        load(DataSpec(dataset=network.spec.dataset, data_dir=laboratory.data_dir, limit=1, allow_sample=False))
