@@ -113,6 +113,12 @@ def overlap(source: str, ids: Tensor, images: Images) -> int:
     return int(torch.isin(images.ids, ids).sum()) if source == images.source else 0
 
 
+def is_here(dataset: str, data_dir: Path | None) -> bool:
+    """Whether a data set of `DATASETS` can be loaded without a download."""
+    root, layout = data_folder(data_dir), DATASETS[dataset].torchvision
+    return layout is None or _all_files(root, layout.files) or (root / f"{dataset}.npz").is_file()
+
+
 def data_folder(data_dir: Path | None) -> Path:
     """`data_dir`, else `$ROBUSTCLI_DATA`, else the user's cache folder."""
     chosen = data_dir or os.environ.get("ROBUSTCLI_DATA") or platformdirs.user_cache_dir("robustcli")

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from robustcli.cli import options
 from robustcli.cli.console import err, notice, out, progress, warn
-from robustcli.errors import ConfigError, DataError, unknown
+from robustcli.errors import ConfigError, unknown
 from robustcli.reproduction import PARTS
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def reproduce(
     from robustcli.device import keep_freed_memory
     from robustcli.reproduction.laboratory import Laboratory
     from robustcli.reproduction.report import write_report
+    from robustcli.reproduction.reproduce import reproduce as reproduce_part
     from robustcli.reproduction.studies import FULL, QUICK, parts
 
     keep_freed_memory()
@@ -88,31 +89,33 @@ def reproduce(
     scale = scale if seeds is None else replace(scale, seeds=seeds)
     laboratory = Laboratory(folder, scale, data_dir, device or "auto", _train, _measure, notice)
     every = parts(scale)
+    wanted = list(every.values()) if what == ALL else [every[what]]
+    made = _skip_without_data(wanted, laboratory)
     try:
-        for part in every.values() if what == ALL else [every[what]]:
-            _make(part, laboratory, skip=what == ALL)
+        for part in made:
+            notice(f"{part.name}: {part.title} ({part.source})", bold=True)
+            _print(reproduce_part(part, laboratory))
+            out().print(f"{escape(str(folder / part.name))}.json .md .png .svg\n", soft_wrap=True)
     except KeyboardInterrupt:
         err().print("[bold red]interrupted:[/] what was finished is kept; the same command goes on")
         raise typer.Exit(130) from None
     finally:
         page = write_report(folder, report)
-    notice(f"report: {page}")
+        if page is not None:
+            notice(f"report: {page}")
 
 
-def _make(part: Part, laboratory: Laboratory, *, skip: bool) -> None:
-    """Make one part and print its table; where `all` lacks its data set, say so and go on."""
-    from robustcli.reproduction.reproduce import check_data, reproduce
+def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]:
+    """The parts whose data are there; without CIFAR-10, `all` goes on with the others and says so."""
+    from robustcli.reproduction.reproduce import with_data
 
-    try:
-        check_data(part, laboratory)
-    except DataError as error:
-        if not skip or part.dataset == "mnist":
-            raise
-        warn(f"{part.name}: skipped: {error}")
-        return
-    notice(f"{part.name}: {part.title} ({part.source})", bold=True)
-    _print(reproduce(part, laboratory))
-    out().print(f"{escape(str(laboratory.folder / part.name))}.json .md .png .svg\n", soft_wrap=True)
+    there, problem = with_data(wanted, laboratory)
+    left_out = [part for part in wanted if part not in there]
+    if problem is not None and (not there or any(part.dataset != "cifar10" for part in left_out)):
+        raise problem
+    if problem is not None:
+        warn(f"{', '.join(part.name for part in left_out)}: skipped: {problem}")
+    return there
 
 
 def _print(results: Results) -> None:

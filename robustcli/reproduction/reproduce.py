@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from robustcli import checkpoint
 from robustcli.config import DataSpec
-from robustcli.data import load
+from robustcli.data import data_folder, is_here, load
+from robustcli.errors import DataError
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import to_text
@@ -94,11 +96,23 @@ def _missing(network: Network, laboratory: Laboratory) -> dict[str, Any]:
     return {"name": network.name, "label": network.label, "epochs_done": done, "epochs": network.spec.epochs}
 
 
-def check_data(part: Part, laboratory: Laboratory) -> None:
-    """Refuse a part whose data set is not there, before anything is trained.
+def with_data(wanted: Sequence[Part], laboratory: Laboratory) -> tuple[list[Part], DataError | None]:
+    """The parts whose data set is there or can be downloaded, and why the others are not; nothing is trained yet.
 
-    Raises:
-        DataError: names the ways to get it.
+    A quick look downloads nothing.
     """
-    for network in part.networks[:1]:
-        load(DataSpec(dataset=network.spec.dataset, data_dir=laboratory.data_dir, limit=1, allow_sample=False))
+    problems: dict[str, DataError] = {}
+    for part in wanted:
+        dataset = next((network.spec.dataset for network in part.networks), None)
+        if dataset is None or dataset in problems:
+            continue
+        try:
+            if laboratory.scale == QUICK and not is_here(dataset, laboratory.data_dir):
+                raise DataError(
+                    f"--dataset {dataset}: not in {data_folder(laboratory.data_dir)}; --quick downloads nothing"
+                )
+            load(DataSpec(dataset=dataset, data_dir=laboratory.data_dir, limit=1, allow_sample=False))
+        except DataError as error:
+            problems[dataset] = error
+    there = [part for part in wanted if not {network.spec.dataset for network in part.networks} & problems.keys()]
+    return there, next(iter(problems.values()), None)
