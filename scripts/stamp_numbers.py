@@ -1,0 +1,180 @@
+"""Puts the measured numbers where they are quoted: README.md and the headers in configs/, from results/reproduction/.
+
+    python scripts/stamp_numbers.py            # rewrites what stands between markers; a test says that nothing changes
+    python scripts/stamp_numbers.py --sample   # first runs the README's commands on the bundled digits: sample.json
+
+Between `<!-- NAME -->` and `<!-- end -->` the README holds what this script writes; nothing else of it is touched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+
+from robustcli.cli import run
+from robustcli.provenance import provenance
+from robustcli.reproduction.results import Results, read
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDER = ROOT / "results" / "reproduction"
+COMMANDS = (
+    "robustcli train --method vanilla --dataset mnist",
+    "robustcli train --method batchout --dataset mnist",
+    "robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png",
+    "robustcli evaluate --attack deepfool --iters 5",
+    "robustcli compare",
+)
+SHOWN = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
+
+
+def run_sample() -> None:
+    """Run the README's commands in an empty folder, where no data is found, and keep what they print."""
+    runs: list[dict[str, Any]] = []
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ROBUSTCLI_DATA"] = folder
+        os.chdir(folder)
+        for command in COMMANDS:
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed):
+                code = run(shlex.split(command)[1:])
+            if code:
+                raise SystemExit(f"{command}: exit {code}")
+            lines = [line.rstrip() for line in printed.getvalue().strip("\n").splitlines()]
+            runs.append({"command": command, "stdout": lines})
+        os.chdir(here)
+    origin = provenance(seed=0, device="cpu", data_fingerprint=None)
+    kept = {key: origin[key] for key in ("commit", "seed", "hardware", "threads", "versions")}
+    text = json.dumps({"schema": 1, "part": "sample", "n": 1000, **kept, "runs": runs}, indent=1)
+    (FOLDER / "sample.json").write_text(text + "\n", encoding="utf-8")
+
+
+def console() -> str:
+    """The commands and what they print, as a console block."""
+    runs = json.loads((FOLDER / "sample.json").read_text(encoding="utf-8"))["runs"]
+    blocks = ["\n".join((f"$ {one['command']}", *one["stdout"])) for one in runs]
+    return "```console\n" + "\n\n".join(blocks) + "\n```"
+
+
+def accuracies(dataset: str) -> str:
+    """The headline table of a data set, with where it comes from."""
+    results = read(FOLDER / f"{dataset}.json")
+    columns = _columns(results)
+    lines = []
+    for label in results.labels:
+        found = results.cells(label)
+        medians = results.median_distance(label)
+        shown = " / ".join("inf" if value is None else f"{value:.2f}" for value in medians) or "-"
+        seeds = len(found["clean"].counts)
+        texts = [found[column].text.partition(" [")[0] if column in found else "-" for column in columns]
+        lines.append((label, seeds, *texts, shown))
+    table = tabulate(
+        lines,
+        ("network", "seeds", *columns, "median L2"),
+        tablefmt="github",
+        disable_numparse=True,
+        colalign=("left", *["right"] * (len(columns) + 2)),
+    )
+    return f"{table}\n\n{_origin(results)}"
+
+
+def _columns(results: Results) -> list[str]:
+    """Those of the part that a table for readers has room for."""
+    found = dict.fromkeys(column for label in results.labels for column in results.cells(label))
+    return [column for column in found if not column.startswith("DeepFool") or column.endswith(" 5")]
+
+
+def _origin(results: Results) -> str:
+    """Samples, commits and hardware, and the command."""
+    sizes = {row["attack"]["name"]: row["n"] for row in results.rows}
+    clean = max(row["n"] for row in results.rows)
+    said = ", ".join(f"{name} {n}" for name, n in sizes.items())
+    commits = sorted({str(network["commit"])[:7] for network in results.networks})
+    hardware = sorted({network["hardware"] for network in results.networks})
+    return (
+        f"Test images: clean {clean}, {said}. Trained at {', '.join(commits)} on {', '.join(hardware)} "
+        f"(CPU); `robustcli reproduce {results.part} --data-dir DIR`."
+    )
+
+
+def header(dataset: str, method: str) -> str:
+    """The comment at the top of a config: what it gives, where that was measured, and the command."""
+    results = read(FOLDER / f"{dataset}.json")
+    network = next((one for one in results.networks if one["name"] == f"{dataset}-{method}-seed0"), None)
+    if network is None:
+        missing = next((one for one in results.missing if one["name"] == f"{dataset}-{method}-seed0"), None)
+        raise SystemExit(f"{dataset}-{method}: not measured: {missing}")
+    rows = [row for row in results.rows if row["model"] == network["name"]]
+    clean = max(rows, key=lambda row: int(row["n"]))
+    digits = 2 if clean["n"] >= 10_000 else 1
+    said = [f"clean {100 * clean['clean_correct'] / clean['n']:.{digits}f} % (n = {clean['n']})"]
+    for row in rows:
+        name, eps = row["attack"]["name"], row["attack"].get("eps")
+        if name in ("fgsm", "pgd"):
+            shown = "FGSM" if name == "fgsm" else f"PGD-{row['attack']['steps']}"
+            digits = 2 if row["n"] >= 10_000 else 1
+            said.append(f"{shown} {eps} {100 * row['accuracy']:.{digits}f} % (n = {row['n']})")
+    lines = [
+        f"# {method} on {SHOWN[dataset]}, the paper's network. Measured by `robustcli reproduce {dataset}`:",
+        *_wrapped(said),
+        f"# Seed 0, trained at commit {str(network['commit'])[:7]} on a CPU, {network['hardware']}, "
+        f"{network['threads']} thread{'s' if network['threads'] != 1 else ''}.",
+        f"#   robustcli train --config configs/{dataset}-{method}.yaml --data-dir DIR",
+        "#   robustcli evaluate --data-dir DIR --attack fgsm --attack pgd:steps=40",
+    ]
+    return "\n".join(lines)
+
+
+def _wrapped(parts: list[str]) -> list[str]:
+    """The parts after each other, three a line."""
+    groups = [parts[i : i + 3] for i in range(0, len(parts), 3)]
+    ends = [","] * (len(groups) - 1) + ["."]
+    return [f"# {', '.join(group)}{end}" for group, end in zip(groups, ends, strict=True)]
+
+
+def stamped_readme(text: str) -> str:
+    """The README with its marked blocks written anew."""
+    blocks: dict[str, Callable[[], str]] = {
+        "sample": console,
+        "mnist": lambda: accuracies("mnist"),
+        "cifar10": lambda: accuracies("cifar10"),
+    }
+    for name, block in blocks.items():
+        before, start, rest = text.partition(f"<!-- {name} -->\n")
+        if start:
+            text = f"{before}{start}{block()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+    return text
+
+
+def stamped_config(path: Path) -> str:
+    """A config with its header written anew."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    body = [line for line in lines if not line.startswith("#")]
+    dataset, _, method = path.stem.partition("-")
+    return "\n".join((header(dataset, method), *body)) + "\n"
+
+
+def main() -> None:
+    """Stamp README and configs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sample", action="store_true", help="run the README's commands first")
+    if parser.parse_args().sample:
+        run_sample()
+    readme = ROOT / "README.md"
+    readme.write_text(stamped_readme(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        path.write_text(stamped_config(path), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
