@@ -15,6 +15,7 @@ import json
 import os
 import shlex
 import tempfile
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from tabulate import tabulate
 
 from robustcli.cli import run
 from robustcli.provenance import provenance
+from robustcli.reproduction.claims import Study
+from robustcli.reproduction.report import plain_words
 from robustcli.reproduction.results import Results, read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +91,12 @@ def accuracies(dataset: str) -> str:
     return f"{table}\n\n{_origin(results)}"
 
 
+def words() -> str:
+    """What the MNIST numbers say of BatchOut and of FGSM training, in plain words."""
+    paragraphs = plain_words(Study({"mnist": read(FOLDER / "mnist.json")}))
+    return "\n\n".join(textwrap.fill(paragraph, 120) for paragraph in paragraphs)
+
+
 def _columns(results: Results) -> list[str]:
     """Those of the part that a table for readers has room for."""
     found = dict.fromkeys(column for label in results.labels for column in results.cells(label))
@@ -148,6 +157,7 @@ def stamped_readme(text: str) -> str:
         "sample": console,
         "mnist": lambda: accuracies("mnist"),
         "cifar10": lambda: accuracies("cifar10"),
+        "words": words,
     }
     for name, block in blocks.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")

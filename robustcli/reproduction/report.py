@@ -70,7 +70,7 @@ def report(found: dict[str, Results], pictures: str) -> str:
         HOW_TO_READ,
         "## Claim by claim",
         _claims(study),
-        *_masking(study),
+        *(["## Gradient masking and label leaking", *words] if (words := plain_words(study)) else []),
         "## Part by part",
         *(_part(results, pictures) for results in found.values()),
         LEFT_OPEN.rstrip(),
@@ -88,8 +88,8 @@ def _claims(study: Study) -> str:
     return text.removeprefix("****\n\n")
 
 
-def _masking(study: Study) -> list[str]:
-    """Plain words on gradient masking and label leaking, with the numbers at hand."""
+def plain_words(study: Study) -> list[str]:
+    """Paragraphs on gradient masking and label leaking, with the numbers at hand; none where these are missing."""
     try:
         get = study.get
         bo_fgsm, bo_pgd, bo_small = (get("mnist", "BatchOut", c) for c in ("FGSM 0.3", "PGD-40 0.3", "PGD-40 0.1"))
@@ -102,7 +102,6 @@ def _masking(study: Study) -> list[str]:
     title = "leaks labels" if leaks else "overfits to one step"
     more = f", *more* than the {ft_small.text} at 0.1: it reads the label off the perturbation" if leaks else ""
     return [
-        "## Gradient masking and label leaking",
         "**BatchOut masks gradients more than it removes adversarial images.** FGSM at eps 0.3 leaves "
         f"{bo_fgsm.text} of it and {va_fgsm.text} of vanilla; forty steps of PGD at the same budget leave "
         f"{bo_pgd.text}. What remains is a difference at small budgets: PGD-40 at 0.1 leaves {bo_small.text} against "
