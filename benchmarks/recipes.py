@@ -33,7 +33,6 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
         {"lr": 1e-3, "schedule": "constant"},
         {"lr": 1e-3, "schedule": "onecycle"},
         {"lr": 2e-3, "schedule": "onecycle"},
-        {"lr": 1e-3, "schedule": "cosine"},
     ],
     "cifar10": [
         {"lr": 1e-3, "schedule": "onecycle", "augment": "none"},

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from robustcli.reproduction.results import Measure, Results
+from robustcli.reproduction.studies import FRACTIONS, MULTIPLES, SLOTS
 
 Verdict = Literal["holds", "holds in part", "does not hold", "not measured"]
 
@@ -172,7 +173,8 @@ def converges_alike(study: Study) -> Judgement:
 
 def more_slots(study: Study) -> Judgement:
     """Under FGSM 0.3, all slots beat every other filling, and every pair beats both of its members."""
-    value = {label: study.get("fig4b", label, "FGSM 0.3") for label in study.part("fig4b").labels}
+    filled = [slots.replace(",", "+") for slots in SLOTS]
+    value = {label: study.get("fig4b", label, "FGSM 0.3") for label in ("none", *filled, "all")}
     singles, pairs = [name for name in value if name in ("c1", "c2", "f1")], [name for name in value if "+" in name]
     best = max(value, key=lambda name: value[name].mean)
     pair_wins = [value[pair].mean >= max(value[one].mean for one in pair.split("+")) for pair in pairs]
@@ -208,9 +210,9 @@ def larger_k(study: Study) -> Judgement:
 
 def half_is_best(study: Study) -> Judgement:
     """No other k has both higher clean accuracy and higher accuracy under FGSM 0.4 than k = 0.5."""
+    labels = [f"k = {fraction:g}" for fraction in FRACTIONS]
     found = {
-        label: (study.get("fig5a", label, "clean").mean, study.get("fig5a", label, "FGSM 0.4").mean)
-        for label in study.part("fig5a").labels
+        label: (study.get("fig5a", label, "clean").mean, study.get("fig5a", label, "FGSM 0.4").mean) for label in labels
     }
     half = found["k = 0.5"]
     beaten = [label for label, pair in found.items() if pair[0] > half[0] and pair[1] > half[1]]
@@ -220,9 +222,8 @@ def half_is_best(study: Study) -> Judgement:
 
 def beats_noise(study: Study) -> Judgement:
     """At every multiple of eta, BatchOut's accuracy under FGSM 0.3 is above that of Gaussian noise beyond doubt."""
-    multiples = [label.rpartition(" ")[2] for label in study.part("fig5b").labels if label.startswith("BatchOut")]
     won, told, strong = [], [], []
-    for multiple in multiples:
+    for multiple in MULTIPLES:
         own, noise = (study.get("fig5b", f"{name}, eta x {multiple}", "FGSM 0.3") for name in ("BatchOut", "Gaussian"))
         pgd, pgd_noise = (
             study.get("fig5b", f"{name}, eta x {multiple}", "PGD-40 0.1") for name in ("BatchOut", "Gaussian")
@@ -236,6 +237,8 @@ def beats_noise(study: Study) -> Judgement:
 def needs_stop(study: Study) -> Judgement:
     """Without the stop-gradient, accuracy under FGSM 0.3 is lower for every seed."""
     stop, free = (study.get("stopgrad", label, "FGSM 0.3") for label in ("with the stop-gradient", "without it"))
+    if len(stop.counts) != len(free.counts):
+        raise NotMeasuredError("stopgrad: a seed is missing")
     every, mean = min(stop.percents) > max(free.percents), stop.mean > free.mean
     pgd = [study.get("stopgrad", label, "PGD-40 0.1") for label in ("with the stop-gradient", "without it")]
     return Judgement(

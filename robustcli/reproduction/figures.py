@@ -110,7 +110,8 @@ def _over_eps(axis: Axes, results: Results, attack: str) -> None:
         swept = [
             (column.removeprefix(f"{attack} "), cells[column]) for column in cells if column.startswith(f"{attack} ")
         ]
-        points = [(0.0, cells["clean"]), *((float(Fraction(eps)), measure) for eps, measure in swept)]
+        clean = [(0.0, cells["clean"])] if "clean" in cells else []
+        points = clean + [(float(Fraction(eps)), measure) for eps, measure in swept]
         _line(axis, [eps for eps, _ in points], [measure for _, measure in points], label)
     if any("/255" in column for label in results.labels for column in results.cells(label)):
         ticks = [0, 2, 4, 8, 16] if attack == "FGSM" else [0, 2, 4, 8]

@@ -76,7 +76,9 @@ class Laboratory:
             prepared, run = resume(path, data_dir=self.data_dir, device=self.device)
         else:
             self.say(f"{network.name}: training for {network.spec.epochs} epochs")
-            path.unlink(missing_ok=True)
+            if path.exists():
+                self.say(f"{path}: was trained with another recipe, or is damaged; it is replaced")
+                path.unlink()
             prepared = prepare(network.spec, self.data_dir, allow_sample=False, device=self.device)
             run = Run()
         if not self.train(prepared, path, run).complete:

@@ -9,6 +9,7 @@ from typing import Any
 from robustcli import checkpoint
 from robustcli.config import DataSpec
 from robustcli.data import data_folder, is_here, load
+from robustcli.device import pick_device
 from robustcli.errors import DataError
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole
@@ -16,7 +17,7 @@ from robustcli.reporting.tables import to_text
 from robustcli.reproduction.figures import save_figure
 from robustcli.reproduction.laboratory import Laboratory
 from robustcli.reproduction.results import Results
-from robustcli.reproduction.studies import QUICK, Network, Part
+from robustcli.reproduction.studies import Network, Part
 from robustcli.reproduction.tables import sheet
 from robustcli.reproduction.toy import toy_numbers
 
@@ -47,12 +48,12 @@ def reproduce(part: Part, laboratory: Laboratory) -> Results:
         title=part.title,
         source=part.source,
         note=part.note,
-        quick=laboratory.scale == QUICK,
+        quick=laboratory.scale.quick,
         networks=networks,
         rows=rows,
         missing=[_missing(network, laboratory) for network in part.networks if network.name not in done],
         toy=toy_numbers() if part.name == "fig1" else {},
-        provenance=provenance(seed=0, device=laboratory.device, data_fingerprint=None),
+        provenance=provenance(seed=0, device=pick_device(laboratory.device), data_fingerprint=None),
     )
     if networks or results.toy:
         write_part(results, laboratory.folder)
@@ -107,7 +108,7 @@ def with_data(wanted: Sequence[Part], laboratory: Laboratory) -> tuple[list[Part
         if dataset is None or dataset in problems:
             continue
         try:
-            if laboratory.scale == QUICK and not is_here(dataset, laboratory.data_dir):
+            if laboratory.scale.quick and not is_here(dataset, laboratory.data_dir):
                 raise DataError(
                     f"--dataset {dataset}: not in {data_folder(laboratory.data_dir)}; --quick downloads nothing"
                 )

@@ -17,13 +17,13 @@ from robustcli.models.cnn import MNIST_ETA
 from robustcli.training.methods import Setting, describe_method, parse_method
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 1e-3, "schedule": "onecycle"},
+    "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle"},
     "cifar10": {
         "model": "cifar-cnn",
-        "epochs": 15,
+        "epochs": 20,
         "lr": 1e-3,
         "schedule": "onecycle",
-        "augment": "crop-flip",
+        "augment": "flip",
         "dtype": "bfloat16",
     },
 }
@@ -55,6 +55,7 @@ class Scale:
         limit: training images; None takes all.
         n: test images for clean accuracy and FGSM; None takes all.
         n_costly: test images for iterative attacks.
+        quick: a look, not the study: results say so, and nothing is downloaded for it.
     """
 
     mnist: str = "mnist"
@@ -64,10 +65,11 @@ class Scale:
     limit: int | None = None
     n: int | None = None
     n_costly: int = 1000
+    quick: bool = False
 
 
 FULL = Scale()
-QUICK = Scale(mnist=SAMPLE, seeds=1, epochs=4, ablation_epochs=4, limit=2000, n=500, n_costly=100)
+QUICK = Scale(mnist=SAMPLE, seeds=1, epochs=4, ablation_epochs=4, limit=2000, n=500, n_costly=100, quick=True)
 
 
 @dataclass(frozen=True)
