@@ -99,8 +99,11 @@ def _commit(root: Path) -> str | None:
     top, head = top_and_head.splitlines()
     if Path(top).resolve() != root.resolve():
         return None
-    # A new file counts in the package, where it is code, and nowhere else: results lie about in a checkout.
-    changed = any(not line.startswith("??") or line.startswith("?? robustcli/") for line in status.splitlines())
+    # A new file counts in the package, where it is code, and nowhere else; results are what is being made.
+    files = [(line[:2], line[3:].strip('"')) for line in status.splitlines()]
+    changed = any(
+        path.startswith("robustcli/") if state == "??" else not path.startswith("results/") for state, path in files
+    )
     return f"{head}+dirty" if changed else head
 
 

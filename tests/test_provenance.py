@@ -131,6 +131,8 @@ def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "check out"
     (root / "robustcli").mkdir(parents=True)
     (root / "robustcli" / "a.py").write_text("a = 1\n")
+    (root / "results").mkdir()
+    (root / "results" / "kept.json").write_text("{}\n")
     git(root, "init", "-q")
     git(root, "add", ".")
     git(root, "commit", "-q", "-m", "first")
@@ -142,6 +144,7 @@ def test_the_commit_and_its_dirt(checkout: Path) -> None:
     head = git(checkout, "rev-parse", "HEAD").strip()
     assert module._commit(checkout) == head
     (checkout / "results.json").touch()
+    (checkout / "results" / "kept.json").write_text("[]\n")
     assert module._commit(checkout) == head
     (checkout / "robustcli" / "b.py").touch()
     assert module._commit(checkout) == f"{head}+dirty"
