@@ -20,7 +20,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle"},
     "cifar10": {
         "model": "cifar-cnn",
-        "epochs": 20,
+        "epochs": 16,
+        "batch_size": 64,
         "lr": 1e-3,
         "schedule": "onecycle",
         "augment": "flip",

@@ -68,7 +68,7 @@ def notes(results: Results) -> list[str]:
     """What a reader must know beside the numbers: samples, epochs, commit, hardware, and what is missing."""
     found = []
     if results.rows:
-        sizes = sorted({(row["attack"]["name"], row["n"]) for row in results.rows}, key=lambda size: -int(size[1]))
+        sizes = sorted({(row["attack"]["name"], row["n"]) for row in results.rows}, key=lambda size: (-int(size[1]), size[0]))
         clean = max(n for _, n in sizes)
         said = ", ".join([f"clean {clean}", *(f"{name} {n}" for name, n in dict(sizes).items())])
         found.append(
