@@ -24,9 +24,9 @@ from tabulate import tabulate
 
 from robustcli.cli import run
 from robustcli.provenance import provenance
-from robustcli.reproduction.claims import Study
 from robustcli.reproduction.report import plain_words
 from robustcli.reproduction.results import Results, read
+from robustcli.reproduction.rules import Study
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results" / "reproduction"

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from robustcli.cli import options
 from robustcli.cli.console import err, notice, out, progress, warn
+from robustcli.cli.measure import check_output
 from robustcli.errors import ConfigError, unknown
 from robustcli.reproduction import PARTS
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from robustcli.checkpoint import Checkpoint
     from robustcli.evaluation.evaluate import Session
     from robustcli.evaluation.results import Row
+    from robustcli.reproduction.design import Part
     from robustcli.reproduction.laboratory import Laboratory
     from robustcli.reproduction.results import Results
-    from robustcli.reproduction.studies import Part
     from robustcli.training.loop import Run
     from robustcli.training.train import Prepared
 
@@ -79,10 +80,11 @@ def reproduce(
     from dataclasses import replace
 
     from robustcli.device import keep_freed_memory
+    from robustcli.reproduction.design import FULL, QUICK
     from robustcli.reproduction.laboratory import Laboratory
     from robustcli.reproduction.report import write_report
     from robustcli.reproduction.reproduce import reproduce as reproduce_part
-    from robustcli.reproduction.studies import FULL, QUICK, parts
+    from robustcli.reproduction.studies import parts
 
     keep_freed_memory()
     scale = QUICK if quick else FULL
@@ -91,6 +93,7 @@ def reproduce(
     every = parts(scale)
     wanted = list(every.values()) if what == ALL else [every[what]]
     made = _skip_without_data(wanted, laboratory)
+    _check_outputs(folder, report)
     try:
         for part in made:
             notice(f"{part.name}: {part.title} ({part.source})", bold=True)
@@ -103,6 +106,16 @@ def reproduce(
         page = write_report(folder, report)
         if page is not None:
             notice(f"report: {page}")
+
+
+def _check_outputs(folder: Path, report: Path | None) -> None:
+    """Make the folder; refuse what could not be written before anything is trained."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {folder}: {error.strerror or error}") from None
+    check_output(folder / f"{PARTS[0]}.json", "--out")
+    check_output(report, "--report")
 
 
 def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]:

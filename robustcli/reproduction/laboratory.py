@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from robustcli import checkpoint
 from robustcli.attacks import describe, parse_attack
 from robustcli.checkpoint import Checkpoint
-from robustcli.config import EvalSpec
+from robustcli.config import DataSpec, EvalSpec
+from robustcli.data import load
 from robustcli.errors import CheckpointError
 from robustcli.evaluation.evaluate import Session, evaluate, open_session
 from robustcli.evaluation.results import Row
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole
-from robustcli.reproduction.studies import Network, Probe, Scale
+from robustcli.reproduction.design import Network, Probe, Scale
 from robustcli.training.loop import Run
 from robustcli.training.train import Prepared, prepare, resume, train
 
@@ -76,22 +78,22 @@ class Laboratory:
             prepared, run = resume(path, data_dir=self.data_dir, device=self.device)
         else:
             self.say(f"{network.name}: training for {network.spec.epochs} epochs")
+            prepared, run = prepare(network.spec, self.data_dir, allow_sample=False, device=self.device), Run()
             if path.exists():
-                self.say(f"{path}: was trained with another recipe, or is damaged; it is replaced")
+                self.say(f"{path}: was trained with another recipe or on other images, or is damaged; it is replaced")
                 path.unlink()
-            prepared = prepare(network.spec, self.data_dir, allow_sample=False, device=self.device)
-            run = Run()
         if not self.train(prepared, path, run).complete:
             raise KeyboardInterrupt
         return path
 
     def found(self, network: Network) -> Checkpoint | None:
-        """What is there of the network, without its tensors' values; None where nothing is, or of another spec."""
+        """What is there of the network, without its tensors' values; None where spec or images differ."""
         try:
             found = checkpoint.peek(self.path(network))
         except CheckpointError:
             return None
-        return found if found.spec == network.spec.as_dict() else None
+        same = found.spec == network.spec.as_dict() and found.data["fingerprint"] == self._fingerprint(network, "train")
+        return found if same else None
 
     def rows(self, network: Network, probes: Sequence[Probe]) -> list[Json]:
         """The rows of a trained network, clean accuracy within each; only what was not measured before is computed.
@@ -101,8 +103,8 @@ class Laboratory:
             RobustCliError: data are missing, or a model broke its contract.
         """
         path = self.trained(network)
-        sha256 = checkpoint.sha256(path)
-        kept = _Kept(self.folder / "measured" / f"{network.name}.json", sha256)
+        of = f"{checkpoint.sha256(path)} on {self._fingerprint(network, 'test')}"
+        kept = _Kept(self.folder / "measured" / f"{network.name}.json", of)
         for probe in probes:
             spec = self._eval_spec(probe)
             missing = [eps for eps in probe.eps or ("",) if not kept.find(probe_key(probe, eps, spec.limit))]
@@ -120,6 +122,11 @@ class Laboratory:
             for eps in probe.eps or ("",)
         ]
 
+    def _fingerprint(self, network: Network, split: Literal["train", "test"]) -> str:
+        """That of all images that the network is trained on, or may be measured on."""
+        limit = network.spec.limit if split == "train" else None
+        return _fingerprint(network.spec.dataset, self.data_dir, split, limit)
+
     def _eval_spec(self, probe: Probe) -> EvalSpec:
         limit = self.scale.n_costly if probe.costly else self.scale.n
         return EvalSpec(
@@ -130,6 +137,12 @@ class Laboratory:
             eps=probe.eps,
             device=self.device,
         )
+
+
+@lru_cache
+def _fingerprint(dataset: str, data_dir: Path | None, split: Literal["train", "test"], limit: int | None) -> str:
+    wanted = DataSpec(dataset=dataset, data_dir=data_dir, split=split, limit=limit, allow_sample=False)
+    return load(wanted).fingerprint
 
 
 def probe_key(probe: Probe, eps: str, limit: int | None) -> str:
@@ -147,14 +160,14 @@ def _counts(network: Network, row: Row, origin: Json) -> Json:
 
 
 class _Kept:
-    """The rows of one checkpoint in one file; those of another checkpoint are forgotten."""
+    """The rows of one checkpoint on one data set, in one file; those of others are forgotten."""
 
-    def __init__(self, path: Path, sha256: str) -> None:
-        self.path, self.sha256 = path, sha256
+    def __init__(self, path: Path, of: str) -> None:
+        self.path, self.of = path, of
         self.rows: dict[str, Json] = {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if content["checkpoint_sha256"] == sha256:
+            if content["of"] == of:
                 self.rows = dict(content["rows"])
         except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: measured again
             pass
@@ -165,5 +178,5 @@ class _Kept:
     def add(self, key: str, row: Json) -> None:
         self.rows[key] = row
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"checkpoint_sha256": self.sha256, "rows": self.rows}
+        content = {"of": self.of, "rows": self.rows}
         write_whole(self.path, json.dumps(content, indent=1).encode(), "--out")

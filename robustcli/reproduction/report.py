@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import Sheet, to_text
 from robustcli.reproduction import PARTS
-from robustcli.reproduction.claims import CLAIMS, NotMeasuredError, Study, distances, judged
+from robustcli.reproduction.claims import CLAIMS, judged
 from robustcli.reproduction.results import Results, read
+from robustcli.reproduction.rules import NotMeasuredError, Study, distances, not_masked
 from robustcli.reproduction.tables import sheet
 
 PAPER = (
@@ -54,8 +56,8 @@ def write_report(folder: Path, path: Path | None = None) -> Path | None:
     if not found:
         return None
     path = path or folder / "report.md"
-    link = os.path.relpath(folder.resolve(), path.resolve().parent)
-    write_whole(path, report(found, Path(link).as_posix()).encode(), "--report")
+    link = quote(Path(os.path.relpath(folder.resolve(), path.resolve().parent)).as_posix())
+    write_whole(path, report(found, link).encode(), "--report")
     return path
 
 
@@ -97,6 +99,8 @@ def plain_words(study: Study) -> list[str]:
         ft_small, ft_large, ft_pgd = (get("mnist", "FGSM-trained", c) for c in ("FGSM 0.1", "FGSM 0.3", "PGD-40 0.3"))
         bo_l2, va_l2, ft_l2 = (distances(study, "mnist", name) for name in ("BatchOut", "vanilla", "FGSM-trained"))
     except NotMeasuredError:
+        return []
+    if not_masked(study).verdict != "does not hold":  # such as a quick look's networks, which nothing holds
         return []
     leaks = ft_large.mean > ft_small.mean
     title = "leaks labels" if leaks else "overfits to one step"

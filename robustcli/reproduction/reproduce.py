@@ -10,14 +10,14 @@ from robustcli import checkpoint
 from robustcli.config import DataSpec
 from robustcli.data import data_folder, is_here, load
 from robustcli.device import pick_device
-from robustcli.errors import DataError
+from robustcli.errors import ConfigError, DataError
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import to_text
+from robustcli.reproduction.design import Network, Part
 from robustcli.reproduction.figures import save_figure
 from robustcli.reproduction.laboratory import Laboratory
-from robustcli.reproduction.results import Results
-from robustcli.reproduction.studies import Network, Part
+from robustcli.reproduction.results import Results, read
 from robustcli.reproduction.tables import sheet
 from robustcli.reproduction.toy import toy_numbers
 
@@ -55,11 +55,19 @@ def reproduce(part: Part, laboratory: Laboratory) -> Results:
         toy=toy_numbers() if part.name == "fig1" else {},
         provenance=provenance(seed=0, device=pick_device(laboratory.device), data_fingerprint=None),
     )
-    if networks or results.toy:
+    if (networks or results.toy) and not (stopped and _is_fuller(laboratory.folder / f"{part.name}.json", results)):
         write_part(results, laboratory.folder)
     if stopped is not None:
         raise stopped
     return results
+
+
+def _is_fuller(path: Path, results: Results) -> bool:
+    """Whether the part's file of an earlier run holds more networks."""
+    try:
+        return len(read(path).networks) > len(results.networks)
+    except ConfigError:
+        return False
 
 
 def write_part(results: Results, folder: Path) -> None:

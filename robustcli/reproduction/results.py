@@ -12,6 +12,7 @@ from typing import Any
 from robustcli.errors import ConfigError
 from robustcli.evaluation.stats import wilson
 from robustcli.reporting.files import write_whole
+from robustcli.reporting.tables import interval, percent
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -51,15 +52,15 @@ class Measure:
     @property
     def text(self) -> str:
         """`46.12 [45.14, 47.10]`, or of several seeds `46.12 ± 0.80`: mean and standard deviation."""
-        digits = 2 if self.n >= 10_000 else 1
         if len(self.counts) == 1:
-            return f"{self.mean:.{digits}f} [{self.low:.{digits}f}, {self.high:.{digits}f}]"
+            return f"{percent(*self.counts[0])} {interval(*self.counts[0])}"
+        digits = 2 if self.n >= 10_000 else 1
         return f"{self.mean:.{digits}f} ± {statistics.stdev(self.percents):.{digits}f}"
 
     @property
     def short(self) -> str:
         """`46.12`: the mean alone."""
-        return f"{self.mean:.{2 if self.n >= 10_000 else 1}f}"
+        return self.text.partition(" ")[0]
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ def notes(results: Results) -> list[str]:
     """What a reader must know beside the numbers: samples, epochs, commit, hardware, and what is missing."""
     found = []
     if results.rows:
-        sizes = sorted({(row["attack"]["name"], row["n"]) for row in results.rows}, key=lambda size: (-int(size[1]), size[0]))
+        different = {(row["attack"]["name"], int(row["n"])) for row in results.rows}
+        sizes = sorted(different, key=lambda size: (-size[1], size[0]))
         clean = max(n for _, n in sizes)
         said = ", ".join([f"clean {clean}", *(f"{name} {n}" for name, n in dict(sizes).items())])
         found.append(
@@ -80,7 +81,7 @@ def notes(results: Results) -> list[str]:
         epochs = sorted({network["epochs"] for network in results.networks})
         commits = sorted({_short(str(network["commit"])) for network in results.networks})
         hardware = sorted({str(network["hardware"]) for network in results.networks})
-        trained = f"Trained for {' or '.join(map(str, epochs))} epochs"
+        trained = f"Trained for {' or '.join(map(str, epochs))} epoch{'s' if epochs != [1] else ''}"
         found.append(f"{trained} at {_list('commit', commits)} on {', '.join(hardware)}.")
     found += [
         f"Missing: {missing['name']}, {missing['epochs_done']} of {missing['epochs']} epochs trained."
@@ -93,6 +94,8 @@ def notes(results: Results) -> list[str]:
 
 def _short(commit: str) -> str:
     """`1a2b3c4`, and `1a2b3c4+dirty` where files were changed."""
+    if commit == "None":  # installed from no checkout
+        return "unknown"
     head, plus, dirty = commit.partition("+")
     return head[:7] + plus + dirty
 

@@ -18,7 +18,7 @@ ETA = 0.5
 
 @dataclass(frozen=True)
 class Toy:
-    """Points (n, 2) before and after, their classes (n,) and, for one point a class, its partner (5, 2)."""
+    """Points (n, 2) before and after, their classes (n,), one of them, and a point of each other class (4, 2)."""
 
     before: Tensor
     after: Tensor

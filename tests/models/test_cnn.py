@@ -5,7 +5,8 @@ import torch
 import torch.nn.functional as F
 
 from robustcli.config import ModelSpec
-from robustcli.models import MODELS
+from robustcli.models import MODELS, BatchOut
+from robustcli.models.layers import fill_slots
 from robustcli.models.loading import build_model
 from robustcli.testing import check_model
 
@@ -130,3 +131,43 @@ def test_normalisation_is_left_out_where_the_spec_has_none():
     state = build_model(small("cifar-cnn")).state_dict()
     assert not state["normalize.mean"].any()
     assert (state["normalize.std"] == 1).all()
+
+
+def with_the_relu_first(model, x):
+    """The network as the paper draws it: each ReLU before the pooling that follows it."""
+    if not hasattr(model, "conv3"):
+        h = model.pool(model.slots["c1"](model.conv1(x)).relu())
+        h = model.pool(model.slots["c2"](model.conv2(h)).relu())
+        h = model.slots["f1"](model.fc1(model.dropout(h.flatten(1)))).relu()
+        return model.fc2(model.dropout(h))
+    h = model.slots["c1"](model.conv1(model.normalize(x))).relu()
+    h = model.pool(model.slots["c2"](model.conv2(h)).relu())
+    h = model.slots["c3"](model.conv3(h)).relu()
+    h = model.slots["c4"](model.conv4(h)).relu()
+    h = model.pool(model.slots["c5"](model.conv5(h)).relu())
+    h = model.slots["f1"](model.fc1(model.dropout(h.flatten(1)))).relu()
+    return model.fc3(model.dropout(model.slots["f2"](model.fc2(h)).relu()))
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+@pytest.mark.parametrize("slots", ["empty", "filled"])
+@pytest.mark.parametrize("name", ["mnist-cnn", "cifar-cnn"])
+def test_the_relu_after_the_pool_gives_the_values_and_gradients_of_the_paper(name, slots, mode):
+    """Bit for bit: a ReLU is monotone, and where a whole window is negative both orders have no gradient."""
+    model = build_model(small(name, height=12, width=12)).train(mode == "train")
+    if slots == "filled":
+        fill_slots(model, {slot: BatchOut(0.1) for slot in model.slot_names})
+    x = torch.rand(6, model.conv1.in_channels, 12, 12, generator=torch.Generator().manual_seed(0))
+    x = x.to(memory_format=torch.channels_last)
+    found = []
+    for forward in (model, lambda x: with_the_relu_first(model, x)):
+        leaf = x.clone().requires_grad_()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            logits = forward(leaf)
+        gradients = torch.autograd.grad(
+            F.cross_entropy(logits, torch.arange(6) % 3), [leaf, *model.parameters()], materialize_grads=True
+        )
+        found.append([logits, *gradients])
+    assert all(value.any() for value in found[0])
+    assert all(map(torch.equal, *found))

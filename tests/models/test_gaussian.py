@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from robustcli.models import GaussianNoise, gaussian
+from robustcli.models.gaussian import _normals
 
 ETA = 0.1
 
@@ -87,3 +88,62 @@ def test_it_has_no_state_and_says_its_options():
     layer = GaussianNoise(0.1, 0.25, "printed")
     assert not layer.state_dict()
     assert repr(layer) == "GaussianNoise(eta=0.1, fraction=0.25, scale=printed)"
+
+
+# Draws in the memory order of the activations
+
+
+def activations(*shape, last=False, dtype=torch.float32):
+    h = torch.zeros(shape, dtype=dtype)
+    return h.to(memory_format=torch.channels_last) if last else h
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(
+    "h", [activations(3, 4, 5, 6), activations(3, 4, 5, 6, last=True), activations(3, 7)], ids=["first", "last", "flat"]
+)
+def test_draws_have_the_shape_type_and_memory_order_of_the_activations(h, dtype):
+    h = h.to(dtype)
+    noise = _normals(h)
+    assert (noise.shape, noise.dtype, noise.device) == (h.shape, h.dtype, h.device)
+    assert noise.stride() == h.stride()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_draws_are_standard_normal(last):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        noise = _normals(activations(20, 16, 14, 14, last=last)).double()
+    n = noise.numel()
+    assert abs(noise.mean()) < 4 / n**0.5
+    assert abs(noise.var() - 1) < 4 * (2 / n) ** 0.5
+    assert abs((noise**3).mean()) < 4 * (15 / n) ** 0.5
+    assert abs((noise**4).mean() - 3) < 4 * (96 / n) ** 0.5
+    # Neighbours in any direction are independent: a draw shared along one axis would show here.
+    for dim in range(4):
+        size = noise.shape[dim]
+        product = noise.narrow(dim, 0, size - 1) * noise.narrow(dim, 1, size - 1)
+        assert abs(product.mean()) < 4 / product.numel() ** 0.5
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_draws_follow_the_global_seed(last):
+    found = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in (3, 3, 4):
+            torch.manual_seed(seed)
+            found.append(_normals(activations(2, 3, 4, 5, last=last)))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_the_layer_keeps_the_memory_order(last):
+    h = draws(6, 4, 5, 5).float()
+    h = h.to(memory_format=torch.channels_last) if last else h
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        moved = GaussianNoise(ETA, 0.5)(h)
+    assert moved.stride() == h.stride()
+    torch.testing.assert_close(lengths(moved - h)[:3], ETA * lengths(h)[:3])
+    assert torch.equal(moved[3:], h[3:])

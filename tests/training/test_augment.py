@@ -1,10 +1,13 @@
-"""Crop and flip: only shifts and mirrors, drawn by sample."""
+"""Flip, or crop and flip: only shifts and mirrors, drawn by sample."""
+
+from typing import get_args
 
 import pytest
 import torch
 
+from robustcli.config import TrainSpec
 from robustcli.noise import Noise
-from robustcli.training.augment import PAD, crop_and_flip
+from robustcli.training.augment import AUGMENT, PAD, crop_and_flip, flip
 
 
 def coordinates(m, height, width):
@@ -51,26 +54,55 @@ def test_every_shift_comes_up_and_half_are_mirrored():
     assert 0.45 < sum(mirrored for _, _, mirrored in moves) / 2000 < 0.55
 
 
-def test_the_input_is_left_as_it_is():
+@pytest.mark.parametrize("size", [(8, 8), (9, 14)])
+def test_a_flip_leaves_an_image_or_mirrors_it(size):
+    x = coordinates(60, *size)
+    for before, after in zip(x, flip(x, noise(60)), strict=True):
+        assert torch.equal(after, before) or torch.equal(after, before.flip(2))
+
+
+def test_half_of_the_images_are_flipped():
+    x = coordinates(2000, 4, 4)
+    assert 0.45 < float((flip(x, noise(2000)) != x).any(3).any(2).any(1).float().mean()) < 0.55
+
+
+def test_a_flip_keeps_type_shape_and_memory_order():
+    x = coordinates(6, 8, 8).half().to(memory_format=torch.channels_last)
+    flipped = flip(x, noise(6))
+    assert (flipped.dtype, flipped.shape) == (x.dtype, x.shape)
+    assert flipped.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("augment", AUGMENT.values(), ids=AUGMENT)
+def test_the_input_is_left_as_it_is(augment):
     x = coordinates(5, 8, 8)
-    crop_and_flip(x, noise(5))
+    augment(x, noise(5))
     assert torch.equal(x, coordinates(5, 8, 8))
 
 
-def test_the_same_noise_gives_the_same_images_and_another_seed_others():
+def test_every_way_has_the_name_that_a_spec_takes():
+    allowed = get_args(TrainSpec.model_fields["augment"].annotation)
+    assert tuple(AUGMENT) == allowed
+    assert torch.equal(AUGMENT["none"](coordinates(5, 8, 8), noise(5)), coordinates(5, 8, 8))
+
+
+@pytest.mark.parametrize("augment", [flip, crop_and_flip])
+def test_the_same_noise_gives_the_same_images_and_another_seed_others(augment):
     x = coordinates(20, 8, 8)
-    assert torch.equal(crop_and_flip(x, noise(20)), crop_and_flip(x, noise(20)))
-    assert not torch.equal(crop_and_flip(x, noise(20)), crop_and_flip(x, noise(20, seed=1)))
+    assert torch.equal(augment(x, noise(20)), augment(x, noise(20)))
+    assert not torch.equal(augment(x, noise(20)), augment(x, noise(20, seed=1)))
 
 
+@pytest.mark.parametrize("augment", [flip, crop_and_flip])
 @pytest.mark.parametrize("size", [1, 3, 7])
-def test_an_image_does_not_depend_on_its_batch(size):
+def test_an_image_does_not_depend_on_its_batch(size, augment):
     x, source = coordinates(20, 8, 8), noise(20)
-    parts = [crop_and_flip(x[index], source[index]) for index in torch.arange(20).split(size)]
-    assert torch.equal(torch.cat(parts), crop_and_flip(x, source))
+    parts = [augment(x[index], source[index]) for index in torch.arange(20).split(size)]
+    assert torch.equal(torch.cat(parts), augment(x, source))
 
 
-def test_the_global_rng_is_not_asked():
+@pytest.mark.parametrize("augment", [flip, crop_and_flip])
+def test_the_global_rng_is_not_asked(augment):
     before = torch.get_rng_state()
-    crop_and_flip(coordinates(5, 8, 8), noise(5))
+    augment(coordinates(5, 8, 8), noise(5))
     assert torch.equal(torch.get_rng_state(), before)

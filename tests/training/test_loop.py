@@ -161,8 +161,9 @@ def test_an_epoch_visits_every_sample_once_in_an_order_of_its_own():
     assert torch.equal(epoch_order(50, 1, 0), orders[2])
 
 
-def test_augmentation_reaches_the_images_and_differs_from_epoch_to_epoch(make):
-    job = make(epochs=2, augment="crop-flip", batch_size=64).job
+@pytest.mark.parametrize("augment", ["flip", "crop-flip"])
+def test_augmentation_reaches_the_images_and_differs_from_epoch_to_epoch(make, augment):
+    job = make(epochs=2, augment=augment, batch_size=64).job
     seen = []
     job.model.conv1.register_forward_hook(lambda module, args, _: seen.append(args[0]) if module.training else None)
     fit(job, Run())
@@ -242,3 +243,48 @@ def test_without_a_validation_part_the_last_epoch_is_the_best(make):
     fit(job, run)
     assert "val_accuracy" not in run.history[0]
     assert same(run.best, weights(job))
+
+
+# Bfloat16: any CPU computes it, if slowly
+
+
+def in_bfloat16(name):
+    return {"method": {"name": name} | ({"steps": 2} if name == "pgd" else {}), "dtype": "bfloat16"}
+
+
+def test_bfloat16_is_the_type_of_activations_and_of_nothing_that_is_kept(make):
+    job, run, types = make(epochs=1, **in_bfloat16("vanilla")).job, Run(), []
+    job.model.conv1.register_forward_hook(lambda module, _, h: types.append((module.training, h.dtype)))
+    fit(job, run)
+    assert set(types) == {(True, torch.bfloat16), (False, torch.float32)}, "validation is measured in float32"
+    kept = [*weights(job).values(), *run.best.values()]
+    kept += [value for state in run.optimizer["state"].values() for value in state.values()]
+    assert {value.dtype for value in kept} == {torch.float32}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_bfloat16_gives_nearly_the_losses_of_float32(make, name):
+    options, histories = in_bfloat16(name), []
+    for dtype in ("float32", "bfloat16"):
+        run = Run()
+        fit(make(**(options | {"dtype": dtype})).job, run)
+        histories.append([entry["loss"] for entry in run.history])
+    exact, rounded = histories
+    assert rounded == pytest.approx(exact, rel=0.1)
+    assert rounded != exact
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_going_on_in_bfloat16_is_bit_for_bit_as_never_having_stopped(make, name):
+    whole, job, run = make(**in_bfloat16(name)).job, make(**in_bfloat16(name)).job, Run()
+    assert fit(whole, Run())
+    assert not fit(job, run, **stop_at(3))
+    assert not fit(job, run, **stop_at(11))
+    assert fit(job, run)
+    assert same(weights(job), weights(whole))
+
+
+def test_autocast_ends_with_the_step(make):
+    fit(make(epochs=1, **in_bfloat16("fgsm")).job, Run())
+    assert not torch.is_autocast_enabled("cpu")
+    assert torch.mm(torch.ones(2, 2), torch.ones(2, 2)).dtype == torch.float32

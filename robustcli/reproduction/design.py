@@ -1,0 +1,88 @@
+"""What a study is made of, as values: how much of everything, networks, attacks, and the parts of the paper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from robustcli.config import TrainSpec, default_budgets
+from robustcli.datasets import DATASETS, SAMPLE
+from robustcli.models import MODELS
+from robustcli.training.methods import Setting, describe_method, parse_method
+
+Budgets = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything: the whole study or a quick look.
+
+    Attributes:
+        mnist: the data set in MNIST's place.
+        seeds: of the headline networks on MNIST and of section 6.1.
+        epochs: of headline networks, by data set; None leaves the recipe's.
+        ablation_epochs: of the others.
+        limit: training images; None takes all.
+        n: test images for clean accuracy and FGSM; None takes all.
+        n_costly: test images for iterative attacks.
+        quick: a look, not the study: results say so, and nothing is downloaded for it.
+    """
+
+    mnist: str = "mnist"
+    seeds: int = 3
+    epochs: int | None = None
+    ablation_epochs: int = 6
+    limit: int | None = None
+    n: int | None = None
+    n_costly: int = 1000
+    quick: bool = False
+
+
+FULL = Scale()
+QUICK = Scale(mnist=SAMPLE, seeds=1, epochs=4, ablation_epochs=4, limit=2000, n=500, n_costly=100, quick=True)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to train: `name` is its file's, `label` is what tables and figures call it, whatever its seed."""
+
+    name: str
+    label: str
+    spec: TrainSpec
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An attack to meet, at some budgets; a costly one meets fewer test images."""
+
+    attack: str
+    eps: Budgets = ()
+    costly: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """One result of the paper.
+
+    Attributes:
+        name: what `robustcli reproduce` calls it.
+        title: one line.
+        source: where it stands in the paper.
+        dataset: the one it needs, or None.
+        networks, probes: each network meets each probe.
+        note: what a reader must know about how it was made.
+    """
+
+    name: str
+    title: str
+    source: str
+    dataset: str | None = None
+    networks: tuple[Network, ...] = ()
+    probes: tuple[Probe, ...] = ()
+    note: str = ""
+
+
+def resolve(spec: TrainSpec) -> TrainSpec:
+    """The spec with every open option of its method decided, as its checkpoint will hold it; no data is read."""
+    network, data = MODELS[spec.model or ""], DATASETS[spec.dataset]
+    setting = Setting(network.slot_names, network.paper_eta, default_budgets(data.shape)[1])
+    return spec.model_copy(update={"method": describe_method(parse_method(spec.method).resolved(setting))})

@@ -1,0 +1,132 @@
+"""Pictures: PNG and SVG of every part, the same bytes from the same results, whatever was not measured."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustcli.errors import ConfigError
+from robustcli.reproduction import PARTS
+from robustcli.reproduction.figures import DRAW, save_figure
+from robustcli.reproduction.results import Results
+from robustcli.reproduction.toy import toy_numbers
+
+from .conftest import attacked, every_part, made
+
+TOY = Results("fig1", "The toy example", "Figure 1", "", False, toy=toy_numbers())
+
+
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pixels: a test looks at none of them closely."""
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: save(self, *args, **(kwargs | {"dpi": 40})))
+
+
+def draw(results: Results, folder: Path) -> tuple[bytes, bytes]:
+    save_figure(results, folder)
+    return (folder / f"{results.part}.png").read_bytes(), (folder / f"{results.part}.svg").read_bytes()
+
+
+def words(svg: bytes) -> set[str]:
+    """All text of a picture; with `svg.fonttype: none` it is kept as text."""
+    return {
+        "".join(node.itertext()).strip() for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("text")
+    }
+
+
+NAMED = {"fig5a": {"clean", "FGSM 0.4", "PGD-40 0.1"}, "fig5b": {"BatchOut", "Gaussian"}}
+"""What a legend has where it does not have the networks' labels."""
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_part_is_drawn_and_names_its_networks(part: str, tmp_path: Path) -> None:
+    results = (every_part() | {"fig1": TOY})[part]
+    _, svg = draw(results, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {f"{part}.png", f"{part}.svg"}
+    with Image.open(tmp_path / f"{part}.png") as image:
+        assert np.asarray(image).std() > 5, "not a blank page"
+    assert f"{results.source[0].upper()}{results.source[1:]}: {results.title}" in words(svg)
+    assert NAMED.get(part, set(results.labels)) <= words(svg)
+
+
+@pytest.mark.parametrize(
+    ("part", "cells"),
+    [
+        ("fig1", {}),
+        ("mnist", {"vanilla": {"FGSM 0.3": 10.0}}),
+        ("fig5a", {"k = 0": {"FGSM 0.4": 10.0}, "k = 1": {"FGSM 0.4": 40.0}}),
+    ],
+)
+def test_the_same_results_give_the_same_bytes(part: str, cells: dict[str, object], tmp_path: Path) -> None:
+    results = TOY if part == "fig1" else made(part, cells)  # type: ignore[arg-type]
+    assert draw(results, tmp_path) == draw(results, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("part", "cells"),
+    [
+        ("mnist", {"vanilla": attacked(), "BatchOut": {"FGSM 0.3": 40.0}, "Gaussian": {}}),
+        ("mnist", {"vanilla": [attacked(), {"FGSM 0.3": 40.0}]}),
+        ("fig2", {"vanilla": attacked(), "BatchOut": {"FGSM 0.3": 40.0}, "Gaussian": {}}),
+        ("fig2", {"vanilla": {"PGD-40 0.1": 10.0}}),
+        ("fig3", {"vanilla": {"FGSM 2/255": 10.0}, "BatchOut": {"DeepFool none": [3.0, 2.0, 1.0, 1.0, 1.0]}}),
+        ("fig4b", {"none": {"FGSM 0.3": 10.0}}),
+        ("fig5a", {"k = 0": {"FGSM 0.4": 10.0}, "k = 0.25": {}}),
+        ("fig5b", {"BatchOut, eta x 1": {"FGSM 0.1": 10.0, "FGSM 0.3": 5.0}, "BatchOut, eta x 2": {}}),
+        ("stopgrad", {"with the stop-gradient": {"FGSM 0.3": 10.0}}),
+        ("fig4a", {"vanilla": {}}),
+    ],
+)
+def test_what_an_interrupted_run_has_is_drawn(part: str, cells: dict[str, object]) -> None:
+    figure = DRAW[part](made(part, cells))  # type: ignore[arg-type]
+    assert any(axis.has_data() for axis in figure.axes)
+
+
+def test_other_results_give_another_picture(tmp_path: Path) -> None:
+    one, other = (draw(made("fig5a", {"k = 0": {"FGSM 0.4": percent}}), tmp_path) for percent in (10.0, 30.0))
+    assert one[0] != other[0]
+    assert one[1] != other[1]
+
+
+def test_lines_and_bars_are_at_the_numbers() -> None:
+    results = made("fig2", {"vanilla": attacked(fgsm_small=70, fgsm_large=20)})
+    (line,) = [line for line in DRAW["fig2"](results).axes[0].get_lines() if line.get_marker() == "o"]
+    assert np.allclose(line.get_xydata(), [(0, 99), (0.1, 70), (0.3, 20)])
+    heights = [
+        bar.get_height() for bar in DRAW["mnist"](made("mnist", {"vanilla": {"FGSM 0.3": 20.0}})).axes[0].patches
+    ]
+    assert heights == [99, 20]
+
+
+def test_deepfool_starts_at_clean_accuracy_in_both_panels() -> None:
+    figure = DRAW["fig2"](made("fig2", {"vanilla": attacked()}))
+    for axis, after in zip(figure.axes[1:3], (90, 60), strict=True):
+        line = next(line for line in axis.get_lines() if line.get_marker() == "o")
+        assert np.allclose(line.get_xydata()[:2], [(0, 99), (1, after)])
+
+
+def test_only_a_quick_look_says_so_on_the_picture(tmp_path: Path) -> None:
+    results = made("fig5a", {"k = 0": {"FGSM 0.4": 10.0}})
+    assert "quick look" not in words(draw(results, tmp_path)[1])
+    assert "quick look" in words(draw(replace(results, quick=True), tmp_path)[1])
+
+
+def test_drawing_leaves_the_settings_of_matplotlib(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    draw(TOY, tmp_path)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "fig1.svg").mkdir()
+    with pytest.raises(ConfigError, match=r"--out .*fig1\.svg: Is a directory"):
+        save_figure(TOY, tmp_path)
