@@ -20,6 +20,7 @@ RANKS = [
     {"attacks", "models"},
     {"training", "evaluation"},
     {"reporting", "testing"},
+    {"reproduction"},
     {"cli"},
     {"__main__"},
 ]
