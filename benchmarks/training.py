@@ -9,6 +9,7 @@ Epochs of all methods alternate in one run, since a machine's speed drifts; medi
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import sys
 from pathlib import Path
@@ -17,6 +18,9 @@ import torch
 from tabulate import tabulate
 
 from robustcli.config import TrainSpec
+from robustcli.device import keep_freed_memory
+from robustcli.provenance import provenance
+from robustcli.reporting.files import write_whole
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import Prepared, prepare
 
@@ -30,6 +34,24 @@ def seconds_an_epoch(prepared: Prepared) -> float:
     return run.history[0]["seconds"]
 
 
+def write_json(path: Path, times: dict[str, list[float]], prepared: Prepared) -> None:
+    """Medians in seconds, and the median of each round's ratio to vanilla, with where they come from."""
+    origin = provenance(seed=0, device=prepared.job.device, data_fingerprint=prepared.images.fingerprint)
+    content = {
+        "schema": 1,
+        "dataset": prepared.images.name,
+        "n": len(prepared.job.train),
+        "rounds": len(times["vanilla"]),
+        "medians": {method: statistics.median(values) for method, values in times.items()},
+        "ratios": {
+            method: statistics.median(a / b for a, b in zip(values, times["vanilla"], strict=True))
+            for method, values in times.items()
+        },
+        **{key: origin[key] for key in ("commit", "seed", "device", "hardware", "threads", "command", "versions")},
+    }
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode(), "--json")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +59,9 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--limit", type=int)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the medians and ratios to this file")
     arguments = parser.parse_args()
+    keep_freed_memory()
     prepared = {}
     for method in METHODS:
         spec = TrainSpec(method={"name": method}, dataset=arguments.dataset, epochs=1, limit=arguments.limit)
@@ -54,6 +78,8 @@ def main() -> None:
         ratio = statistics.median(a / b for a, b in zip(times[method], times["vanilla"], strict=True))
         median = statistics.median(times[method])
         rows.append((method, f"{median:.2f}", f"{ratio:.2f}", f"{min(times[method]):.2f}", f"{max(times[method]):.2f}"))
+    if arguments.json is not None:
+        write_json(arguments.json, times, prepared["vanilla"])
     images = prepared["vanilla"].images
     print(f"{images.name}, {len(prepared['vanilla'].job.train)} images an epoch, {torch.get_num_threads()} threads")
     print(tabulate(rows, ("method", "median s", "x vanilla", "min s", "max s"), tablefmt="github"))

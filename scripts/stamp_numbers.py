@@ -24,9 +24,10 @@ from tabulate import tabulate
 
 from robustcli.cli import run
 from robustcli.provenance import provenance
+from robustcli.reproduction.findings import Findings
 from robustcli.reproduction.report import plain_words
 from robustcli.reproduction.results import Results, read
-from robustcli.reproduction.rules import Study
+from robustcli.reproduction.tables import short
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results" / "reproduction"
@@ -79,7 +80,7 @@ def accuracies(dataset: str) -> str:
         medians = results.median_distance(label)
         shown = " / ".join("inf" if value is None else f"{value:.2f}" for value in medians) or "-"
         seeds = len(found["clean"].counts)
-        texts = [found[column].text.partition(" [")[0] if column in found else "-" for column in columns]
+        texts = [found[column].text if column in found else "-" for column in columns]
         lines.append((label, seeds, *texts, shown))
     table = tabulate(
         lines,
@@ -93,7 +94,7 @@ def accuracies(dataset: str) -> str:
 
 def words() -> str:
     """What the MNIST numbers say of BatchOut and of FGSM training, in plain words."""
-    paragraphs = plain_words(Study({"mnist": read(FOLDER / "mnist.json")}))
+    paragraphs = plain_words(Findings({"mnist": read(FOLDER / "mnist.json")}))
     return "\n\n".join(textwrap.fill(paragraph, 120) for paragraph in paragraphs)
 
 
@@ -108,12 +109,15 @@ def _origin(results: Results) -> str:
     sizes = {row["attack"]["name"]: row["n"] for row in results.rows}
     clean = max(row["n"] for row in results.rows)
     said = ", ".join(f"{name} {n}" for name, n in sizes.items())
-    commits = sorted({str(network["commit"])[:7] for network in results.networks})
-    hardware = sorted({network["hardware"] for network in results.networks})
-    return (
-        f"Test images: clean {clean}, {said}. Trained at {', '.join(commits)} on {', '.join(hardware)} "
-        f"(CPU); `robustcli reproduce {results.part} --data-dir DIR`."
-    )
+    commits = sorted({short(str(network["commit"])) for network in results.networks})
+    hardware = sorted({f"{network['hardware']} ({network['device']})" for network in results.networks})
+    missing = [
+        f"Not trained to the end: {entry['label']}, {entry['epochs_done']} of {entry['epochs']} epochs."
+        for entry in results.missing
+    ]
+    made = f"Trained at {', '.join(commits)} on {', '.join(hardware)}"
+    command = f"`robustcli reproduce {results.part} --data-dir DIR`"
+    return " ".join([f"Test images: clean {clean}, {said}.", f"{made}; {command}.", *missing])
 
 
 def header(dataset: str, method: str) -> str:
@@ -121,8 +125,9 @@ def header(dataset: str, method: str) -> str:
     results = read(FOLDER / f"{dataset}.json")
     network = next((one for one in results.networks if one["name"] == f"{dataset}-{method}-seed0"), None)
     if network is None:
-        missing = next((one for one in results.missing if one["name"] == f"{dataset}-{method}-seed0"), None)
-        raise SystemExit(f"{dataset}-{method}: not measured: {missing}")
+        entry = next(one for one in results.missing if one["name"] == f"{dataset}-{method}-seed0")
+        done = f"{entry['epochs_done']} of {entry['epochs']} epochs"
+        return f"# {method} on {SHOWN[dataset]}, the paper's network. Not measured: {done} are trained so far."
     rows = [row for row in results.rows if row["model"] == network["name"]]
     clean = max(rows, key=lambda row: int(row["n"]))
     digits = 2 if clean["n"] >= 10_000 else 1
@@ -136,7 +141,7 @@ def header(dataset: str, method: str) -> str:
     lines = [
         f"# {method} on {SHOWN[dataset]}, the paper's network. Measured by `robustcli reproduce {dataset}`:",
         *_wrapped(said),
-        f"# Seed 0, trained at commit {str(network['commit'])[:7]} on a CPU, {network['hardware']}, "
+        f"# Seed 0, trained at commit {short(str(network['commit']))} on {network['device']}, {network['hardware']}, "
         f"{network['threads']} thread{'s' if network['threads'] != 1 else ''}.",
         f"#   robustcli train --config configs/{dataset}-{method}.yaml --data-dir DIR",
         "#   robustcli evaluate --data-dir DIR --attack fgsm --attack pgd:steps=40",

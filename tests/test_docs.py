@@ -17,7 +17,9 @@ from robustcli.data import SAMPLE_FILE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("train", "attack", "evaluate", "compare", "list")
+COMMANDS = ("train", "attack", "evaluate", "compare", "reproduce", "list")
+ELSEWHERE = ("reproduce",)
+"""Takes minutes; tests/cli/test_reproduce.py runs it on a few images."""
 FEW = ["--limit", "16"]
 SMALL = {"train": ["--limit", "100", "--epochs", "1"], "attack": FEW, "evaluate": FEW, "compare": FEW}
 
@@ -69,7 +71,7 @@ def test_the_lines_of_the_readme_run_one_after_the_other(
     monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("robustcli.data.reachable", lambda host: False)
     for arguments in LINES:
-        if "--data-dir" not in arguments:
+        if "--data-dir" not in arguments and arguments[0] not in ELSEWHERE:
             small = [] if "--resume" in arguments else SMALL.get(arguments[0], [])
             code = run([*arguments, *small])
             assert code == 0, (arguments, capsys.readouterr().err)

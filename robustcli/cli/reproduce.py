@@ -12,7 +12,7 @@ from rich.markup import escape
 from robustcli.cli import options
 from robustcli.cli.console import err, notice, out, progress, warn
 from robustcli.cli.measure import check_output
-from robustcli.errors import ConfigError, unknown
+from robustcli.errors import ConfigError, TrainingError, unknown
 from robustcli.reproduction import PARTS
 
 if TYPE_CHECKING:
@@ -82,8 +82,7 @@ def reproduce(
     from robustcli.device import keep_freed_memory
     from robustcli.reproduction.design import FULL, QUICK
     from robustcli.reproduction.laboratory import Laboratory
-    from robustcli.reproduction.report import write_report
-    from robustcli.reproduction.reproduce import reproduce as reproduce_part
+    from robustcli.reproduction.run import run_part
     from robustcli.reproduction.studies import parts
 
     keep_freed_memory()
@@ -94,18 +93,29 @@ def reproduce(
     wanted = list(every.values()) if what == ALL else [every[what]]
     made = _skip_without_data(wanted, laboratory)
     _check_outputs(folder, report)
+    failed = False
     try:
         for part in made:
             notice(f"{part.name}: {part.title} ({part.source})", bold=True)
-            _print(reproduce_part(part, laboratory))
+            results = run_part(part, laboratory)
+            failed = failed or any("reason" in entry for entry in results.missing)
+            _print(results)
             out().print(f"{escape(str(folder / part.name))}.json .md .png .svg\n", soft_wrap=True)
     except KeyboardInterrupt:
+        _report(folder, report)
         err().print("[bold red]interrupted:[/] what was finished is kept; the same command goes on")
         raise typer.Exit(130) from None
-    finally:
-        page = write_report(folder, report)
-        if page is not None:
-            notice(f"report: {page}")
+    _report(folder, report)
+    if failed:
+        raise TrainingError("some networks failed; they are named above and in the tables, with the reason")
+
+
+def _report(folder: Path, report: Path | None) -> None:
+    from robustcli.reproduction.report import write_report
+
+    page = write_report(folder, report)
+    if page is not None:
+        notice(f"report: {page}")
 
 
 def _check_outputs(folder: Path, report: Path | None) -> None:
@@ -120,7 +130,7 @@ def _check_outputs(folder: Path, report: Path | None) -> None:
 
 def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]:
     """The parts whose data are there; without CIFAR-10, `all` goes on with the others and says so."""
-    from robustcli.reproduction.reproduce import with_data
+    from robustcli.reproduction.run import with_data
 
     there, problem = with_data(wanted, laboratory)
     left_out = [part for part in wanted if part not in there]

@@ -137,7 +137,7 @@ def _cell(correct: int, n: int) -> str:
 
 
 def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
-    """What the files' names share, and for each the part that tells it apart.
+    """What the checkpoints' names share (or how many they are), and for each the part that tells it apart.
 
     `a/mnist-fgsm-1.pt` and `a/mnist-pgd-1.pt` give `a/mnist-*-1.pt`, and `fgsm` and `pgd`; a single file needs none.
     """
@@ -147,7 +147,8 @@ def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
     rest = [checkpoint.removeprefix(start) for checkpoint in checkpoints]
     shared_end = commonprefix([name[::-1] for name in rest])[::-1]  # noqa: RUF071
     end = re.search(r"([-.].*)?$", shared_end)[0]  # type: ignore[index]
-    return f"{start}*{end}", [name.removesuffix(end) for name in rest]
+    shared = f"{start}*{end}" if start or end else f"{len(checkpoints)} checkpoints"
+    return shared, [name.removesuffix(end) for name in rest]
 
 
 def transposed(sheet: Sheet) -> Sheet:
@@ -190,7 +191,7 @@ def to_text(sheet: Sheet, style: str) -> str:
     if style == "markdown":
         rows = [[cell.replace("|", "\\|") for cell in cells] for cells in rows]
         body = tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
-        return "\n\n".join((f"**{sheet.title}**", body, *sheet.notes))
+        return "\n\n".join((*([f"**{sheet.title}**"] if sheet.title else []), body, *sheet.notes))
     body = tabulate(rows, headers, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
     return "\n".join((f"% {sheet.title}", body, *(f"% {note}" for note in sheet.notes)))
 

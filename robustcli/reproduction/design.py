@@ -52,11 +52,19 @@ class Network:
 
 @dataclass(frozen=True)
 class Probe:
-    """An attack to meet, at some budgets; a costly one meets fewer test images."""
+    """An attack to meet, at some budgets.
+
+    Attributes:
+        attack: a SPEC.
+        eps: budgets; none for a minimal-norm attack.
+        costly: meets fewer test images.
+        source: the label of the network that the images are made on, of the same seed; None is the attacked one.
+    """
 
     attack: str
     eps: Budgets = ()
     costly: bool = False
+    source: str | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from robustcli.reporting.files import write_whole
 from robustcli.reproduction.results import Measure, Results
-from robustcli.reproduction.toy import CLASSES, toy
+from robustcli.reproduction.toy import CLASSES, ETA, toy
 
 COLOURS = {
     "vanilla": "#4c566a",
@@ -23,6 +24,9 @@ COLOURS = {
     "PGD-trained": "#8b3f8f",
 }
 MARKERS = {"vanilla": "o", "FGSM-trained": "s", "BatchOut": "D", "Gaussian": "^", "PGD-trained": "v"}
+PAPER_ETA = 0.05
+"""Of the first slot (Table 1); Figure 5b counts in multiples of it."""
+
 CLASS_COLOURS = ("#0b6fb8", "#c77d0a", "#5a9e3d", "#8b3f8f", "#b3261e")
 
 
@@ -32,14 +36,30 @@ def save_figure(results: Results, folder: Path) -> None:
     Raises:
         ConfigError: a file cannot be written.
     """
-    figure = DRAW[results.part](results)
-    if results.quick:
-        figure.text(0.995, 0.005, "quick look", ha="right", va="bottom", fontsize=8, color="#b3261e")
+    there = results.networks or results.toy
+    figure = DRAW[results.part](results) if there else _panels(_title(results), 1)[0]
+    colour = "#b3261e" if results.quick else "#555555"
+    figure.text(0.5, -0.01, _footer(results), ha="center", va="top", fontsize=7, color=colour)
     for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
         content = io.BytesIO()
         with matplotlib.rc_context({"svg.hashsalt": results.part, "svg.fonttype": "none"}):
-            figure.savefig(content, format=kind, dpi=150, metadata=metadata)
+            figure.savefig(content, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
         write_whole(folder / f"{results.part}.{kind}", content.getvalue(), "--out")
+
+
+def _footer(results: Results) -> str:
+    """What was trained for how long, on how many test images, what bars show, and what is missing."""
+    said = ["quick look: not the paper's numbers"] * results.quick
+    if results.networks:
+        epochs = sorted({int(network["epochs"]) for network in results.networks})
+        seeds = max(Counter(network["label"] for network in results.networks).values())
+        said.append(f"trained for {' or '.join(map(str, epochs))} epochs, seeds {seeds}")
+    if results.rows:
+        sizes = sorted({int(row["n"]) for row in results.rows}, reverse=True)
+        said.append(f"n = {' (clean, FGSM) and '.join(map(str, sizes))}{' (others)' if len(sizes) > 1 else ''}")
+        said.append("bars: 95 % Wilson intervals, over seeds the widest")
+    said += [f"missing: {missing['label']}" for missing in results.missing]
+    return "; ".join(said)
 
 
 def _title(results: Results) -> str:
@@ -143,7 +163,7 @@ def _bars(results: Results) -> Figure:
 def _over_k(results: Results) -> Figure:
     """Figure 5a."""
     figure, (axis,) = _panels(_title(results), 1, 6.0)
-    shares = [float(label.removeprefix("k = ")) for label in results.labels]
+    shares = [float(network["method"].get("fraction", 0)) for network in results.networks]  # vanilla augments nothing
     for column in dict.fromkeys(column for label in results.labels for column in results.cells(label)):
         points = [(share, results.measure(label, column)) for share, label in zip(shares, results.labels, strict=True)]
         there = [(share, measure) for share, measure in points if measure is not None]
@@ -159,8 +179,11 @@ def _over_eta(results: Results) -> Figure:
     figure, axes = _panels(_title(results), len(columns), 3.4)
     for axis, column in zip(axes, columns, strict=True):
         for method in ("BatchOut", "Gaussian"):
-            labels = [label for label in results.labels if label.startswith(method)]
-            points = [(float(label.rpartition(" ")[2]), results.measure(label, column)) for label in labels]
+            networks = [network for network in results.networks if network["method"]["name"] == method.lower()]
+            points = [
+                (float(network["method"]["eta"][0]) / PAPER_ETA, results.measure(network["label"], column))
+                for network in networks
+            ]
             there = [(x, measure) for x, measure in points if measure is not None]
             _line(axis, [x for x, _ in there], [measure for _, measure in there], method)
         _accuracy_axis(axis, column, "multiple of the paper's eta")
@@ -190,7 +213,7 @@ def _toy(results: Results) -> Figure:
     for axis, points, title in zip(
         axes,
         (example.before, example.before, example.after),
-        ("(a) features", "(b) directions for one sample x", "(c) after BatchOut, eta from U[0, 0.5]"),
+        ("(a) features", "(b) directions for one sample x", "(c) after BatchOut; stars: x* of x"),
         strict=True,
     ):
         for label in range(CLASSES):
@@ -200,7 +223,11 @@ def _toy(results: Results) -> Figure:
     start = (float(example.chosen[0]), float(example.chosen[1]))
     for x, y in example.partners.tolist():
         axes[1].annotate("", xy=(x, y), xytext=start, arrowprops={"arrowstyle": "->", "lw": 1.2, "color": "#222222"})
-    axes[1].annotate("x", start, textcoords="offset points", xytext=(5, 5), fontsize=11)
+        moved = (start[0] + 0.5 * ETA * (x - start[0]), start[1] + 0.5 * ETA * (y - start[1]))
+        axes[2].plot([start[0], x], [start[1], y], lw=0.8, ls=":", color="#222222")
+        axes[2].scatter(*moved, s=70, marker="*", color="#222222", zorder=3)
+    for axis in axes[1:]:
+        axis.annotate("x", start, textcoords="offset points", xytext=(5, 5), fontsize=11)
     return figure
 
 

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from robustcli import checkpoint
+from filelock import FileLock, Timeout
+from pydantic import ValidationError
+
+from robustcli import __version__, checkpoint
 from robustcli.attacks import describe, parse_attack
+from robustcli.attacks.driver import Samples
 from robustcli.checkpoint import Checkpoint
-from robustcli.config import DataSpec, EvalSpec
+from robustcli.config import DataSpec, EvalSpec, TrainSpec
 from robustcli.data import load
 from robustcli.errors import CheckpointError
-from robustcli.evaluation.evaluate import Session, evaluate, open_session
+from robustcli.evaluation.evaluate import Session, evaluate, open_checkpoint, open_session
 from robustcli.evaluation.results import Row
+from robustcli.evaluation.transfer import transfer
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole
 from robustcli.reproduction.design import Network, Probe, Scale
@@ -73,6 +78,14 @@ class Laboratory:
         if found is not None and found.complete:
             return path
         path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(path.with_suffix(".lock"), timeout=0):
+                found = self.found(network)  # another process may have gone on with it in between
+                return path if found is not None and found.complete else self._train(network, path, found)
+        except Timeout:
+            raise CheckpointError(f"{path}: is being trained by another process") from None
+
+    def _train(self, network: Network, path: Path, found: Checkpoint | None) -> Path:
         if found is not None:
             self.say(f"{network.name}: going on after epoch {len(found.history)} of {network.spec.epochs}")
             prepared, run = resume(path, data_dir=self.data_dir, device=self.device)
@@ -80,8 +93,9 @@ class Laboratory:
             self.say(f"{network.name}: training for {network.spec.epochs} epochs")
             prepared, run = prepare(network.spec, self.data_dir, allow_sample=False, device=self.device), Run()
             if path.exists():
-                self.say(f"{path}: was trained with another recipe or on other images, or is damaged; it is replaced")
-                path.unlink()
+                aside = path.with_suffix(".old")
+                self.say(f"{path}: has another recipe or other images, or is damaged; it is kept as {aside.name}")
+                path.replace(aside)
         if not self.train(prepared, path, run).complete:
             raise KeyboardInterrupt
         return path
@@ -92,11 +106,19 @@ class Laboratory:
             found = checkpoint.peek(self.path(network))
         except CheckpointError:
             return None
-        same = found.spec == network.spec.as_dict() and found.data["fingerprint"] == self._fingerprint(network, "train")
-        return found if same else None
+        try:
+            same = TrainSpec(**found.spec) == network.spec  # a key that is new since has its default
+        except ValidationError:
+            return None
+        return found if same and found.data["fingerprint"] == self._fingerprint(network, "train") else None
 
-    def rows(self, network: Network, probes: Sequence[Probe]) -> list[Json]:
+    def rows(self, network: Network, probes: Sequence[Probe], beside: Sequence[Network] = ()) -> list[Json]:
         """The rows of a trained network, clean accuracy within each; only what was not measured before is computed.
+
+        Args:
+            network: what to measure.
+            probes: the attacks.
+            beside: the part's networks, among which the source of images made on another one is found.
 
         Raises:
             KeyboardInterrupt: what was finished is kept.
@@ -105,22 +127,53 @@ class Laboratory:
         path = self.trained(network)
         of = f"{checkpoint.sha256(path)} on {self._fingerprint(network, 'test')}"
         kept = _Kept(self.folder / "measured" / f"{network.name}.json", of)
-        for probe in probes:
-            spec = self._eval_spec(probe)
-            missing = [eps for eps in probe.eps or ("",) if not kept.find(probe_key(probe, eps, spec.limit))]
-            if not missing:
-                continue
+        return [row for probe in probes for row in self._probe(network, probe, kept, beside)]
+
+    def _probe(self, network: Network, probe: Probe, kept: _Kept, beside: Sequence[Network]) -> list[Json]:
+        """One row a budget; none where the images would have to be made on a network that is not there."""
+        spec, source = self._eval_spec(probe), None
+        if probe.source is not None:
+            same = [other for other in beside if other.label == probe.source and other.spec.seed == network.spec.seed]
+            made = self.found(same[0]) if same else None
+            if network.label == probe.source or made is None or not made.complete:  # else its failure were everyone's
+                return []
+            source = self.path(same[0])
+        keys = {eps: probe_key(probe, eps, spec.limit, source) for eps in probe.eps or ("",)}
+        missing = [eps for eps, key in keys.items() if key not in kept.rows]
+        if missing:
             self.say(f"{network.name}: {probe.attack} {', '.join(missing)}".rstrip())
             only = spec.model_copy(update={"eps": EvalSpec(eps=tuple(missing)).eps}) if probe.eps else spec
-            session = open_session([path], only)
+            session = open_session([self.path(network)], only)
             origin = provenance(seed=spec.seed, device=session.device, data_fingerprint=None)
-            for eps, row in zip(missing, self.measure(session), strict=True):
-                kept.add(probe_key(probe, eps, spec.limit), _counts(network, row, origin))
-        return [
-            kept.rows[probe_key(probe, eps, self._eval_spec(probe).limit)]
-            for probe in probes
-            for eps in probe.eps or ("",)
-        ]
+            found = self.measure(session) if source is None else self._transferred(session, source)
+            for eps, row in zip(missing, found, strict=True):
+                named = {} if source is None else {"source": probe.source}
+                kept.add(keys[eps], _counts(network, row, origin, named))
+        return [kept.rows[key] for key in keys.values()]
+
+    def _transferred(self, session: Session, source: Path) -> Iterator[Row]:
+        """The session's rows, with images made on another network."""
+        (item,) = session.items
+        images, model = item.images, open_checkpoint(source).model.to(session.device)
+        samples = Samples(images.pixels(slice(None), session.device), images.y.to(session.device), images.ids)
+        for planned in item.plan:
+            for eps in planned.budgets:
+                attack = replace(planned.attack, eps=eps)  # type: ignore[type-var]
+                target = item.candidate.model.to(session.device)
+                clean, robust = transfer(model, target, attack, samples, seed=session.spec.seed)
+                yield Row(
+                    subject=item.candidate.subject,
+                    dataset=images.name,
+                    attack=attack,
+                    ids=tuple(images.ids.tolist()),
+                    robust=tuple(int(flag) for flag in robust.tolist()),
+                    clean_correct=int(clean.sum()),
+                    median_distance=None,
+                    by_iter=(),
+                    seconds=0.0,
+                    forwards=0,
+                    backwards=0,
+                )
 
     def _fingerprint(self, network: Network, split: Literal["train", "test"]) -> str:
         """That of all images that the network is trained on, or may be measured on."""
@@ -145,18 +198,21 @@ def _fingerprint(dataset: str, data_dir: Path | None, split: Literal["train", "t
     return load(wanted).fingerprint
 
 
-def probe_key(probe: Probe, eps: str, limit: int | None) -> str:
-    """What a measurement is found by: attack, budget and how many samples."""
+def probe_key(probe: Probe, eps: str, limit: int | None, source: Path | None = None) -> str:
+    """What a measurement is found by: attack, budget, how many samples, and the checkpoint that images are made on."""
     attack = parse_attack(probe.attack, {"eps": eps or None})
-    return json.dumps(describe(attack) | {"limit": limit}, sort_keys=True)
+    of = {} if source is None else {"source": checkpoint.sha256(source)}
+    return json.dumps(describe(attack) | {"limit": limit, "version": __version__} | of, sort_keys=True)
 
 
-def _counts(network: Network, row: Row, origin: Json) -> Json:
+def _counts(network: Network, row: Row, origin: Json, named: Json) -> Json:
     """A row without its per-sample part and cost, with where it comes from."""
     values = row.as_dict()
-    dropped = ("ids", "robust", "checkpoint", "dataset", "model", "method")
+    dropped = ("ids", "robust", "checkpoint", "dataset", "model", "method", "seconds", "forwards", "backwards")
     kept = {key: value for key, value in values.items() if key not in dropped}
-    return {"model": network.name} | kept | {key: origin[key] for key in ("seed", "commit", "hardware", "threads")}
+    kept["attack"] = kept["attack"] | named
+    where = ("seed", "commit", "device", "hardware", "threads")
+    return {"model": network.name} | kept | {key: origin[key] for key in where}
 
 
 class _Kept:
@@ -171,9 +227,6 @@ class _Kept:
                 self.rows = dict(content["rows"])
         except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: measured again
             pass
-
-    def find(self, key: str) -> Json | None:
-        return self.rows.get(key)
 
     def add(self, key: str, row: Json) -> None:
         self.rows[key] = row

@@ -147,7 +147,8 @@ def columns(row: Json) -> list[tuple[str, int]]:
     if attack["name"] == "deepfool":
         return [(f"DeepFool {attack['box']} {i + 1}", count) for i, count in enumerate(row["by_iter"][:5])]
     name = {"fgsm": "FGSM", "pgd": f"PGD-{attack.get('steps')}"}[attack["name"]]
-    return [(f"{name} {attack['eps']}", row["correct"])]
+    source = f" from {attack['source']}" if "source" in attack else ""
+    return [(f"{name} {attack['eps']}{source}", row["correct"])]
 
 
 def _box(row: Json) -> str | None:

@@ -55,7 +55,7 @@ def _network(
     whole = scale.epochs or recipe["epochs"]
     values = recipe | {"method": dict(method), "dataset": name, "seed": seed, "limit": scale.limit}
     spec = resolve(TrainSpec(**(values | {"epochs": epochs or whole})))
-    short = "" if epochs in (None, whole) else f"-{epochs}epochs"
+    short = "" if epochs in (None, whole) or slug == "pgd" else f"-{epochs}epochs"
     return Network(f"{name}-{slug or method['name']}{short}-seed{seed}", label, spec)
 
 
@@ -81,14 +81,15 @@ def _beyond(scale: Scale, dataset: str) -> tuple[Network, ...]:
     larger = MULTIPLES[1:] if dataset == "mnist" else ()
     return (
         *(_larger_eta(scale, "batchout", f"BatchOut, eta x {multiple}", multiple, None) for multiple in larger),
-        _network(scale, dataset, "PGD-trained", PGD_TRAINING, epochs=scale.epochs or PGD_EPOCHS[dataset]),
+        _network(scale, dataset, "PGD-trained", PGD_TRAINING, slug="pgd", epochs=scale.epochs or PGD_EPOCHS[dataset]),
     )
 
 
 def _probes(fgsm: Budgets, pgd: Budgets) -> tuple[Probe, ...]:
-    """The paper's two attacks, DeepFool in its own form and in ours, and PGD beside them."""
+    """The paper's two attacks, DeepFool in its own form and in ours, and beside them vanilla's FGSM images and PGD."""
     return (
         Probe("fgsm", fgsm),
+        Probe("fgsm", (fgsm[-1],), source="vanilla"),
         Probe("deepfool:iters=5,box=none", costly=True),
         Probe("deepfool:iters=50", costly=True),
         Probe("pgd:steps=40", pgd, costly=True),
@@ -179,7 +180,7 @@ def _fig5b(scale: Scale, note: str) -> Part:
     probes = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=40", ("0.1",), costly=True))
     return Part(
         "fig5b",
-        "BatchOut against Gaussian noise of the same magnitude",
+        "BatchOut against Gaussian noise of similar magnitude",
         "Figure 5b, section 6.7",
         "mnist",
         (*networks,),
@@ -202,7 +203,7 @@ def _stopgrad(scale: Scale, note: str) -> Part:
         for stop in (True, False)
         for seed in range(scale.seeds)
     ]
-    probes = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=40", ("0.1",), costly=True))
+    probes = (Probe("fgsm", ("0.1", "0.3", "0.4")), Probe("pgd:steps=40", ("0.1",), costly=True))
     return Part(
         "stopgrad", "BatchOut with and without the stop-gradient", "section 6.1", "mnist", (*networks,), probes, note
     )
@@ -215,7 +216,12 @@ def parts(scale: Scale) -> dict[str, Part]:
     sweep = ("0.05", "0.1", "0.15", "0.2", "0.25", "0.3", "0.4")
     fine = ("1/255", "2/255", "4/255", "8/255", "16/255")
     made = (
-        Part("fig1", "The toy example: five Gaussians before and after augmentation", "Figure 1"),
+        Part(
+            "fig1",
+            "The toy example: five Gaussians before and after augmentation",
+            "Figure 1",
+            note="Every point is moved by U[0, 0.5] of its way to a partner: more than in training, to be seen.",
+        ),
         _accuracies(scale, "mnist", grey, scale.seeds),
         _against_attacks(scale, "fig2", "mnist", sweep, ("0.05", "0.1", "0.2", "0.3")),
         _fig4b(scale, note),

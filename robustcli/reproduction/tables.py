@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable
 
-from robustcli.reporting.tables import Sheet
+from robustcli.reporting.tables import Sheet, transposed
 from robustcli.reproduction.results import Results
 
 LAST = 5
@@ -13,12 +13,16 @@ LAST = 5
 
 
 def sheet(results: Results) -> Sheet:
-    """The table of a part: accuracy in per cent with its interval or, over seeds, its standard deviation."""
+    """The table of a part: accuracy in per cent with its interval or, over seeds, its standard deviation.
+
+    A network is a row; in Figures 2 and 3, with each of DeepFool's iterations, a column.
+    """
     if results.toy:
         return _toy_sheet(results)
     if not results.rows:
         return _loss_sheet(results)
-    shown = _columns(results)
+    whole = results.part in ("fig2", "fig3")
+    shown = _columns(results, whole)
     distances = any(results.median_distance(label) for label in results.labels)
     cells = []
     for label in results.labels:
@@ -29,13 +33,14 @@ def sheet(results: Results) -> Sheet:
             line.append(_distance(results.median_distance(label)))
         cells.append(tuple(line))
     headers = ("network", "seeds", *shown, *(["median L2"] if distances else []))
-    return Sheet(results.title, headers, tuple(cells), tuple(notes(results)), left=1)
+    upright = Sheet(results.title, headers, tuple(cells), tuple(notes(results)), left=1)
+    return transposed(upright) if whole else upright
 
 
-def _columns(results: Results) -> list[str]:
-    """All columns that some network fills, DeepFool's last iteration only."""
+def _columns(results: Results, whole: bool) -> list[str]:
+    """All columns that some network fills; but for `whole`, of DeepFool the last iteration only."""
     found = dict.fromkeys(column for label in results.labels for column in results.cells(label))
-    return [column for column in found if not column.startswith("DeepFool") or column.endswith(f" {LAST}")]
+    return [column for column in found if whole or not column.startswith("DeepFool") or column.endswith(f" {LAST}")]
 
 
 def _distance(medians: Iterable[float | None]) -> str:
@@ -73,18 +78,20 @@ def notes(results: Results) -> list[str]:
         clean = max(n for _, n in sizes)
         said = ", ".join([f"clean {clean}", *(f"{name} {n}" for name, n in dict(sizes).items())])
         found.append(
-            f"Accuracy in per cent. Test images: {said}. Linf budgets; DeepFool in L2, after {LAST} iterations."
+            f"Accuracy in per cent. Test images: {said}. Linf budgets. "
+            f"DeepFool in L2, after its number of iterations; the median is of 50 inside the box."
         )
     if results.note:
         found.append(results.note)
     if results.networks:
         epochs = sorted({network["epochs"] for network in results.networks})
-        commits = sorted({_short(str(network["commit"])) for network in results.networks})
+        commits = sorted({short(str(network["commit"])) for network in results.networks})
         hardware = sorted({str(network["hardware"]) for network in results.networks})
         trained = f"Trained for {' or '.join(map(str, epochs))} epoch{'s' if epochs != [1] else ''}"
         found.append(f"{trained} at {_list('commit', commits)} on {', '.join(hardware)}.")
     found += [
-        f"Missing: {missing['name']}, {missing['epochs_done']} of {missing['epochs']} epochs trained."
+        f"Missing: {missing['name']}, {missing['epochs_done']} of {missing['epochs']} epochs trained"
+        f"{'; ' + missing['reason'] if 'reason' in missing else ''}."
         for missing in results.missing
     ]
     if results.quick:
@@ -92,7 +99,7 @@ def notes(results: Results) -> list[str]:
     return found
 
 
-def _short(commit: str) -> str:
+def short(commit: str) -> str:
     """`1a2b3c4`, and `1a2b3c4+dirty` where files were changed."""
     if commit == "None":  # installed from no checkout
         return "unknown"

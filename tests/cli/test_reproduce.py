@@ -15,8 +15,9 @@ import pytest
 
 from robustcli import checkpoint
 from robustcli.cli import reproduce as command
-from robustcli.cli import run
-from robustcli.reproduction import PARTS, design, reproduce, studies
+from robustcli.cli import run as cli
+from robustcli.errors import TrainingError
+from robustcli.reproduction import PARTS, design, run, studies
 from robustcli.reproduction.design import Part, Scale
 from robustcli.reproduction.results import read
 from robustcli.training import loop
@@ -27,14 +28,15 @@ TINY = Scale(mnist=design.SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32
 QUICK = Path("results/reproduction-quick")
 KINDS = ("json", "md", "png", "svg")
 FIRST, SECOND = "mnist-sample-batchout-seed0", "mnist-sample-batchout-nostop-seed0"
-"""The networks of `stopgrad`; each meets FGSM at two budgets and PGD at one."""
+"""The networks of `stopgrad`; each meets FGSM at three budgets and PGD at one."""
+ROWS = ["fgsm 0.1", "fgsm 0.3", "fgsm 0.4", "pgd 0.1"]
 CIFAR = ("cifar10", "fig3", "fig4a")
 
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """And without pictures, but for those of `once`: they take longer than all the rest."""
-    monkeypatch.setattr(reproduce, "save_figure", lambda results, folder: None)
+    monkeypatch.setattr(run, "save_figure", lambda results, folder: None)
     monkeypatch.setattr(design, "QUICK", TINY)
     monkeypatch.setattr("robustcli.provenance._commit", lambda root: "0123456789")  # git takes longer than a training
 
@@ -46,7 +48,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(design, "QUICK", TINY)
-        assert run(["reproduce", "stopgrad", "--quick"]) == 0
+        assert cli(["reproduce", "stopgrad", "--quick"]) == 0
     return folder
 
 
@@ -164,7 +166,7 @@ def test_a_part_leaves_its_files_its_checkpoints_and_the_page(finished: Path) ->
     assert files == {
         *(f"stopgrad.{kind}" for kind in KINDS),
         "report.md",
-        *(f"models/{name}.pt" for name in (FIRST, SECOND)),
+        *(f"models/{name}.{kind}" for name in (FIRST, SECOND) for kind in ("pt", "lock")),
         *(f"measured/{name}.json" for name in (FIRST, SECOND)),
     }
     assert "A quick look" in (finished / "report.md").read_text()
@@ -232,17 +234,17 @@ def test_a_checkpoint_of_another_recipe_is_replaced(
 ) -> None:
     monkeypatch.setitem(studies.RECIPES["mnist"], "lr", 0.01)
     assert call("reproduce", "stopgrad", "--quick").code == 0
-    rows = ["fgsm 0.1", "fgsm 0.3", "pgd 0.1"]
-    assert done == [FIRST, *rows, SECOND, *rows]
+    assert done == [FIRST, *ROWS, SECOND, *ROWS]
     assert {checkpoint.peek(path).spec["lr"] for path in finished.glob("models/*.pt")} == {0.01}
+    assert {path.stem for path in finished.glob("models/*.old")} == {FIRST, SECOND}, "hours of training are kept"
 
 
 def test_damaged_measurements_are_made_again(call: Call, finished: Path, done: list[str]) -> None:
     path = finished / "measured" / f"{SECOND}.json"
     path.write_bytes(path.read_bytes()[:200])
     assert call("reproduce", "stopgrad", "--quick").code == 0
-    assert done == ["fgsm 0.1", "fgsm 0.3", "pgd 0.1"]
-    assert len(json.loads(path.read_text())["rows"]) == 3
+    assert done == ROWS
+    assert len(json.loads(path.read_text())["rows"]) == len(ROWS)
 
 
 def test_a_damaged_result_of_another_part_is_named(call: Call, finished: Path) -> None:
@@ -340,7 +342,7 @@ def test_ctrl_c_in_a_training_keeps_what_is_finished_and_the_next_run_goes_on(
     done.clear()
     ended = call("reproduce", "stopgrad", "--quick")
     assert ended.code == 0
-    assert done == [SECOND, "fgsm 0.1", "fgsm 0.3", "pgd 0.1"]
+    assert done == [SECOND, *ROWS]
     assert f"{SECOND}: going on after epoch 1 of 2" in ended.err
     assert list(read(here / QUICK / "stopgrad.json").missing) == []
     assert "Missing" not in (here / QUICK / "report.md").read_text()
@@ -356,7 +358,7 @@ def test_ctrl_c_in_a_measurement_keeps_the_rows_and_the_next_run_goes_on(
     monkeypatch.setattr(evaluate, "run_attack", at_call(4, ctrl_c, attack))  # the second network's PGD
     assert call("reproduce", "stopgrad", "--quick").code == 130
     assert len(read(finished / "stopgrad.json").networks) == 2, "a whole part gave way to half of one"
-    assert len(json.loads((finished / "measured" / f"{SECOND}.json").read_text())["rows"]) == 2
+    assert len(json.loads((finished / "measured" / f"{SECOND}.json").read_text())["rows"]) == len(ROWS) - 1
 
     monkeypatch.setattr(evaluate, "run_attack", attack)
     done.clear()
@@ -387,23 +389,78 @@ def test_the_page_on_a_sweep_cut_short_says_what_is_missing(
 
 @pytest.mark.usefixtures("few")
 def test_ctrl_c_in_all_keeps_the_parts_before(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce, "save_figure", at_call(3, ctrl_c, lambda results, folder: None))
+    monkeypatch.setattr(run, "save_figure", at_call(3, ctrl_c, lambda results, folder: None))
     ended = call("reproduce", "all", "--quick")
     assert ended.code == 130
     assert {"fig1", "mnist"} <= parts_in(here / QUICK) <= {"fig1", "mnist", "fig2"}
     assert (here / QUICK / "report.md").exists()
 
 
-def test_a_failed_training_ends_with_3_and_the_page_has_what_is_there(
+# --- What fails, and what must not be lost
+
+
+def diverging(*calls: int) -> Callable[..., Any]:
+    """A training step that fails at these of its calls."""
+    step, seen = loop._train_step, [0]
+
+    def failing(*args: Any, **kwargs: Any) -> Any:
+        seen[0] += 1
+        if seen[0] in calls:
+            raise TrainingError("the loss became NaN")
+        return step(*args, **kwargs)
+
+    return failing
+
+
+def test_a_network_that_fails_is_named_and_the_others_go_on(
+    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "_train_step", diverging(1))
+    ended = call("reproduce", "stopgrad", "--quick")
+    assert ended.code == 3
+    assert "some networks failed; they are named above" in ended.error
+    assert f"{FIRST}: the loss became NaN" in ended.err
+    results = read(here / QUICK / "stopgrad.json")
+    assert [entry["name"] for entry in results.networks] == [SECOND]
+    assert [(entry["name"], entry["reason"]) for entry in results.missing] == [(FIRST, "the loss became NaN")]
+    said = f"Missing: {FIRST}, 0 of 2 epochs trained; the loss became NaN."
+    assert said in (here / QUICK / "report.md").read_text()
+    assert said in (here / QUICK / "stopgrad.md").read_text()
+
+
+def test_where_all_networks_fail_the_other_parts_are_still_made(
     call: Call, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustcli.errors import TrainingError
+    monkeypatch.setattr(loop, "_train_step", diverging(*range(1, 100)))
+    ended = call("reproduce", "all", "--quick")
+    assert ended.code == 3, ended.err
+    assert parts_in(finished) == set(PARTS) - set(CIFAR)
+    assert [entry["label"] for entry in read(finished / "fig4b.json").networks] == ["all"], "found"
+    assert len(read(finished / "stopgrad.json").networks) == 2, "which were trained before"
+    page = (finished / "report.md").read_text()
+    assert "### stopgrad:" in page
+    assert "0 of 2 epochs trained; the loss became NaN." in page
 
-    def diverge(*_: object) -> None:
-        raise TrainingError("the loss became NaN")
 
-    monkeypatch.setattr(loop, "_train_step", diverge)
-    ended = call("reproduce", "fig4b", "--quick")
-    assert ended.code == 3
-    assert "the loss became NaN" in ended.error
-    assert "### stopgrad:" in (finished / "report.md").read_text()
+def test_a_quick_look_does_not_take_the_place_of_the_study(call: Call, finished: Path, done: list[str]) -> None:
+    path = finished / "stopgrad.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quick": False}))
+    before = path.read_bytes()
+    ended = call("reproduce", "stopgrad", "--quick")
+    assert (ended.code, ended.out, done) == (2, "", [])
+    assert f"--out {QUICK}: holds the whole study; give a quick look another folder" in ended.error
+    assert path.read_bytes() == before
+    assert call("reproduce", "stopgrad", "--quick", "--out", "another").code == 0
+
+
+def test_fewer_seeds_do_not_take_the_place_of_more(
+    call: Call, here: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(design, "FULL", replace(TINY, seeds=2, quick=False))
+    assert call("reproduce", "stopgrad", "--out", "o").code == 0
+    before = (here / "o" / "stopgrad.json").read_bytes()
+    done.clear()
+    ended = call("reproduce", "stopgrad", "--out", "o", "--seeds", 1)
+    assert (ended.code, done) == (2, [])
+    assert "stopgrad.json has 4 networks, this run asks for 2; give another folder" in ended.error
+    assert (here / "o" / "stopgrad.json").read_bytes() == before

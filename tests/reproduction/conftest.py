@@ -11,8 +11,8 @@ import pytest
 
 from robustcli.datasets import SAMPLE
 from robustcli.reproduction.design import FULL, Scale
+from robustcli.reproduction.findings import Findings
 from robustcli.reproduction.results import Results
-from robustcli.reproduction.rules import Study
 from robustcli.reproduction.studies import FRACTIONS, MULTIPLES, SLOTS, parts
 
 Json = dict[str, Any]
@@ -24,37 +24,48 @@ SLOT_LABELS = ("none", *(slots.replace(",", "+") for slots in SLOTS), "all")
 K_LABELS = tuple(f"k = {fraction:g}" for fraction in FRACTIONS)
 ETA_LABELS = tuple(f"{method}, eta x {multiple}" for method in ("BatchOut", "Gaussian") for multiple in MULTIPLES)
 STOP_LABELS = ("with the stop-gradient", "without it")
+SPECS: dict[str, Json] = {}
+for _part in parts(FULL).values():
+    for _network in _part.networks:
+        SPECS.setdefault(_network.label, _network.spec.as_dict())
+SPEED: Json = {"ratios": {"vanilla": 1.0, "batchout": 1.1, "fgsm": 2.0}}
 
 
 def network(label: str, seed: int = 0, **changes: Any) -> Json:
-    """A part's entry on a trained network."""
+    """A part's entry on a trained network, with the method and spec of the study's network of that label."""
+    spec = SPECS.get(label, SPECS["vanilla"])
     entry: Json = {
         "name": f"{label}-seed{seed}",
         "label": label,
-        "method": {"name": "vanilla"},
+        "method": spec["method"],
         "seed": seed,
         "dataset": "mnist",
         "network": "mnist-cnn",
         "epochs": 12,
         "n_train": 57000,
-        "spec": {},
+        "spec": spec,
         "commit": "0123456789abcdef",
         "hardware": "a processor",
         "threads": 1,
         "sha256": "ab12",
         "losses": [1.5, 0.5],
+        "val_accuracies": [0.9, 0.98],
         "seconds_an_epoch": 10.0,
     }
     return entry | changes
 
 
 def attack_of(column: str) -> Json:
-    """`FGSM 0.3`, `PGD-40 2/255` or `DeepFool none` as an attack in a row."""
+    """`FGSM 0.3`, `FGSM 0.3 from vanilla`, `PGD-40 2/255` or `DeepFool none` as an attack in a row."""
     name, _, option = column.partition(" ")
     if name == "DeepFool":
         return {"name": "deepfool", "iters": 5 if option == "none" else 50, "box": option, "norm": "l2"}
-    return {"name": name.lower().partition("-")[0], "eps": option, "norm": "linf"} | (
-        {"steps": int(name.partition("-")[2])} if name.startswith("PGD") else {}
+    eps, _, source = option.partition(" from ")
+    steps = {"steps": int(name.partition("-")[2])} if name.startswith("PGD") else {}
+    return (
+        {"name": name.lower().partition("-")[0], "eps": eps, "norm": "linf"}
+        | steps
+        | ({"source": source} if source else {})
     )
 
 
@@ -91,7 +102,10 @@ def deepfool(*percents: float) -> list[float]:
 
 
 def attacked(**changes: Any) -> Json:
-    """What an undefended network on MNIST leaves, but for `changes` (`fgsm_large=46`)."""
+    """What an undefended network on MNIST leaves, but for `changes` (`fgsm_large=46`).
+
+    `transferred` is what FGSM's images of vanilla leave; vanilla itself has no such row.
+    """
     names = {
         "clean": "clean",
         "fgsm_small": "FGSM 0.1",
@@ -104,16 +118,18 @@ def attacked(**changes: Any) -> Json:
     }
     values = [99.0, 80.0, 15.0, 60.0, 0.0, deepfool(90, 40, 10, 1, 0), deepfool(60, 20, 5, 0, 0), 1.5]
     cells = dict(zip(names.values(), values, strict=True))
+    names["transferred"] = "FGSM 0.3 from vanilla"
     return cells | {names[key]: value for key, value in changes.items()}
 
 
 def mnist(**labels: Any) -> Results:
-    """The part `mnist`: three networks, or those of `labels` in their place (`batchout={...}`)."""
-    shown = {"vanilla": "vanilla", "fgsm": "FGSM-trained", "batchout": "BatchOut"}
+    """The part `mnist`: the paper's networks, or those of `labels` in their place (`batchout={...}`)."""
+    shown = {"vanilla": "vanilla", "fgsm": "FGSM-trained", "batchout": "BatchOut", "gaussian": "Gaussian"}
     given: Json = {
         "vanilla": attacked(),
         "fgsm": attacked(fgsm_small=90, fgsm_large=95, none=deepfool(95, 70), project=deepfool(60, 1)),
-        "batchout": attacked(clean=98.8, fgsm_large=45, pgd_small=70, pgd_large=2, l2=1.75),
+        "batchout": attacked(clean=98.8, fgsm_large=45, pgd_small=70, pgd_large=2, l2=1.75, transferred=30),
+        "gaussian": attacked(fgsm_large=16),
     }
     return made("mnist", {shown[key]: value for key, value in (given | labels).items()})
 
@@ -131,7 +147,7 @@ def every_part() -> dict[str, Results]:
     headline = ("vanilla", "FGSM-trained", "BatchOut", "Gaussian")
     small = {"FGSM 0.3": 30.0, "PGD-40 0.1": 60.0}
     share = {"FGSM 0.4": 20.0, "PGD-40 0.1": 60.0}
-    seeds = [small, small]
+    seeds = [small | {"FGSM 0.4": 20.0}] * 3
     return {
         "mnist": mnist(),
         "fig2": made("fig2", dict.fromkeys(headline, attacked())),
@@ -145,8 +161,14 @@ def every_part() -> dict[str, Results]:
     }
 
 
-def study(*results: Results) -> Study:
-    return Study({one.part: one for one in results})
+def findings(*results: Results, speed: Json = SPEED) -> Findings:
+    return Findings({one.part: one for one in results}, speed)
+
+
+def seeded(*percents: float) -> Results:
+    """Section 6.1 with these seeds of BatchOut, under every attack: what the seed alone moves."""
+    columns = ("FGSM 0.3", "FGSM 0.4", "PGD-40 0.1")
+    return made("stopgrad", {STOP_LABELS[0]: [dict.fromkeys(columns, percent) for percent in percents]})
 
 
 @pytest.fixture(autouse=True)

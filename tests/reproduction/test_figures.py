@@ -114,10 +114,53 @@ def test_deepfool_starts_at_clean_accuracy_in_both_panels() -> None:
         assert np.allclose(line.get_xydata()[:2], [(0, 99), (1, after)])
 
 
+def footer(results: Results, folder: Path) -> str:
+    (found,) = [text for text in words(draw(results, folder)[1]) if "; " in text or "missing" in text]
+    return found
+
+
+def test_the_footer_says_what_was_trained_and_measured(tmp_path: Path) -> None:
+    results = made("fig5a", {"k = 0": {"FGSM 0.4": 10.0}, "k = 1": {"FGSM 0.4": 40.0}})
+    assert footer(results, tmp_path) == (
+        "trained for 12 epochs, seeds 1; n = 1000; bars: 95 % Wilson intervals, over seeds the widest"
+    )
+    rows = [row | ({"n": 2000} if row["model"].startswith("k = 1") else {}) for row in results.rows]
+    networks = [{**results.networks[0], "epochs": 6}, results.networks[1]]
+    said = footer(replace(results, rows=rows, networks=networks), tmp_path)
+    assert said.startswith("trained for 6 or 12 epochs, seeds 1; n = 2000 (clean, FGSM) and 1000 (others); ")
+
+
+def test_the_footer_counts_the_seeds(tmp_path: Path) -> None:
+    results = made("stopgrad", {"with the stop-gradient": [{"FGSM 0.3": 10.0}] * 3})
+    assert "epochs, seeds 3; " in footer(results, tmp_path)
+
+
 def test_only_a_quick_look_says_so_on_the_picture(tmp_path: Path) -> None:
     results = made("fig5a", {"k = 0": {"FGSM 0.4": 10.0}})
-    assert "quick look" not in words(draw(results, tmp_path)[1])
-    assert "quick look" in words(draw(replace(results, quick=True), tmp_path)[1])
+    assert "quick look" not in footer(results, tmp_path)
+    assert footer(replace(results, quick=True), tmp_path).startswith("quick look: not the paper's numbers; ")
+
+
+@pytest.mark.parametrize("part", ["mnist", "fig2", "fig4a", "fig5a", "fig5b"])
+def test_a_part_of_which_nothing_could_be_made_is_a_page_that_says_so(part: str, tmp_path: Path) -> None:
+    missing = [{"name": "a-seed0", "label": "A", "epochs_done": 0, "epochs": 2}]
+    assert footer(made(part, {}, missing=missing), tmp_path) == "missing: A"
+
+
+def test_shares_are_drawn_where_their_methods_are_whatever_their_labels() -> None:
+    results = made("fig5a", {"k = 0": {"FGSM 0.4": 10.0}, "k = 0.75": {"FGSM 0.4": 40.0}})
+    networks = [entry | {"label": f"network {i}"} for i, entry in enumerate(results.networks)]
+    (axis,) = DRAW["fig5a"](replace(results, networks=networks)).axes
+    assert [list(line.get_xdata()) for line in axis.get_lines() if line.get_marker() == "o"] == [[0, 0.75]] * 2
+
+
+def test_noise_is_drawn_where_its_methods_eta_is_whatever_its_label() -> None:
+    labels = [f"{method}, eta x {multiple}" for method in ("BatchOut", "Gaussian") for multiple in (1, 5)]
+    results = made("fig5b", {label: {"FGSM 0.1": 10.0} for label in labels})
+    networks = [entry | {"label": f"network {i}"} for i, entry in enumerate(results.networks)]
+    axis = DRAW["fig5b"](replace(results, networks=networks)).axes[0]
+    drawn = [line.get_xdata() for line in axis.get_lines() if line.get_marker() in ("D", "^")]
+    assert np.allclose(drawn, [[1, 5]] * 2)
 
 
 def test_drawing_leaves_the_settings_of_matplotlib(tmp_path: Path) -> None:

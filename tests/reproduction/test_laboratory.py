@@ -11,17 +11,18 @@ from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 from robustcli import checkpoint
 from robustcli.checkpoint import Checkpoint
 from robustcli.datasets import SAMPLE
-from robustcli.errors import CheckpointError, DataError
+from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.evaluation.evaluate import Session, evaluate
 from robustcli.evaluation.results import Row
 from robustcli.reproduction.design import Network, Part, Probe
 from robustcli.reproduction.laboratory import Laboratory
-from robustcli.reproduction.reproduce import reproduce, with_data
-from robustcli.reproduction.results import read
+from robustcli.reproduction.results import columns, read
+from robustcli.reproduction.run import run_part, with_data
 from robustcli.reproduction.studies import parts
 from robustcli.training.loop import Run
 from robustcli.training.train import Observers, Prepared, train
@@ -92,7 +93,7 @@ def stop_after(count: int) -> Callable[[Session], Iterator[Row]]:
 def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the part is finished. To be copied."""
     folder = tmp_path_factory.mktemp("finished") / "out"
-    reproduce(PART, Laboratory(folder, TINY, device="cpu"))
+    run_part(PART, Laboratory(folder, TINY, device="cpu"))
     return folder
 
 
@@ -144,7 +145,10 @@ def test_a_checkpoint_of_another_recipe_is_replaced(finished: Path) -> None:
     saved = checkpoint.load(bench.trained(other))
     assert (saved.spec["lr"], saved.complete) == (0.123, True)
     training, replaced = bench.said
-    assert replaced.startswith(f"{bench.path(FIRST)}: was trained with another recipe")
+    assert replaced == (
+        f"{bench.path(FIRST)}: has another recipe or other images, or is damaged; it is kept as {FIRST.name}.old"
+    )
+    assert checkpoint.load(bench.path(FIRST).with_suffix(".old")).spec == FIRST.spec.as_dict()
     assert training == f"{FIRST.name}: training for 2 epochs"
     assert bench.found(FIRST) is None
 
@@ -187,8 +191,8 @@ def test_a_row_has_counts_and_where_they_come_from(finished: Path) -> None:
     for row in rows:
         assert row["model"] == FIRST.name
         assert 0 <= row["correct"] <= row["clean_correct"] <= row["n"]
-        assert {"accuracy", "ci95", "median_distance", "seed", "commit", "hardware", "threads"} <= row.keys()
-        assert not {"ids", "robust", "checkpoint"} & row.keys()
+        assert {"accuracy", "ci95", "median_distance", "seed", "commit", "device", "hardware", "threads"} <= row.keys()
+        assert not {"ids", "robust", "checkpoint", "seconds", "forwards", "backwards"} & row.keys()
         assert len(row["checkpoint_sha256"]) == 64
 
 
@@ -284,6 +288,78 @@ def test_a_checkpoint_damaged_within_is_not_measured(finished: Path) -> None:
         bench_in(finished, train=never).rows(FIRST, PART.probes)
 
 
+# --- Images made on another network
+
+
+HEADLINE = parts(TINY)["mnist"]
+VANILLA, TRANSFERRED = HEADLINE.networks[0], HEADLINE.networks[2]
+FROM_VANILLA = Probe("fgsm", ("0.3",), source="vanilla")
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which vanilla and BatchOut are trained. To be copied."""
+    folder = tmp_path_factory.mktemp("pair") / "out"
+    for network in (VANILLA, TRANSFERRED):
+        Laboratory(folder, TINY, device="cpu").trained(network)
+    return folder
+
+
+@pytest.fixture
+def both(pair: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(pair, tmp_path / "out")
+
+
+def test_vanillas_images_are_asked_of_the_others_and_kept(both: Path) -> None:
+    bench = bench_in(both, train=never, measure=never)
+    (row,) = bench.rows(TRANSFERRED, [FROM_VANILLA], HEADLINE.networks)
+    assert (row["model"], row["n"]) == (TRANSFERRED.name, TINY.n)
+    assert row["attack"] == {"name": "fgsm", "eps": "0.3", "norm": "linf", "source": "vanilla"}
+    assert 0 <= row["correct"] <= row["clean_correct"]
+    assert columns(row) == [("FGSM 0.3 from vanilla", row["correct"])]
+    said = list(bench.said)
+    assert bench.rows(TRANSFERRED, [FROM_VANILLA], HEADLINE.networks) == [row]
+    assert bench.said == said, "not measured twice"
+
+
+def test_the_same_weights_under_another_name_break_as_by_their_own_images(both: Path) -> None:
+    models = both / "models"
+    shutil.copy(models / f"{VANILLA.name}.pt", models / "twin.pt")
+    twin = Network("twin", "twin", VANILLA.spec)
+    own, transferred = bench_in(both).rows(twin, [Probe("fgsm", ("0.3",)), FROM_VANILLA], HEADLINE.networks)
+    assert (own["clean_correct"], own["correct"]) == (transferred["clean_correct"], transferred["correct"])
+
+
+def test_budgets_come_back_in_the_order_that_they_were_asked_in(both: Path) -> None:
+    wanted = Probe("fgsm", ("0.3", "0.05", "0.1"), source="vanilla")
+    rows = bench_in(both).rows(TRANSFERRED, [wanted], HEADLINE.networks)
+    assert [row["attack"]["eps"] for row in rows] == ["0.3", "0.05", "0.1"]
+
+
+def test_other_weights_of_vanilla_make_other_images(both: Path) -> None:
+    bench = bench_in(both)
+    bench.rows(TRANSFERRED, [FROM_VANILLA], HEADLINE.networks)
+    changed = Network(VANILLA.name, VANILLA.label, VANILLA.spec.model_copy(update={"lr": 0.123}))
+    bench.trained(changed)
+    bench.rows(TRANSFERRED, [FROM_VANILLA], [changed, TRANSFERRED])
+    assert len(json.loads(measured_file(both, TRANSFERRED).read_text())["rows"]) == 2
+
+
+@pytest.mark.parametrize("beside", [[], [TRANSFERRED]])
+def test_without_the_source_there_are_no_rows(both: Path, beside: list[Network]) -> None:
+    assert bench_in(both, measure=never).rows(TRANSFERRED, [FROM_VANILLA], beside) == []
+
+
+def test_the_source_itself_is_not_asked(both: Path) -> None:
+    assert bench_in(both, measure=never).rows(VANILLA, [FROM_VANILLA], HEADLINE.networks) == []
+
+
+def test_a_source_that_failed_is_not_trained_again_for_each_of_the_others(both: Path) -> None:
+    (both / "models" / f"{VANILLA.name}.pt").unlink()
+    bench = bench_in(both, train=never)
+    assert bench.rows(TRANSFERRED, [FROM_VANILLA], HEADLINE.networks) == []
+
+
 # --- Parts
 
 
@@ -310,7 +386,7 @@ def test_an_entry_on_a_network_says_how_it_was_made(finished: Path) -> None:
 def test_a_second_run_gives_the_same_files_and_does_nothing(finished: Path) -> None:
     kinds = ("md", "png", "svg")
     before = [(finished / f"stopgrad.{kind}").read_bytes() for kind in kinds]
-    results = reproduce(PART, bench_in(finished, train=never, measure=never))
+    results = run_part(PART, bench_in(finished, train=never, measure=never))
     assert [(finished / f"stopgrad.{kind}").read_bytes() for kind in kinds] == before
     found = read(finished / "stopgrad.json")
     assert (found.rows, found.networks) == (results.rows, results.networks)
@@ -319,7 +395,7 @@ def test_a_second_run_gives_the_same_files_and_does_nothing(finished: Path) -> N
 def test_a_part_stopped_in_its_second_network_has_the_first_and_names_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("robustcli.reproduction.reproduce.save_figure", lambda *_: None)
+    monkeypatch.setattr("robustcli.reproduction.run.save_figure", lambda *_: None)
     calls: list[str] = []
 
     def second_stops(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
@@ -327,7 +403,7 @@ def test_a_part_stopped_in_its_second_network_has_the_first_and_names_the_other(
         return (train if len(calls) == 1 else stop_after_an_epoch)(prepared, path, run)
 
     with pytest.raises(KeyboardInterrupt):
-        reproduce(PART, bench_in(tmp_path, train=second_stops))
+        run_part(PART, bench_in(tmp_path, train=second_stops))
     results = read(tmp_path / "stopgrad.json")
     assert [entry["name"] for entry in results.networks] == [FIRST.name]
     assert {row["model"] for row in results.rows} == {FIRST.name}
@@ -335,34 +411,135 @@ def test_a_part_stopped_in_its_second_network_has_the_first_and_names_the_other(
     assert f"Missing: {SECOND.name}, 1 of 2 epochs trained." in (tmp_path / "stopgrad.md").read_text()
 
     bench = bench_in(tmp_path)
-    assert not reproduce(PART, bench).missing
+    assert not run_part(PART, bench).missing
     assert bench.did[0] == f"train {SECOND.name}"
     assert len(bench.did) == 1 + ROWS
 
 
 def test_a_part_stopped_before_its_first_network_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        reproduce(PART, bench_in(tmp_path / "out", train=stop_after_an_epoch))
+        run_part(PART, bench_in(tmp_path / "out", train=stop_after_an_epoch))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["models"]
 
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_the_toy_example_needs_no_network(tmp_path: Path, quick: bool) -> None:
     scale = replace(TINY, quick=quick)
-    results = reproduce(parts(scale)["fig1"], bench_in(tmp_path, scale=scale, train=never, measure=never))
+    results = run_part(parts(scale)["fig1"], bench_in(tmp_path, scale=scale, train=never, measure=never))
     assert (results.toy["points"], results.quick) == (300, quick)
     assert {path.name for path in tmp_path.iterdir()} == {f"fig1.{kind}" for kind in ("json", "md", "png", "svg")}
 
 
 def test_losses_are_a_part_too_and_a_colour_budget_stays_as_it_was_written(colours: Path, tmp_path: Path) -> None:
     part = parts(TINY)["fig4a"]
-    results = reproduce(part, bench_in(tmp_path, data_dir=colours, measure=never))
+    results = run_part(part, bench_in(tmp_path, data_dir=colours, measure=never))
     assert results.rows == []
     assert [len(entry["losses"]) for entry in results.networks] == [2, 2]
     assert {entry["spec"]["dtype"] for entry in results.networks} == {"bfloat16"}
     bench = bench_in(tmp_path, data_dir=colours, train=never)
     (row,) = bench.rows(part.networks[0], [Probe("fgsm", ("8/255",))])
     assert (row["attack"]["eps"], row["eps"], row["n"]) == ("8/255", 8 / 255, 16)
+
+
+# --- What fails, and what must not be lost
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustcli.reproduction.run.save_figure", lambda *_: None)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_training_that_fails_is_named_and_the_next_network_goes_on(tmp_path: Path) -> None:
+    def first_fails(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
+        if path.stem == FIRST.name:
+            raise TrainingError("the loss became NaN")
+        return train(prepared, path, run)
+
+    bench = bench_in(tmp_path, train=first_fails)
+    results = run_part(PART, bench)
+    assert [entry["name"] for entry in results.networks] == [SECOND.name]
+    entry = {"name": FIRST.name, "label": FIRST.label, "epochs_done": 0, "epochs": 2}
+    assert results.missing == [entry | {"reason": "the loss became NaN"}]
+    assert f"{FIRST.name}: the loss became NaN" in bench.said
+    assert read(tmp_path / "stopgrad.json").missing == results.missing
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_attack_that_fails_is_named_and_the_next_network_goes_on(finished: Path) -> None:
+    shutil.rmtree(finished / "measured")
+    calls: list[int] = []
+
+    def first_fails(session: Session) -> Iterator[Row]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise AttackError("logits are NaN")
+        return measure(session)
+
+    results = run_part(PART, bench_in(finished, train=never, measure=first_fails))
+    assert [entry["name"] for entry in results.networks] == [SECOND.name]
+    assert [(entry["epochs_done"], entry["reason"]) for entry in results.missing] == [(2, "logits are NaN")]
+
+
+def test_what_another_process_trains_is_left_to_it(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path, train=never)
+    path = bench.path(FIRST)
+    path.parent.mkdir()
+    with FileLock(path.with_suffix(".lock")), pytest.raises(CheckpointError, match="trained by another process"):
+        bench.trained(FIRST)
+
+
+def test_a_spec_without_a_key_that_is_new_since_is_the_same(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peek = checkpoint.peek
+
+    def older(path: Path) -> Checkpoint:
+        found = peek(path)
+        return replace(found, spec={key: value for key, value in found.spec.items() if key != "validation"})
+
+    monkeypatch.setattr(checkpoint, "peek", older)
+    assert bench_in(finished).found(FIRST) is not None
+
+
+def test_a_spec_that_is_none_any_more_is_another(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peek = checkpoint.peek
+    monkeypatch.setattr(checkpoint, "peek", lambda path: replace(found := peek(path), spec=found.spec | {"gone": 1}))
+    assert bench_in(finished).found(FIRST) is None
+
+
+def whole(folder: Path) -> bytes:
+    """Make the part in `folder` pass for one of the whole study; its bytes."""
+    path = folder / "stopgrad.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"quick": False}))
+    return path.read_bytes()
+
+
+def test_a_quick_look_does_not_take_the_place_of_the_study(finished: Path) -> None:
+    before = whole(finished)
+    with pytest.raises(ConfigError, match="holds the whole study; give a quick look another folder"):
+        run_part(PART, bench_in(finished, train=never, measure=never))
+    assert (finished / "stopgrad.json").read_bytes() == before
+
+
+def test_fewer_networks_do_not_take_the_place_of_more(finished: Path) -> None:
+    before = whole(finished)
+    fewer = replace(PART, networks=PART.networks[:1])
+    with pytest.raises(ConfigError, match=r"stopgrad\.json has 2 networks, this run asks for 1"):
+        run_part(fewer, bench_in(finished, scale=replace(TINY, quick=False), train=never, measure=never))
+    assert (finished / "stopgrad.json").read_bytes() == before
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_study_takes_the_place_of_a_quick_look(finished: Path) -> None:
+    run_part(PART, bench_in(finished, scale=replace(TINY, quick=False), train=never, measure=never))
+    assert not read(finished / "stopgrad.json").quick
+
+
+def test_an_interrupted_run_leaves_a_file_with_more_networks(finished: Path) -> None:
+    before = (finished / "stopgrad.json").read_bytes()
+    measured_file(finished, SECOND).unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run_part(PART, bench_in(finished, measure=stop_after(0)))
+    assert (finished / "stopgrad.json").read_bytes() == before
 
 
 # --- Data

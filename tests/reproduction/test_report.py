@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from dataclasses import replace
@@ -14,9 +15,9 @@ from robustcli.reproduction.claims import CLAIMS
 from robustcli.reproduction.report import report, write_report
 from robustcli.reproduction.results import Results
 
-from .conftest import attacked, every_part, made, mnist
+from .conftest import SPEED, attacked, every_part, made, mnist, network
 
-WHOLE = report(every_part(), ".")
+WHOLE = report(every_part(), ".", SPEED)
 
 
 def claims_table(text: str) -> list[list[str]]:
@@ -54,27 +55,76 @@ def test_another_row_gives_another_page(part: str) -> None:
     assert len(pages) == len(rows) + 1
 
 
+def on_masking(text: str) -> str:
+    return text.partition("## Gradient masking and label leaking")[2].partition("\n## ")[0]
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [
-        ({"fgsm_large": 33.3}, "33.3 ["),
+        ({"fgsm_large": 43.3}, "43.3 ["),
+        ({"transferred": 21.2}, "21.2 ["),
         ({"pgd_small": 71.7}, "71.7 ["),
         ({"pgd_large": 3.7}, "3.7 ["),
         ({"l2": 2.345}, "2.35"),
     ],
 )
 def test_the_words_on_masking_carry_the_numbers_of_the_rows(change: dict[str, float], shown: str) -> None:
-    text = report({"mnist": mnist(batchout=attacked(**change))}, ".")
-    masking = text.partition("## Gradient masking")[2].partition("\n## ")[0]
-    assert shown in masking
-    assert shown not in report({"mnist": mnist()}, ".").partition("## Gradient masking")[2].partition("\n## ")[0]
+    own: dict[str, float] = {"clean": 98.8, "fgsm_large": 45, "transferred": 30}
+    assert shown in on_masking(report({"mnist": mnist(batchout=attacked(**(own | change)))}, "."))
+    assert shown not in on_masking(report({"mnist": mnist(batchout=attacked(**own))}, "."))
 
 
-@pytest.mark.parametrize(("large", "title"), [(95.0, "leaks labels"), (90.0, "overfits to one step")])
-def test_label_leaking_is_said_only_where_the_larger_budget_leaves_more(large: float, title: str) -> None:
-    text = report({"mnist": mnist(fgsm=attacked(fgsm_small=90, fgsm_large=large))}, ".")
-    assert f"**FGSM training {title}.**" in text
+@pytest.mark.parametrize(("transferred", "masks"), [(38.8, True), (38.9, False), (45, False), (80, False)])
+def test_masking_is_said_only_where_vanillas_images_break_more(transferred: float, masks: bool) -> None:
+    text = report({"mnist": mnist(batchout=attacked(fgsm_large=45, transferred=transferred))}, ".")
+    assert ("**BatchOut masks its gradients.**" in text) == masks
+    (line,) = [line for line in claims_table(text) if line[1].endswith("obfuscated gradients")]
+    assert line[2] == ("**does not hold**" if masks else "**holds**")
+
+
+@pytest.mark.parametrize(
+    ("large", "title"), [(95.0, "leaks labels"), (90.0, "holds one step off, not forty"), (0.5, None)]
+)
+def test_label_leaking_is_said_only_where_the_larger_budget_leaves_more(large: float, title: str | None) -> None:
+    text = report({"mnist": mnist(fgsm=attacked(fgsm_small=90, fgsm_large=large, pgd_large=0))}, ".")
+    assert ("**FGSM training " in text) == (title is not None)
+    assert title is None or f"**FGSM training {title}.**" in text
     assert ("reads the label" in text) == (large > 90)
+
+
+def test_masking_and_leaking_are_said_each_without_the_other() -> None:
+    whole = mnist()
+    for label, word, other in (("BatchOut", "leaks labels", "masks"), ("FGSM-trained", "masks", "leaks labels")):
+        networks = [entry for entry in whole.networks if entry["label"] != label]
+        said = on_masking(report({"mnist": replace(whole, networks=networks)}, "."))
+        assert word in said
+        assert other not in said
+
+
+def test_every_rule_is_printed_once_after_its_sections() -> None:
+    listed = WHOLE.partition("How each is judged, by section:")[2].partition("\n## ")[0].strip().splitlines()
+    assert [line.partition(": ")[2] for line in listed] == list(dict.fromkeys(claim.rule for claim in CLAIMS))
+    for line in listed:
+        sections, _, rule = line.removeprefix("- ").partition(": ")
+        assert sections.split(", ") == list(dict.fromkeys(claim.source for claim in CLAIMS if claim.rule == rule))
+
+
+def test_recipes_are_those_of_the_networks_specs() -> None:
+    section = WHOLE.partition("## The recipes")[2].partition("\n## ")[0]
+    for name in ("mnist", "cifar10"):
+        spec = every_part()[name].networks[0]["spec"]
+        (said,) = [line for line in section.splitlines() if line.startswith(f"**{name}**: ")]
+        assert f"optimizer {spec['optimizer']}, lr {spec['lr']}, schedule {spec['schedule']}" in said
+    assert "PGD training" not in section
+    with_pgd = mnist()
+    text = report({"mnist": replace(with_pgd, networks=[*with_pgd.networks, network("PGD-trained", epochs=8)])}, ".")
+    assert "PGD training: 8 epochs, 7 steps." in text
+
+
+def test_without_headline_networks_there_are_no_recipes() -> None:
+    assert "## The recipes" not in report({"fig2": every_part()["fig2"]}, ".")
+    assert "## The recipes" not in report({"mnist": made("mnist", {})}, ".")
 
 
 def test_without_the_numbers_nothing_is_said_of_masking() -> None:
@@ -100,7 +150,16 @@ def test_what_is_missing_is_named() -> None:
 def test_what_was_not_measured_says_so() -> None:
     lines = claims_table(report({"mnist": mnist()}, "."))[2:]
     unmeasured = {line[0] for line in lines if line[2] == "**not measured**"}
-    assert {"6.1", "6.3", "6.4", "6.5", "6.6", "6.7"} == unmeasured
+    assert unmeasured == {"1", "6.1", "6.3", "6.4", "6.5", "6.6", "Figure 5", "6.7"}
+
+
+def test_what_training_costs_is_read_beside_the_parts(tmp_path: Path) -> None:
+    mnist().write(tmp_path)
+    (tmp_path / "training-speed.json").write_text(json.dumps(SPEED))
+    path = write_report(tmp_path)
+    assert path is not None
+    (line,) = [line for line in claims_table(path.read_text()) if line[0] == "1"]
+    assert line[2:4] == ["**holds**", "seconds an epoch, as a multiple of vanilla's: BatchOut 1.10, FGSM-trained 2.00"]
 
 
 @pytest.mark.parametrize("page", ["out/report.md", "docs/reproduction.md", "page.md", "docs/deep/er/page.md"])

@@ -50,6 +50,7 @@ def test_the_mean_lies_within_the_widest_interval_of_all_seeds(counts: list[tupl
     ("attack", "found"),
     [
         ({"name": "fgsm", "eps": "8/255"}, [("FGSM 8/255", 7)]),
+        ({"name": "fgsm", "eps": "0.3", "source": "vanilla"}, [("FGSM 0.3 from vanilla", 7)]),
         ({"name": "pgd", "eps": "0.1", "steps": 40}, [("PGD-40 0.1", 7)]),
         ({"name": "deepfool", "box": "none"}, [(f"DeepFool none {i}", 10 - i) for i in (1, 2, 3, 4, 5)]),
     ],

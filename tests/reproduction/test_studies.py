@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from robustcli.config import TrainSpec
 from robustcli.datasets import DATASETS, SAMPLE
 from robustcli.models import MODELS
 from robustcli.reproduction import PARTS
-from robustcli.reproduction.design import FULL, QUICK, Network, Scale, resolve
+from robustcli.reproduction.design import FULL, QUICK, Network, Probe, Scale, resolve
 from robustcli.reproduction.figures import DRAW
 from robustcli.reproduction.laboratory import probe_key
 from robustcli.reproduction.studies import HEADLINE, PGD_EPOCHS, RECIPES, parts
@@ -73,7 +74,7 @@ def test_headline_networks_train_to_the_end_and_only_pgd_for_less(dataset: str) 
     whole = RECIPES[dataset]["epochs"]
     short = {name: count for name, count in epochs.items() if count != whole}
     expected = PGD_EPOCHS[dataset]
-    assert short == ({} if expected is None else {f"{dataset}-pgd-{expected}epochs-seed0": expected})
+    assert short == ({} if expected is None else {f"{dataset}-pgd-seed0": expected})
 
 
 def test_an_ablations_name_carries_its_epochs() -> None:
@@ -110,15 +111,43 @@ def test_seeds_are_of_the_papers_networks_on_mnist_and_of_the_stop_gradient(seed
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_attack_parses_at_every_budget_and_no_two_are_the_same(scale: Scale) -> None:
+def test_every_attack_parses_at_every_budget_and_no_two_are_the_same(scale: Scale, tmp_path: Path) -> None:
+    vanilla = tmp_path / "vanilla.pt"
+    vanilla.write_bytes(b"weights")
     for part in parts(scale).values():
         keys = []
         for probe in part.probes:
             for eps in probe.eps or ("",):
                 attack = parse_attack(probe.attack, {"eps": eps or None})
                 assert attack.name == probe.attack.partition(":")[0]
-                keys.append(probe_key(probe, eps, scale.n_costly if probe.costly else scale.n))
+                limit = scale.n_costly if probe.costly else scale.n
+                keys.append(probe_key(probe, eps, limit, vanilla if probe.source else None))
         assert len(set(keys)) == len(keys)
+
+
+def test_images_of_vanilla_are_asked_of_the_others_at_the_largest_budget_of_fgsm() -> None:
+    study = parts(FULL)
+    for name in ("mnist", "fig2", "cifar10", "fig3"):
+        (found,) = [probe for probe in study[name].probes if probe.source is not None]
+        assert (found.attack, found.source, found.costly) == ("fgsm", "vanilla", False)
+        assert found.eps == (study[name].probes[0].eps[-1],)
+        assert study[name].networks[0].label == "vanilla", "it is trained before it is needed"
+    others = [part for name, part in study.items() if name not in ("mnist", "fig2", "cifar10", "fig3")]
+    assert not [probe for part in others for probe in part.probes if probe.source]
+
+
+def test_a_measurement_is_of_the_weights_that_the_images_are_made_on(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b"a")
+    (tmp_path / "b.pt").write_bytes(b"b")
+    probe = Probe("fgsm", ("0.3",), source="vanilla")
+    keys = [probe_key(probe, "0.3", None, source) for source in (None, tmp_path / "a.pt", tmp_path / "b.pt")]
+    assert len(set(keys)) == 3
+
+
+def test_a_measurement_of_another_version_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = probe_key(Probe("fgsm", ("0.3",)), "0.3", None)
+    monkeypatch.setattr("robustcli.reproduction.laboratory.__version__", "0.0.0")
+    assert probe_key(Probe("fgsm", ("0.3",)), "0.3", None) != before
 
 
 def test_a_measurement_is_found_by_attack_budget_and_number_of_samples() -> None:

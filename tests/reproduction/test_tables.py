@@ -31,8 +31,31 @@ def test_every_part_has_a_table_of_whole_rows(part: str) -> None:
 def test_a_table_has_the_columns_of_the_attacks_with_deepfools_last_iteration_only() -> None:
     assert sheet(mnist()).headers == (
         *("network", "seeds", "clean", "FGSM 0.1", "FGSM 0.3", "PGD-40 0.1", "PGD-40 0.3"),
-        *("DeepFool none 5", "DeepFool project 5", "median L2"),
+        *("DeepFool none 5", "DeepFool project 5", "FGSM 0.3 from vanilla", "median L2"),
     )
+
+
+@pytest.mark.parametrize("part", ["fig2", "fig3"])
+def test_what_a_figure_draws_is_in_its_table_a_column_a_network_with_every_iteration(part: str) -> None:
+    shown = sheet(every_part()[part])
+    assert shown.headers[1:] == ("vanilla", "FGSM-trained", "BatchOut", "Gaussian")
+    lines = [row[0] for row in shown.cells]
+    assert [line for line in lines if line.startswith("DeepFool")] == [
+        f"DeepFool {box} {i}" for box in ("none", "project") for i in (1, 2, 3, 4, 5)
+    ]
+    assert (lines[:2], lines[-1]) == (["seeds", "clean"], "median L2")
+
+
+def test_a_transposed_table_has_the_same_numbers() -> None:
+    shown = sheet(made("fig2", {"vanilla": attacked(), "BatchOut": attacked(transferred=30)}))
+    found = {row[0]: row[1:] for row in shown.cells}
+    assert found["DeepFool none 2"] == ("40.0 [37.0, 43.1]",) * 2
+    assert found["FGSM 0.3 from vanilla"] == ("-", "30.0 [27.2, 32.9]")
+
+
+def test_vanilla_has_no_images_of_its_own_from_itself() -> None:
+    assert cell(sheet(mnist()), "vanilla", "FGSM 0.3 from vanilla") == "-"
+    assert cell(sheet(mnist()), "BatchOut", "FGSM 0.3 from vanilla") == "30.0 [27.2, 32.9]"
 
 
 def test_a_cell_is_a_number_with_its_interval_or_deviation() -> None:
@@ -92,6 +115,18 @@ def test_notes_name_what_is_missing_and_how_far_it_came() -> None:
     missing = [{"name": "mnist-pgd-seed0", "label": "PGD-trained", "epochs_done": 3, "epochs": 12}]
     assert "Missing: mnist-pgd-seed0, 3 of 12 epochs trained." in notes(replace(mnist(), missing=missing))
     assert not [note for note in notes(mnist()) if "Missing" in note]
+
+
+def test_notes_say_why_a_network_is_missing() -> None:
+    entry = {"name": "a", "label": "A", "epochs_done": 1, "epochs": 2, "reason": "the loss became NaN"}
+    assert "Missing: a, 1 of 2 epochs trained; the loss became NaN." in notes(replace(mnist(), missing=[entry]))
+
+
+def test_a_part_of_which_nothing_could_be_made_has_a_table_all_the_same() -> None:
+    entry = {"name": "a", "label": "A", "epochs_done": 0, "epochs": 2, "reason": "the loss became NaN"}
+    for part in every_part():
+        shown = to_text(sheet(made(part, {}, missing=[entry])), "markdown")
+        assert "Missing: a, 0 of 2 epochs trained; the loss became NaN." in shown
 
 
 def test_only_a_quick_look_says_that_it_is_one() -> None:

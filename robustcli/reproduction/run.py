@@ -10,7 +10,7 @@ from robustcli import checkpoint
 from robustcli.config import DataSpec
 from robustcli.data import data_folder, is_here, load
 from robustcli.device import pick_device
-from robustcli.errors import ConfigError, DataError
+from robustcli.errors import AttackError, ConfigError, DataError, TrainingError
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import to_text
@@ -22,21 +22,29 @@ from robustcli.reproduction.tables import sheet
 from robustcli.reproduction.toy import toy_numbers
 
 
-def reproduce(part: Part, laboratory: Laboratory) -> Results:
+def run_part(part: Part, laboratory: Laboratory) -> Results:
     """Train what is missing, measure what was not measured, and write the part's files.
 
-    Interrupted, it writes what it has, with what is missing named.
+    A network that fails is named under `missing` with the reason, and the others go on. Interrupted, it writes what it
+    has, unless that is nothing or the part's file holds more networks already.
 
     Raises:
         KeyboardInterrupt: after writing.
-        RobustCliError: data are missing, or training or an attack failed.
+        RobustCliError: data are missing, or the file there holds more networks than this run asks for.
     """
+    path = laboratory.folder / f"{part.name}.json"
+    check_replaceable(path, part, laboratory)
     networks: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
     stopped: KeyboardInterrupt | None = None
     for network in part.networks:
         try:
-            found = laboratory.rows(network, part.probes)
+            found = laboratory.rows(network, part.probes, part.networks)
+        except (TrainingError, AttackError) as error:
+            failed[network.name] = str(error)
+            laboratory.say(f"{network.name}: {error}")
+            continue
         except KeyboardInterrupt as reason:
             stopped = reason
             break
@@ -51,23 +59,45 @@ def reproduce(part: Part, laboratory: Laboratory) -> Results:
         quick=laboratory.scale.quick,
         networks=networks,
         rows=rows,
-        missing=[_missing(network, laboratory) for network in part.networks if network.name not in done],
+        missing=[
+            _missing(network, laboratory, failed.get(network.name))
+            for network in part.networks
+            if network.name not in done
+        ],
         toy=toy_numbers() if part.name == "fig1" else {},
         provenance=provenance(seed=0, device=pick_device(laboratory.device), data_fingerprint=None),
     )
-    if (networks or results.toy) and not (stopped and _is_fuller(laboratory.folder / f"{part.name}.json", results)):
+    if not (stopped and (not networks or _networks_in(path) > len(networks))):
         write_part(results, laboratory.folder)
     if stopped is not None:
         raise stopped
     return results
 
 
-def _is_fuller(path: Path, results: Results) -> bool:
-    """Whether the part's file of an earlier run holds more networks."""
+def check_replaceable(path: Path, part: Part, laboratory: Laboratory) -> None:
+    """Refuse to put a quick look, or fewer networks, in the place of a whole study.
+
+    Raises:
+        ConfigError: says what is there.
+    """
+    if not path.exists():
+        return
+    there = read(path)
+    if laboratory.scale.quick and not there.quick:
+        raise ConfigError(f"--out {path.parent}: holds the whole study; give a quick look another folder")
+    if not there.quick and len(there.networks) > len(part.networks):
+        raise ConfigError(
+            f"--out {path.parent}: {path.name} has {len(there.networks)} networks, this run asks for "
+            f"{len(part.networks)}; give another folder"
+        )
+
+
+def _networks_in(path: Path) -> int:
+    """How many networks a part's file of an earlier run holds."""
     try:
-        return len(read(path).networks) > len(results.networks)
+        return len(read(path).networks)
     except ConfigError:
-        return False
+        return 0
 
 
 def write_part(results: Results, folder: Path) -> None:
@@ -80,7 +110,8 @@ def write_part(results: Results, folder: Path) -> None:
 def describe_network(network: Network, path: Path) -> dict[str, Any]:
     """What a part's JSON says of a trained network."""
     saved = checkpoint.peek(path)
-    kept = {key: saved.provenance.get(key) for key in ("commit", "hardware", "threads")}
+    kept = {key: saved.provenance.get(key) for key in ("commit", "device", "hardware", "threads", "versions")}
+    kept["resumed"] = [again["commit"] for again in saved.provenance.get("resumed", ())]
     seconds = sorted(entry["seconds"] for entry in saved.history)
     return {
         "name": network.name,
@@ -95,14 +126,16 @@ def describe_network(network: Network, path: Path) -> dict[str, Any]:
         **kept,
         "sha256": checkpoint.sha256(path),
         "losses": [round(entry["loss"], 6) for entry in saved.history],
+        "val_accuracies": [round(entry["val_accuracy"], 6) for entry in saved.history if "val_accuracy" in entry],
         "seconds_an_epoch": round(seconds[len(seconds) // 2], 2),
     }
 
 
-def _missing(network: Network, laboratory: Laboratory) -> dict[str, Any]:
+def _missing(network: Network, laboratory: Laboratory, reason: str | None) -> dict[str, Any]:
     found = laboratory.found(network)
     done = 0 if found is None else len(found.history)
-    return {"name": network.name, "label": network.label, "epochs_done": done, "epochs": network.spec.epochs}
+    entry = {"name": network.name, "label": network.label, "epochs_done": done, "epochs": network.spec.epochs}
+    return entry | ({} if reason is None else {"reason": reason})
 
 
 def with_data(wanted: Sequence[Part], laboratory: Laboratory) -> tuple[list[Part], DataError | None]:
@@ -120,7 +153,8 @@ def with_data(wanted: Sequence[Part], laboratory: Laboratory) -> tuple[list[Part
                 raise DataError(
                     f"--dataset {dataset}: not in {data_folder(laboratory.data_dir)}; --quick downloads nothing"
                 )
-            load(DataSpec(dataset=dataset, data_dir=laboratory.data_dir, limit=1, allow_sample=False))
+            for split in ("train", "test"):
+                load(DataSpec(dataset=dataset, data_dir=laboratory.data_dir, split=split, limit=1, allow_sample=False))
         except DataError as error:
             problems[dataset] = error
     there = [part for part in wanted if not {network.spec.dataset for network in part.networks} & problems.keys()]

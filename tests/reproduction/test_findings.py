@@ -1,0 +1,89 @@
+"""What it takes to tell two numbers apart, and to have one at all."""
+
+from __future__ import annotations
+
+import pytest
+
+from robustcli.reproduction.findings import Findings, NotMeasuredError, above, graded, named
+from robustcli.reproduction.results import Measure
+
+from .conftest import attacked, findings, mnist, seeded
+
+FORTY = Measure(((400, 1000),))
+
+
+def per_cent(value: float) -> Measure:
+    return Measure(((round(10 * value), 1000),))
+
+
+@pytest.mark.parametrize(("a", "expected"), [(46.2, True), (46.1, False), (40, False), (34, False)])
+def test_a_number_is_above_another_where_the_intervals_are_disjoint(a: float, expected: bool) -> None:
+    """[43.13, 49.30] and [43.03, 49.20], against [37.01, 43.07]."""
+    assert above(per_cent(a), FORTY) == expected
+
+
+def test_of_several_seeds_the_lowest_must_be_above_the_highest() -> None:
+    low, high = Measure(((400, 1000), (500, 1000))), Measure(((550, 1000), (700, 1000)))
+    assert above(per_cent(60), low)
+    assert not above(high, low)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "a", "expected"),
+    [
+        ((50, 50, 50), 46.2, True),  # no deviation: the intervals decide
+        ((50, 50, 50), 46.1, False),
+        ((48, 50, 52), 46.2, True),  # 2 sqrt(2) x 2 = 5.66
+        ((47, 50, 53), 48.4, False),  # 2 sqrt(2) x 3 = 8.49
+        ((47, 50, 53), 48.5, True),
+        ((50, 50), 90, False),  # two seeds say too little of what a third would do
+        ((50,), 90, False),
+        ((48, 50, 52), 34, False),  # below is not above
+    ],
+)
+def test_beyond_seeds_is_beyond_samples_and_twice_the_deviation_of_a_difference(
+    seeds: tuple[float, ...], a: float, expected: bool
+) -> None:
+    assert findings(seeded(*seeds)).beyond_seeds(per_cent(a), FORTY, "FGSM 0.3") == expected
+
+
+def test_without_seeds_of_that_attack_nothing_is_beyond_them() -> None:
+    assert not findings().beyond_seeds(per_cent(90), FORTY, "FGSM 0.3")
+    assert not findings(seeded(50, 50, 50)).beyond_seeds(per_cent(90), FORTY, "FGSM 0.77")
+
+
+@pytest.mark.parametrize(
+    ("full", "part", "expected"),
+    [
+        (True, True, "holds"),
+        (True, False, "holds"),
+        (False, True, "holds in part"),
+        (False, False, "does not hold"),
+    ],
+)
+def test_a_verdict_has_three_grades(full: bool, part: bool, expected: str) -> None:
+    assert graded(full, part) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "label", "column"),
+    [("fig2", "vanilla", "clean"), ("mnist", "unheard of", "clean"), ("mnist", "vanilla", "FGSM 0.77")],
+)
+def test_a_number_that_is_not_there_is_told(part: str, label: str, column: str) -> None:
+    with pytest.raises(NotMeasuredError, match=part):
+        findings(mnist()).get(part, label, column)
+
+
+def test_distances_name_every_seed_and_what_half_withstood() -> None:
+    found = findings(mnist(batchout=[attacked(l2=1.756), attacked(l2=None)]))
+    assert found.distances("mnist", "BatchOut") == "1.76 / inf"
+    with pytest.raises(NotMeasuredError):
+        found.distances("mnist", "unheard of")
+
+
+def test_numbers_are_listed_with_their_names() -> None:
+    assert named([("f1", FORTY), ("c1", per_cent(15))]) == "f1 40.0 [37.0, 43.1], c1 15.0 [12.9, 17.3]"
+
+
+def test_speed_need_not_be_there() -> None:
+    assert Findings({}).speed == {}
