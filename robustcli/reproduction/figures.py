@@ -127,11 +127,11 @@ def _against_attacks(results: Results) -> Figure:
 def _over_eps(axis: Axes, results: Results, attack: str) -> None:
     for label in results.labels:
         cells = results.cells(label)
-        swept = [
-            (column.removeprefix(f"{attack} "), cells[column]) for column in cells if column.startswith(f"{attack} ")
-        ]
-        clean = [(0.0, cells["clean"])] if "clean" in cells else []
-        points = clean + [(float(Fraction(eps)), measure) for eps, measure in swept]
+        points = [(0.0, cells["clean"])] if "clean" in cells else []
+        for column, measure in cells.items():
+            name, _, eps = column.partition(" ")
+            if name == attack and " from " not in eps:  # images made on another network are not its own curve
+                points.append((float(Fraction(eps)), measure))
         _line(axis, [eps for eps, _ in points], [measure for _, measure in points], label)
     if any("/255" in column for label in results.labels for column in results.cells(label)):
         ticks = [0, 2, 4, 8, 16] if attack == "FGSM" else [0, 2, 4, 8]

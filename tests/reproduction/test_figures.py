@@ -173,3 +173,11 @@ def test_a_picture_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "fig1.svg").mkdir()
     with pytest.raises(ConfigError, match=r"--out .*fig1\.svg: Is a directory"):
         save_figure(TOY, tmp_path)
+
+
+def test_images_made_on_another_network_are_no_point_of_a_curve(tmp_path: Path) -> None:
+    part = every_part()["fig2"]
+    row = next(row for row in part.rows if row["attack"]["name"] == "fgsm")
+    other = row | {"attack": row["attack"] | {"source": "vanilla"}}
+    save_figure(replace(part, rows=[*part.rows, other]), tmp_path)
+    assert (tmp_path / "fig2.png").stat().st_size > 0
