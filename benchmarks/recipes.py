@@ -35,6 +35,7 @@ CANDIDATES: dict[str, list[dict[str, Any]]] = {
         {"lr": 1e-3, "schedule": "constant"},
         {"lr": 1e-3, "schedule": "onecycle"},
         {"lr": 2e-3, "schedule": "onecycle"},
+        {"lr": 2e-3, "schedule": "onecycle", "dtype": "bfloat16"},
     ],
     "cifar10": [
         {"lr": 1e-3, "schedule": "onecycle", "augment": "none"},
@@ -71,8 +72,7 @@ def main() -> None:
                     epochs=epochs,
                     seed=seed,
                     validation=HELD_OUT,
-                    dtype=DTYPE[arguments.dataset],
-                    **candidate,
+                    **({"dtype": DTYPE[arguments.dataset]} | candidate),
                 )
                 key = {"method": method, "epochs": epochs, "seed": seed, **candidate}
                 if any(run.items() >= key.items() for run in runs):
@@ -101,7 +101,7 @@ def held_out_accuracy(spec: TrainSpec, data_dir: Path | None) -> dict[str, Any]:
 
 def table(runs: list[dict[str, Any]]) -> str:
     """One line a run, best first."""
-    names = ("method", "lr", "schedule", "augment", "batch_size", "epochs", "seed")
+    names = ("method", "lr", "schedule", "augment", "batch_size", "dtype", "epochs", "seed")
     lines = [
         (*(run.get(name, "-") for name in names), f"{100 * run['accuracy']:.2f}", run["n"])
         for run in sorted(runs, key=lambda run: -float(run["accuracy"]))

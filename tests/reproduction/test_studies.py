@@ -16,7 +16,7 @@ from robustcli.reproduction import PARTS
 from robustcli.reproduction.design import FULL, QUICK, Network, Probe, Scale, resolve
 from robustcli.reproduction.figures import DRAW
 from robustcli.reproduction.laboratory import probe_key
-from robustcli.reproduction.studies import HEADLINE, PGD_EPOCHS, RECIPES, parts
+from robustcli.reproduction.studies import HEADLINE, OTHER_EPOCHS, RECIPES, parts
 from robustcli.training.train import prepare
 
 SCALES = [FULL, QUICK, replace(FULL, seeds=1), replace(FULL, ablation_epochs=12)]
@@ -69,12 +69,11 @@ def test_the_recipe_is_what_the_study_says() -> None:
 
 
 @pytest.mark.parametrize("dataset", RECIPES)
-def test_headline_networks_train_to_the_end_and_only_pgd_for_less(dataset: str) -> None:
+def test_headline_networks_train_for_the_recipes_epochs_or_the_methods_own(dataset: str) -> None:
     epochs = {network.name: network.spec.epochs for network in parts(FULL)[dataset].networks}
-    whole = RECIPES[dataset]["epochs"]
-    short = {name: count for name, count in epochs.items() if count != whole}
-    expected = PGD_EPOCHS[dataset]
-    assert short == ({} if expected is None else {f"{dataset}-pgd-seed0": expected})
+    other = {name: count for name, count in epochs.items() if count != RECIPES[dataset]["epochs"]}
+    own = {f"{name}-{method}-seed0": count for (name, method), count in OTHER_EPOCHS.items() if name == dataset}
+    assert other == own
 
 
 def test_an_ablations_name_carries_its_epochs() -> None:
