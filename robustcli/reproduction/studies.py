@@ -14,7 +14,7 @@ from robustcli.models.cnn import MNIST_ETA
 from robustcli.reproduction.design import Budgets, Network, Part, Probe, Scale, resolve
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle"},
+    "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle", "dtype": "bfloat16"},
     "cifar10": {
         "model": "cifar-cnn",
         "epochs": 12,
