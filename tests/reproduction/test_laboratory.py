@@ -542,6 +542,31 @@ def test_an_interrupted_run_leaves_a_file_with_more_networks(finished: Path) -> 
     assert (finished / "stopgrad.json").read_bytes() == before
 
 
+def test_a_run_in_which_a_network_fails_leaves_a_file_with_more_networks(finished: Path) -> None:
+    before = (finished / "stopgrad.json").read_bytes()
+    measured_file(finished, SECOND).unlink()
+
+    def fails(session: Session) -> Iterator[Row]:
+        raise AttackError("the model returned NaN")
+
+    bench = bench_in(finished, measure=fails)
+    assert [entry["reason"] for entry in run_part(PART, bench).missing] == ["the model returned NaN"]
+    assert (finished / "stopgrad.json").read_bytes() == before
+    assert f"{finished / 'stopgrad.json'}: left as it was; this run finished 1 of 2 networks" in bench.said
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_file_is_made_again_and_kept_aside(finished: Path) -> None:
+    path = finished / "stopgrad.json"
+    before = read(path)
+    path.write_text("{")
+    bench = bench_in(finished, train=never, measure=never)
+    assert run_part(PART, bench).rows == before.rows
+    assert read(path).rows == before.rows
+    assert path.with_suffix(".json.old").read_text() == "{"
+    assert any("is made again, and kept as stopgrad.json.old" in line for line in bench.said)
+
+
 # --- Data
 
 
