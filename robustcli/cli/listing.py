@@ -74,11 +74,12 @@ def _zoo() -> Listing:
 
 
 def _trained(entry: Entry) -> str:
-    """`fgsm(eps=0.3), mnist-cnn, 12 epochs, seed 0`."""
+    """`fgsm (eps=0.3), mnist-cnn, 12 epochs, seed 0`."""
     from robustcli.config import shown
 
     options = ", ".join(f"{key}={shown(value)}" for key, value in entry.method.items() if key != "name")
-    return f"{entry.method['name']}({options}), {entry.model}, {entry.epochs} epochs, seed {entry.seed}"
+    method = f"{entry.method['name']}{f' ({options})' if options else ''}"
+    return f"{method}, {entry.model}, {entry.epochs} epochs, seed {entry.seed}"
 
 
 def _measured(entry: Entry) -> tuple[str, str]:
