@@ -41,7 +41,8 @@ def compare(
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.evaluation.pairs import pairs
-    from robustcli.reporting.pairs import pairs_sheet
+    from robustcli.evaluation.seeds import contests, families
+    from robustcli.reporting.pairs import pairs_sheet, seeds_sheet
     from robustcli.reporting.tables import compare_sheet
 
     session = open_session(chosen(checkpoint) if checkpoint else _siblings(*chosen(None)), spec)
@@ -55,7 +56,11 @@ def compare(
     found = pairs(groups)
     sheets = [compare_sheet(groups)] if groups else []
     sheets += [pairs_sheet(found, groups)] if found else []
-    raise typer.Exit(deliver(measured, session, sheets, style, json_file, found))
+    specs = {item.candidate.subject: item.candidate.saved.spec for item in session.items}
+    recipes = families(groups, [specs[rows[0].subject] for rows in groups])
+    rivals = contests(recipes)
+    sheets += [seeds_sheet(recipes, rivals)] if recipes else []
+    raise typer.Exit(deliver(measured, session, sheets, style, json_file, [*found, *rivals]))
 
 
 def _siblings(newest: Path) -> list[Path]:

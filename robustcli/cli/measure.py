@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from robustcli.evaluation.evaluate import Result, Session
     from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
+    from robustcli.evaluation.seeds import Contest
     from robustcli.reporting.tables import Sheet
 
 CHECKPOINTS = Path("checkpoints")
@@ -143,7 +144,7 @@ def deliver(
     sheets: Sequence[Sheet],
     style: str,
     json_file: Path | None,
-    pairs: Sequence[Pair] = (),
+    pairs: Sequence[Pair | Contest] = (),
 ) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
 

@@ -38,6 +38,7 @@ class Pair:
     def as_dict(self) -> dict[str, Any]:
         """The pair as JSON holds it."""
         return {
+            "kind": "samples",
             "a": self.a.subject.checkpoint,
             "b": self.b.subject.checkpoint,
             "attack": describe(self.a.attack),

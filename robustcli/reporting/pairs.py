@@ -1,12 +1,15 @@
-"""Pairs of checkpoints as a table, in words that rank only what can be told apart."""
+"""Pairs of checkpoints, and recipes over seeds, as tables: in words that rank only what can be told apart."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 
 from robustcli.attacks import label
+from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.evaluation.pairs import Pair
 from robustcli.evaluation.results import Row
+from robustcli.evaluation.seeds import Contest, Family
 from robustcli.evaluation.stats import paired_interval, samples_needed
 from robustcli.reporting.tables import Sheet, budget, short_names
 
@@ -62,3 +65,47 @@ def _rounded(count: int) -> str:
     """Two digits: `3900` for 3923."""
     step = 10 ** max(0, len(str(count)) - 2)
     return str(-(-count // step) * step)
+
+
+SEEDS_NOTE = (
+    "Per cent, mean and standard deviation over seeds of one recipe. Told apart over seeds, by Welch's t-test adjusted "
+    "for all pairs under an attack (Holm): "
+)
+
+
+def seeds_sheet(found: Sequence[Family], contests: Sequence[Contest]) -> Sheet:
+    """A recipe a row, an attack and budget a column; below, which recipes differ beyond their seeds."""
+    attacks = list(dict.fromkeys(attack for family in found for attack in family.attacks))
+    cells = tuple(
+        (
+            family.method,
+            str(len(family.groups)),
+            _spread(family.clean),
+            *(_spread(family.accuracies(attack)) for attack in attacks),
+        )
+        for family in found
+    )
+    headers = ("method", "seeds", "clean", *(f"{label(attack)}\n{_budget(attack)}" for attack in attacks))
+    apart = [_told(contest) for contest in contests if contest.separable] or ["none"]
+    note = (SEEDS_NOTE + "; ".join(apart) + ".",) if contests else ()
+    return Sheet("Over seeds", headers, cells, note)
+
+
+def _spread(accuracies: Sequence[float]) -> str:
+    """`46.1 ± 0.8`, in per cent."""
+    if not accuracies:
+        return "-"
+    mean = f"{100 * statistics.fmean(accuracies):.1f}"
+    return mean if len(accuracies) < 2 else f"{mean} ± {100 * statistics.stdev(accuracies):.1f}"
+
+
+def _told(contest: Contest) -> str:
+    first, second = (contest.a, contest.b) if contest.difference > 0 else (contest.b, contest.a)
+    points = 100 * abs(contest.difference)
+    p = "< 0.001" if contest.p_holm < 0.001 else f"= {contest.p_holm:.3f}"
+    attack = f"{label(contest.attack)} {_budget(contest.attack)}"
+    return f"{first.method} above {second.method} by {points:.1f} points under {attack} (p {p})"
+
+
+def _budget(attack: Attack) -> str:
+    return f"{attack.norm.label} {attack.eps}" if isinstance(attack, BudgetAttack) else attack.norm.label

@@ -3,10 +3,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from robustcli import checkpoint
 
 from .conftest import Call, write_checkpoint, write_images
 
@@ -96,3 +99,16 @@ def test_the_note_on_iterations_names_its_checkpoint(call: Call, models: Path, s
     shown = call("compare", *ATTACKS, "--format", style).out
     for name in ("batchout", "vanilla"):
         assert f"{name}, deepfool:iters=2 L2: accuracy % after each iteration" in shown
+
+
+def test_seeds_of_one_recipe_are_grouped(call: Call, models: Path) -> None:
+    for name in ("vanilla", "batchout"):
+        saved = checkpoint.load(models / f"{name}.pt")
+        checkpoint.save(models / f"{name}-1.pt", replace(saved, spec=saved.spec | {"seed": 1}))
+    found = call("compare", *ATTACKS, "--format", "markdown").out
+    (_, _, table), note = tables(found), found.strip().splitlines()[-1]
+    assert table[0] == ["method", "seeds", "clean", "fgsm Linf 0.1", "deepfool:iters=2 L2"]
+    assert [row[:2] for row in table[1:]] == [["batchout", "2"], ["vanilla", "2"]]
+    assert note.startswith("Per cent, mean and standard deviation over seeds of one recipe.")
+    pairs = json.loads(call("compare", *ATTACKS, "--format", "json").out)["pairs"]
+    assert [pair["kind"] for pair in pairs].count("seeds") == 2
