@@ -60,7 +60,8 @@ def evaluate(
         code = deliver(measured, session, sheets, style, json_file)
     finally:
         if junit is not None:
-            _write_junit(measured.rows, bar, junit)
+            stopped = measured.stopped_by
+            _write_junit(measured.rows, bar, junit, "" if stopped is None else str(stopped) or "interrupted")
     raise typer.Exit(code or _judge(measured.rows, bar))
 
 
@@ -93,9 +94,9 @@ def _judge(rows: Sequence[Row], bar: float | None) -> int:
     return BELOW_THE_BAR if failed else 0
 
 
-def _write_junit(rows: Sequence[Row], bar: float | None, path: Path) -> None:
+def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str) -> None:
     from robustcli.reporting.files import write_whole
     from robustcli.reporting.gate import junit
 
-    write_whole(path, junit(rows, bar), "--junit")
+    write_whole(path, junit(rows, bar, cut_short), "--junit")
     notice(f"JUnit: {path}")
