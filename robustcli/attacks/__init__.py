@@ -8,15 +8,32 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack, TracingAttack
+from robustcli.attacks.carlini_wagner import CarliniWagner
 from robustcli.attacks.deepfool import DeepFool
+from robustcli.attacks.fab import FAB, FABT
 from robustcli.attacks.fgsm import FGSM
+from robustcli.attacks.fmn import FMN
 from robustcli.attacks.pgd import PGD
 from robustcli.attacks.random import UniformNoise
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup
 
-__all__ = ["ATTACKS", "FGSM", "PGD", "Attack", "BudgetAttack", "DeepFool", "MinimalAttack", "UniformNoise"]
+__all__ = [
+    "ATTACKS",
+    "FAB",
+    "FABT",
+    "FGSM",
+    "FMN",
+    "PGD",
+    "Attack",
+    "BudgetAttack",
+    "CarliniWagner",
+    "DeepFool",
+    "MinimalAttack",
+    "TracingAttack",
+    "UniformNoise",
+]
 
 EFFORT = ("steps", "iters", "draws")
 
@@ -24,6 +41,10 @@ ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
     "deepfool": DeepFool,
+    "fmn": FMN,
+    "fab": FAB,
+    "fab-t": FABT,
+    "cw": CarliniWagner,
     "noise": UniformNoise,
 }
 
