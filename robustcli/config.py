@@ -212,7 +212,10 @@ class TrainSpec(Spec):
 
 
 class EvalSpec(Spec):
-    """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out."""
+    """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out.
+
+    With `curve`, budget attacks are bisected for each sample's least budget, and `eps` are the points that are shown.
+    """
 
     dataset: str | None = None
     data_dir: Path | None = None
@@ -224,6 +227,7 @@ class EvalSpec(Spec):
     norm: str | None = None
     steps: PositiveInt | None = None
     iters: PositiveInt | None = None
+    curve: bool = False
     batch_size: PositiveInt = 128
     seed: Seed = 0
     device: str = "auto"

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack, TracingAttack
+from robustcli.attacks.bisection import Bisection
 from robustcli.attacks.carlini_wagner import CarliniWagner
 from robustcli.attacks.deepfool import DeepFool
 from robustcli.attacks.fab import FAB, FABT
@@ -27,6 +28,7 @@ __all__ = [
     "FMN",
     "PGD",
     "Attack",
+    "Bisection",
     "BudgetAttack",
     "CarliniWagner",
     "DeepFool",
@@ -86,12 +88,16 @@ def parse_attack(text: str, defaults: Mapping[str, Any] | None = None) -> Attack
 
 def describe(attack: Attack) -> dict[str, Any]:
     """The attack's name and parameters, as plain values: what JSON and checkpoints hold."""
+    if isinstance(attack, Bisection):
+        return {"name": attack.name, "attack": describe(attack.attack), "steps": attack.steps}
     parameters: dict[str, Any] = TypeAdapter(type(attack)).dump_python(attack, mode="json")
     return {"name": attack.name} | parameters
 
 
 def label(attack: Attack) -> str:
     """The attack as a SPEC without norm and budget: its effort, and whatever is not the default."""
+    if isinstance(attack, Bisection):
+        return f"{attack.name}:{label(attack.attack)}"
     defaults = {field.name: field.default for field in fields(attack)}  # type: ignore[arg-type]
     shown = [
         f"{key}={value}"

@@ -84,6 +84,15 @@ Iters = Annotated[
     int | None,
     typer.Option("--iters", help="Iterations of DeepFool.", rich_help_panel=ATTACK, show_default=False),
 ]
+Curve = Annotated[
+    bool,
+    typer.Option(
+        "--curve",
+        help="Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
+        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
+        rich_help_panel=ATTACK,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -110,6 +119,13 @@ JsonFile = Annotated[
 Format = Annotated[
     str,
     typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
+]
+
+CurvePlot = Annotated[
+    Path | None,
+    typer.Option(
+        "--curve-plot", help="Also draw the curves into this .png.", rich_help_panel=OUTPUT, show_default=False
+    ),
 ]
 
 # --- Of `train` alone
