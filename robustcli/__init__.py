@@ -11,7 +11,10 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "robustcli.attacks": ("ATTACKS", "FGSM", "PGD", "DeepFool", "UniformNoise", "parse_attack"),
+    "robustcli.attacks": (
+        *("ATTACKS", "FAB", "FABT", "FGSM", "FMN", "PGD", "Bisection", "CarliniWagner", "DeepFool", "UniformNoise"),
+        "parse_attack",
+    ),
     "robustcli.attacks.driver": ("Outcome", "Samples", "run_attack"),
     "robustcli.attacks.norms": ("L2", "Linf"),
     "robustcli.checkpoint": ("Checkpoint",),
@@ -25,6 +28,7 @@ _PUBLIC = {
         "DataError",
         "TrainingError",
     ),
+    "robustcli.evaluation.curve": ("Curve", "curves"),
     "robustcli.evaluation.evaluate": ("evaluate", "open_session"),
     "robustcli.models": ("MODELS", "BatchOut", "GaussianNoise"),
     "robustcli.noise": ("Noise",),

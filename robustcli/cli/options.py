@@ -82,7 +82,7 @@ Steps = Annotated[
 ]
 Iters = Annotated[
     int | None,
-    typer.Option("--iters", help="Iterations of DeepFool.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--iters", help="Iterations of DeepFool, FMN and FAB.", rich_help_panel=ATTACK, show_default=False),
 ]
 Curve = Annotated[
     bool,

@@ -1,16 +1,26 @@
 import pytest
 
-from robustcli.attacks import ATTACKS, parse_attack
+from robustcli.attacks import ATTACKS, Bisection, parse_attack
 from robustcli.testing import check_attack
 
 EPS = {"linf": "8/255", "l2": "0.5", "l1": "0.25"}
-WEAK = {"noise"}
+WEAK = {"noise", "cw"}
+ONLY = {"cw": {"l2"}}
+EFFORT = {
+    "fmn": {"iters": 20},
+    "fab": {"iters": 4},
+    "fab-t": {"iters": 4},
+    "cw": {"steps": 20, "binary_search_steps": 3, "initial_const": 0.1, "lr": 0.1},
+}
+"""What is enough for tiny models, and fast."""
 
 
-@pytest.mark.parametrize("norm", EPS)
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.mark.parametrize(
+    ("name", "norm"), [(name, norm) for name in ATTACKS for norm in EPS if norm in ONLY.get(name, EPS)]
+)
 def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
-    check_attack(parse_attack(name, {"norm": norm, "eps": EPS[norm]}), weak=name in WEAK)
+    options = {"norm": norm, "eps": EPS[norm]} | EFFORT.get(name, {})
+    check_attack(parse_attack(name, options), weak=name in WEAK)
 
 
 @pytest.mark.parametrize(
@@ -28,10 +38,24 @@ def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
         "pgd:eps=0.3,norm=l1,restarts=2",
         "deepfool:box=clip,norm=l1",
         "fgsm:eps=0.3",
+        "fmn:iters=15,step_size=0.3,gamma=0.2",
+        "fab:iters=3,restarts=2,targets=1",
+        "fab-t:eps=0.5,iters=3,restarts=2,norm=l2",
+        "fab:iters=3,alpha_max=0.5,beta=0.5,eta=1.02,norm=l1",
     ],
 )
 def test_every_option_keeps_the_contract(spec):
     check_attack(parse_attack(spec))
+
+
+@pytest.mark.parametrize("attack", ["pgd:eps=0.1,steps=5", "fgsm:eps=4,norm=l2", "pgd:eps=0.01,norm=l1,steps=5"])
+def test_a_bisected_attack_keeps_the_contract(attack):
+    check_attack(Bisection(parse_attack(attack)))
+
+
+@pytest.mark.parametrize("spec", ["abort_early=false,confidence=0.5", "binary_search_steps=1"])
+def test_the_options_of_carlini_and_wagner_keep_the_contract(spec):
+    check_attack(parse_attack(f"cw:steps=12,lr=0.1,initial_const=1,{spec}"), weak=True)
 
 
 def test_noise_in_many_draws_keeps_the_contract():
