@@ -54,7 +54,7 @@ class CarliniWagner:
     norm: Annotated[NormField, AfterValidator(_is_l2)] = L2()
 
     name: ClassVar[str] = "cw"
-    summary: ClassVar[str] = "Adam on distance and margin together (Carlini & Wagner 2017)"
+    summary: ClassVar[str] = "distance and margin, minimised together by Adam (Carlini & Wagner 2017)"
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

@@ -57,8 +57,8 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     samples = tiny_samples(net)
     _check_side_effects(attack, net, samples)
     x_adv = _check_images(attack, net, samples)
-    _check_independence(attack, net, samples, x_adv)
     _check_trace(attack, net, samples, x_adv)
+    _check_independence(attack, net, samples, x_adv)
     _check_driver(attack, net, samples)
     if not weak:
         _check_closed_form(attack)

@@ -17,8 +17,8 @@ norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 EPS = {"linf": 0.1, "l2": 0.6, "l1": 0.15}
 
 
-SLACK = {"fmn": (1.1, 1.01), "fab": (1.1, 1.02), "bisect": (1.1, 1.02), "cw": (1.1, 1.05)}
-"""The largest ratio to the optimum of any sample, and of half of them."""
+SLACK = {"fmn": (1.25, 1.01), "fab": (1.02, 1.01), "bisect": (1.4, 1.05), "cw": (1.7, 1.02)}
+"""The largest ratio to the optimum of any sample, and of half of them; all but FAB can settle for the second class."""
 
 
 def wide_linear_model(classes=4):
@@ -86,9 +86,9 @@ def test_deepfool_inside_the_box_is_the_box_optimum_over_all_classes(norm):
 
 
 def minimal_attacks(norm):
-    attacks = [FMN(iters=60, norm=norm), FAB(iters=20, norm=norm), Bisection(PGD(1, norm=norm, steps=40), steps=8)]
+    attacks = [FMN(iters=60, norm=norm), FAB(iters=20, norm=norm), Bisection(PGD(0.3, norm=norm, steps=15))]
     if norm.name == "l2":
-        attacks.append(CarliniWagner(steps=100, binary_search_steps=6, lr=0.03, initial_const=0.1))
+        attacks.append(CarliniWagner(steps=200, binary_search_steps=6, lr=0.1, initial_const=1))
     return attacks
 
 

@@ -48,14 +48,14 @@ def test_every_option_keeps_the_contract(spec):
     check_attack(parse_attack(spec))
 
 
-@pytest.mark.parametrize("attack", ["pgd:eps=0.1,steps=5", "fgsm:eps=4,norm=l2", "pgd:eps=0.01,norm=l1,steps=5"])
+@pytest.mark.parametrize("attack", ["pgd:eps=0.1,steps=2", "fgsm:eps=4,norm=l2"])
 def test_a_bisected_attack_keeps_the_contract(attack):
     check_attack(Bisection(parse_attack(attack)))
 
 
-@pytest.mark.parametrize("spec", ["abort_early=false,confidence=0.5", "binary_search_steps=1"])
+@pytest.mark.parametrize("spec", ["abort_early=false,confidence=0.5,binary_search_steps=2", "binary_search_steps=1"])
 def test_the_options_of_carlini_and_wagner_keep_the_contract(spec):
-    check_attack(parse_attack(f"cw:steps=12,lr=0.1,initial_const=1,{spec}"), weak=True)
+    check_attack(parse_attack(f"cw:steps=9,lr=0.1,initial_const=1,{spec}"), weak=True)
 
 
 def test_noise_in_many_draws_keeps_the_contract():

@@ -152,7 +152,7 @@ def test_a_distance_never_grows_with_effort(trained, attack, field, values):
 
 @norms
 def test_fmn_gets_closer_with_iterations(trained, norm):
-    few, many = (run_attack(trained[0], FMN(iters, norm=norm), trained[1])[0].distance for iters in (10, 60))
+    few, many = (run_attack(trained[0], FMN(iters, norm=norm), trained[1])[0].distance for iters in (10, 40))
     assert many.isfinite().all()
     assert many.median() <= few.median()
     assert (many <= few * 1.02).all()
@@ -160,7 +160,7 @@ def test_fmn_gets_closer_with_iterations(trained, norm):
 
 @norms
 def test_fmn_fab_and_bisected_pgd_agree_on_a_smooth_net(trained, norm):
-    attacks = FMN(60, norm=norm), FAB(20, norm=norm), Bisection(PGD(0.1, norm=norm, steps=30))
+    attacks = FMN(40, norm=norm), FAB(8, norm=norm), Bisection(PGD(0.1, norm=norm, steps=10))
     medians = [float(run_attack(trained[0], attack, trained[1])[0].distance.median()) for attack in attacks]
     assert max(medians) < 1.05 * min(medians)
 
@@ -170,7 +170,7 @@ def test_what_bisection_finds_breaks_and_a_little_less_does_not(trained, norm):
     net, samples = trained
     attack = PGD(0.1, norm=norm, random_start=False)
     distance = run_attack(net, Bisection(attack, steps=6), samples)[0].distance
-    right = (distance > 0).nonzero()[:, 0][:8]
+    right = (distance > 0).nonzero()[:, 0][:5]
     for i in right.tolist():
         one = samples[i : i + 1]
         below, at = (
@@ -201,7 +201,7 @@ def test_confidence_pushes_farther_beyond_the_boundary(trained):
 
 def test_aborting_early_saves_work_and_little_distance(trained):
     net, samples = trained
-    attack = replace(CW, steps=200, lr=0.1)
+    attack = replace(CW, steps=100, lr=0.1)
     early, late = (run_attack(net, replace(attack, abort_early=abort), samples)[0] for abort in (True, False))
     assert early.backwards < late.backwards
     assert early.distance.median() < late.distance.median() * 1.01
