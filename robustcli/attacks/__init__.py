@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from robustcli.attacks.apgd import APGD, APGDT
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
 from robustcli.attacks.deepfool import DeepFool
 from robustcli.attacks.fgsm import FGSM
@@ -16,13 +17,26 @@ from robustcli.attacks.random import UniformNoise
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup
 
-__all__ = ["ATTACKS", "FGSM", "PGD", "Attack", "BudgetAttack", "DeepFool", "MinimalAttack", "UniformNoise"]
+__all__ = [
+    "APGD",
+    "APGDT",
+    "ATTACKS",
+    "FGSM",
+    "PGD",
+    "Attack",
+    "BudgetAttack",
+    "DeepFool",
+    "MinimalAttack",
+    "UniformNoise",
+]
 
 EFFORT = ("steps", "iters", "draws")
 
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
     "pgd": PGD,
+    "apgd": APGD,
+    "apgd-t": APGDT,
     "deepfool": DeepFool,
     "noise": UniformNoise,
 }

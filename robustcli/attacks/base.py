@@ -7,7 +7,8 @@ keys of `--attack SPEC`, the YAML schema and the label in the table. To add one,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -69,6 +70,15 @@ class MinimalAttack(Attack, Protocol):
     def trace(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Iterator[Tensor]:
         """The images (n, c, h, w) after each iteration; it may end early, where nothing can change any more."""
         ...
+
+
+T = TypeVar("T")
+
+
+def compact(values: T, kept: Tensor) -> T:
+    """A dataclass whose fields have one entry a sample, for the samples `kept` alone: the active set."""
+    parts: dict[str, Any] = {field.name: getattr(values, field.name)[kept] for field in fields(values)}  # type: ignore[arg-type]
+    return replace(values, **parts)  # type: ignore[type-var]
 
 
 Attempt = Callable[[Model, Tensor, Tensor, Noise], Tensor]

@@ -5,12 +5,14 @@ from robustcli.testing import check_attack
 
 EPS = {"linf": "8/255", "l2": "0.5", "l1": "0.25"}
 WEAK = {"noise"}
+EFFORT = {"apgd": {"steps": 10}, "apgd-t": {"steps": 10, "targets": 2}}
+"""Less than the default, for the sake of time: a tiny net needs no more."""
 
 
 @pytest.mark.parametrize("norm", EPS)
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
-    check_attack(parse_attack(name, {"norm": norm, "eps": EPS[norm]}), weak=name in WEAK)
+    check_attack(parse_attack(name, {"norm": norm, "eps": EPS[norm]} | EFFORT.get(name, {})), weak=name in WEAK)
 
 
 @pytest.mark.parametrize(
@@ -28,6 +30,10 @@ def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
         "pgd:eps=0.3,norm=l1,restarts=2",
         "deepfool:box=clip,norm=l1",
         "fgsm:eps=0.3",
+        "apgd:eps=0.1,steps=3,loss=dlr,restarts=2",
+        "apgd:eps=0.2,steps=5,norm=l1,loss=dlr",
+        "apgd:eps=0.1,steps=2,eot=2",
+        "apgd-t:eps=0.1,steps=2,targets=9,restarts=2",
     ],
 )
 def test_every_option_keeps_the_contract(spec):

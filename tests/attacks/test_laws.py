@@ -7,32 +7,11 @@ import torch
 
 from robustcli.attacks import FGSM, PGD, DeepFool, UniformNoise
 from robustcli.attacks.base import survivors
-from robustcli.attacks.driver import Samples, run_attack, split_evenly
+from robustcli.attacks.driver import run_attack, split_evenly
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.noise import Noise
-from robustcli.testing import tiny_net
 
 norms = pytest.mark.parametrize("norm", ["linf", "l2"])
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """A tiny net that has learnt whether the left or the right half is brighter, and 60 images of the task."""
-    ids = torch.arange(60)
-    x = Noise(5, ids).uniform(torch.empty(60, 1, 8, 8, dtype=torch.float64))
-    y = ids % 2
-    x[y == 1, :, :, 4:] = x[y == 1, :, :, 4:] * 0.6 + 0.4
-    x[y == 0, :, :, :4] = x[y == 0, :, :, :4] * 0.6 + 0.4
-    net = tiny_net()
-    optimizer = torch.optim.Adam(net.parameters(), 0.03)
-    for _ in range(40):
-        optimizer.zero_grad()
-        cross_entropy(net(x), y).mean().backward()
-        optimizer.step()
-    optimizer.zero_grad()
-    samples = Samples(x, y, ids)
-    assert int(is_right(net(x), y).sum()) >= 50
-    return net, samples
 
 
 def robust(trained, attack, **options):
