@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from robustcli.attacks.base import compact
-from robustcli.attacks.losses import Model, input_gradient, is_right, mean_logits
+from robustcli.attacks.losses import Loss, Model, input_gradient, is_right, mean_logits
 from robustcli.attacks.norms import L1, Norm, per_sample
 from robustcli.attacks.paces import Halving, Sparsening
 
@@ -80,6 +79,11 @@ class Climb:
 class Pace(Protocol):
     """What a norm's version of the ascent remembers of each sample."""
 
+    @staticmethod
+    def checkpoints(steps: int) -> Iterator[int]:
+        """The moves after which steps are adapted."""
+        ...
+
     def __getitem__(self, kept: Tensor) -> Pace: ...
 
     def seen(self, loss: Tensor) -> Pace:
@@ -127,7 +131,7 @@ class Ascent:
         found = start.clone()
         longest = self.eps if self.norm == L1() else 2 * self.eps
         climb, right = self._begin(model, start, x, y, target, longest)
-        checkpoints = set(type(climb.pace).checkpoints(self.steps))
+        checkpoints = set(climb.pace.checkpoints(self.steps))
         if self.early_stop:
             climb = climb[right]
         for move in range(1, self.steps + 1):
@@ -142,11 +146,14 @@ class Ascent:
         found[climb.index] = climb.top
         return found
 
+    def _towards(self, target: Tensor) -> Loss:
+        return lambda logits, y: self.goal(logits, y, target)
+
     def _begin(
         self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor, longest: float
     ) -> tuple[Climb, Tensor]:
         """All samples at their first points, and (n,) bool, whether those are classified right."""
-        gradient, logits = input_gradient(model, partial(self.goal, target=target), start, y, self.eot)
+        gradient, logits = input_gradient(model, self._towards(target), start, y, self.eot)
         loss = self.goal(logits, y, target)
         index, step = torch.arange(len(x), device=x.device), torch.full_like(loss, longest)
         pace: Pace = Sparsening.begin(start, x) if self.norm == L1() else Halving.begin(loss)
@@ -157,8 +164,7 @@ class Ascent:
         """After move number `move`, and (n,) bool, whether the points are classified right."""
         x_adv = climb.pace.candidate(climb, self.norm, self.eps, move == 1)
         if move < self.steps:
-            goal = partial(self.goal, target=climb.target)
-            gradient, logits = input_gradient(model, goal, x_adv, climb.y, self.eot)
+            gradient, logits = input_gradient(model, self._towards(climb.target), x_adv, climb.y, self.eot)
         else:  # No move follows, so nothing needs a gradient.
             gradient, logits = climb.gradient, mean_logits(model, x_adv, self.eot)
         return climb.moved(x_adv, gradient, self.goal(logits, climb.y, climb.target)), is_right(logits, climb.y)
