@@ -14,7 +14,7 @@ import robustcli
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
     {"errors"},
-    {"config", "noise", "datasets", "device", "provenance"},
+    {"config", "noise", "datasets", "device", "provenance", "zoo"},
     {"datafiles", "checkpoint"},
     {"data"},
     {"attacks", "models"},

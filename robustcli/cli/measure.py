@@ -17,7 +17,9 @@ from robustcli.errors import CheckpointError, ConfigError, RobustCliError, unkno
 if TYPE_CHECKING:
     from robustcli.data import Images
     from robustcli.evaluation.evaluate import Result, Session
+    from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
+    from robustcli.evaluation.seeds import Contest
     from robustcli.reporting.tables import Sheet
 
 CHECKPOINTS = Path("checkpoints")
@@ -136,7 +138,14 @@ def announce_sample(images: Images) -> None:
         notice(f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}", bold=True)
 
 
-def deliver(measured: Measured, session: Session, sheets: Sequence[Sheet], style: str, json_file: Path | None) -> int:
+def deliver(
+    measured: Measured,
+    session: Session,
+    sheets: Sequence[Sheet],
+    style: str,
+    json_file: Path | None,
+    pairs: Sequence[Pair | Contest] = (),
+) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
 
     Returns:
@@ -153,7 +162,7 @@ def deliver(measured: Measured, session: Session, sheets: Sequence[Sheet], style
     origin = provenance(
         seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
     )
-    text = json.dumps(document(measured.rows, origin), allow_nan=False) + "\n"
+    text = json.dumps(document(measured.rows, origin, [pair.as_dict() for pair in pairs]), allow_nan=False) + "\n"
     with ExitStack() as after:
         if style == "json":
             after.callback(out().file.write, text)

@@ -15,11 +15,15 @@ COMPUTE = "Compute"
 
 Checkpoint = Annotated[
     Path | None,
-    typer.Argument(help="A checkpoint file; the newest complete one in checkpoints/ if left out.", show_default=False),
+    typer.Argument(
+        help="A checkpoint file or zoo:NAME; the newest complete one in checkpoints/ if left out.", show_default=False
+    ),
 ]
 Checkpoints = Annotated[
     list[Path] | None,
-    typer.Argument(help="Checkpoint files; from checkpoints/ if left out.", show_default=False),
+    typer.Argument(
+        help="Checkpoint files or zoo:NAME (`robustcli list zoo`); from checkpoints/ if left out.", show_default=False
+    ),
 ]
 Dataset = Annotated[
     str | None,

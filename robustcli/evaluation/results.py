@@ -111,12 +111,12 @@ def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome)
     )
 
 
-def document(rows: Sequence[Row], provenance: dict[str, Any]) -> dict[str, Any]:
+def document(rows: Sequence[Row], provenance: dict[str, Any], pairs: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
     """The JSON document of a run."""
     return {
         "schema": SCHEMA,
         "rows": [row.as_dict() for row in rows],
-        "pairs": [],
+        "pairs": list(pairs),
         "verdict": None,
         "provenance": provenance,
     }

@@ -61,7 +61,7 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     subject = first.subject
     cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
     cells += [
-        _line(label(row.attack), _budget(row), row.correct, row.n, median(row), f"{row.seconds:.1f}") for row in rows
+        _line(label(row.attack), budget(row), row.correct, row.n, median(row), f"{row.seconds:.1f}") for row in rows
     ]
     return Sheet(
         title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
@@ -102,11 +102,11 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     first = groups[0]
     headers = ["checkpoint", "method", "clean"]
     for row in first:
-        headers.append(f"{label(row.attack)}\n{_budget(row)}")
+        headers.append(f"{label(row.attack)}\n{budget(row)}")
         if row.by_iter:
             headers.append(f"median\n{row.attack.norm.label}")
-    common, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
-    names = names or [first[0].subject.method]
+    common, _ = _told_apart([rows[0].subject.checkpoint for rows in groups])
+    names = short_names(groups)
     cells = []
     for name, rows in zip(names, groups, strict=True):
         line = [name, rows[0].subject.method, _cell(rows[0].clean_correct, rows[0].n)]
@@ -128,12 +128,19 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     )
 
 
-def _budget(row: Row) -> str:
+def budget(row: Row) -> str:
+    """`Linf 0.3`, or `L2` alone for a minimal-norm attack."""
     return row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
 
 
 def _cell(correct: int, n: int) -> str:
     return f"{percent(correct, n)}\n{interval(correct, n)}"
+
+
+def short_names(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """What `compare_sheet` calls each checkpoint."""
+    _, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
+    return names or [groups[0][0].subject.method]
 
 
 def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
