@@ -96,6 +96,7 @@ def _number(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_number), AfterValidator(_finite)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
 
 Eta = float | tuple[float, float]
 """BatchOut's magnitude: a constant, or (low, high) of a uniform distribution drawn from per sample."""

@@ -9,9 +9,12 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from robustcli.attacks.apgd import APGD, APGDT
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack, TracingAttack
+from robustcli.attacks.carlini_wagner import CarliniWagner
 from robustcli.attacks.deepfool import DeepFool
+from robustcli.attacks.fab import FAB, FABT
 from robustcli.attacks.fgsm import FGSM
+from robustcli.attacks.fmn import FMN
 from robustcli.attacks.pgd import PGD
 from robustcli.attacks.random import UniformNoise
 from robustcli.config import field_names, validated
@@ -21,12 +24,17 @@ __all__ = [
     "APGD",
     "APGDT",
     "ATTACKS",
+    "FAB",
+    "FABT",
     "FGSM",
+    "FMN",
     "PGD",
     "Attack",
     "BudgetAttack",
+    "CarliniWagner",
     "DeepFool",
     "MinimalAttack",
+    "TracingAttack",
     "UniformNoise",
 ]
 
@@ -38,6 +46,10 @@ ATTACKS: dict[str, type[Attack]] = {
     "apgd": APGD,
     "apgd-t": APGDT,
     "deepfool": DeepFool,
+    "fmn": FMN,
+    "fab": FAB,
+    "fab-t": FABT,
+    "cw": CarliniWagner,
     "noise": UniformNoise,
 }
 

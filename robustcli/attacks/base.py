@@ -62,6 +62,11 @@ class MinimalAttack(Attack, Protocol):
         """Whether its images stay in [0, 1]."""
         ...
 
+
+@runtime_checkable
+class TracingAttack(MinimalAttack, Protocol):
+    """A minimal-norm attack that shows how far each of its iterations gets."""
+
     @property
     def iters(self) -> int:
         """How many iterations it takes at most."""

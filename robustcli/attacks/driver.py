@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack, SweepingAttack
+from robustcli.attacks.base import Attack, BudgetAttack, SweepingAttack, TracingAttack
 from robustcli.attacks.guards import Meter, check_result, frozen
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
@@ -32,7 +32,7 @@ class Outcome:
         robust: (n,) bool, classified right before and after.
         distance: (n,) float, in the attack's norm: 0 where wrong before, infinite where robust.
         pred, pred_after: (n,) int64, the predicted class before and after the attack.
-        by_iter: (iters,) counts of robust samples after each iteration of a minimal-norm attack; else empty.
+        by_iter: (iters,) counts of robust samples after each iteration of an attack with a trace; else empty.
         x_adv: (n, c, h, w) float32, or None unless kept.
         seconds, forwards, backwards: this row's share of the work; forwards and backwards are counted in samples.
     """
@@ -132,7 +132,7 @@ def _attack_chunk(
 ) -> None:
     """Fill the boards' rows `index` with what the attack does to `chunk`."""
     attack = boards[0].attack
-    if isinstance(attack, MinimalAttack):
+    if isinstance(attack, TracingAttack):
         boards[0].follow(meter, chunk, index, attack.trace(meter, chunk.x, chunk.y, noise), attack.iters)
         on_progress(len(chunk))
         return
@@ -173,7 +173,7 @@ class _Board:
         self.pred_after = pred.clone()
         self.distance = torch.where(self.clean, torch.inf, 0.0)
         self.x_adv = samples.x.clone() if keep_images else None
-        self.by_iter = [0] * (attack.iters if isinstance(attack, MinimalAttack) else 0)
+        self.by_iter = [0] * (attack.iters if isinstance(attack, TracingAttack) else 0)
 
     def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor], iters: int) -> None:
         """Judge a minimal-norm attack's images after each of `iters` iterations; after an early end nothing changes."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.base import Attack, BudgetAttack, TracingAttack
 from robustcli.attacks.driver import Outcome, Samples, run_attack
 from robustcli.attacks.guards import check_result
 from robustcli.attacks.losses import Model
@@ -91,8 +91,8 @@ def _check_images(attack: Attack, net: nn.Module, samples: Samples) -> Tensor:
         x_adv = _perturb(attack, net, samples)
         check_result(attack, samples.x, x_adv)
         check_result(attack, single.x, _perturb(attack, _in_single_precision(net), single))
-        # The driver hands a minimal-norm attack an empty batch where no sample is right.
-        if isinstance(attack, MinimalAttack):
+        # The driver hands a tracing attack an empty batch where no sample is right.
+        if isinstance(attack, TracingAttack):
             check_result(attack, samples.x[:0], _perturb(attack, net, samples[:0]))
     except AttackError as error:
         raise AssertionError(str(error)) from None
