@@ -11,19 +11,37 @@ from pydantic import TypeAdapter
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
 from robustcli.attacks.deepfool import DeepFool
 from robustcli.attacks.fgsm import FGSM
+from robustcli.attacks.hopskipjump import HopSkipJump
+from robustcli.attacks.mifgsm import MIFGSM
 from robustcli.attacks.pgd import PGD
 from robustcli.attacks.random import UniformNoise
+from robustcli.attacks.square import Square
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup
 
-__all__ = ["ATTACKS", "FGSM", "PGD", "Attack", "BudgetAttack", "DeepFool", "MinimalAttack", "UniformNoise"]
+__all__ = [
+    "ATTACKS",
+    "FGSM",
+    "MIFGSM",
+    "PGD",
+    "Attack",
+    "BudgetAttack",
+    "DeepFool",
+    "HopSkipJump",
+    "MinimalAttack",
+    "Square",
+    "UniformNoise",
+]
 
-EFFORT = ("steps", "iters", "draws")
+EFFORT = ("steps", "iters", "draws", "queries")
 
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
+    "mifgsm": MIFGSM,
     "pgd": PGD,
     "deepfool": DeepFool,
+    "square": Square,
+    "hopskipjump": HopSkipJump,
     "noise": UniformNoise,
 }
 

@@ -5,6 +5,7 @@ Every method works sample by sample on tensors of shape (n, ...), in pixels of [
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -85,16 +86,24 @@ Norm = Linf | L2
 NORMS: dict[str, Norm] = {norm.name: norm for norm in (Linf(), L2())}
 
 
-def norm_named(name: object) -> object:
-    """`"linf"`, `"L2"` or `"2"` as the norm; anything but text is left for validation."""
+def norm_named(name: object, allowed: Collection[str] = NORMS.keys()) -> object:
+    """`"linf"`, `"L2"` or `"2"` as the norm, if it is allowed; anything but text is left for validation."""
     if not isinstance(name, str):
         return name
     key = name.lower()
-    return lookup(NORMS, {"inf": "linf", "2": "l2"}.get(key, key), "--norm")
+    known = {norm: NORMS[norm] for norm in allowed}
+    return lookup(known, {"inf": "linf", "2": "l2"}.get(key, key), "--norm")
 
 
 NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda norm: norm.name)]
 """A field of an attack that takes a norm or its name."""
+
+LinfOrL2 = Annotated[
+    Linf | L2,
+    BeforeValidator(lambda name: norm_named(name, ("linf", "l2"))),
+    PlainSerializer(lambda norm: norm.name),
+]
+"""The same for an attack that is made for these two."""
 
 
 def check_budget(norm: Norm, eps: float, where: str) -> None:
