@@ -21,7 +21,8 @@ class FGSM:
     Goodfellow, Shlens and Szegedy 2014, *Explaining and Harnessing Adversarial Examples*; BatchOut's equation 4.
 
     Returns images in the ball and in [0, 1]. The step is the norm's steepest one, so for L2 it is the fast gradient
-    method. The direction does not depend on eps: `sweep` takes one gradient for any number of budgets.
+    method, and for L1 it moves the pixels of largest gradient to their bounds. The gradient does not depend on eps:
+    `sweep` takes one for any number of budgets.
     """
 
     eps: Budget
@@ -37,6 +38,5 @@ class FGSM:
     def sweep(self, model: Model, x: Tensor, y: Tensor, noise: Noise, budgets: Sequence[float]) -> Iterator[Tensor]:
         """Adversarial images (n, c, h, w) for each budget."""
         gradient, _ = input_gradient(model, cross_entropy, x, y)
-        direction = self.norm.steepest(gradient)
         for eps in budgets:
-            yield (x + eps * direction).clamp(0, 1)
+            yield self.norm.climb(x, gradient, eps).clamp(0, 1)

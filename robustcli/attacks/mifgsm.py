@@ -50,8 +50,8 @@ class MIFGSM:
                 if len(active) == 0:
                     break
             momentum[active] = self.decay * momentum[active] + _scaled(gradient)
-            stepped = x_adv[active] + step_size * self.norm.steepest(momentum[active])
-            x_adv[active] = self.norm.project(stepped, x[active], self.eps).clamp(0, 1)
+            stepped = self.norm.climb(x_adv[active], momentum[active], step_size)
+            x_adv[active] = self.norm.confine(stepped, x[active], self.eps)
         return x_adv
 
 

@@ -25,7 +25,8 @@ class PGD:
     Returns images in the ball and in [0, 1]: the first iterate that is misclassified, or the last one. Stopping there
     (`early_stop`) costs no accuracy of the measurement and saves the rest of the steps; adversarial training turns it
     off, for it wants the loss as high as it gets. The start is drawn uniformly from the ball; a step is
-    2.5 eps / steps unless given, so that any point of the ball can be reached.
+    2.5 eps / steps unless given, so that any point of the ball can be reached. In L1 a step is sparse, the steepest one
+    inside the box, and the projection is the exact one onto ball and box (Croce & Hein 2021).
     """
 
     eps: Budget
@@ -58,6 +59,6 @@ class PGD:
                 active, gradient = active[right], gradient[right]
                 if len(active) == 0:
                     break
-            stepped = x_adv[active] + step_size * self.norm.steepest(gradient)
-            x_adv[active] = self.norm.project(stepped, x[active], self.eps).clamp(0, 1)
+            stepped = self.norm.climb(x_adv[active], gradient, step_size)
+            x_adv[active] = self.norm.confine(stepped, x[active], self.eps)
         return x_adv

@@ -74,7 +74,7 @@ Eps = Annotated[
 ]
 Norm = Annotated[
     str | None,
-    typer.Option("--norm", help="linf or l2.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--norm", help="linf, l2 or l1.", rich_help_panel=ATTACK, show_default=False),
 ]
 Steps = Annotated[
     int | None,

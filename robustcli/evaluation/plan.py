@@ -75,12 +75,14 @@ def _refuse_unused(spec: EvalSpec, specs: Sequence[str]) -> None:
 
 
 def budget_warnings(plan: Sequence[Planned], shape: tuple[int, ...]) -> list[str]:
-    """A line for each L2 budget that is no larger than the data's usual Linf one: L2 distances add up over pixels."""
-    usual = default_budgets(shape)[1]
+    """A line for each L2 or L1 budget no larger than the data's usual Linf one: their distances add up over pixels."""
+    usual, pixels = default_budgets(shape)[1], math.prod(shape)
+    reach = {"l2": usual * math.sqrt(pixels), "l1": usual * pixels}
     return [
-        f"{planned.attack.name}: eps={eps} is an Linf-sized budget for L2; on {math.prod(shape)} pixel values the "
-        f"ball of Linf {usual} reaches to L2 {usual * math.sqrt(math.prod(shape)):.2g}"
+        f"{planned.attack.name}: eps={eps} is an Linf-sized budget for {norm.label}; on {pixels} pixel values the "
+        f"ball of Linf {usual} reaches to {norm.label} {reach[norm.name]:.2g}"
         for planned in plan
+        for norm in [planned.attack.norm]
         for eps in planned.budgets
-        if planned.attack.norm == NORMS["l2"] and 0 < eps <= usual
+        if norm.name in reach and 0 < eps <= usual
     ]

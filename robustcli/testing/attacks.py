@@ -43,7 +43,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
       a minimal-norm attack finds is at most (1 + overshoot) times the optimum, and 1 % on top.
 
     Args:
-        attack: what to check; its eps, if it has one, above 0 and at most 0.3 (Linf) or 1.9 (L2).
+        attack: what to check; its eps, if it has one, above 0 and at most 0.3 (Linf, L1) or 1.9 (L2).
         weak: leave out the comparison with the closed form: for noise and for attacks with few queries.
 
     Raises:

@@ -14,7 +14,7 @@ from robustcli.noise import Noise
 from robustcli.testing import boundary_distance, linear_model, linear_samples
 
 norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
-EPS = {"linf": 0.1, "l2": 0.6}
+EPS = {"linf": 0.1, "l2": 0.6, "l1": 0.15}
 
 
 def wide_linear_model(classes=4):
@@ -60,6 +60,9 @@ def box_optimum(norm, w, gap, x):
         scale = brentq(lambda t: -w @ np.clip(-t * w, low, high) - gap, 0, 1e6, xtol=1e-14)
         return np.linalg.norm(np.clip(-scale * w, low, high))
     d = len(w)
+    if norm.name == "l1":
+        bounds = [*((0, bound) for bound in high), *((0, -bound) for bound in low)]
+        return linprog(np.ones(2 * d), A_eq=np.concatenate((-w, w))[None], b_eq=[gap], bounds=bounds).fun
     limits = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
     bounds = [*zip(low, high, strict=True), (0, None)]
     return linprog(np.eye(d + 1)[-1], limits, np.zeros(2 * d), np.append(-w, 0)[None], [gap], bounds).fun
@@ -72,7 +75,7 @@ def test_deepfool_inside_the_box_is_the_box_optimum_over_all_classes(norm):
     weight = model[1].weight.detach().numpy()
     for x, y, distance in zip(samples.x.flatten(1).numpy(), samples.y, outcome.distance, strict=True):
         normals = weight[y] - np.delete(weight, y, 0)
-        dual = [np.linalg.norm(w) if norm.name == "l2" else np.abs(w).sum() for w in normals]
+        dual = [np.linalg.norm(w, {"linf": 1, "l2": 2, "l1": np.inf}[norm.name]) for w in normals]
         optimum = min(box_optimum(norm, w, w @ x, x) for w in normals)
         aimed_at = min(box_optimum(norm, w, w @ x + BEYOND * size, x) for w, size in zip(normals, dual, strict=True))
         assert optimum * 0.999 < distance < aimed_at * 1.0201
@@ -82,7 +85,7 @@ def test_deepfool_inside_the_box_is_the_box_optimum_over_all_classes(norm):
 def test_a_boundary_outside_the_box_leaves_the_sample_robust_and_the_image_valid(norm):
     model = linear_model(norm)
     with torch.no_grad():
-        model[1].bias[1] += 10
+        model[1].bias[1] += 100
     x = linear_samples(model, norm, [0.1]).x
     samples = Samples(x, torch.ones(2).long(), torch.arange(2))
     outcome = run_attack(model, DeepFool(norm=norm, iters=3), samples, keep_images=True)[0]

@@ -3,7 +3,7 @@ import pytest
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.testing import check_attack
 
-EPS = {"linf": "8/255", "l2": "0.5"}
+EPS = {"linf": "8/255", "l2": "0.5", "l1": "0.25"}
 WEAK = {"noise"}
 
 
@@ -25,6 +25,8 @@ def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
         "pgd:eps=0.3,steps=1,random_start=false,step_size=0.3",
         "pgd:eps=0.1,restarts=3,early_stop=false",
         "pgd:eps=1.5,norm=l2,restarts=2",
+        "pgd:eps=0.3,norm=l1,restarts=2",
+        "deepfool:box=clip,norm=l1",
         "fgsm:eps=0.3",
     ],
 )

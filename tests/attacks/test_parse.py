@@ -47,7 +47,7 @@ def test_a_spec_is_the_attack_it_reads_as(spec, attack):
         ("pgd:eps=0.1,steps=0", "steps=0: input should be greater than 0"),
         ("pgd:eps=0.1,steps=2.5", "steps=2.5: input should be a valid integer"),
         ("pgd:eps=0.1,early_stop=perhaps", "early_stop=perhaps: input should be a valid boolean"),
-        ("pgd:eps=0.1,norm=l3", r"'l3' is unknown \(allowed: l2, linf\)"),
+        ("pgd:eps=0.1,norm=l3", r"'l3' is unknown \(allowed: l1, l2, linf\)"),
         ("deepfool:box=foo", "box=foo: input should be 'project', 'clip' or 'none'"),
         ("deepfool:overshoot=-1", "overshoot=-1: input should be greater than or equal to 0"),
     ],
