@@ -11,7 +11,17 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "robustcli.attacks": ("ATTACKS", "FGSM", "PGD", "DeepFool", "UniformNoise", "parse_attack"),
+    "robustcli.attacks": (
+        "ATTACKS",
+        "FGSM",
+        "MIFGSM",
+        "PGD",
+        "DeepFool",
+        "HopSkipJump",
+        "Square",
+        "UniformNoise",
+        "parse_attack",
+    ),
     "robustcli.attacks.driver": ("Outcome", "Samples", "run_attack"),
     "robustcli.attacks.norms": ("L2", "Linf"),
     "robustcli.checkpoint": ("Checkpoint",),

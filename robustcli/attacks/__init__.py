@@ -15,8 +15,11 @@ from robustcli.attacks.deepfool import DeepFool
 from robustcli.attacks.fab import FAB, FABT
 from robustcli.attacks.fgsm import FGSM
 from robustcli.attacks.fmn import FMN
+from robustcli.attacks.hopskipjump import HopSkipJump
+from robustcli.attacks.mifgsm import MIFGSM
 from robustcli.attacks.pgd import PGD
 from robustcli.attacks.random import UniformNoise
+from robustcli.attacks.square import Square
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup
 
@@ -28,20 +31,24 @@ __all__ = [
     "FABT",
     "FGSM",
     "FMN",
+    "MIFGSM",
     "PGD",
     "Attack",
     "BudgetAttack",
     "CarliniWagner",
     "DeepFool",
+    "HopSkipJump",
     "MinimalAttack",
+    "Square",
     "TracingAttack",
     "UniformNoise",
 ]
 
-EFFORT = ("steps", "iters", "draws")
+EFFORT = ("steps", "iters", "draws", "queries")
 
 ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
+    "mifgsm": MIFGSM,
     "pgd": PGD,
     "apgd": APGD,
     "apgd-t": APGDT,
@@ -50,6 +57,8 @@ ATTACKS: dict[str, type[Attack]] = {
     "fab": FAB,
     "fab-t": FABT,
     "cw": CarliniWagner,
+    "square": Square,
+    "hopskipjump": HopSkipJump,
     "noise": UniformNoise,
 }
 
