@@ -224,6 +224,7 @@ class EvalSpec(Spec):
     norm: str | None = None
     steps: PositiveInt | None = None
     iters: PositiveInt | None = None
+    eot: PositiveInt | None = None
     batch_size: PositiveInt = 128
     seed: Seed = 0
     device: str = "auto"

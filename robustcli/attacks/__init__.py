@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from robustcli.attacks.apgd import APGD, APGDT
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack, TracingAttack
+from robustcli.attacks.autoattack import AutoAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, TracingAttack
 from robustcli.attacks.carlini_wagner import CarliniWagner
 from robustcli.attacks.deepfool import DeepFool
 from robustcli.attacks.fab import FAB, FABT
@@ -34,15 +35,20 @@ __all__ = [
     "MIFGSM",
     "PGD",
     "Attack",
+    "AutoAttack",
     "BudgetAttack",
     "CarliniWagner",
     "DeepFool",
+    "Ensemble",
     "HopSkipJump",
     "MinimalAttack",
     "Square",
     "TracingAttack",
     "UniformNoise",
 ]
+
+QUIET = ("eot",)
+"""Options that are told only where they are not the default."""
 
 EFFORT = ("steps", "iters", "draws", "queries")
 
@@ -58,6 +64,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "fab-t": FABT,
     "cw": CarliniWagner,
     "square": Square,
+    "autoattack": AutoAttack,
     "hopskipjump": HopSkipJump,
     "noise": UniformNoise,
 }
@@ -101,15 +108,25 @@ def parse_attack(text: str, defaults: Mapping[str, Any] | None = None) -> Attack
 def describe(attack: Attack) -> dict[str, Any]:
     """The attack's name and parameters, as plain values: what JSON and checkpoints hold."""
     parameters: dict[str, Any] = TypeAdapter(type(attack)).dump_python(attack, mode="json")
-    return {"name": attack.name} | parameters
+    defaults = _defaults(attack)
+    told = {key: value for key, value in parameters.items() if key not in QUIET or value != defaults[key]}
+    return {"name": attack.name} | told
+
+
+def _defaults(attack: Attack) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(attack)}  # type: ignore[arg-type]
 
 
 def label(attack: Attack) -> str:
-    """The attack as a SPEC without norm and budget: its effort, and whatever is not the default."""
-    defaults = {field.name: field.default for field in fields(attack)}  # type: ignore[arg-type]
+    """The attack as a SPEC without norm and budget: its effort, and whatever is not the default.
+
+    Of an ensemble, whose effort is its definition, only what is not the default.
+    """
+    effort = () if isinstance(attack, Ensemble) else EFFORT
+    defaults = _defaults(attack)
     shown = [
         f"{key}={value}"
         for key, value in describe(attack).items()
-        if key not in ("name", "eps", "norm") and (key in EFFORT or value != defaults[key])
+        if key not in ("name", "eps", "norm") and (key in effort or value != defaults[key])
     ]
     return ":".join(filter(None, (attack.name, ",".join(shown))))

@@ -54,6 +54,16 @@ class SweepingAttack(BudgetAttack, Protocol):
 
 
 @runtime_checkable
+class Ensemble(BudgetAttack, Protocol):
+    """Budget attacks that run one after the other, each on what those before it left standing."""
+
+    @property
+    def members(self) -> tuple[BudgetAttack, ...]:
+        """The attacks, in the order in which they run."""
+        ...
+
+
+@runtime_checkable
 class MinimalAttack(Attack, Protocol):
     """Looks for the closest adversarial."""
 

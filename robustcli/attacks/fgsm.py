@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -27,6 +28,7 @@ class FGSM:
 
     eps: Budget
     norm: NormField = Linf()
+    eot: PositiveInt = 1
 
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "one step along the sign of the gradient (Goodfellow et al. 2014)"
@@ -37,6 +39,6 @@ class FGSM:
 
     def sweep(self, model: Model, x: Tensor, y: Tensor, noise: Noise, budgets: Sequence[float]) -> Iterator[Tensor]:
         """Adversarial images (n, c, h, w) for each budget."""
-        gradient, _ = input_gradient(model, cross_entropy, x, y)
+        gradient, _ = input_gradient(model, cross_entropy, x, y, self.eot)
         for eps in budgets:
             yield self.norm.climb(x, gradient, eps).clamp(0, 1)

@@ -36,6 +36,7 @@ class PGD:
     norm: NormField = Linf()
     random_start: bool = True
     early_stop: bool = True
+    eot: PositiveInt = 1
 
     name: ClassVar[str] = "pgd"
     summary: ClassVar[str] = "projected gradient descent from random starts (Madry et al. 2017)"
@@ -53,7 +54,7 @@ class PGD:
         x_adv = start.clone()
         active = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            gradient, logits = input_gradient(model, cross_entropy, x_adv[active], y[active])
+            gradient, logits = input_gradient(model, cross_entropy, x_adv[active], y[active], self.eot)
             if self.early_stop:
                 right = is_right(logits, y[active])
                 active, gradient = active[right], gradient[right]

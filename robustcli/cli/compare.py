@@ -21,6 +21,7 @@ def compare(
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -52,7 +53,8 @@ def compare(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
     measured = measure(session)
-    groups = [list(rows) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
+    groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
     found = pairs(groups)
     sheets = [compare_sheet(groups)] if groups else []
     sheets += [pairs_sheet(found, groups)] if found else []

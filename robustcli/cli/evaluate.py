@@ -18,6 +18,7 @@ def evaluate(
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,

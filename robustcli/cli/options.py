@@ -82,11 +82,20 @@ Norm = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", help="Steps of PGD.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--steps", help="Steps of PGD and APGD.", rich_help_panel=ATTACK, show_default=False),
 ]
 Iters = Annotated[
     int | None,
     typer.Option("--iters", help="Iterations of DeepFool.", rich_help_panel=ATTACK, show_default=False),
+]
+Eot = Annotated[
+    int | None,
+    typer.Option(
+        "--eot",
+        help="For a randomised model: passes that gradients and predictions are averaged over.",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
 ]
 BatchSize = Annotated[
     int | None,

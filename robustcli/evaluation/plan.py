@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from robustcli.attacks import ATTACKS, parse_attack, split_spec
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble
 from robustcli.attacks.norms import NORMS, check_budget
 from robustcli.config import EvalSpec, default_budgets, field_names, shown
 from robustcli.errors import ConfigError, lookup
 
 DEFAULT_ATTACKS = ("fgsm", "pgd", "deepfool")
+FLAGS = ("eps", "norm", "steps", "iters", "eot")
+"""Flags that fill in what a SPEC leaves open."""
+
 DEFAULT_ITERS = 5
 """DeepFool's iterations where no attack was named: the most that the paper takes."""
 
@@ -25,9 +28,15 @@ class Planned:
     budgets: tuple[float, ...]
 
     @property
-    def rows(self) -> int:
-        """How many rows it gives."""
+    def runs(self) -> int:
+        """How many budgets it runs at, 1 where it takes none."""
         return max(1, len(self.budgets))
+
+    @property
+    def rows(self) -> int:
+        """How many rows it gives: of an ensemble, those of its members too."""
+        members = len(self.attack.members) if isinstance(self.attack, Ensemble) else 0
+        return self.runs * (members + 1)
 
 
 def make_plan(spec: EvalSpec, shape: tuple[int, ...]) -> list[Planned]:
@@ -48,7 +57,7 @@ def make_plan(spec: EvalSpec, shape: tuple[int, ...]) -> list[Planned]:
 def _plan_one(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
     _, options = split_spec(text)
     budgets = tuple(dict.fromkeys(spec.eps)) or default_budgets(shape)
-    defaults = {"norm": spec.norm, "steps": spec.steps, "iters": spec.iters, "eps": budgets[0]}
+    defaults = {key: getattr(spec, key) for key in FLAGS} | {"eps": budgets[0]}
     attack = parse_attack(text, defaults)
     if not isinstance(attack, BudgetAttack):
         return Planned(attack, ())
@@ -68,7 +77,7 @@ def _refuse_unused(spec: EvalSpec, specs: Sequence[str]) -> None:
     for text in specs:
         name, options = split_spec(text)
         open_keys |= set(field_names(lookup(ATTACKS, name, "--attack"))) - options.keys()
-    for key in ("eps", "steps", "iters", "norm"):
+    for key in FLAGS:
         value = getattr(spec, key)
         if value and key not in open_keys:
             raise ConfigError(f"--{key} {shown(value)}: none of the attacks leaves it open ({', '.join(specs)})")

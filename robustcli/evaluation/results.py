@@ -38,6 +38,8 @@ class Row:
         median_distance: of a minimal-norm attack, in its norm; None otherwise, or where half withstood it.
         by_iter: of a minimal-norm attack, how many were right after each iteration.
         seconds, forwards, backwards: the row's own share of the run's work, in samples.
+        ensemble: of a member of an ensemble, that one's name. What the members before it broke counts as broken, and
+            the worst case, which has done no work of its own, is the last row.
     """
 
     subject: Subject
@@ -51,6 +53,7 @@ class Row:
     seconds: float
     forwards: int
     backwards: int
+    ensemble: str | None = None
 
     @property
     def n(self) -> int:
@@ -90,6 +93,8 @@ class Row:
         }
         if self.by_iter:
             row |= {"by_iter": list(self.by_iter), "unconverged": self.correct}
+        if self.ensemble is not None:
+            row["ensemble"] = self.ensemble
         return row | {"ids": list(self.ids), "robust": list(self.robust)}
 
 
@@ -108,6 +113,7 @@ def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome)
         seconds=outcome.seconds,
         forwards=outcome.forwards,
         backwards=outcome.backwards,
+        ensemble=outcome.ensemble,
     )
 
 

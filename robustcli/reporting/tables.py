@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ UPPER_BOUND = (
     "Accuracy: classified right after the attack, of all n; in brackets its 95 % Wilson interval. "
     "An upper bound: a stronger attack may lower it."
 )
+
+MEMBERS = "A member of an ensemble meets what those before it left standing; its accuracy is what is left after it."
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,29 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     subject = first.subject
     cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
     cells += [
-        _line(label(row.attack), budget(row), row.correct, row.n, median(row), f"{row.seconds:.1f}") for row in rows
+        _line(_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}")
+        for row, seconds in zip(rows, _seconds(rows), strict=True)
     ]
     return Sheet(
         title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
         headers=("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec"),
         cells=tuple(cells),
-        notes=(*notes_on(rows), UPPER_BOUND),
+        notes=(*notes_on(rows), *([MEMBERS] if any(row.ensemble for row in rows) else []), UPPER_BOUND),
         left=2,
     )
+
+
+def _name(row: Row) -> str:
+    """The attack; a member of an ensemble behind that one's name."""
+    return f"{row.ensemble}/{label(row.attack)}" if row.ensemble else label(row.attack)
+
+
+def _seconds(rows: Sequence[Row]) -> Iterator[float]:
+    """Each row's seconds; an ensemble's are those of its members, whose rows come before it."""
+    members = 0.0
+    for row in rows:
+        yield row.seconds if row.ensemble else row.seconds + members
+        members = members + row.seconds if row.ensemble else 0.0
 
 
 def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str) -> tuple[str, ...]:

@@ -68,9 +68,10 @@ def _perturb(attack: Attack, model: Model, samples: Samples) -> Tensor:
 
 def _run(attack: Attack, model: nn.Module, samples: Samples, batch_size: int = 128) -> Outcome:
     try:
-        return run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)[0]
+        outcomes = run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)
     except AttackError as error:
         raise AssertionError(str(error)) from None
+    return replace(outcomes[-1], forwards=sum(outcome.forwards for outcome in outcomes))
 
 
 def _check_side_effects(attack: Attack, net: nn.Module, samples: Samples) -> None:

@@ -5,7 +5,11 @@ from robustcli.testing import check_attack
 
 EPS = {"linf": "8/255", "l2": "0.5", "l1": "0.25"}
 WEAK = {"noise"}
-EFFORT = {"apgd": {"steps": 10}, "apgd-t": {"steps": 10, "targets": 2}}
+EFFORT = {
+    "apgd": {"steps": 10},
+    "apgd-t": {"steps": 10, "targets": 2},
+    "autoattack": {"rounds": 5, "queries": 10},
+}
 """Less than the default, for the sake of time: a tiny net needs no more."""
 
 
@@ -34,6 +38,9 @@ def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
         "apgd:eps=0.2,steps=5,norm=l1,loss=dlr",
         "apgd:eps=0.1,steps=2,eot=2",
         "apgd-t:eps=0.1,steps=2,targets=9,restarts=2",
+        "autoattack:eps=0.1,rounds=2,version=rand",
+        "pgd:eps=0.1,steps=3,eot=2",
+        "fgsm:eps=0.1,eot=2",
     ],
 )
 def test_every_option_keeps_the_contract(spec):
