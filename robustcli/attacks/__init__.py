@@ -47,7 +47,7 @@ __all__ = [
     "UniformNoise",
 ]
 
-QUIET = ("eot",)
+QUIET = ("eot", "target")
 """Options that are told only where they are not the default."""
 
 EFFORT = ("steps", "iters", "draws", "queries")

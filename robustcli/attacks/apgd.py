@@ -15,8 +15,9 @@ from torch import Tensor
 
 from robustcli.attacks.ascent import Ascent
 from robustcli.attacks.base import survivors
-from robustcli.attacks.losses import Model, cross_entropy, dlr, lead, margin, runners_up, targeted_dlr
+from robustcli.attacks.losses import Model, cross_entropy, dlr, lead, likeness, margin, runners_up, targeted_dlr
 from robustcli.attacks.norms import L1, Linf, Norm, NormField
+from robustcli.attacks.targets import Target, wanted
 from robustcli.config import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -35,7 +36,7 @@ class APGD:
     Returns images in the ball and in [0, 1]: the first iterate that is misclassified, or the one of highest loss. From
     the same starts it takes the steps of the authors' code, but a broken sample takes no more of them. Starts are drawn
     in the ball, there on its surface. With two classes, where the ratio of `dlr` is constant, the margin takes its
-    place.
+    place. With a `target` the loss is that class's, and a sample goes on until it is taken for it.
     """
 
     eps: Budget
@@ -44,6 +45,7 @@ class APGD:
     loss: Literal["ce", "dlr"] = "ce"
     eot: PositiveInt = 1
     norm: NormField = Linf()
+    target: Target | None = None
 
     name: ClassVar[str] = "apgd"
     summary: ClassVar[str] = "PGD that chooses its own steps (Croce & Hein 2020)"
@@ -53,13 +55,17 @@ class APGD:
         return survivors([self._attempt] * self.restarts, model, x, y, noise)
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-        return self.ascend(model, random_start(self.norm, self.eps, x, noise), x, y)
+        aim = None if self.target is None else wanted(self.target, model, x, y, noise)
+        return self.ascend(model, random_start(self.norm, self.eps, x, noise), x, y, aim)
 
-    def ascend(self, model: Model, start: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """One run from the points `start` (n, c, h, w), moved into ball and box; in L1 into the ball of 3 eps first."""
-        goal = _cross_entropy if self.loss == "ce" else _dlr
-        ascent = Ascent(goal, self.norm, self.eps, self.steps, self.eot)
-        return _climb(ascent, model, start, x, y, y)
+    def ascend(self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """One run from the points `start` (n, c, h, w), moved into ball and box; in L1 into the ball of 3 eps first.
+
+        With classes `target` (n,), towards them.
+        """
+        goals = (_cross_entropy, _dlr) if target is None else (_likeness, _targeted)
+        ascent = Ascent(goals[self.loss == "dlr"], self.norm, self.eps, self.steps, self.eot, reach=target is not None)
+        return _climb(ascent, model, start, x, y, y if target is None else target)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -102,8 +108,7 @@ class APGDT:
         """One run towards the wrong class number `rank` from the points `start` (n, c, h, w), as in `APGD`."""
         with torch.no_grad():
             wrong = runners_up(model(x), y)
-        goal = targeted_dlr if wrong.shape[1] >= 3 else lead
-        ascent = Ascent(goal, self.norm, self.eps, self.steps, self.eot)
+        ascent = Ascent(_targeted, self.norm, self.eps, self.steps, self.eot)
         return _climb(ascent, model, start, x, y, wrong[:, rank])
 
 
@@ -113,6 +118,14 @@ def _cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
 
 def _dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     return dlr(logits, y) if logits.shape[1] > 2 else -margin(logits, y)
+
+
+def _likeness(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    return likeness(logits, target)
+
+
+def _targeted(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    return targeted_dlr(logits, y, target) if logits.shape[1] > 3 else lead(logits, y, target)
 
 
 def random_start(norm: Norm, eps: float, x: Tensor, noise: Noise) -> Tensor:

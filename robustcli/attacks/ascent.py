@@ -109,6 +109,7 @@ class Ascent:
         steps: moves of a sample that is not broken on the way.
         eot: passes that gradients and logits are averaged over.
         early_stop: whether a sample is left alone at its first misclassified point.
+        reach: whether it is left alone only where it is taken for its target.
     """
 
     goal: Goal
@@ -117,9 +118,10 @@ class Ascent:
     steps: int
     eot: int = 1
     early_stop: bool = True
+    reach: bool = False
 
     def run(self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
-        """For each sample the first point on its way that is misclassified, else the one of highest loss.
+        """For each sample the first point on its way where it is done, else the one of highest loss.
 
         Args:
             model: images to logits.
@@ -130,21 +132,25 @@ class Ascent:
         """
         found = start.clone()
         longest = self.eps if self.norm == L1() else 2 * self.eps
-        climb, right = self._begin(model, start, x, y, target, longest)
+        climb, going_on = self._begin(model, start, x, y, target, longest)
         checkpoints = set(climb.pace.checkpoints(self.steps))
         if self.early_stop:
-            climb = climb[right]
+            climb = climb[going_on]
         for move in range(1, self.steps + 1):
             if not len(climb):
                 break
-            climb, right = self._move(model, climb, move)
-            if self.early_stop and not bool(right.all()):
-                found[climb.index[~right]] = climb.x_adv[~right]
-                climb = climb[right]
+            climb, going_on = self._move(model, climb, move)
+            if self.early_stop and not bool(going_on.all()):
+                found[climb.index[~going_on]] = climb.x_adv[~going_on]
+                climb = climb[going_on]
             if move in checkpoints:
                 climb = climb.pace.adapt(climb, longest)
         found[climb.index] = climb.top
         return found
+
+    def _open(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        """(n,) bool, whether a sample is not done."""
+        return ~is_right(logits, target) if self.reach else is_right(logits, y)
 
     def _towards(self, target: Tensor) -> Loss:
         return lambda logits, y: self.goal(logits, y, target)
@@ -152,19 +158,20 @@ class Ascent:
     def _begin(
         self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor, longest: float
     ) -> tuple[Climb, Tensor]:
-        """All samples at their first points, and (n,) bool, whether those are classified right."""
+        """All samples at their first points, and (n,) bool, whether they are not done there."""
         gradient, logits = input_gradient(model, self._towards(target), start, y, self.eot)
         loss = self.goal(logits, y, target)
         index, step = torch.arange(len(x), device=x.device), torch.full_like(loss, longest)
         pace: Pace = Sparsening.begin(start, x) if self.norm == L1() else Halving.begin(loss)
         climb = Climb(index, x, y, target, start, start, gradient, step, start, gradient, loss, pace)
-        return climb, is_right(logits, y)
+        return climb, self._open(logits, y, target)
 
     def _move(self, model: Model, climb: Climb, move: int) -> tuple[Climb, Tensor]:
-        """After move number `move`, and (n,) bool, whether the points are classified right."""
+        """After move number `move`, and (n,) bool, whether the samples are not done."""
         x_adv = climb.pace.candidate(climb, self.norm, self.eps, move == 1)
         if move < self.steps:
             gradient, logits = input_gradient(model, self._towards(climb.target), x_adv, climb.y, self.eot)
         else:  # No move follows, so nothing needs a gradient.
             gradient, logits = climb.gradient, mean_logits(model, x_adv, self.eot)
-        return climb.moved(x_adv, gradient, self.goal(logits, climb.y, climb.target)), is_right(logits, climb.y)
+        loss = self.goal(logits, climb.y, climb.target)
+        return climb.moved(x_adv, gradient, loss), self._open(logits, climb.y, climb.target)

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, SweepingAttack, TracingAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, SweepingAttack, TracingAttack
 from robustcli.attacks.guards import Meter, frozen
+from robustcli.attacks.losses import Model
 from robustcli.attacks.outcome import Board, Outcome, Samples, Work, predict, split_evenly
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
@@ -34,6 +35,7 @@ def run_attack(
     batch_size: int = 128,
     pred: Tensor | None = None,
     keep_images: bool = False,
+    dtype: torch.dtype = torch.float32,
     on_progress: Progress = lambda _: None,
 ) -> list[Outcome]:
     """Attack the samples that the model gets right, and measure what is left.
@@ -51,6 +53,9 @@ def run_attack(
         batch_size: samples a chunk; it changes speed and memory only.
         pred: (n,) the model's clean predictions, where they are known already.
         keep_images: keep `Outcome.x_adv`.
+        dtype: of the model's activations while images are made (autocast). They are judged without it, and a sample
+            that only the rounding broke is attacked again without it. A minimal-norm attack, whose images lie where
+            rounding decides, never has it.
         on_progress: called with the number of samples that are finished, n for each outcome in all.
 
     Raises:
@@ -66,6 +71,7 @@ def run_attack(
             batch_size=batch_size,
             pred=pred,
             keep_images=keep_images,
+            dtype=dtype,
             on_progress=on_progress,
         )
     )
@@ -81,6 +87,7 @@ def stream_attack(
     batch_size: int = 128,
     pred: Tensor | None = None,
     keep_images: bool = False,
+    dtype: torch.dtype = torch.float32,
     on_progress: Progress = lambda _: None,
 ) -> Iterator[Outcome]:
     """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
@@ -88,10 +95,10 @@ def stream_attack(
     if any(module.training for module in model.modules()):
         warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=3)
     with frozen(model):
-        meter = Meter(model)
+        meter = Meter(model, dtype)
         started = Work.until_now(meter)
         if pred is None:
-            pred = predict(meter, samples.x, batch_size)
+            pred = predict(meter.exact, samples.x, batch_size)
         run = _Run(meter, samples, pred, seed, batch_size, keep_images, on_progress)
         ensembles = [variant for variant in variants if isinstance(variant, Ensemble)]
         if not ensembles:
@@ -138,7 +145,9 @@ class _Run:
             for index in torch.split(standing, self.batch_size):
                 if len(index):
                     chunk, noise = self.samples[index], self._noise(index, ensemble).stream(f"attempt {i}")
-                    board.record(self.meter, chunk, index, member.perturb(self.meter, chunk.x, chunk.y, noise), member)
+                    self._judge(
+                        board, member, index, member.perturb(self._model(member), chunk.x, chunk.y, noise), noise
+                    )
                     self.on_progress(len(index))
             done = Work.until_now(self.meter)
             yield board.outcome(done - started, member)
@@ -156,7 +165,8 @@ class _Run:
         """Fill the boards' rows `index` with what the attack does to these samples."""
         attack, chunk = boards[0].attack, self.samples[index]
         if isinstance(attack, TracingAttack):
-            boards[0].follow(self.meter, chunk, index, attack.trace(self.meter, chunk.x, chunk.y, noise), attack.iters)
+            iterates = attack.trace(self.meter.exact, chunk.x, chunk.y, noise)
+            boards[0].follow(self.meter, chunk, index, iterates, attack.iters)
             self.on_progress(len(chunk))
             return
         if not len(chunk):  # Nothing was right before; many models cannot flatten an empty batch.
@@ -165,7 +175,23 @@ class _Run:
             budgets = [board.attack.eps for board in boards if isinstance(board.attack, BudgetAttack)]
             images = attack.sweep(self.meter, chunk.x, chunk.y, noise, budgets)
         else:
-            images = (board.attack.perturb(self.meter, chunk.x, chunk.y, noise) for board in boards)
+            images = (board.attack.perturb(self._model(attack), chunk.x, chunk.y, noise) for board in boards)
         for board, x_adv in zip(boards, images, strict=True):
-            board.record(self.meter, chunk, index, x_adv)
+            self._judge(board, board.attack, index, x_adv, noise)
             self.on_progress(len(chunk))
+
+    def _model(self, attack: Attack) -> Model:
+        return self.meter.exact if isinstance(attack, MinimalAttack) else self.meter
+
+    def _judge(self, board: Board, attack: Attack, index: Tensor, x_adv: Tensor, noise: Noise) -> None:
+        """Record the images of the samples `index`; what only rounding broke is attacked once more, without it."""
+        chunk = self.samples[index]
+        board.record(self.meter, chunk, index, x_adv, attack)
+        if not self.meter.rounded or isinstance(attack, MinimalAttack):
+            return
+        claimed = predict(self.meter, x_adv, len(x_adv)) != chunk.y
+        again = (claimed & board.robust[index]).nonzero()[:, 0]
+        if len(again):
+            part = chunk[again]
+            x_adv = attack.perturb(self.meter.exact, part.x, part.y, noise[again])
+            board.record(self.meter, part, index[again], x_adv, attack)

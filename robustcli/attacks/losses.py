@@ -25,6 +25,11 @@ def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
     return F.cross_entropy(logits, y, reduction="none")
 
 
+def likeness(logits: Tensor, target: Tensor) -> Tensor:
+    """(n,) negated cross-entropy of the class `target`: what a targeted attack raises."""
+    return -cross_entropy(logits, target)
+
+
 def margin(logits: Tensor, y: Tensor) -> Tensor:
     """(n,) logit of the true class less the best other one: negative once the sample is broken."""
     true = logits.gather(1, y[:, None])

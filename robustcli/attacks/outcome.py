@@ -117,15 +117,15 @@ class Board:
         counts += [int(self.robust[index].sum())] * (iters - len(counts))
         self.by_iter = [total + count for total, count in zip(self.by_iter, counts, strict=True)]
 
-    def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, member: Attack | None = None) -> None:
+    def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.
 
         Of a randomised model, as many passes as the attack averages its gradients over: one lucky pass breaks nothing.
         """
-        attack = member or self.attack
+        attack = self.attack if by is None else by
         x_adv = x_adv.detach()
         check_result(attack, chunk.x, x_adv)
-        pred = predict(meter, x_adv, len(x_adv), getattr(attack, "eot", 1))
+        pred = predict(meter.exact, x_adv, len(x_adv), getattr(attack, "eot", 1))
         distance = attack.norm.distance(x_adv, chunk.x).to(self.distance.dtype)
         broken = (pred != chunk.y) & (distance < self.distance[index])
         found = index[broken]
@@ -139,7 +139,7 @@ class Board:
     def outcome(self, work: Work, member: Attack | None = None) -> Outcome:
         """What there is so far, after `work`; of an ensemble, up to and with a member."""
         return Outcome(
-            attack=member or self.attack,
+            attack=self.attack if member is None else member,
             clean=_kept(self.clean),
             robust=_kept(self.robust),
             distance=_kept(self.distance),
@@ -150,7 +150,7 @@ class Board:
             seconds=work.seconds,
             forwards=work.forwards,
             backwards=work.backwards,
-            ensemble=self.attack.name if member else None,
+            ensemble=None if member is None else self.attack.name,
         )
 
 

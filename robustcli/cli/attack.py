@@ -64,6 +64,7 @@ def attack(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
 ) -> None:

@@ -67,6 +67,16 @@ Attacks = Annotated[
         show_default=False,
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box) "
+        "or standard (AutoAttack).",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
+]
 Eps = Annotated[
     str | None,
     typer.Option(
@@ -113,6 +123,15 @@ Seed = Annotated[
 Device = Annotated[
     str | None,
     typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.", rich_help_panel=COMPUTE, show_default=False),
+]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float32 (default) or bfloat16: of activations while images are made; they are judged in float32.",
+        rich_help_panel=COMPUTE,
+        show_default=False,
+    ),
 ]
 JsonFile = Annotated[
     Path | None,

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustcli import checkpoint
@@ -221,6 +222,7 @@ def _measure(
             batch_size=spec.batch_size,
             pred=pred,
             keep_images=keep_images,
+            dtype=getattr(torch, spec.dtype),
             on_progress=partial(on_progress, planned),
         )
         for outcome in outcomes:

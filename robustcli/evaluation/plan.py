@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from robustcli.attacks import ATTACKS, parse_attack, split_spec
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble
 from robustcli.attacks.norms import NORMS, check_budget
-from robustcli.config import EvalSpec, default_budgets, field_names, shown
+from robustcli.config import Eps, EvalSpec, default_budgets, field_names, paper_budgets, shown
 from robustcli.errors import ConfigError, lookup
 
 DEFAULT_ATTACKS = ("fgsm", "pgd", "deepfool")
+PRESETS = {
+    "quick": ("fgsm", "pgd:steps=20", "deepfool:iters=5"),
+    "paper": ("fgsm", "deepfool:iters=5,box=none"),
+    "standard": ("autoattack",),
+}
+"""What `--preset` runs: seconds; what the BatchOut paper shows; what the field trusts."""
+
 FLAGS = ("eps", "norm", "steps", "iters", "eot")
 """Flags that fill in what a SPEC leaves open."""
 
@@ -42,21 +49,26 @@ class Planned:
 def make_plan(spec: EvalSpec, shape: tuple[int, ...]) -> list[Planned]:
     """The attacks of an evaluation of images of a shape (c, h, w).
 
-    Budgets that neither a SPEC nor `--eps` names are the data's usual two.
+    A preset's attacks come before those that were named. Budgets that neither a SPEC nor `--eps` names are the data's
+    usual two, or the paper's for the preset of that name.
 
     Raises:
         ConfigError: an unknown attack, key or norm, a value out of range, or a flag that no attack takes.
     """
-    specs = tuple(dict.fromkeys(spec.attacks)) or DEFAULT_ATTACKS
+    preset = PRESETS[spec.preset] if spec.preset else ()
+    named = tuple(text for text in dict.fromkeys(spec.attacks) if text not in preset)
+    specs = preset + named or DEFAULT_ATTACKS
     _refuse_unused(spec, specs)
-    if not spec.attacks and spec.iters is None:
+    if specs == DEFAULT_ATTACKS and not named and spec.iters is None:
         spec = spec.model_copy(update={"iters": DEFAULT_ITERS})
-    return [_plan_one(text, spec, shape) for text in specs]
+    usual = default_budgets(shape)
+    swept = paper_budgets(shape) if spec.preset == "paper" else usual
+    return [_plan_one(text, spec, swept if text in preset else usual) for text in specs]
 
 
-def _plan_one(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
+def _plan_one(text: str, spec: EvalSpec, usual: Sequence[Eps]) -> Planned:
     _, options = split_spec(text)
-    budgets = tuple(dict.fromkeys(spec.eps)) or default_budgets(shape)
+    budgets = tuple(dict.fromkeys(spec.eps)) or tuple(usual)
     defaults = {key: getattr(spec, key) for key in FLAGS} | {"eps": budgets[0]}
     attack = parse_attack(text, defaults)
     if not isinstance(attack, BudgetAttack):
