@@ -17,15 +17,15 @@ INDEX = FOLDER / "zoo.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """A shipped network: what it is, where it comes from, and what was measured of this very file.
+    """A shipped network: what it is, where it comes from, and what was measured of these very weights.
 
     Attributes:
         name: after the prefix.
         sha256: of its file.
         dataset, model, epochs, seed: of its training spec.
         method: the training method with its options.
-        rows: one an attack and budget, as in a result's JSON, without what is per sample.
-        provenance: of the training and of the measurement.
+        rows: one an attack and budget, as in a result's JSON, without what is per sample, with its own origin.
+        provenance: of the training.
     """
 
     name: str

@@ -17,7 +17,7 @@ from robustcli.data import SAMPLE_FILE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("train", "attack", "evaluate", "compare", "reproduce", "list")
+COMMANDS = ("train", "attack", "evaluate", "compare", "reproduce", "doctor", "list")
 ELSEWHERE = ("reproduce",)
 """Takes minutes; tests/cli/test_reproduce.py runs it on a few images."""
 FEW = ["--limit", "16"]

@@ -20,7 +20,7 @@ RANKS = [
     {"attacks", "models"},
     {"training", "evaluation"},
     {"reporting", "testing"},
-    {"reproduction"},
+    {"reproduction", "doctor"},
     {"cli"},
     {"__main__"},
 ]

@@ -50,7 +50,7 @@ class TestEachNetwork:
         assert zoo.entries()[name].path.stat().st_size < 6_000_000
 
     def test_it_was_trained_from_a_commit(self, name: str) -> None:
-        commit = str(zoo.entries()[name].provenance["trained"]["commit"])
+        commit = str(zoo.entries()[name].provenance["commit"])
         assert len(commit) == 40
         assert int(commit, 16)
 

@@ -70,7 +70,7 @@ def _zoo() -> Listing:
     from robustcli.zoo import PREFIX, entries
 
     rows = ((f"{PREFIX}{name}", _trained(entry), *_measured(entry)) for name, entry in entries().items())
-    return ("checkpoint", "trained with", "clean %", "right under attack, % of n"), rows
+    return ("checkpoint", "trained with", "clean %", "right under attack, %"), rows
 
 
 def _trained(entry: Entry) -> str:
@@ -83,20 +83,25 @@ def _trained(entry: Entry) -> str:
 
 
 def _measured(entry: Entry) -> tuple[str, str]:
-    """Clean accuracy on the most samples, and that under each attack."""
+    """Clean accuracy on the most samples, and that under each attack, by how many samples met it."""
+    by_n: dict[int, list[str]] = {}
+    for row in sorted(entry.rows, key=lambda row: -int(row["n"])):
+        by_n.setdefault(row["n"], []).append(f"{_attack_name(row)} {_percent(row['correct'], row['n'])}")
     most = max(entry.rows, key=lambda row: int(row["n"]))
-    attacked = [
-        f"{_attack_name(row)} {100 * row['correct'] / row['n']:.{2 if row['n'] >= 10_000 else 1}f} of {row['n']}"
-        for row in entry.rows
-    ]
-    return f"{100 * most['clean_correct'] / most['n']:.{2 if most['n'] >= 10_000 else 1}f}", ", ".join(attacked)
+    attacked = [f"n = {n}: {', '.join(texts)}" for n, texts in by_n.items()]
+    return _percent(most["clean_correct"], most["n"]), "\n".join(attacked)
+
+
+def _percent(correct: int, n: int) -> str:
+    return f"{100 * correct / n:.{2 if n >= 10_000 else 1}f}"
 
 
 def _attack_name(row: Mapping[str, Any]) -> str:
-    """`fgsm 0.3`, `pgd-40 0.1`, `deepfool-5`."""
+    """`fgsm 0.3`, `pgd-40 0.1`, `deepfool-5 box=none`."""
     attack = row["attack"]
     effort = next((f"-{attack[key]}" for key in ("steps", "iters") if key in attack), "")
-    return f"{attack['name']}{effort} {attack.get('eps', '')}".rstrip()
+    box = "box=none" if attack.get("box") == "none" else ""
+    return " ".join(filter(None, (f"{attack['name']}{effort}", attack.get("eps", ""), box)))
 
 
 LISTS = {"models": _models, "attacks": _attacks, "methods": _methods, "datasets": _datasets, "zoo": _zoo}

@@ -33,7 +33,7 @@ def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
     style, given = flags["style"], given_flags(flags)
     if style not in FORMATS:
         raise unknown("--format", style, FORMATS)
-    for flag in ("save", "gallery", "json_file"):
+    for flag in ("gallery", "json_file"):
         check_output(given.get(flag), f"--{flag.removesuffix('_file')}")
     values = {key: value for key, value in given.items() if key in field_names(EvalSpec)}
     if "no_sample" in given:

@@ -144,6 +144,24 @@ Format = Annotated[
     typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
 ]
 
+# --- Of `evaluate` alone
+
+FailUnder = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-under",
+        help="Exit with 4 unless the 95 % interval of each row lies at or above this accuracy in per cent.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
+JUnit = Annotated[
+    Path | None,
+    typer.Option(
+        "--junit", help="Also write the rows as JUnit XML to this file.", rich_help_panel=OUTPUT, show_default=False
+    ),
+]
+
 # --- Of `train` alone
 
 MethodName = Annotated[
