@@ -211,6 +211,7 @@ def norm_named(name: object) -> object:
 NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda norm: norm.name)]
 """A field of an attack that takes a norm or its name."""
 
+
 def _linf_or_l2(name: object) -> object:
     norm = norm_named(name)
     if norm not in (NORMS["linf"], NORMS["l2"]):
