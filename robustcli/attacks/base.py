@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,9 +17,15 @@ from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import Norm
 from robustcli.noise import Noise
 
+Needs = Literal["gradients", "scores", "decisions"]
+"""What an attack asks of a model: gradients; only its logits; or only the class that it predicts."""
+
 
 class Attack(Protocol):
-    """Any attack. `summary` is its line in `robustcli list attacks`."""
+    """Any attack. `summary` is its line in `robustcli list attacks`, and ends in its source, in brackets.
+
+    A black-box attack has a class variable `needs`, "scores" or "decisions"; without one, it needs gradients.
+    """
 
     name: ClassVar[str]
     summary: ClassVar[str]

@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Needs
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import L2, LinfOrL2, per_sample
 from robustcli.config import STRICT
@@ -55,6 +56,7 @@ class HopSkipJump:
 
     name: ClassVar[str] = "hopskipjump"
     summary: ClassVar[str] = "along the boundary, by predicted classes alone (Chen et al. 2020)"
+    needs: ClassVar[Needs] = "decisions"
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import survivors
+from robustcli.attacks.base import Needs, survivors
 from robustcli.attacks.losses import Model, is_right, margin
 from robustcli.attacks.norms import Linf, LinfOrL2, per_sample
 from robustcli.attacks.windows import Moves, moves_in
@@ -52,6 +52,7 @@ class Square:
 
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "random search with squares (Andriushchenko et al. 2020)"
+    needs: ClassVar[Needs] = "scores"
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from robustcli.attacks.norms import L2, Norm
+from robustcli.attacks.norms import L2, Norm, per_sample
 from robustcli.noise import Noise
 
 
@@ -84,21 +84,13 @@ class LinfMoves:
 
     def candidate(self, x: Tensor, x_adv: Tensor, window: Window, draws: Tensor) -> Tensor:
         """A square of one colour a channel; of the opposite ones where it would change nothing."""
-        inside = _mask(draws, window.side, x)
-        up = (draws[:, 2:] < 0.5)[:, :, None, None]
-        low, high = (x - self.eps).clamp_min(0), (x + self.eps).clamp_max(1)
-        idle = (torch.where(inside & up, high, torch.where(inside, low, x_adv)) == x_adv).flatten(1).all(1)
-        up = up ^ idle[:, None, None, None]
-        return torch.where(inside, torch.where(up, high, low), x_adv)
-
-
-def _mask(draws: Tensor, side: int, x: Tensor) -> Tensor:
-    """(n, 1, h, w) bool: a square of this side at the place that draws (n, 2 or more) mean."""
-    lines = []
-    for draw, length in zip(draws.unbind(1), x.shape[2:], strict=False):
-        offset = torch.arange(length, device=x.device) - _place(draw, length - side)[:, None]
-        lines.append((offset >= 0) & (offset < side))
-    return (lines[0][:, :, None] & lines[1][:, None, :])[:, None]
+        cells = _cells(draws[:, :2], window.side, x)
+        origin, old = (image.flatten(2).gather(2, cells) for image in (x, x_adv))
+        step = self.eps * _sign(draws[:, 2:, None], x)
+        new = (origin + step).clamp(0, 1)
+        idle = (new == old).flatten(1).all(1)
+        new = torch.where(per_sample(idle, new), (origin - step).clamp(0, 1), new)
+        return x_adv.flatten(2).scatter(2, cells, new).reshape(x.shape)
 
 
 @dataclass(frozen=True)

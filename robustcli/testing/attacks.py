@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack, TracingAttack
 from robustcli.attacks.driver import Outcome, Samples, run_attack
+from robustcli.attacks.facts import needs
 from robustcli.attacks.guards import check_result
 from robustcli.attacks.losses import Model
 from robustcli.errors import AttackError
@@ -39,6 +40,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     - the same seed gives the same images, and no sample's image or flag depends on the batch it is in or on its order;
     - it calls the model that it is given only, so that the driver's counts are true;
     - a sample that is wrong before comes back untouched, with distance 0;
+    - a black-box attack takes no gradient, and one that needs decisions only finds the same where scores are hidden;
     - on a linear model its flags are the closed form, robust where the boundary is farther than eps; the distance that
       a minimal-norm attack finds is at most (1 + overshoot) times the optimum, and 1 % on top.
 
@@ -58,6 +60,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     x_adv = _check_images(attack, net, samples)
     _check_independence(attack, net, samples, x_adv)
     _check_driver(attack, net, samples)
+    _check_needs(attack, net, samples, x_adv)
     if not weak:
         _check_closed_form(attack)
 
@@ -134,6 +137,22 @@ def _check_driver(attack: Attack, net: nn.Module, samples: Samples) -> None:
     untouched = outcome.x_adv is not None and torch.equal(outcome.x_adv[wrong], samples.x[wrong].float())
     require(untouched, f"{attack.name} moved a sample that was wrong before")
     require(not bool(outcome.distance[wrong].any()), f"{attack.name} has a distance for a sample that was wrong before")
+
+
+def _check_needs(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+    asked = needs(attack)
+    taken = _run(attack, net, samples).backwards
+    require(
+        asked == "gradients" or taken == 0, f"{attack.name} says that it needs {asked}, and takes {taken} gradients"
+    )
+
+    def decisions(x: Tensor) -> Tensor:
+        logits: Tensor = net(x)
+        return torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)
+
+    if asked == "decisions":
+        same = torch.equal(_perturb(attack, decisions, samples), x_adv)
+        require(same, f"{attack.name} says that it needs decisions, and finds other images where scores are hidden")
 
 
 def _check_closed_form(attack: Attack) -> None:
