@@ -63,7 +63,7 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     subject = first.subject
     cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
     cells += [
-        _line(_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}")
+        _line(row_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}")
         for row, seconds in zip(rows, _seconds(rows), strict=True)
     ]
     return Sheet(
@@ -75,7 +75,7 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     )
 
 
-def _name(row: Row) -> str:
+def row_name(row: Row) -> str:
     """The attack; a member of an ensemble behind that one's name."""
     return f"{row.ensemble}/{label(row.attack)}" if row.ensemble else label(row.attack)
 

@@ -3,22 +3,12 @@ import pytest
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.attacks.facts import norms
 from robustcli.testing import check_attack
-
-EPS = {"linf": "8/255", "l2": "0.5", "l1": "0.25"}
-EFFORT = {
-    "apgd": {"steps": 10},
-    "apgd-t": {"steps": 10, "targets": 2},
-    "autoattack": {"rounds": 5, "queries": 10},
-}
-"""Less than the default, for the sake of time: a tiny net needs no more."""
-FEW = {"square": "square:queries=60", "hopskipjump": "hopskipjump:iters=3,directions=20", "noise": "noise"}
-"""Attacks that would have to ask too often to find the closed form: with how little they are checked here."""
+from robustcli.testing.effort import WEAK, small_attack
 
 
 @pytest.mark.parametrize(("name", "norm"), [(name, norm) for name in ATTACKS for norm in norms(ATTACKS[name])])
 def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
-    options = {"norm": norm, "eps": EPS[norm]} | EFFORT.get(name, {})
-    check_attack(parse_attack(FEW.get(name, name), options), weak=name in FEW)
+    check_attack(small_attack(name, norm), weak=name in WEAK)
 
 
 @pytest.mark.parametrize(
