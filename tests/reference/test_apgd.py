@@ -1,7 +1,7 @@
 """APGD against the authors' code: github.com/fra31/auto-attack on sys.path, as `autoattack`. It is not on PyPI.
 
-Their private single run takes our starting points, so that nothing but the algorithms is compared. In float64 the points
-of highest loss are the same but for rounding, and so are the flags.
+Their single run takes our starting points, so that nothing but the algorithms is compared. In float64 the points of
+highest loss are the same but for rounding, and so are the flags.
 """
 
 from __future__ import annotations
