@@ -12,18 +12,21 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "robustcli.attacks": (
+        "APGD",
+        "APGDT",
         "ATTACKS",
         "FGSM",
         "MIFGSM",
         "PGD",
+        "AutoAttack",
         "DeepFool",
         "HopSkipJump",
         "Square",
         "UniformNoise",
         "parse_attack",
     ),
-    "robustcli.attacks.driver": ("Outcome", "Samples", "run_attack"),
-    "robustcli.attacks.norms": ("L2", "Linf"),
+    "robustcli.attacks.driver": ("Outcome", "Samples", "run_attack", "stream_attack"),
+    "robustcli.attacks.norms": ("L1", "L2", "Linf"),
     "robustcli.checkpoint": ("Checkpoint",),
     "robustcli.config": ("DataSpec", "Eps", "EvalSpec", "ModelSpec", "TrainSpec"),
     "robustcli.data": ("Images", "load"),

@@ -5,13 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustcli.attacks import FGSM, PGD, DeepFool, UniformNoise
+from robustcli.attacks import APGD, FGSM, PGD, DeepFool, UniformNoise
 from robustcli.attacks.base import survivors
 from robustcli.attacks.driver import run_attack, split_evenly
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.noise import Noise
 
-norms = pytest.mark.parametrize("norm", ["linf", "l2"])
+norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+LARGER = {"linf": 1, "l2": 5, "l1": 30}
+"""How much larger than in Linf a budget of about the same effect is."""
 
 
 def robust(trained, attack, **options):
@@ -39,10 +41,10 @@ def test_robust_counts_never_rise_in_eps(trained):
 
 
 @norms
-@pytest.mark.parametrize("attack", [PGD(0.3, steps=2, step_size=0.01), UniformNoise(0.3)])
+@pytest.mark.parametrize("attack", [PGD(0.3, steps=2, step_size=0.01), UniformNoise(0.3), APGD(0.03, steps=1)])
 def test_robust_counts_never_rise_in_restarts(trained, attack, norm):
-    field = "restarts" if isinstance(attack, PGD) else "draws"
-    attack = replace(attack, norm=norm, eps=attack.eps * (1 if norm == "linf" else 5))
+    field = "draws" if isinstance(attack, UniformNoise) else "restarts"
+    attack = replace(attack, norm=norm, eps=attack.eps * LARGER[norm])
     counts = [robust(trained, replace(attack, **{field: n})) for n in (1, 2, 4, 8)]
     assert counts == sorted(counts, reverse=True)
 
