@@ -78,11 +78,11 @@ Norm = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", help="Steps of PGD.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--steps", help="Steps of a gradient attack.", rich_help_panel=ATTACK, show_default=False),
 ]
 Iters = Annotated[
     int | None,
-    typer.Option("--iters", help="Iterations of DeepFool.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--iters", help="Iterations of a minimal-norm attack.", rich_help_panel=ATTACK, show_default=False),
 ]
 BatchSize = Annotated[
     int | None,
