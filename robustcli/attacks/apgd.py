@@ -49,6 +49,9 @@ class APGD:
 
     name: ClassVar[str] = "apgd"
     summary: ClassVar[str] = "PGD that chooses its own steps (Croce & Hein 2020)"
+    use: ClassVar[str] = (
+        "In place of PGD: there is no step size to choose. `loss=dlr` does not mind how large a model's logits are."
+    )
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -89,6 +92,7 @@ class APGDT:
 
     name: ClassVar[str] = "apgd-t"
     summary: ClassVar[str] = "APGD towards one wrong class after the other (Croce & Hein 2020)"
+    use: ClassVar[str] = "For what APGD leaves standing: it tries each wrong class, at up to nine times the cost."
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -50,6 +50,9 @@ class AutoAttack:
 
     name: ClassVar[str] = "autoattack"
     summary: ClassVar[str] = "the worst case over diverse attacks, the field's reference (Croce & Hein 2020)"
+    use: ClassVar[str] = (
+        "The robust accuracy to report, and to compare with other papers; `version=rand` for a randomised model."
+    )
 
     @property
     def members(self) -> tuple[BudgetAttack, ...]:

@@ -24,7 +24,8 @@ Needs = Literal["gradients", "scores", "decisions"]
 class Attack(Protocol):
     """Any attack. `summary` is its line in `robustcli list attacks`, and ends in its source, in brackets.
 
-    A black-box attack has a class variable `needs`, "scores" or "decisions"; without one, it needs gradients.
+    Two more class variables are read where they are there: `use`, a sentence that says when to use it, and `needs`,
+    "scores" or "decisions", of a black-box attack; any other needs gradients.
     """
 
     name: ClassVar[str]

@@ -23,6 +23,7 @@ class Facts:
         norms: the names of its norms.
         what: what it does.
         source: author and year of the paper.
+        use: when to use it.
     """
 
     kind: str
@@ -30,12 +31,20 @@ class Facts:
     norms: tuple[str, ...]
     what: str
     source: str
+    use: str
 
 
 def facts(attack: type[Attack]) -> Facts:
     """What an attack is."""
     what, _, source = attack.summary.rpartition(" (")
-    return Facts(_kind(attack), needs(attack), norms(attack), what, source.removesuffix(")"))
+    return Facts(
+        kind=_kind(attack),
+        needs=needs(attack),
+        norms=norms(attack),
+        what=what,
+        source=source.removesuffix(")"),
+        use=getattr(attack, "use", ""),
+    )
 
 
 def _kind(attack: type[Attack]) -> str:

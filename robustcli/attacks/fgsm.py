@@ -34,6 +34,10 @@ class FGSM:
 
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "one step along the sign of the gradient (Goodfellow et al. 2014)"
+    use: ClassVar[str] = (
+        "A first look, for one gradient. Never the last word: a defence may only have bent the surface "
+        "at the image itself."
+    )
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -28,8 +28,8 @@ MOST_DIRECTIONS = 10_000
 FIRST_REACH = 0.1
 """How far the first estimate looks, in pixel units, as in the authors' code: the start is far from the sample."""
 
-COARSEST = 4
-"""A start is noise in blocks of 1, 2, 4 or 8 pixels, by turns."""
+SIDES = (1, 2, 4, 8)
+"""A try is noise in blocks of so many pixels a side, by turns: four of grey blocks, four of black and white ones."""
 
 MOST_BISECTIONS = 17
 MOST_HALVINGS = 25
@@ -44,9 +44,10 @@ class HopSkipJump:
 
     Returns the closest misclassified image that was found, in [0, 1]. An iteration asks about `directions` x sqrt(t)
     images near the boundary, whose classes estimate its normal, steps along that, and bisects back to the boundary. It
-    starts from noise that is misclassified. It differs from the authors' code in where that comes from: uniform noise
-    alone is an 8 to many a digit network, so every other try is of coarser noise. A sample for which none of `tries`
-    images is misclassified has no start: it is left as it is, and counts as robust, which says little about it.
+    starts from noise that is misclassified. It differs from the authors' code in where that comes from: fine noise is
+    an 8 to many a digit network, whatever is drawn, so after the first try there is coarser and starker noise too. A
+    sample for which none of `tries` images is misclassified has no start: it is left as it is and counts as robust,
+    which says little of it.
     """
 
     iters: PositiveInt = 50
@@ -57,6 +58,9 @@ class HopSkipJump:
     name: ClassVar[str] = "hopskipjump"
     summary: ClassVar[str] = "along the boundary, by predicted classes alone (Chen et al. 2020)"
     needs: ClassVar[Needs] = "decisions"
+    use: ClassVar[str] = (
+        "A network that tells its predicted class and no more. It pays in thousands of queries a sample."
+    )
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
@@ -94,8 +98,8 @@ class HopSkipJump:
         for number in range(self.tries):
             if len(missing) == 0:
                 break
-            block = 2 ** (number % COARSEST)
-            image = _blocks(x[missing], block, noise[missing].stream(f"try {number}"))
+            image = _blocks(x[missing], SIDES[number % len(SIDES)], noise[missing].stream(f"try {number}"))
+            image = image.round() if number // len(SIDES) % 2 else image
             wrong = _wrong(model, image, y[missing])
             start[missing[wrong]] = image[wrong]
             found.append(missing[wrong])

@@ -36,6 +36,9 @@ class MIFGSM:
 
     name: ClassVar[str] = "mifgsm"
     summary: ClassVar[str] = "iterated FGSM with momentum (Dong et al. 2018)"
+    use: ClassVar[str] = (
+        "Images that should fool other networks too, with early_stop=false: momentum forgets one network's quirks."
+    )
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -43,6 +43,9 @@ class PGD:
 
     name: ClassVar[str] = "pgd"
     summary: ClassVar[str] = "projected gradient descent from random starts (Madry et al. 2017)"
+    use: ClassVar[str] = (
+        "The baseline that every defence is measured by; a number to report has 40 steps or more, and restarts."
+    )
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -32,6 +32,7 @@ class UniformNoise:
     name: ClassVar[str] = "noise"
     summary: ClassVar[str] = "uniform random noise, a baseline (Carlini et al. 2019)"
     needs: ClassVar[Needs] = "decisions"
+    use: ClassVar[str] = "A sanity check: what noise breaks and a gradient attack does not is a masked gradient."
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -53,6 +53,10 @@ class Square:
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "random search with squares (Andriushchenko et al. 2020)"
     needs: ClassVar[Needs] = "scores"
+    use: ClassVar[str] = (
+        "A network whose gradients are masked, broken or out of reach. Where it breaks what PGD does "
+        "not, they are masked."
+    )
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

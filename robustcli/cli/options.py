@@ -92,11 +92,11 @@ Norm = Annotated[
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", help="Steps of PGD and APGD.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--steps", help="Steps of a gradient attack.", rich_help_panel=ATTACK, show_default=False),
 ]
 Iters = Annotated[
     int | None,
-    typer.Option("--iters", help="Iterations of DeepFool.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--iters", help="Iterations of a minimal-norm attack.", rich_help_panel=ATTACK, show_default=False),
 ]
 Eot = Annotated[
     int | None,

@@ -56,11 +56,12 @@ def test_it_comes_as_close_as_deepfool_without_a_gradient(net, samples, norm):
 @norms
 def test_the_closest_image_only_comes_closer_and_stays_misclassified(net, samples, norm):
     attack = HopSkipJump(norm=norm, **QUICK)
-    right = is_right(net(samples.x), samples.y)
+    started = (trace(attack, net, samples)[0] != samples.x).flatten(1).any(1)
+    assert int(started.sum()) >= 8
     distances = []
     for x_adv in trace(attack, net, samples):
-        assert not is_right(net(x_adv), samples.y).any()
-        distances.append(attack.norm.distance(x_adv, samples.x)[right])
+        assert not is_right(net(x_adv), samples.y)[started].any()
+        distances.append(attack.norm.distance(x_adv, samples.x)[started])
     assert len(distances) == 4
     assert all((after <= before).all() for before, after in itertools.pairwise(distances))
     assert (distances[-1] < distances[0]).all()
@@ -87,8 +88,7 @@ def test_a_call_takes_no_more_images_than_it_may(net, samples):
         return net(x)
 
     trace(HopSkipJump(iters=2, directions=150), counting, samples)
-    assert max(sizes) <= module.ROWS
-    assert sorted(sizes)[len(sizes) // 2] >= len(samples) * 0.8
+    assert max(sizes) == module.ROWS
 
 
 def test_directions_grow_with_the_root_of_the_iteration(net, samples):
