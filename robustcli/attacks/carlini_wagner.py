@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import AfterValidator, PositiveInt
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.closest import Closest
 from robustcli.attacks.losses import Model, is_right, margin
-from robustcli.attacks.norms import L2, Norm, NormField
+from robustcli.attacks.norms import L2, OnlyL2
 from robustcli.config import STRICT, NonNegative, Positive
 from robustcli.noise import Noise
 
@@ -25,12 +25,6 @@ CHECKS = 10
 
 FIRST, SECOND, SMALL = 0.9, 0.999, 1e-8
 """Adam's two decays and its epsilon (Kingma & Ba 2014)."""
-
-
-def _is_l2(norm: Norm) -> Norm:
-    if norm != L2():
-        raise ValueError("should be l2: the attack's loss is the squared L2 distance")
-    return norm
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -51,10 +45,13 @@ class CarliniWagner:
     initial_const: Positive = 1e-3
     confidence: NonNegative = 0.0
     abort_early: bool = True
-    norm: Annotated[NormField, AfterValidator(_is_l2)] = L2()
+    norm: OnlyL2 = L2()
 
     name: ClassVar[str] = "cw"
     summary: ClassVar[str] = "distance and margin, minimised together by Adam (Carlini & Wagner 2017)"
+    use: ClassVar[str] = (
+        "The slow classic for small L2 distances, to compare with older papers; with `confidence`, images that transfer."
+    )
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

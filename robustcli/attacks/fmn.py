@@ -42,6 +42,10 @@ class FMN:
 
     name: ClassVar[str] = "fmn"
     summary: ClassVar[str] = "the closest adversarial, in a ball that adapts (Pintor et al. 2021)"
+    use: ClassVar[str] = (
+        "The cheapest good distances, in any norm: the first look at a curve. It can settle for the second nearest "
+        "class; FAB beside it does not."
+    )
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
@@ -50,7 +54,7 @@ class FMN:
         largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
         x_adv, radius = x, torch.zeros_like(largest)
         for i in range(self.iters):
-            gradient, logits = input_gradient(model, _lead, x_adv, y)
+            gradient, logits = input_gradient(model, _best_lead, x_adv, y)
             broken = ~is_right(logits, y)
             closest.offer(everyone, x_adv, broken)
             cosine = (1 + math.cos(math.pi * i / self.iters)) / 2
@@ -77,6 +81,6 @@ class FMN:
         return x + scale * self.norm.project((x_adv - x) / scale, torch.zeros_like(x), 1.0)
 
 
-def _lead(logits: Tensor, y: Tensor) -> Tensor:
+def _best_lead(logits: Tensor, y: Tensor) -> Tensor:
     """(n,) by how much the best other logit leads."""
     return -margin(logits, y)

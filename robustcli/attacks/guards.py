@@ -34,16 +34,37 @@ def frozen(model: nn.Module, training: bool = False) -> Iterator[None]:
 
 
 class Meter:
-    """A model that counts its samples, forwards and backwards, and refuses logits that are no logits."""
+    """A model that counts its samples, forwards and backwards, and refuses logits that are no logits.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: what is called.
+        dtype: of its activations, by autocast; logits come back in the type of the images.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         self.model = model
+        self.dtype = dtype
         self.forwards = 0
         self.backwards = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of pixels (n, c, h, w)."""
-        logits: Tensor = self.model(x)
+        if not self.rounded:
+            return self.exact(x)
+        with torch.autocast(x.device.type, self.dtype):
+            logits = self.model(x)
+        return self._checked(logits.to(x.dtype), x)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether calls are less exact than `exact`."""
+        return self.dtype != torch.float32
+
+    def exact(self, x: Tensor) -> Tensor:
+        """Logits without autocast, counted like all."""
+        return self._checked(self.model(x), x)
+
+    def _checked(self, logits: Tensor, x: Tensor) -> Tensor:
         if logits.ndim != 2 or len(logits) != len(x):
             raise AttackError(f"the model returned shape {tuple(logits.shape)}; it should be (n, classes), n={len(x)}")
         bad = int((~logits.detach().isfinite()).any(1).sum())

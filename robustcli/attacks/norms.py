@@ -212,6 +212,28 @@ NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda 
 """A field of an attack that takes a norm or its name."""
 
 
+def _linf_or_l2(name: object) -> object:
+    norm = norm_named(name)
+    if norm not in (NORMS["linf"], NORMS["l2"]):
+        raise ValueError("should be linf or l2: the attack is made for these")
+    return norm
+
+
+LinfOrL2 = Annotated[Linf | L2, BeforeValidator(_linf_or_l2), PlainSerializer(lambda norm: norm.name)]
+"""The same for an attack whose moves are made for these two."""
+
+
+def _l2(name: object) -> object:
+    norm = norm_named(name)
+    if norm != NORMS["l2"]:
+        raise ValueError("should be l2: the attack is made for it")
+    return norm
+
+
+OnlyL2 = Annotated[L2, BeforeValidator(_l2), PlainSerializer(lambda norm: norm.name)]
+"""The same for an attack whose loss is the L2 distance."""
+
+
 def check_budget(norm: Norm, eps: float, where: str) -> None:
     """Refuse an Linf budget that no image could exhaust.
 

@@ -11,23 +11,28 @@ from typing import TYPE_CHECKING
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.console import notice
-from robustcli.cli.measure import chosen, deliver, measure, read_flags
+from robustcli.cli.console import fail, notice
+from robustcli.cli.curves import curves_of, draw_curves, sheets_of
+from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.config import parse_number
+from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.curve import Curve
-    from robustcli.evaluation.evaluate import Session
     from robustcli.evaluation.results import Row
+
+BELOW_THE_BAR = 4
 
 
 def evaluate(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
+    preset: options.Preset = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
     curve: options.Curve = False,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
@@ -37,48 +42,71 @@ def evaluate(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     curve_plot: options.CurvePlot = None,
     style: options.Format = "table",
+    fail_under: options.FailUnder = None,
+    junit: options.JUnit = None,
 ) -> None:
     """Measure checkpoints under attacks: accuracy with its interval, an attack and budget a row.
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
     spec = read_flags(context.params)
+    bar = read_bar(fail_under)
+    check_output(junit, "--junit")
+    if spec.curve and (fail_under or junit):
+        raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
     from robustcli.evaluation.evaluate import open_session
-    from robustcli.reporting.curves import class_sheet, curve_sheet
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint), spec)
     measured = measure(session)
-    curves = _curves(session, measured.rows) if spec.curve else []
-    if curves:
-        sheets = [sheet(*shown) for shown in curves for sheet in (curve_sheet, class_sheet)]
-    else:
-        sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
-    with ExitStack() as after:  # it draws also where another file could not be written
+    curves = curves_of(session, measured.rows) if spec.curve else []
+    sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    with ExitStack() as after:  # it runs them all, also where another file could not be written
+        if junit is not None:
+            after.callback(_write_junit, measured.rows, bar, junit)
         if curves and curve_plot is not None:
-            after.callback(_draw, curves, curve_plot)
-        code = deliver(measured, session, sheets, style, json_file, curves)
-    raise typer.Exit(code)
+            after.callback(draw_curves, curves, curve_plot)
+        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
+    raise typer.Exit(code or _judge(measured.rows, bar))
 
 
-def _curves(session: Session, rows: Sequence[Row]) -> list[tuple[Curve, Sequence[float]]]:
-    """The curves of each checkpoint, and the budgets to show each at."""
-    from robustcli.evaluation.curve import budgets_of, curves
+def read_bar(text: str | None) -> float | None:
+    """What `--fail-under` means, in per cent.
 
-    made = []
-    for item in session.items:
-        own = [row for row in rows if row.subject == item.candidate.subject]
-        made += curves(own, item.images.y, item.images.classes)
-    budgets = budgets_of(made, session.spec.eps)
-    return [(curve, budgets[curve.norm]) for curve in made]
+    Raises:
+        ConfigError: it is no accuracy, or a share of 1 where per cent are meant.
+    """
+    if text is None:
+        return None
+    try:
+        value = parse_number(text.strip().removesuffix("%").strip())
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise ConfigError(f"--fail-under {text}: should be an accuracy in per cent, 0 to 100")
+    if 0 < value <= 1 and "%" not in text:
+        raise ConfigError(f"--fail-under {text}: is in per cent; did you mean {100 * value:g}, or {text}%?")
+    return value
 
 
-def _draw(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> None:
-    from robustcli.reporting.curve_plot import save_curves
+def _judge(rows: Sequence[Row], bar: float | None) -> int:
+    """The exit code that the bar asks for; each row below it is told."""
+    from robustcli.reporting.gate import below, told
 
-    save_curves(curves, path)
-    notice(f"curves: {path}")
+    failed = [] if bar is None else below(rows, bar)
+    for row in failed:
+        fail(f"{told(row)}: the interval begins below --fail-under {bar:g} %")
+    return BELOW_THE_BAR if failed else 0
+
+
+def _write_junit(rows: Sequence[Row], bar: float | None, path: Path) -> None:
+    from robustcli.reporting.files import write_whole
+    from robustcli.reporting.gate import junit
+
+    write_whole(path, junit(rows, bar), "--junit")
+    notice(f"JUnit: {path}")

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from robustcli.data import Images
     from robustcli.evaluation.curve import Curve
     from robustcli.evaluation.evaluate import Result, Session
+    from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
+    from robustcli.evaluation.seeds import Contest
     from robustcli.reporting.tables import Sheet
 
 CHECKPOINTS = Path("checkpoints")
@@ -32,7 +34,7 @@ def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
     style, given = flags["style"], given_flags(flags)
     if style not in FORMATS:
         raise unknown("--format", style, FORMATS)
-    for flag in ("save", "gallery", "curve_plot", "json_file"):
+    for flag in ("gallery", "curve_plot", "json_file"):
         check_output(given.get(flag), f"--{flag.removesuffix('_file').replace('_', '-')}")
     values = {key: value for key, value in given.items() if key in field_names(EvalSpec)}
     if "no_sample" in given:
@@ -145,6 +147,7 @@ def deliver(
     sheets: Sequence[Sheet],
     style: str,
     json_file: Path | None,
+    pairs: Sequence[Pair | Contest] = (),
     curves: Sequence[tuple[Curve, Sequence[float]]] = (),
 ) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
@@ -155,6 +158,7 @@ def deliver(
         sheets: the rows as tables.
         style: the format on stdout.
         json_file: where to write the JSON document too.
+        pairs: what tells the checkpoints apart.
         curves: the rows' curves and the budgets to show each at, where they were asked for.
 
     Returns:
@@ -171,8 +175,9 @@ def deliver(
     origin = provenance(
         seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
     )
+    tested = [pair.as_dict() for pair in pairs]
     drawn = [curve.as_dict(budgets) for curve, budgets in curves]
-    text = json.dumps(document(measured.rows, origin, drawn), allow_nan=False) + "\n"
+    text = json.dumps(document(measured.rows, origin, tested, drawn), allow_nan=False) + "\n"
     with ExitStack() as after:
         if style == "json":
             after.callback(out().file.write, text)

@@ -36,6 +36,9 @@ Seeds = Annotated[
     int | None,
     typer.Option("--seeds", help="Of the headline networks on MNIST (default 3).", show_default=False),
 ]
+NoZoo = Annotated[
+    bool, typer.Option("--no-zoo", help="Train here also the networks that ship with the package (zoo:NAME).")
+]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -60,6 +63,7 @@ def reproduce(
     what: What,
     quick: Quick = False,
     seeds: Seeds = None,
+    no_zoo: NoZoo = False,
     data_dir: options.DataDir = None,
     device: options.Device = None,
     folder: Out = None,
@@ -88,7 +92,7 @@ def reproduce(
     keep_freed_memory()
     scale = QUICK if quick else FULL
     scale = scale if seeds is None else replace(scale, seeds=seeds)
-    laboratory = Laboratory(folder, scale, data_dir, device or "auto", _train, _measure, notice)
+    laboratory = Laboratory(folder, scale, data_dir, device or "auto", not no_zoo, _train, _measure, notice)
     every = parts(scale)
     wanted = list(every.values()) if what == ALL else [every[what]]
     made = _skip_without_data(wanted, laboratory)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ UPPER_BOUND = (
     "Accuracy: classified right after the attack, of all n; in brackets its 95 % Wilson interval. "
     "An upper bound: a stronger attack may lower it."
 )
+
+MEMBERS = "A member of an ensemble meets what those before it left standing; its accuracy is what is left after it."
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,29 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     subject = first.subject
     cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
     cells += [
-        _line(label(row.attack), _budget(row), row.correct, row.n, median(row), f"{row.seconds:.1f}") for row in rows
+        _line(row_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}")
+        for row, seconds in zip(rows, _seconds(rows), strict=True)
     ]
     return Sheet(
         title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
         headers=("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec"),
         cells=tuple(cells),
-        notes=(*notes_on(rows), UPPER_BOUND),
+        notes=(*notes_on(rows), *([MEMBERS] if any(row.ensemble for row in rows) else []), UPPER_BOUND),
         left=2,
     )
+
+
+def row_name(row: Row) -> str:
+    """The attack; a member of an ensemble behind that one's name."""
+    return f"{row.ensemble}/{label(row.attack)}" if row.ensemble else label(row.attack)
+
+
+def _seconds(rows: Sequence[Row]) -> Iterator[float]:
+    """Each row's seconds; an ensemble's are those of its members, whose rows come before it."""
+    members = 0.0
+    for row in rows:
+        yield row.seconds if row.ensemble else row.seconds + members
+        members = members + row.seconds if row.ensemble else 0.0
 
 
 def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str) -> tuple[str, ...]:
@@ -102,11 +118,11 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     first = groups[0]
     headers = ["checkpoint", "method", "clean"]
     for row in first:
-        headers.append(f"{label(row.attack)}\n{_budget(row)}")
+        headers.append(f"{label(row.attack)}\n{budget(row)}")
         if row.eps is None:
             headers.append(f"median\n{row.attack.norm.label}")
-    common, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
-    names = names or [first[0].subject.method]
+    common, _ = _told_apart([rows[0].subject.checkpoint for rows in groups])
+    names = short_names(groups)
     cells = []
     for name, rows in zip(names, groups, strict=True):
         line = [name, rows[0].subject.method, _cell(rows[0].clean_correct, rows[0].n)]
@@ -128,12 +144,19 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     )
 
 
-def _budget(row: Row) -> str:
+def budget(row: Row) -> str:
+    """`Linf 0.3`, or `L2` alone for a minimal-norm attack."""
     return row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
 
 
 def _cell(correct: int, n: int) -> str:
     return f"{percent(correct, n)}\n{interval(correct, n)}"
+
+
+def short_names(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """What `compare_sheet` calls each checkpoint."""
+    _, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
+    return names or [groups[0][0].subject.method]
 
 
 def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from robustcli import __version__, checkpoint
+from robustcli import __version__, checkpoint, zoo
 from robustcli.attacks import describe, parse_attack
 from robustcli.attacks.driver import Samples
 from robustcli.checkpoint import Checkpoint
@@ -48,6 +48,7 @@ class Laboratory:
         scale: how much of everything.
         data_dir: where data sets lie.
         device: as `--device` takes it.
+        shipped: use the zoo's network where it is the one that is asked for, and it was not trained here.
         train: trains a prepared run; the command line passes one with a progress bar.
         measure: gives a session's rows.
         say: told what is being done, a line each.
@@ -57,12 +58,20 @@ class Laboratory:
     scale: Scale
     data_dir: Path | None = None
     device: str = "auto"
+    shipped: bool = True
     train: Callable[[Prepared, Path, Run], Checkpoint] = _train
     measure: Callable[[Session], Iterator[Row]] = _measure
     say: Callable[[str], None] = field(default=lambda _: None)
 
     def path(self, network: Network) -> Path:
-        """The network's checkpoint."""
+        """The network's checkpoint: the one that was trained here or, without one, that of the zoo."""
+        own, name = self._own(network), network.name.removesuffix("-seed0")
+        if own.exists() or not self.shipped or name not in zoo.entries():
+            return own
+        shipped = Path(f"{zoo.PREFIX}{name}")
+        return shipped if self._read(network, shipped) is not None else own
+
+    def _own(self, network: Network) -> Path:
         return self.folder / "models" / f"{network.name}.pt"
 
     def trained(self, network: Network) -> Path:
@@ -77,6 +86,7 @@ class Laboratory:
         path, found = self.path(network), self.found(network)
         if found is not None and found.complete:
             return path
+        path = self._own(network)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(path.with_suffix(".lock"), timeout=0):
@@ -102,8 +112,11 @@ class Laboratory:
 
     def found(self, network: Network) -> Checkpoint | None:
         """What is there of the network, without its tensors' values; None where spec or images differ."""
+        return self._read(network, self.path(network))
+
+    def _read(self, network: Network, path: Path) -> Checkpoint | None:
         try:
-            found = checkpoint.peek(self.path(network))
+            found = checkpoint.peek(path)
         except CheckpointError:
             return None
         try:

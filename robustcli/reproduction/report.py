@@ -35,8 +35,9 @@ LEFT_OPEN = """\
 
 - **Training.** Optimiser, rate, schedule, epochs, batch size and augmentation are not given. One recipe a data set
   serves vanilla, BatchOut, Gaussian and FGSM training alike (see above), but that FGSM training on CIFAR-10 goes on
-  for longer; `benchmarks/recipes.py` chose it on a tenth of the training images. Of each run, the epoch with the best accuracy on the 5 % of the training images that are set
-  aside is kept; under attack for half of the score where a method trains against one.
+  for longer; `benchmarks/recipes.py` chose it on a tenth of the training images. Of each run, the epoch with the best
+  accuracy on the 5 % of the training images that are set aside is kept; under attack for half of the score where a
+  method trains against one.
 - **FGSM training's eps** is not given: 0.3 on MNIST, 8/255 on CIFAR-10. Its images are made in eval mode, without
   dropout's noise, and clipped to [0, 1].
 - **Budgets.** The paper's text names eps 0.3 and 0.4 on MNIST and none on CIFAR-10; claims on FGSM are judged at 0.3
@@ -171,10 +172,17 @@ def _recipes(found: dict[str, Results]) -> list[str]:
             continue
         spec = found[name].networks[0]["spec"]
         kept = ("model", "optimizer", "lr", "schedule", "epochs", "batch_size", "augment", "weight_decay", "dtype")
-        pgd = [entry for entry in found[name].networks if entry["method"]["name"] == "pgd"]
-        also = f" PGD training: {pgd[0]['epochs']} epochs, {pgd[0]['method']['steps']} steps." if pgd else ""
-        texts.append(f"**{name}**: {', '.join(f'{key} {spec[key]}' for key in kept)}.{also}")
+        also = dict.fromkeys(filter(None, (_own(entry, spec) for entry in found[name].networks)))
+        shown = ", ".join(f"{key} {spec[key]}" for key in kept)
+        texts.append(f"**{name}**: {shown}." + (f" But {'; '.join(also)}." if also else ""))
     return texts
+
+
+def _own(network: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
+    """What of a network's training is not the recipe's: `PGD-trained: 8 epochs, 7 steps an image`."""
+    epochs, steps = network["epochs"], network["method"].get("steps")
+    own = [f"{epochs} epochs"] * (epochs != spec["epochs"]) + [f"{steps} steps an image"] * (steps is not None)
+    return f"{network['label']}: {', '.join(own)}" if own else ""
 
 
 def _part(results: Results, pictures: str) -> str:

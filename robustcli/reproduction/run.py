@@ -25,8 +25,8 @@ from robustcli.reproduction.toy import toy_numbers
 def run_part(part: Part, laboratory: Laboratory) -> Results:
     """Train what is missing, measure what was not measured, and write the part's files.
 
-    A network that fails is named under `missing` with the reason, and the others go on. Interrupted, it writes what it
-    has, unless that is nothing or the part's file holds more networks already.
+    A network that fails is named under `missing` with the reason, and the others go on. Interrupted, or where some
+    failed, it writes what it has, unless the part's file holds more networks already.
 
     Raises:
         KeyboardInterrupt: after writing.
@@ -67,7 +67,9 @@ def run_part(part: Part, laboratory: Laboratory) -> Results:
         toy=toy_numbers() if part.name == "fig1" else {},
         provenance=provenance(seed=0, device=pick_device(laboratory.device), data_fingerprint=None),
     )
-    if not (stopped and (not networks or _networks_in(path) > len(networks))):
+    if (stopped and not networks) or (results.missing and _networks_in(path) > len(networks)):
+        laboratory.say(f"{path}: left as it was; this run finished {len(networks)} of {len(part.networks)} networks")
+    else:
         write_part(results, laboratory.folder)
     if stopped is not None:
         raise stopped
@@ -75,14 +77,20 @@ def run_part(part: Part, laboratory: Laboratory) -> Results:
 
 
 def check_replaceable(path: Path, part: Part, laboratory: Laboratory) -> None:
-    """Refuse to put a quick look, or fewer networks, in the place of a whole study.
+    """Refuse to put a quick look, or fewer networks, in the place of a whole study; set a damaged file aside.
 
     Raises:
         ConfigError: says what is there.
     """
     if not path.exists():
         return
-    there = read(path)
+    try:
+        there = read(path)
+    except ConfigError as error:
+        aside = path.with_suffix(".json.old")
+        laboratory.say(f"{error}; it is made again, and kept as {aside.name}")
+        path.replace(aside)
+        return
     if laboratory.scale.quick and not there.quick:
         raise ConfigError(f"--out {path.parent}: holds the whole study; give a quick look another folder")
     if not there.quick and len(there.networks) > len(part.networks):

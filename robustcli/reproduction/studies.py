@@ -14,7 +14,7 @@ from robustcli.models.cnn import MNIST_ETA
 from robustcli.reproduction.design import Budgets, Network, Part, Probe, Scale, resolve
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle"},
+    "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle", "dtype": "bfloat16"},
     "cifar10": {
         "model": "cifar-cnn",
         "epochs": 12,
@@ -27,9 +27,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 """One recipe a data set, for every method alike; `benchmarks/recipes.py` chose it on held-out training images."""
 
-OTHER_EPOCHS = {("cifar10", "fgsm"): 24, ("cifar10", "pgd"): 8}
-"""Where a method does not train for the recipe's epochs: with half of each batch attacked, CIFAR-10's network is far from
-converged after 12; and a batch of PGD images costs as much as several without."""
+OTHER_EPOCHS = {("cifar10", "fgsm"): 24, ("cifar10", "pgd"): 8, ("mnist", "pgd"): 8}
+"""Where a method does not train for the recipe's epochs: with half of each batch attacked, CIFAR-10's network is far
+from converged after 12; and a batch of PGD images costs as much as several without."""
 PGD_STEPS = {"mnist": 7, "cifar10": 3}
 HEADLINE = {"vanilla": "vanilla", "fgsm": "FGSM-trained", "batchout": "BatchOut", "gaussian": "Gaussian"}
 """Methods and what figures call them; Gaussian is the paper's own baseline (its section 6.7)."""

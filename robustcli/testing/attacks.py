@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack, TracingAttack
 from robustcli.attacks.driver import Outcome, Samples, run_attack
+from robustcli.attacks.facts import needs
 from robustcli.attacks.guards import check_result
 from robustcli.attacks.losses import Model
 from robustcli.errors import AttackError
@@ -40,6 +41,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     - its trace, if it has one, is no longer than `iters` and ends with those images;
     - it calls the model that it is given only, so that the driver's counts are true;
     - a sample that is wrong before comes back untouched, with distance 0;
+    - a black-box attack takes no gradient, and one that needs decisions only finds the same where scores are hidden;
     - on a linear model its flags are the closed form, robust where the boundary is farther than eps; the distance that
       a minimal-norm attack finds is at most (1 + overshoot) times the optimum, and 1 % on top.
 
@@ -60,6 +62,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     _check_trace(attack, net, samples, x_adv)
     _check_independence(attack, net, samples, x_adv)
     _check_driver(attack, net, samples)
+    _check_needs(attack, net, samples, x_adv)
     if not weak:
         _check_closed_form(attack)
 
@@ -70,9 +73,10 @@ def _perturb(attack: Attack, model: Model, samples: Samples) -> Tensor:
 
 def _run(attack: Attack, model: nn.Module, samples: Samples, batch_size: int = 128) -> Outcome:
     try:
-        return run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)[0]
+        outcomes = run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)
     except AttackError as error:
         raise AssertionError(str(error)) from None
+    return replace(outcomes[-1], forwards=sum(outcome.forwards for outcome in outcomes))
 
 
 def _check_side_effects(attack: Attack, net: nn.Module, samples: Samples) -> None:
@@ -143,6 +147,22 @@ def _check_driver(attack: Attack, net: nn.Module, samples: Samples) -> None:
     untouched = outcome.x_adv is not None and torch.equal(outcome.x_adv[wrong], samples.x[wrong].float())
     require(untouched, f"{attack.name} moved a sample that was wrong before")
     require(not bool(outcome.distance[wrong].any()), f"{attack.name} has a distance for a sample that was wrong before")
+
+
+def _check_needs(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+    asked = needs(attack)
+    taken = _run(attack, net, samples).backwards
+    require(
+        asked == "gradients" or taken == 0, f"{attack.name} says that it needs {asked}, and takes {taken} gradients"
+    )
+
+    def decisions(x: Tensor) -> Tensor:
+        logits: Tensor = net(x)
+        return torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)
+
+    if asked == "decisions":
+        same = torch.equal(_perturb(attack, decisions, samples), x_adv)
+        require(same, f"{attack.name} says that it needs decisions, and finds other images where scores are hidden")
 
 
 def _check_closed_form(attack: Attack) -> None:

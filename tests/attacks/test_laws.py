@@ -6,34 +6,15 @@ from itertools import pairwise
 import pytest
 import torch
 
-from robustcli.attacks import FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool, UniformNoise
+from robustcli.attacks import APGD, FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool, UniformNoise
 from robustcli.attacks.base import survivors
-from robustcli.attacks.driver import Samples, run_attack, split_evenly
+from robustcli.attacks.driver import run_attack, split_evenly
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.noise import Noise
-from robustcli.testing import tiny_net
 
-norms = pytest.mark.parametrize("norm", ["linf", "l2"])
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """A tiny net that has learnt whether the left or the right half is brighter, and 60 images of the task."""
-    ids = torch.arange(60)
-    x = Noise(5, ids).uniform(torch.empty(60, 1, 8, 8, dtype=torch.float64))
-    y = ids % 2
-    x[y == 1, :, :, 4:] = x[y == 1, :, :, 4:] * 0.6 + 0.4
-    x[y == 0, :, :, :4] = x[y == 0, :, :, :4] * 0.6 + 0.4
-    net = tiny_net()
-    optimizer = torch.optim.Adam(net.parameters(), 0.03)
-    for _ in range(40):
-        optimizer.zero_grad()
-        cross_entropy(net(x), y).mean().backward()
-        optimizer.step()
-    optimizer.zero_grad()
-    samples = Samples(x, y, ids)
-    assert int(is_right(net(x), y).sum()) >= 50
-    return net, samples
+norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+LARGER = {"linf": 1, "l2": 5, "l1": 30}
+"""How much larger than in Linf a budget of about the same effect is."""
 
 
 def robust(trained, attack, **options):
@@ -61,10 +42,10 @@ def test_robust_counts_never_rise_in_eps(trained):
 
 
 @norms
-@pytest.mark.parametrize("attack", [PGD(0.3, steps=2, step_size=0.01), UniformNoise(0.3)])
+@pytest.mark.parametrize("attack", [PGD(0.3, steps=2, step_size=0.01), UniformNoise(0.3), APGD(0.03, steps=1)])
 def test_robust_counts_never_rise_in_restarts(trained, attack, norm):
-    field = "restarts" if isinstance(attack, PGD) else "draws"
-    attack = replace(attack, norm=norm, eps=attack.eps * (1 if norm == "linf" else 5))
+    field = "draws" if isinstance(attack, UniformNoise) else "restarts"
+    attack = replace(attack, norm=norm, eps=attack.eps * LARGER[norm])
     counts = [robust(trained, replace(attack, **{field: n})) for n in (1, 2, 4, 8)]
     assert counts == sorted(counts, reverse=True)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from robustcli.attacks import FGSM, FMN, PGD, DeepFool
-from robustcli.attacks.losses import cross_entropy, input_gradient, is_right
+from robustcli.attacks import FGSM, FMN, PGD, DeepFool, HopSkipJump, Square
+from robustcli.attacks.losses import cross_entropy, input_gradient, is_right, margin
 from robustcli.attacks.norms import L2, Linf, Norm
 from robustcli.testing import check_attack
 
@@ -339,6 +339,76 @@ def test_the_good_minimal_attack_that_they_are_made_of_passes():
 def test_a_bad_minimal_attack_fails_for_its_own_mistake(attack, message):
     with pytest.raises(AssertionError, match=message):
         check_attack(attack)
+
+
+@dataclass(frozen=True)
+class BlackBox(Saboteur):
+    """Says that it sees no gradient."""
+
+    needs: str = "scores"
+
+
+def looks_at_the_margin(model, x, y, noise):
+    with torch.no_grad():
+        return (x + EPS * margin(model(x), y).sign()[:, None, None, None] * (x - 0.5).tanh()).clamp(0, 1)
+
+
+def steps_by_the_margin(model, x, y, noise):
+    with torch.no_grad():
+        return (x + EPS * margin(model(x), y).tanh()[:, None, None, None]).clamp(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "message"),
+    [
+        (BlackBox(fgsm), "says that it needs scores, and takes 9 gradients"),
+        (BlackBox(fgsm, needs="decisions"), "says that it needs decisions, and takes 9 gradients"),
+        (BlackBox(steps_by_the_margin, needs="decisions"), "needs decisions, and finds other images where scores are"),
+    ],
+)
+def test_a_black_box_attack_that_looks_inside_fails(attack, message):
+    with pytest.raises(AssertionError, match=message):
+        check_attack(attack, weak=True)
+
+
+def test_what_a_black_box_attack_says_that_it_needs_it_may_use():
+    check_attack(BlackBox(steps_by_the_margin), weak=True)
+    check_attack(BlackBox(looks_at_the_margin, needs="decisions"), weak=True)
+
+
+class KeyedByPlace(Square):
+    """Draws by the place in the batch."""
+
+    def perturb(self, model, x, y, noise):
+        return super().perturb(model, x, y, replace(noise, ids=torch.arange(len(x))))
+
+
+class SharesItsSquares(Square):
+    """Draws one square for the whole batch, the first sample's."""
+
+    def perturb(self, model, x, y, noise):
+        return super().perturb(model, x, y, replace(noise, ids=noise.ids[:1].expand(len(x))))
+
+
+class ForgetsWhoLeft(HopSkipJump):
+    """Keys its draws by the place among those that have a start."""
+
+    def _normal(self, model, x_adv, y, reach, count, noise):
+        return super()._normal(model, x_adv, y, reach, count, replace(noise, ids=torch.arange(len(x_adv))))
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        KeyedByPlace(EPS, queries=20),
+        SharesItsSquares(EPS, queries=20),
+        ForgetsWhoLeft(iters=2, directions=10),
+    ],
+    ids=lambda attack: type(attack).__name__,
+)
+def test_draws_that_are_not_the_samples_own_are_found(attack):
+    with pytest.raises(AssertionError, match="depends on the batch"):
+        check_attack(attack, weak=True)
 
 
 def test_weak_excuses_from_the_closed_form_only():

@@ -116,10 +116,10 @@ def test_recipes_are_those_of_the_networks_specs() -> None:
         spec = every_part()[name].networks[0]["spec"]
         (said,) = [line for line in section.splitlines() if line.startswith(f"**{name}**: ")]
         assert f"optimizer {spec['optimizer']}, lr {spec['lr']}, schedule {spec['schedule']}" in said
-    assert "PGD training" not in section
+    assert "But" not in section
     with_pgd = mnist()
     text = report({"mnist": replace(with_pgd, networks=[*with_pgd.networks, network("PGD-trained", epochs=8)])}, ".")
-    assert "PGD training: 8 epochs, 7 steps." in text
+    assert ". But PGD-trained: 8 epochs, 7 steps an image.\n" in text
 
 
 def test_without_headline_networks_there_are_no_recipes() -> None:
