@@ -6,29 +6,31 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
-import statistics
-import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import peers
+import race
 import torch
-from tabulate import tabulate
+from race import Entrant, Goal, Race
 from torch import Tensor, nn
 
 from robustcli import checkpoint
 from robustcli.attacks import FGSM, PGD, Attack, DeepFool
 from robustcli.attacks.driver import Samples, predict, run_attack
 from robustcli.config import DataSpec, ModelSpec, TrainSpec
-from robustcli.data import SAMPLE, load, overlap
+from robustcli.data import SAMPLE, Images, load, overlap
+from robustcli.device import keep_freed_memory
 from robustcli.models.loading import load_model
 from robustcli.provenance import provenance
+from robustcli.reporting.files import write_whole
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare
 
@@ -36,37 +38,23 @@ BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35)
 EPS, STEPS = 0.1, 40
 ITERS = 5
 SHAPE = (1, 28, 28)
-BATCH_SIZES = (32, 128, 512)
+BATCH_SIZES = (32, 64, 128, 256, 512)
 PACKAGES = {"foolbox": "foolbox", "torchattacks": "torchattacks", "art": "adversarial-robustness-toolbox"}
 
-Work = Callable[[Samples, int], list[int]]
-"""Samples, all classified right before, and a batch size to how many of them still are, for each budget."""
 
-
-@dataclass
-class Entrant:
-    """One line of a table. `slow` marks a loop over single samples, which is timed on fewer of them."""
-
-    name: str
-    work: Work
-    slow: bool = False
-    n: int = 0
-    batch_size: int = BATCH_SIZES[0]
-    standing: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-
-
-def ours(model: nn.Module, attack: Attack, budgets: Sequence[float] = ()) -> Work:
+def ours(name: str, model: nn.Module, attack: Attack, budgets: Sequence[float] = ()) -> Entrant:
     """What `robustcli attack` runs, its checks and counts included."""
 
     def work(samples: Samples, batch_size: int) -> list[int]:
         outcomes = run_attack(model, attack, samples, budgets=budgets, batch_size=batch_size)
         return [int(outcome.robust.sum()) for outcome in outcomes]
 
-    return work
+    return Entrant(name, work)
 
 
-def theirs(model: nn.Module, peer: Callable[..., peers.Run], attack: str, *runs: dict[str, Any]) -> Work:
+def theirs(
+    peer: Callable[..., peers.Run], model: nn.Module, attack: str, *runs: dict[str, Any], slow: bool = False
+) -> Entrant:
     """A peer's attack with each of these options, each followed by the forward pass that says who still stands."""
 
     def work(samples: Samples, batch_size: int) -> list[int]:
@@ -79,17 +67,17 @@ def theirs(model: nn.Module, peer: Callable[..., peers.Run], attack: str, *runs:
             standing.append(int((predict(model, torch.cat(images), batch_size) == samples.y).sum()))
         return standing
 
-    return work
+    return Entrant(peer.__name__, work, peer=True, slow=slow)
 
 
 def fgsm(model: nn.Module) -> list[Entrant]:
     """Seven budgets."""
     runs = [{"eps": eps} for eps in BUDGETS]
     return [
-        Entrant("robustcli", ours(model, FGSM(eps=0), BUDGETS)),
-        Entrant("foolbox", theirs(model, peers.foolbox, "LinfFastGradientAttack", *runs)),
-        Entrant("torchattacks", theirs(model, peers.torchattacks, "FGSM", *runs)),
-        Entrant("art", theirs(model, peers.art, "FastGradientMethod", *runs)),
+        ours("robustcli", model, FGSM(eps=0), BUDGETS),
+        theirs(peers.foolbox, model, "LinfFastGradientAttack", *runs),
+        theirs(peers.torchattacks, model, "FGSM", *runs),
+        theirs(peers.art, model, "FastGradientMethod", *runs),
     ]
 
 
@@ -98,11 +86,11 @@ def pgd(model: nn.Module) -> list[Entrant]:
     step = 2.5 * EPS / STEPS
     art = {"eps": EPS, "eps_step": step, "max_iter": STEPS, "num_random_init": 1, "verbose": False}
     return [
-        Entrant("robustcli", ours(model, PGD(eps=EPS, steps=STEPS))),
-        Entrant("robustcli, early_stop=false", ours(model, PGD(eps=EPS, steps=STEPS, early_stop=False))),
-        Entrant("foolbox", theirs(model, peers.foolbox, "LinfPGD", {"eps": EPS, "steps": STEPS, "abs_stepsize": step})),
-        Entrant("torchattacks", theirs(model, peers.torchattacks, "PGD", {"eps": EPS, "steps": STEPS, "alpha": step})),
-        Entrant("art", theirs(model, peers.art, "ProjectedGradientDescent", art)),
+        ours("robustcli", model, PGD(eps=EPS, steps=STEPS)),
+        ours("robustcli, early_stop=false", model, PGD(eps=EPS, steps=STEPS, early_stop=False)),
+        theirs(peers.foolbox, model, "LinfPGD", {"eps": EPS, "steps": STEPS, "abs_stepsize": step}),
+        theirs(peers.torchattacks, model, "PGD", {"eps": EPS, "steps": STEPS, "alpha": step}),
+        theirs(peers.art, model, "ProjectedGradientDescent", art),
     ]
 
 
@@ -110,55 +98,28 @@ def deepfool(model: nn.Module) -> list[Entrant]:
     """5 iterations, L2, overshoot 0.02."""
     art = {"max_iter": ITERS, "epsilon": 0.02, "verbose": False}
     return [
-        Entrant("robustcli, box=project", ours(model, DeepFool(iters=ITERS))),
-        Entrant("robustcli, box=clip", ours(model, DeepFool(iters=ITERS, box="clip"))),
-        Entrant("foolbox", theirs(model, peers.foolbox, "L2DeepFoolAttack", {"steps": ITERS})),
-        Entrant("torchattacks", theirs(model, peers.torchattacks, "DeepFool", {"steps": ITERS}), slow=True),
-        Entrant("art", theirs(model, peers.art, "DeepFool", art)),
+        ours("robustcli, box=project", model, DeepFool(iters=ITERS)),
+        ours("robustcli, box=clip", model, DeepFool(iters=ITERS, box="clip")),
+        theirs(peers.foolbox, model, "L2DeepFoolAttack", {"steps": ITERS}),
+        theirs(peers.torchattacks, model, "DeepFool", {"steps": ITERS}, slow=True),
+        theirs(peers.art, model, "DeepFool", art),
     ]
 
 
-def timed(entrant: Entrant, samples: Samples, batch_size: int) -> float:
-    """Seconds of one run."""
-    started = time.perf_counter()
-    entrant.standing = entrant.work(samples, batch_size)
-    if samples.x.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+@dataclass(frozen=True)
+class Task:
+    """What is raced; `build` gives the entrants for a model, ours first."""
+
+    title: str
+    goal: Goal
+    build: Callable[[nn.Module], list[Entrant]]
 
 
-def race(entrants: list[Entrant], samples: Samples, options: argparse.Namespace) -> None:
-    """Give each its best batch size, then run them by turns, so that a slow minute hits all alike."""
-    for entrant in entrants:
-        entrant.n = min(len(samples), options.slow_n) if entrant.slow else len(samples)
-        timed(entrant, samples[:8], 8)  # the first call of all pays for loading
-        tried = {size: timed(entrant, samples[: entrant.n], size) for size in options.batch_sizes}
-        entrant.batch_size = min(tried, key=lambda size: tried[size])
-    for turn in range(options.runs):
-        first = turn % len(entrants)
-        for entrant in entrants[first:] + entrants[:first]:
-            entrant.seconds.append(timed(entrant, samples[: entrant.n], entrant.batch_size))
-
-
-def table(entrants: list[Entrant]) -> str:
-    """One line an entrant: seconds for all n samples, median and range of the runs."""
-    n = max(entrant.n for entrant in entrants)
-    scaled = [[seconds * n / entrant.n for seconds in entrant.seconds] for entrant in entrants]
-    fastest = min(map(statistics.median, scaled))
-    rows = [
-        [
-            entrant.name,
-            entrant.batch_size,
-            f"{statistics.median(seconds):.3f}",
-            f"{min(seconds):.3f} to {max(seconds):.3f}",
-            f"{statistics.median(seconds) / fastest:.1f}",
-            " ".join(map(str, entrant.standing)),
-            str(n) if entrant.n == n else f"{entrant.n}, seconds scaled to {n}",
-        ]
-        for entrant, seconds in zip(entrants, scaled, strict=True)
-    ]
-    headers = ["", "batch", "seconds", "range", "x fastest", "standing", "of"]
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
+TASKS = {
+    "fgsm": Task(f"FGSM, Linf, eps {', '.join(map(str, BUDGETS))}", Goal(0.4), fgsm),
+    "pgd": Task(f"PGD, Linf, eps {EPS}, {STEPS} steps from a random start", Goal(0.7), pgd),
+    "deepfool": Task(f"DeepFool, L2, {ITERS} iterations", Goal(0.25, broken=0.98), deepfool),
+}
 
 
 def network(options: argparse.Namespace) -> nn.Module:
@@ -175,8 +136,8 @@ def network(options: argparse.Namespace) -> nn.Module:
     return model.to(options.device).eval().requires_grad_(False)
 
 
-def digits(model: nn.Module, options: argparse.Namespace) -> tuple[Samples, str]:
-    """The first n test digits that the network gets right, and their data set's fingerprint."""
+def digits(model: nn.Module, options: argparse.Namespace) -> tuple[Samples, Images]:
+    """The first n test digits that the network gets right, and the data set they are from."""
     images = load(DataSpec(dataset=options.dataset, data_dir=options.data_dir))
     if options.checkpoint:
         saved = checkpoint.load(options.checkpoint)
@@ -185,8 +146,7 @@ def digits(model: nn.Module, options: argparse.Namespace) -> tuple[Samples, str]
     x = images.pixels(slice(2 * options.n), options.device)
     y = images.y[: len(x)].to(options.device)
     right: Tensor = (predict(model, x, 128) == y).nonzero()[: options.n, 0]
-    print(f"{len(right)} digits of {images.name}, all classified right before")
-    return Samples(x, y, images.ids[: len(x)].to(options.device))[right], images.fingerprint
+    return Samples(x, y, images.ids[: len(x)].to(options.device))[right], images
 
 
 def parse_options() -> argparse.Namespace:
@@ -202,6 +162,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="where MNIST lies; without any, the bundled sample is taken")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--json", type=Path, help="also write times, ratios and where they are from to this file")
     parser.add_argument("--quick", action="store_true", help="a tiny run, to see that it works")
     options = parser.parse_args()
     if options.quick:
@@ -210,11 +171,20 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-TASKS: dict[str, tuple[str, Callable[[nn.Module], list[Entrant]]]] = {
-    "fgsm": (f"FGSM, Linf, eps {', '.join(map(str, BUDGETS))}", fgsm),
-    "pgd": (f"PGD, Linf, eps {EPS}, {STEPS} steps from a random start", pgd),
-    "deepfool": (f"DeepFool, L2, {ITERS} iterations", deepfool),
-}
+def document(races: list[Race], samples: Samples, images: Images, options: argparse.Namespace) -> dict[str, Any]:
+    """What `--json` writes: the races, and what a reader needs in order to run them again."""
+    saved = checkpoint.sha256(options.checkpoint) if options.checkpoint else None
+    origin = provenance(seed=0, device=options.device, data_fingerprint=images.fingerprint)
+    packages = {package: version(package) for name, package in PACKAGES.items() if find_spec(name)}
+    return {
+        "schema": 1,
+        "dataset": images.name,
+        "n": len(samples),
+        "runs": options.runs,
+        "checkpoint_sha256": saved,
+        "races": [one.as_dict() for one in races],
+        "provenance": origin | {"versions": origin["versions"] | packages},
+    }
 
 
 def main() -> None:
@@ -224,21 +194,27 @@ def main() -> None:
     logging.disable()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)  # the peers' random starts
+    keep_freed_memory()  # as `robustcli` does; it is good for all
     model = network(options)
-    samples, fingerprint = digits(model, options)
-    facts = provenance(seed=0, device=options.device, data_fingerprint=fingerprint)
-    installed = {name: package for name, package in PACKAGES.items() if find_spec(name)}
-    versions = facts["versions"] | {package: version(package) for package in installed.values()}
+    samples, images = digits(model, options)
+    facts = document([], samples, images, options)["provenance"]
+    print(f"{len(samples)} digits of {images.name}, all classified right before")
     print(facts["command"])
     print(f"commit {facts['commit']}, {facts['hardware']}, {facts['threads']} threads, {facts['time']}")
-    print(", ".join(f"{name} {number}" for name, number in versions.items()))
-    for missing in sorted(PACKAGES.keys() - installed.keys()):
-        print(f"{missing} is not installed and left out: run `make peers`, then .venv-peers/bin/python")
+    print(", ".join(f"{name} {number}" for name, number in facts["versions"].items()))
+    missing = sorted(name for name in PACKAGES if not find_spec(name))
+    for name in missing:
+        print(f"{name} is not installed and left out: run `make peers`, then .venv-peers/bin/python")
+    races = []
     for name in options.only:
-        title, build = TASKS[name]
-        entrants = [entrant for entrant in build(model) if entrant.name not in PACKAGES.keys() - installed.keys()]
-        race(entrants, samples, options)
-        print(f"\n{title}; median of {options.runs} runs\n\n{table(entrants)}")
+        task = TASKS[name]
+        entrants = [entrant for entrant in task.build(model) if entrant.name not in missing]
+        race.run(entrants, samples, turns=options.runs, batch_sizes=options.batch_sizes, slow_n=options.slow_n)
+        races.append(Race(name, task.title, task.goal, entrants))
+        print(f"\n{task.title}; median of {options.runs} runs\n\n{races[-1].table()}\n\n{races[-1].verdict()}")
+    if options.json is not None:
+        text = json.dumps(document(races, samples, images, options), indent=1) + "\n"
+        write_whole(options.json, text.encode(), "--json")
 
 
 if __name__ == "__main__":

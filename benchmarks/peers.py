@@ -38,6 +38,14 @@ def torchattacks(model: nn.Module, attack: str, **options: Any) -> Run:
     return run
 
 
+class Single(nn.Module):
+    """Makes its input float32: ART's HopSkipJump asks about float64 images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, c, h, w) as they are, in float32."""
+        return x.float()
+
+
 def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = True, **options: Any) -> Run:
     """ART's evasion attack of this name. It computes in float32, whatever it is given, and makes a folder `~/.art`.
 
@@ -51,7 +59,7 @@ def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = T
     estimators: Any = import_module("art.estimators.classification")
     attacks: Any = import_module("art.attacks.evasion")
     classifier = estimators.PyTorchClassifier(
-        model,
+        nn.Sequential(Single(), model).eval(),
         loss=nn.CrossEntropyLoss(),
         input_shape=shape,
         nb_classes=10,

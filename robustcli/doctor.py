@@ -22,13 +22,9 @@ from robustcli.errors import DataError, RobustCliError
 from robustcli.noise import Noise
 from robustcli.provenance import provenance
 from robustcli.testing import check_attack, tiny_net, tiny_samples
+from robustcli.testing.effort import EPS, WEAK, small_attack
 
 State = Literal["ok", "note", "wrong"]
-
-WEAK = ("noise",)
-"""Attacks that do not claim to reach the closed form."""
-
-BUDGET = {"linf": "8/255", "l2": "0.5", "l1": "5"}
 
 FINGERPRINTS = {
     ("mnist", "train"): "19cd28297812d23014b151134b4fe98d57467d71858056fc5365eb125c500bcd",
@@ -75,7 +71,7 @@ def _environment() -> Iterator[Finding]:
 def _attacks() -> Iterator[Finding]:
     """Each attack in each norm that it takes, against models whose robust set is known."""
     for name, build in ATTACKS.items():
-        norms = [norm for norm in BUDGET if _takes(name, norm)]
+        norms = [norm for norm in EPS if _takes(name, norm)]
         problems = [told for norm in norms if (told := _broken_contract(name, norm))]
         kept = f"keeps its contract in {', '.join(norms)}: {build.summary}"
         yield Finding(name, "wrong" if problems else "ok", "; ".join(problems) or kept)
@@ -83,7 +79,7 @@ def _attacks() -> Iterator[Finding]:
 
 def _takes(name: str, norm: str) -> bool:
     try:
-        parse_attack(name, {"norm": norm, "eps": BUDGET[norm]})
+        small_attack(name, norm)
     except RobustCliError:
         return False
     return "norm" in field_names(ATTACKS[name])
@@ -91,7 +87,7 @@ def _takes(name: str, norm: str) -> bool:
 
 def _broken_contract(name: str, norm: str) -> str:
     try:
-        check_attack(parse_attack(name, {"norm": norm, "eps": BUDGET[norm]}), weak=name in WEAK)
+        check_attack(small_attack(name, norm), weak=name in WEAK)
     except AssertionError as error:
         return f"in {norm}: {error}"
     return ""
@@ -107,7 +103,7 @@ def _draws() -> Finding:
 def _batches() -> Finding:
     net = tiny_net()
     samples = tiny_samples(net, 40)
-    attack = parse_attack("pgd", {"eps": BUDGET["linf"]})
+    attack = parse_attack("pgd", {"eps": EPS["linf"]})
     flags = [run_attack(net, attack, samples, batch_size=size)[0].robust for size in (40, 7)]
     order = torch.arange(len(samples)).flip(0)
     shuffled = Samples(samples.x[order], samples.y[order], samples.ids[order])

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
 
+from robustcli.attacks import ATTACKS, parse_attack
+from robustcli.attacks.facts import facts
 from robustcli.cli import app, run
 from robustcli.data import SAMPLE_FILE
 
@@ -105,3 +110,48 @@ def test_links_to_files_lead_somewhere() -> None:
 
 def test_placeholders_of_a_draft_are_gone() -> None:
     assert re.findall(r"@@\w+@@|\bTODO\b|\bTBD\b", README) == []
+
+
+@pytest.fixture(scope="module")
+def make_docs() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "scripts" / "make_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclasses look for their types
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_on_attacks_is_what_the_script_writes(make_docs: ModuleType) -> None:
+    assert make_docs.PAGE.read_text(encoding="utf-8") == make_docs.page(), "run python scripts/make_docs.py"
+
+
+def test_the_readme_lists_the_attacks_that_there_are(make_docs: ModuleType) -> None:
+    assert make_docs.stamped(README) == README, "run python scripts/make_docs.py"
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_every_attack_says_where_it_is_from_and_when_to_use_it(name: str) -> None:
+    told = facts(ATTACKS[name])
+    assert re.fullmatch(r"[A-Z].* (19|20)\d\d", told.source), "the summary ends in the source, in brackets"
+    assert told.use.endswith("."), "a class variable `use` says when to use it"
+
+
+@pytest.mark.parametrize(
+    ("spec", "forwards", "backwards"),
+    [
+        ("fgsm:eps=0.1", 2, 1),
+        ("pgd:eps=0.1,steps=7,restarts=3", 3 * 7 + 2 + 1, 21),
+        ("square:eps=0.1,queries=30", 31, 0),
+    ],
+)
+def test_costs_are_those_of_an_image_that_withstands(
+    make_docs: ModuleType, spec: str, forwards: int, backwards: int
+) -> None:
+    assert make_docs.cost(parse_attack(spec)) == make_docs.Cost(forwards, backwards)
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0"), (9999, "9 999"), (24417, "24 400"), (123456, "123 000")])
+def test_counts_are_shown_with_three_digits_where_they_are_large(make_docs: ModuleType, count: int, text: str) -> None:
+    assert make_docs.shown(count) == text

@@ -50,6 +50,9 @@ class DeepFool:
 
     name: ClassVar[str] = "deepfool"
     summary: ClassVar[str] = "the nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016)"
+    use: ClassVar[str] = (
+        "A quick estimate of the distance to the boundary: the whole curve of accuracy over eps from a few gradients."
+    )
 
     @property
     def bounded(self) -> bool:

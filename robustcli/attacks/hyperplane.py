@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcli.attacks.norms import Norm
+from robustcli.attacks.norms import L1, Norm, greedy
 
 MAX_NEWTON_STEPS = 100
 
@@ -25,8 +25,9 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
 
     The optimum is `clip(scale * ray, low, high)`, `ray` being the norm's steepest direction for `w`. Its inner product
     with `w` is a concave, piecewise linear function of `scale`, so Newton's method from 0 climbs to the exact root from
-    below and ends after finitely many pieces (Croce & Hein 2020, FAB, section 3 sort the pieces instead). Where the
-    box is too small, delta is the box's far corner.
+    below and ends after finitely many pieces (Croce & Hein 2020, FAB, section 3 sort the pieces instead). In L1 the
+    entries of largest weight go to their bounds, one after the other, until the plane is reached. Where the box is too
+    small, delta is the box's far corner.
 
     Args:
         norm: the norm to keep small.
@@ -41,6 +42,8 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
         slope = rate.sum(1)
         scale = target / slope.where(slope > 0, slope.new_ones(()))
         return Step(scale[:, None] * ray, slope > 0)
+    if isinstance(norm, L1):
+        return _fill(w, target, low, high)
     room = torch.where(ray > 0, high, -low) / ray.abs()
     # A weight so small that its rate underflows has nothing to give, and its room may overflow.
     room = room.where(rate > 0, room.new_zeros(())).clamp_max(torch.finfo(room.dtype).max)
@@ -57,3 +60,11 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
     scale = scale.where(reachable, scale.new_full((), torch.inf))
     delta = ray.sign() * torch.minimum(scale[:, None], room) * ray.abs()
     return Step(delta, reachable)
+
+
+def _fill(w: Tensor, target: Tensor, low: Tensor, high: Tensor) -> Step:
+    """The L1 step: each entry gains the more the larger its weight."""
+    room = torch.where(w > 0, high, -low)
+    gain = w.abs() * room
+    share = greedy(w.abs(), gain, target)
+    return Step(w.sign() * room * share, gain.sum(1) >= target)

@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import survivors
+from robustcli.attacks.base import Needs, survivors
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.config import STRICT, Budget
@@ -31,6 +31,8 @@ class UniformNoise:
 
     name: ClassVar[str] = "noise"
     summary: ClassVar[str] = "uniform random noise, a baseline (Carlini et al. 2019)"
+    needs: ClassVar[Needs] = "decisions"
+    use: ClassVar[str] = "A sanity check: what noise breaks and a gradient attack does not is a masked gradient."
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

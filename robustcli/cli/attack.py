@@ -55,6 +55,7 @@ def attack(
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
     save: Save = None,
     gallery: Gallery = None,
     dataset: options.Dataset = None,
@@ -65,6 +66,7 @@ def attack(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
 ) -> None:
@@ -80,17 +82,18 @@ def attack(
 
     session = open_session(chosen([checkpoint] if checkpoint else None), spec)
     keep = save is not None or gallery is not None
-    if keep and session.rows > 1:
+    budgets = sum(planned.runs for planned in session.items[0].plan)
+    if keep and budgets > 1:
         flag = "--save" if save else "--gallery"
-        raise ConfigError(f"{flag}: takes the images of one budget, not of {session.rows}; give one, such as --eps 0.3")
+        raise ConfigError(f"{flag}: takes the images of one budget, not of {budgets}; give one, such as --eps 0.3")
     results: list[Result] = []
     measured = measure(session, keep_images=keep, on_result=results.append)
     sheets = [evaluation_sheet(measured.rows)] if measured.rows else []
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if results and gallery is not None:
-            after.callback(_draw, session, results[0], gallery)
+            after.callback(_draw, session, results[-1], gallery)
         if results and save is not None:
-            after.callback(_save, session, results[0], save)
+            after.callback(_save, session, results[-1], save)
         code = deliver(measured, session, sheets, style, json_file)
     raise typer.Exit(code)
 

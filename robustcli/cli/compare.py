@@ -17,10 +17,12 @@ def compare(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
+    preset: options.Preset = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -29,6 +31,7 @@ def compare(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
 ) -> None:
@@ -52,7 +55,8 @@ def compare(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
     measured = measure(session)
-    groups = [list(rows) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
+    groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
     found = pairs(groups)
     sheets = [compare_sheet(groups)] if groups else []
     sheets += [pairs_sheet(found, groups)] if found else []

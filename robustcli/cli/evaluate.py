@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import fail, notice
+from robustcli.cli.curves import curves_of, draw_curves, sheets_of
 from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
 from robustcli.config import parse_number
 from robustcli.errors import ConfigError
@@ -25,10 +27,13 @@ def evaluate(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
+    preset: options.Preset = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
+    curve: options.Curve = False,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -37,7 +42,9 @@ def evaluate(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
+    curve_plot: options.CurvePlot = None,
     style: options.Format = "table",
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
@@ -49,19 +56,24 @@ def evaluate(
     spec = read_flags(context.params)
     bar = read_bar(fail_under)
     check_output(junit, "--junit")
+    if spec.curve and (fail_under or junit):
+        raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint), spec)
     measured = measure(session)
+    curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
-    try:
-        code = deliver(measured, session, sheets, style, json_file)
-    finally:
+    with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
             stopped = measured.stopped_by
-            _write_junit(measured.rows, bar, junit, "" if stopped is None else str(stopped) or "interrupted")
+            told = "" if stopped is None else str(stopped) or "interrupted"
+            after.callback(_write_junit, measured.rows, bar, junit, told)
+        if curves and curve_plot is not None:
+            after.callback(draw_curves, curves, curve_plot)
+        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
     raise typer.Exit(code or _judge(measured.rows, bar))
 
 

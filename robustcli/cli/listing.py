@@ -42,10 +42,14 @@ def _models() -> Listing:
 
 def _attacks() -> Listing:
     from robustcli.attacks import ATTACKS
+    from robustcli.attacks.facts import facts
     from robustcli.config import field_names
 
-    rows = ((name, attack.summary, ", ".join(field_names(attack))) for name, attack in ATTACKS.items())
-    return ("attack", "what it is", "options"), rows
+    rows = []
+    for name, attack in ATTACKS.items():
+        told, options = facts(attack), ", ".join(field_names(attack))
+        rows.append((name, told.kind, told.needs, " ".join(told.norms), attack.summary, options))
+    return ("attack", "kind", "needs", "norms", "what it is", "options"), rows
 
 
 def _methods() -> Listing:

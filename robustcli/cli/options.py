@@ -67,6 +67,16 @@ Attacks = Annotated[
         show_default=False,
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box) "
+        "or standard (AutoAttack).",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
+]
 Eps = Annotated[
     str | None,
     typer.Option(
@@ -78,15 +88,24 @@ Eps = Annotated[
 ]
 Norm = Annotated[
     str | None,
-    typer.Option("--norm", help="linf or l2.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--norm", help="linf, l2 or l1.", rich_help_panel=ATTACK, show_default=False),
 ]
 Steps = Annotated[
     int | None,
-    typer.Option("--steps", help="Steps of PGD.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--steps", help="Steps of a gradient attack.", rich_help_panel=ATTACK, show_default=False),
 ]
 Iters = Annotated[
     int | None,
-    typer.Option("--iters", help="Iterations of DeepFool.", rich_help_panel=ATTACK, show_default=False),
+    typer.Option("--iters", help="Iterations of a minimal-norm attack.", rich_help_panel=ATTACK, show_default=False),
+]
+Eot = Annotated[
+    int | None,
+    typer.Option(
+        "--eot",
+        help="For a randomised model: passes that gradients and predictions are averaged over.",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -105,6 +124,15 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.", rich_help_panel=COMPUTE, show_default=False),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float32 (default) or bfloat16: of activations while images are made; they are judged in float32.",
+        rich_help_panel=COMPUTE,
+        show_default=False,
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option(
@@ -118,6 +146,21 @@ Format = Annotated[
 
 # --- Of `evaluate` alone
 
+Curve = Annotated[
+    bool,
+    typer.Option(
+        "--curve",
+        help="Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
+        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
+        rich_help_panel=ATTACK,
+    ),
+]
+CurvePlot = Annotated[
+    Path | None,
+    typer.Option(
+        "--curve-plot", help="Also draw the curves into this .png.", rich_help_panel=OUTPUT, show_default=False
+    ),
+]
 FailUnder = Annotated[
     str | None,
     typer.Option(

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from itertools import groupby
 from xml.etree import ElementTree
 
-from robustcli.attacks import label
 from robustcli.evaluation.results import Row
 from robustcli.evaluation.stats import wilson
-from robustcli.reporting.tables import budget, interval, percent
+from robustcli.reporting.tables import budget, interval, percent, row_name
 
 
 def below(rows: Sequence[Row], fail_under: float) -> list[Row]:
@@ -55,7 +54,7 @@ def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "") ->
 
 
 def _case(row: Row) -> str:
-    return f"{label(row.attack)} {budget(row)}"
+    return f"{row_name(row)} {budget(row)}"
 
 
 def _accuracy(row: Row) -> str:

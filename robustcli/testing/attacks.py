@@ -8,8 +8,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.base import Attack, BudgetAttack, TracingAttack
 from robustcli.attacks.driver import Outcome, Samples, run_attack
+from robustcli.attacks.facts import needs
 from robustcli.attacks.guards import check_result
 from robustcli.attacks.losses import Model
 from robustcli.errors import AttackError
@@ -37,13 +38,15 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
       train/eval flags (which are mixed) and buffers; and the global random states of torch, Python and numpy;
     - its images have the shape and dtype of the input (float32 too), are finite, and lie in [0, 1] and in the ball;
     - the same seed gives the same images, and no sample's image or flag depends on the batch it is in or on its order;
+    - its trace, if it has one, is no longer than `iters` and ends with those images;
     - it calls the model that it is given only, so that the driver's counts are true;
     - a sample that is wrong before comes back untouched, with distance 0;
+    - a black-box attack takes no gradient, and one that needs decisions only finds the same where scores are hidden;
     - on a linear model its flags are the closed form, robust where the boundary is farther than eps; the distance that
       a minimal-norm attack finds is at most (1 + overshoot) times the optimum, and 1 % on top.
 
     Args:
-        attack: what to check; its eps, if it has one, above 0 and at most 0.3 (Linf) or 1.9 (L2).
+        attack: what to check; its eps, if it has one, above 0 and at most 0.3 (Linf, L1) or 1.9 (L2).
         weak: leave out the comparison with the closed form: for noise and for attacks with few queries.
 
     Raises:
@@ -56,8 +59,10 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     samples = tiny_samples(net)
     _check_side_effects(attack, net, samples)
     x_adv = _check_images(attack, net, samples)
+    _check_trace(attack, net, samples, x_adv)
     _check_independence(attack, net, samples, x_adv)
     _check_driver(attack, net, samples)
+    _check_needs(attack, net, samples, x_adv)
     if not weak:
         _check_closed_form(attack)
 
@@ -68,9 +73,10 @@ def _perturb(attack: Attack, model: Model, samples: Samples) -> Tensor:
 
 def _run(attack: Attack, model: nn.Module, samples: Samples, batch_size: int = 128) -> Outcome:
     try:
-        return run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)[0]
+        outcomes = run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)
     except AttackError as error:
         raise AssertionError(str(error)) from None
+    return replace(outcomes[-1], forwards=sum(outcome.forwards for outcome in outcomes))
 
 
 def _check_side_effects(attack: Attack, net: nn.Module, samples: Samples) -> None:
@@ -91,8 +97,8 @@ def _check_images(attack: Attack, net: nn.Module, samples: Samples) -> Tensor:
         x_adv = _perturb(attack, net, samples)
         check_result(attack, samples.x, x_adv)
         check_result(attack, single.x, _perturb(attack, _in_single_precision(net), single))
-        # The driver hands a minimal-norm attack an empty batch where no sample is right.
-        if isinstance(attack, MinimalAttack):
+        # The driver hands a tracing attack an empty batch where no sample is right.
+        if isinstance(attack, TracingAttack):
             check_result(attack, samples.x[:0], _perturb(attack, net, samples[:0]))
     except AttackError as error:
         raise AssertionError(str(error)) from None
@@ -123,6 +129,14 @@ def _check_independence(attack: Attack, net: nn.Module, samples: Samples, x_adv:
         )
 
 
+def _check_trace(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+    if not isinstance(attack, TracingAttack):
+        return
+    images = [samples.x, *attack.trace(net, samples.x, samples.y, Noise(0, samples.ids))]
+    require(len(images) - 1 <= attack.iters, f"{attack.name} has {len(images) - 1} iterations, {attack.iters} allowed")
+    require(torch.equal(images[-1].detach(), x_adv), f"{attack.name} gave other images than its trace ends with")
+
+
 def _check_driver(attack: Attack, net: nn.Module, samples: Samples) -> None:
     seen: list[int] = []
     handle = net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
@@ -133,6 +147,22 @@ def _check_driver(attack: Attack, net: nn.Module, samples: Samples) -> None:
     untouched = outcome.x_adv is not None and torch.equal(outcome.x_adv[wrong], samples.x[wrong].float())
     require(untouched, f"{attack.name} moved a sample that was wrong before")
     require(not bool(outcome.distance[wrong].any()), f"{attack.name} has a distance for a sample that was wrong before")
+
+
+def _check_needs(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+    asked = needs(attack)
+    taken = _run(attack, net, samples).backwards
+    require(
+        asked == "gradients" or taken == 0, f"{attack.name} says that it needs {asked}, and takes {taken} gradients"
+    )
+
+    def decisions(x: Tensor) -> Tensor:
+        logits: Tensor = net(x)
+        return torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)
+
+    if asked == "decisions":
+        same = torch.equal(_perturb(attack, decisions, samples), x_adv)
+        require(same, f"{attack.name} says that it needs decisions, and finds other images where scores are hidden")
 
 
 def _check_closed_form(attack: Attack) -> None:

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import brentq, linprog
 from torch import nn
 
-from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks import FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool
 from robustcli.attacks.deepfool import BEYOND
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import NORMS
@@ -14,7 +14,11 @@ from robustcli.noise import Noise
 from robustcli.testing import boundary_distance, linear_model, linear_samples
 
 norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
-EPS = {"linf": 0.1, "l2": 0.6}
+EPS = {"linf": 0.1, "l2": 0.6, "l1": 0.15}
+
+
+SLACK = {"fmn": (1.25, 1.01), "fab": (1.02, 1.01), "bisect": (1.4, 1.05), "cw": (1.7, 1.02)}
+"""The largest ratio to the optimum of any sample, and of half of them; all but FAB can settle for the second class."""
 
 
 def wide_linear_model(classes=4):
@@ -60,6 +64,9 @@ def box_optimum(norm, w, gap, x):
         scale = brentq(lambda t: -w @ np.clip(-t * w, low, high) - gap, 0, 1e6, xtol=1e-14)
         return np.linalg.norm(np.clip(-scale * w, low, high))
     d = len(w)
+    if norm.name == "l1":
+        bounds = [*((0, bound) for bound in high), *((0, -bound) for bound in low)]
+        return linprog(np.ones(2 * d), A_eq=np.concatenate((-w, w))[None], b_eq=[gap], bounds=bounds).fun
     limits = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
     bounds = [*zip(low, high, strict=True), (0, None)]
     return linprog(np.eye(d + 1)[-1], limits, np.zeros(2 * d), np.append(-w, 0)[None], [gap], bounds).fun
@@ -72,17 +79,75 @@ def test_deepfool_inside_the_box_is_the_box_optimum_over_all_classes(norm):
     weight = model[1].weight.detach().numpy()
     for x, y, distance in zip(samples.x.flatten(1).numpy(), samples.y, outcome.distance, strict=True):
         normals = weight[y] - np.delete(weight, y, 0)
-        dual = [np.linalg.norm(w) if norm.name == "l2" else np.abs(w).sum() for w in normals]
+        dual = [np.linalg.norm(w, {"linf": 1, "l2": 2, "l1": np.inf}[norm.name]) for w in normals]
         optimum = min(box_optimum(norm, w, w @ x, x) for w in normals)
         aimed_at = min(box_optimum(norm, w, w @ x + BEYOND * size, x) for w, size in zip(normals, dual, strict=True))
         assert optimum * 0.999 < distance < aimed_at * 1.0201
+
+
+def minimal_attacks(norm):
+    attacks = [FMN(iters=60, norm=norm), FAB(iters=20, norm=norm), Bisection(PGD(0.3, norm=norm, steps=15))]
+    if norm.name == "l2":
+        attacks.append(CarliniWagner(steps=200, binary_search_steps=6, lr=0.1, initial_const=1))
+    return attacks
+
+
+@norms
+def test_inside_the_box_distances_are_close_to_the_optimum_over_all_classes_and_never_below(norm):
+    model, samples = wide_linear_model()
+    weight = model[1].weight.detach().numpy()
+    optimum = torch.tensor(
+        [
+            min(box_optimum(norm, w, w @ x, x) for w in weight[y] - np.delete(weight, y, 0))
+            for x, y in zip(samples.x.flatten(1).numpy(), samples.y, strict=True)
+        ]
+    )
+    for attack in minimal_attacks(norm):
+        ratio = run_attack(model, attack, samples)[0].distance / optimum
+        allowed, usual = SLACK[attack.name]
+        assert 0.9999 < float(ratio.min()) <= float(ratio.max()) < allowed, attack
+        assert float(ratio.median()) < usual, attack
+
+
+@norms
+@pytest.mark.parametrize("targets", [1, 3])
+def test_fab_t_breaks_exactly_the_samples_that_fab_breaks_within_eps(norm, targets):
+    model, samples = wide_linear_model()
+    distance = run_attack(model, FAB(iters=6, targets=targets, norm=norm), samples)[0].distance
+    eps = float(distance.double().median()) * 1.0001
+    outcome = run_attack(model, FABT(eps, iters=6, targets=targets, norm=norm), samples)[0]
+    assert torch.equal(outcome.robust, distance > eps)
+    assert 0 < int(outcome.robust.sum()) < len(samples)
+
+
+@norms
+def test_a_boundary_outside_the_box_is_not_reached_by_any_minimal_attack(norm):
+    model = linear_model(norm)
+    with torch.no_grad():
+        model[1].bias[1] += 100
+    samples = Samples(linear_samples(model, norm, [0.1]).x, torch.ones(2).long(), torch.arange(2))
+    for attack in minimal_attacks(norm):
+        outcome = run_attack(model, attack, samples, keep_images=True)[0]
+        assert outcome.robust.all()
+        assert outcome.distance.isinf().all()
+        assert torch.equal(outcome.x_adv, samples.x.float())
+
+
+@norms
+@pytest.mark.parametrize("eps", [0.001, 0.04, 1.0])
+def test_bisection_finds_the_distance_wherever_it_starts(norm, eps):
+    model = linear_model(norm)
+    samples = linear_samples(model, norm, [0.011, 0.1, 0.27])
+    attack = PGD(eps, steps=3, norm=norm, random_start=False, early_stop=False)
+    ratio = run_attack(model, Bisection(attack, steps=5), samples)[0].distance / boundary_distance(model, norm, samples)
+    assert 0.9999 < float(ratio.min()) <= float(ratio.max()) <= 1 + 2**-5
 
 
 @norms
 def test_a_boundary_outside_the_box_leaves_the_sample_robust_and_the_image_valid(norm):
     model = linear_model(norm)
     with torch.no_grad():
-        model[1].bias[1] += 10
+        model[1].bias[1] += 100
     x = linear_samples(model, norm, [0.1]).x
     samples = Samples(x, torch.ones(2).long(), torch.arange(2))
     outcome = run_attack(model, DeepFool(norm=norm, iters=3), samples, keep_images=True)[0]

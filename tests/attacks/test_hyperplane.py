@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, linprog, minimize
 
 from robustcli.attacks.hyperplane import smallest_step
-from robustcli.attacks.norms import L2, NORMS, Linf
+from robustcli.attacks.norms import L1, L2, NORMS, Linf
 
 DIMENSIONS = 6
 
@@ -33,7 +33,7 @@ def solve(norm, w, low, high, target):
     return step.delta[0].numpy(), bool(step.reached[0])
 
 
-@given(st.sampled_from([Linf(), L2()]), problems())
+@given(st.sampled_from(list(NORMS.values())), problems())
 def test_the_step_lies_in_the_box_and_on_the_hyperplane(norm, problem):
     w, low, high, target = problem
     delta, reached = solve(norm, w, low, high, target)
@@ -59,6 +59,21 @@ def test_linf_has_the_length_that_linear_programming_finds(problem):
     delta, _ = solve(Linf(), *problem)
     assert found.success
     assert np.abs(delta).max() == pytest.approx(found.fun, rel=1e-6, abs=1e-7)
+
+
+@given(problems())
+def test_l1_has_the_length_that_linear_programming_finds(problem):
+    w, low, high, target = problem
+    scale = np.abs(w).max()
+    found = linprog(
+        np.ones(2 * DIMENSIONS),
+        A_eq=np.concatenate((w, -w))[None] / scale,
+        b_eq=[target / scale],
+        bounds=[*((0, bound) for bound in high), *((0, -bound) for bound in low)],
+    )
+    delta, _ = solve(L1(), *problem)
+    assert found.success
+    assert np.abs(delta).sum() == pytest.approx(found.fun, rel=1e-6, abs=1e-7)
 
 
 @given(problems())
@@ -94,7 +109,7 @@ def test_l2_is_as_short_as_a_general_solver_gets(problem):
     assert np.linalg.norm(delta) <= np.sqrt(found.fun) + 1e-5
 
 
-@given(st.sampled_from([Linf(), L2()]), problems(share=OUT_OF_REACH))
+@given(st.sampled_from(list(NORMS.values())), problems(share=OUT_OF_REACH))
 def test_a_boundary_out_of_reach_gives_the_far_corner(norm, problem):
     w, low, high, target = problem
     delta, reached = solve(norm, w, low, high, target)
@@ -102,7 +117,7 @@ def test_a_boundary_out_of_reach_gives_the_far_corner(norm, problem):
     assert delta == pytest.approx(np.where(w > 0, high, np.where(w < 0, low, 0)), abs=1e-12)
 
 
-@given(st.sampled_from([Linf(), L2()]), problems())
+@given(st.sampled_from(list(NORMS.values())), problems())
 def test_a_wide_box_is_no_box(norm, problem):
     w, _, _, target = problem
     free = smallest_step(norm, torch.tensor(w)[None], torch.tensor([target]), None, None)

@@ -355,13 +355,13 @@ def test_ctrl_c_in_a_measurement_keeps_the_rows_and_the_next_run_goes_on(
     from robustcli.evaluation import evaluate
 
     shutil.rmtree(finished / "measured")
-    attack = evaluate.run_attack
-    monkeypatch.setattr(evaluate, "run_attack", at_call(4, ctrl_c, attack))  # the second network's PGD
+    attack = evaluate.stream_attack
+    monkeypatch.setattr(evaluate, "stream_attack", at_call(4, ctrl_c, attack))  # the second network's PGD
     assert call("reproduce", "stopgrad", "--quick").code == 130
     assert len(read(finished / "stopgrad.json").networks) == 2, "a whole part gave way to half of one"
     assert len(json.loads((finished / "measured" / f"{SECOND}.json").read_text())["rows"]) == len(ROWS) - 1
 
-    monkeypatch.setattr(evaluate, "run_attack", attack)
+    monkeypatch.setattr(evaluate, "stream_attack", attack)
     done.clear()
     assert call("reproduce", "stopgrad", "--quick").code == 0
     assert done == ["pgd 0.1"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,14 @@ class Case:
     def grey(self) -> Case:
         """The digits squeezed into [0.45, 0.55], with the network undoing it: small steps never meet the box."""
         return Case(nn.Sequential(Unsqueeze(), self.model).eval(), 0.45 + 0.1 * self.x, self.y)
+
+    def asked(self, run: Callable[[], Tensor]) -> tuple[Tensor, float]:
+        """What `run` returns, and how many images a sample it asked the network about."""
+        sizes: list[int] = []
+        handle = self.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+        x_adv = run()
+        handle.remove()
+        return x_adv, sum(sizes) / len(self.x)
 
 
 class Unsqueeze(nn.Module):

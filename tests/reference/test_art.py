@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+import numpy as np
 import peers
 import pytest
 import torch
@@ -11,7 +12,7 @@ from case import Case
 from torch import Tensor
 
 import robustcli.attacks.deepfool as deepfool_module
-from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks import FGSM, PGD, DeepFool, HopSkipJump
 
 pytestmark = [
     pytest.mark.reference,
@@ -122,3 +123,22 @@ def deepfool(case: Case, iters: int, overshoot: float) -> Tensor:
         case.model, "DeepFool", SHAPE, clip=False, max_iter=iters, epsilon=overshoot, batch_size=100, verbose=False
     )
     return run(case.x, case.y)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("linf", float("inf"))])
+def test_hopskipjump_comes_as_close_at_equal_queries(single: Case, norm: str, order: float) -> None:
+    """ART takes its directions from numpy's global generator, and clips, in Linf, before it steps."""
+    case = single.right()
+    case = Case(case.model, case.x[:16], case.y[:16])
+    np.random.seed(0)  # noqa: NPY002
+    attack = HopSkipJump(iters=8, norm=norm)
+    run = peers.art(
+        case.model, "HopSkipJump", SHAPE, norm=order, max_iter=8, init_eval=100, batch_size=64, verbose=False
+    )
+    x_adv, asked = case.asked(lambda: case.perturb(attack))
+    theirs, asked_by_it = case.asked(lambda: run(case.x, case.y))
+    assert asked <= 1.1 * asked_by_it
+    assert not case.standing(x_adv).any()
+    ours, its = (attack.norm.distance(images, case.x).median() for images in (x_adv, theirs))
+    assert 0.5 * its < ours < 1.1 * its

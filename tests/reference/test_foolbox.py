@@ -9,7 +9,7 @@ import pytest
 import torch
 from case import Case
 
-from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks import FGSM, PGD, DeepFool, HopSkipJump
 
 pytestmark = [
     pytest.mark.reference,
@@ -123,3 +123,18 @@ def test_deepfool_inside_the_box_is_sooner_and_farther(double: Case) -> None:
     assert int(case.standing(theirs).sum()) > len(case.x) // 2
     ratio = attack.norm.distance(ours, case.x) / attack.norm.distance(theirs, case.x)
     assert 1 < float(ratio.median()) < 1.2
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_hopskipjump_comes_as_close_at_equal_queries(single: Case, norm: str) -> None:
+    case = single.right()
+    case = Case(case.model, case.x[:16], case.y[:16])
+    torch.manual_seed(0)
+    attack = HopSkipJump(iters=8, norm=norm)
+    run = peers.foolbox(case.model, "HopSkipJumpAttack", steps=8, constraint=norm)
+    x_adv, asked = case.asked(lambda: case.perturb(attack))
+    theirs, asked_by_it = case.asked(lambda: run(case.x, case.y))
+    assert asked <= 1.02 * asked_by_it
+    assert not case.standing(x_adv).any()
+    ours, its = (attack.norm.distance(images, case.x).median() for images in (x_adv, theirs))
+    assert 0.5 * its < ours < 1.1 * its

@@ -94,6 +94,9 @@ GOLDENS = (
         random_start=False,
         eps_for_division=0.0,
     ),
+    torchattacks(
+        "mifgsm:eps=0.1,steps=10,step_size=0.03,early_stop=false", "MIFGSM", eps=0.1, alpha=0.03, steps=10, decay=1.0
+    ),
     torchattacks("deepfool:iters=1,box=clip", "DeepFool", tolerance=1e-4, flags=1, steps=1),
     art("fgsm:eps=0.1", "FastGradientMethod", eps=0.1),
     art(

@@ -9,7 +9,8 @@ import pytest
 import torch
 from case import Case
 
-from robustcli.attacks import FGSM, PGD, DeepFool, deepfool
+from robustcli.attacks import FGSM, MIFGSM, PGD, DeepFool, Square, deepfool
+from robustcli.noise import Noise
 
 pytestmark = [
     pytest.mark.reference,
@@ -31,6 +32,29 @@ def test_pgd_is_its_pgd(double: Case) -> None:
     x_adv = theirs(double.x, double.y)
     torch.testing.assert_close(ours, x_adv, atol=1e-9, rtol=0)
     assert double.differing(ours, x_adv) == 0
+
+
+@pytest.mark.parametrize("decay", [1.0, 0.4])
+def test_mifgsm_is_its_mifgsm(double: Case, decay: float) -> None:
+    theirs = peers.torchattacks(double.model, "MIFGSM", eps=0.1, alpha=0.02, steps=10, decay=decay)
+    x_adv = theirs(double.x, double.y)
+    ours = double.perturb(MIFGSM(eps=0.1, steps=10, step_size=0.02, decay=decay, early_stop=False))
+    torch.testing.assert_close(ours, x_adv, atol=1e-9, rtol=0)
+    assert double.differing(ours, x_adv) == 0
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.1), ("L2", 1.5)])
+def test_square_breaks_as_many_as_its_square(single: Case, norm: str, eps: float) -> None:
+    """Its code is AutoAttack's. Both draw at random: the mean of three seeds, at equal queries."""
+    case = Case(single.model, single.x[:60], single.y[:60])
+    ours, theirs = [], []
+    for seed in range(3):
+        run = peers.torchattacks(case.model, "Square", norm=norm, eps=eps, n_queries=200, seed=seed, loss="margin")
+        theirs.append(int(case.standing(run(case.x, case.y)).sum()))
+        attack = Square(eps=eps, queries=200, norm=norm)
+        x_adv = attack.perturb(case.model, case.x, case.y, Noise(seed, torch.arange(len(case.x))))
+        ours.append(int(case.standing(x_adv).sum()))
+    assert sum(ours) <= sum(theirs) + 3 * 0.02 * len(case.x)
 
 
 def test_pgd_l2_is_its_pgdl2(double: Case) -> None:

@@ -1,0 +1,130 @@
+"""The Square attack."""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from robustcli.attacks.base import Needs, survivors
+from robustcli.attacks.losses import Model, is_right, margin
+from robustcli.attacks.norms import Linf, LinfOrL2, per_sample
+from robustcli.attacks.windows import Moves, moves_in
+from robustcli.config import STRICT, Budget, Number
+from robustcli.noise import Noise
+
+HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+"""After which of 10 000 queries the window's area is halved (AutoAttack's schedule; the paper has no 500)."""
+
+BLOCK = 64
+"""Queries whose draws are made at once: one such call costs as much as the forward pass of a few small images."""
+
+TIE = 32
+"""Roundings of a logit within which a margin counts as unchanged: see `_Search.asked`."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Square:
+    """Random search: recolours a random square, and keeps what lowers the margin.
+
+    Andriushchenko, Croce, Flammarion and Hein 2020, *Square Attack: a query-efficient black-box adversarial attack via
+    random search*.
+
+    Returns images in the ball and in [0, 1]: the first that is misclassified, or the one of least margin. It differs
+    from AutoAttack's code in four ways. A sample draws squares of its own, keyed by its id, where that code draws one
+    for the whole batch. A square may lie at the last row and column. An Linf square that would change nothing takes the
+    other colour (the authors' first code drew again): on grey images half of the single-pixel queries were lost. And
+    the starting image counts as a query, so that a sample is asked about `queries` times a restart and no more.
+    """
+
+    eps: Budget
+    queries: PositiveInt = 5000
+    p_init: Annotated[Number, Field(gt=0, le=1)] = 0.8
+    restarts: PositiveInt = 1
+    norm: LinfOrL2 = Linf()
+
+    name: ClassVar[str] = "square"
+    summary: ClassVar[str] = "random search with squares (Andriushchenko et al. 2020)"
+    needs: ClassVar[Needs] = "scores"
+    use: ClassVar[str] = (
+        "A network whose gradients are masked, broken or out of reach. Where it breaks what PGD does "
+        "not, they are masked."
+    )
+
+    def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        """Adversarial images (n, c, h, w)."""
+        with torch.no_grad():
+            return survivors([self._attempt] * self.restarts, model, x, y, noise)
+
+    def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+        moves = moves_in(self.norm, self.eps)
+        x_adv = moves.start(x, noise.stream("start"))
+        search = _Search(torch.arange(len(x), device=x.device), x, y, x_adv, x.new_full((len(x),), torch.inf))
+        search, right = search.asked(model, x_adv)
+        x_adv, search = search.x_adv.clone(), search[right]
+        for number, (side, count) in enumerate(self._blocks(moves, x)):
+            shape = (len(search), count, moves.numbers(x.shape[1]))
+            # float32 whatever the images are: half precision would round a draw up to 1, outside the image.
+            like = torch.empty(shape, dtype=torch.float32, device=x.device)
+            draws = noise[search.index].stream(f"block {number}").uniform(like)
+            window = moves.window(side, x)
+            for i in range(count):
+                candidate = moves.candidate(search.x, search.x_adv, window, draws[:, i])
+                search, right = search.asked(model, candidate)
+                if not bool(right.all()):
+                    x_adv[search.index] = search.x_adv
+                    search, draws = search[right], draws[right]
+                    if not len(search.index):
+                        return x_adv
+        x_adv[search.index] = search.x_adv
+        return x_adv
+
+    def _blocks(self, moves: Moves, x: Tensor) -> Iterator[tuple[int, int]]:
+        """The windows' side and how many queries have it, at most BLOCK, for each block after the start."""
+        height, width = x.shape[2:]
+        sides = []
+        for query in range(1, self.queries):
+            halvings = bisect_left(HALVED_AT, query * 10_000 // self.queries)
+            area = self.p_init / 2**halvings * height * width
+            sides.append(min(moves.side(area), height, width))
+        for side, group in groupby(sides):
+            count = len(list(group))
+            for first in range(0, count, BLOCK):
+                yield side, min(BLOCK, count - first)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Search:
+    """The samples that still stand: their index in the batch, and for each the image of least margin so far."""
+
+    index: Tensor
+    x: Tensor
+    y: Tensor
+    x_adv: Tensor
+    margin: Tensor
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, keep: Tensor) -> _Search:
+        return _Search(self.index[keep], self.x[keep], self.y[keep], self.x_adv[keep], self.margin[keep])
+
+    def asked(self, model: Model, candidate: Tensor) -> tuple[_Search, Tensor]:
+        """The search after one query a sample, and (n,) bool: the candidate is classified right.
+
+        A change within rounding is no improvement. Without that rule a square that no unit of the network sees would be
+        taken or not as the last bit of its logits says, which depends on the number of images beside it.
+        """
+        logits = model(candidate)
+        right, value = is_right(logits, self.y), margin(logits, self.y)
+        rounding = TIE * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
+        better = (value < self.margin - rounding) | ~right
+        x_adv = torch.where(per_sample(better, candidate), candidate, self.x_adv)
+        return dataclasses.replace(self, x_adv=x_adv, margin=value.where(better, self.margin)), right
