@@ -12,17 +12,8 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "robustcli.attacks": (
-        "APGD",
-        "APGDT",
-        "ATTACKS",
-        "FGSM",
-        "MIFGSM",
-        "PGD",
-        "AutoAttack",
-        "DeepFool",
-        "HopSkipJump",
-        "Square",
-        "UniformNoise",
+        *("APGD", "APGDT", "ATTACKS", "FAB", "FABT", "FGSM", "FMN", "MIFGSM", "PGD"),
+        *("AutoAttack", "Bisection", "CarliniWagner", "DeepFool", "HopSkipJump", "Square", "UniformNoise"),
         "parse_attack",
     ),
     "robustcli.attacks.driver": ("Outcome", "Samples", "run_attack", "stream_attack"),
@@ -38,6 +29,8 @@ _PUBLIC = {
         "DataError",
         "TrainingError",
     ),
+    "robustcli.evaluation.curve": ("Curve", "curves"),
+    "robustcli.evaluation.curve": ("Curve", "curves"),
     "robustcli.evaluation.evaluate": ("evaluate", "open_session"),
     "robustcli.models": ("MODELS", "BatchOut", "GaussianNoise"),
     "robustcli.noise": ("Noise",),

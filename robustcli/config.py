@@ -215,6 +215,7 @@ class EvalSpec(Spec):
     """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out.
 
     `dtype` is that of activations while images are made; what they break is judged in float32.
+    With `curve`, budget attacks are bisected for each sample's least budget, and `eps` are the points that are shown.
     """
 
     dataset: str | None = None
@@ -229,6 +230,7 @@ class EvalSpec(Spec):
     steps: PositiveInt | None = None
     iters: PositiveInt | None = None
     eot: PositiveInt | None = None
+    curve: bool = False
     batch_size: PositiveInt = 128
     seed: Seed = 0
     device: str = "auto"

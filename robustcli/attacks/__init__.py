@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from robustcli.attacks.apgd import APGD, APGDT
 from robustcli.attacks.autoattack import AutoAttack
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, TracingAttack
+from robustcli.attacks.bisection import Bisection
 from robustcli.attacks.carlini_wagner import CarliniWagner
 from robustcli.attacks.deepfool import DeepFool
 from robustcli.attacks.fab import FAB, FABT
@@ -36,6 +37,7 @@ __all__ = [
     "PGD",
     "Attack",
     "AutoAttack",
+    "Bisection",
     "BudgetAttack",
     "CarliniWagner",
     "DeepFool",
@@ -107,6 +109,8 @@ def parse_attack(text: str, defaults: Mapping[str, Any] | None = None) -> Attack
 
 def describe(attack: Attack) -> dict[str, Any]:
     """The attack's name and parameters, as plain values: what JSON and checkpoints hold."""
+    if isinstance(attack, Bisection):
+        return {"name": attack.name, "attack": describe(attack.attack), "steps": attack.steps}
     parameters: dict[str, Any] = TypeAdapter(type(attack)).dump_python(attack, mode="json")
     defaults = _defaults(attack)
     told = {key: value for key, value in parameters.items() if key not in QUIET or value != defaults[key]}
@@ -122,6 +126,8 @@ def label(attack: Attack) -> str:
 
     Of an ensemble, whose effort is its definition, only what is not the default.
     """
+    if isinstance(attack, Bisection):
+        return f"{attack.name}:{label(attack.attack)}"
     effort = () if isinstance(attack, Ensemble) else EFFORT
     defaults = _defaults(attack)
     shown = [

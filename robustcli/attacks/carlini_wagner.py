@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
-from pydantic import PositiveInt
+from pydantic import AfterValidator, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.closest import Closest
 from robustcli.attacks.losses import Model, is_right, margin
-from robustcli.attacks.norms import L2, NormField
+from robustcli.attacks.norms import L2, Norm, NormField
 from robustcli.config import STRICT, NonNegative, Positive
 from robustcli.noise import Noise
 
@@ -25,6 +25,12 @@ CHECKS = 10
 
 FIRST, SECOND, SMALL = 0.9, 0.999, 1e-8
 """Adam's two decays and its epsilon (Kingma & Ba 2014)."""
+
+
+def _is_l2(norm: Norm) -> Norm:
+    if norm != L2():
+        raise ValueError("should be l2: the attack's loss is the squared L2 distance")
+    return norm
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -45,10 +51,10 @@ class CarliniWagner:
     initial_const: Positive = 1e-3
     confidence: NonNegative = 0.0
     abort_early: bool = True
-    norm: NormField = L2()
+    norm: Annotated[NormField, AfterValidator(_is_l2)] = L2()
 
     name: ClassVar[str] = "cw"
-    summary: ClassVar[str] = "Adam on distance and margin together (Carlini & Wagner 2017)"
+    summary: ClassVar[str] = "distance and margin, minimised together by Adam (Carlini & Wagner 2017)"
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

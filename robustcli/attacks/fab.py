@@ -139,7 +139,7 @@ class FABT:
     norm: NormField = Linf()
 
     name: ClassVar[str] = "fab-t"
-    summary: ClassVar[str] = "FAB within a budget, as in AutoAttack (Croce & Hein 2020)"
+    summary: ClassVar[str] = "the same within a budget, as in AutoAttack (Croce & Hein 2020)"
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

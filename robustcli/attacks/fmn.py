@@ -29,8 +29,10 @@ class FMN:
 
     Returns the closest adversarial of all iterates, the last one among them (the authors' code and foolbox do not look
     at it), or the sample itself. The ball's radius changes by the factor 1 +- gamma, gamma falling along a cosine from
-    its value to 0.001; before the first success the radius is the linearised distance to the boundary. A step has the
-    L2 length `step_size` in every norm, which falls along the same cosine to a hundredth.
+    its value to 0.001. Before the first success it is the linearised distance to the boundary and gamma more, and never
+    shrinks: as the paper has it, an iterate can end on the boundary and not cross it, and where the box cuts steps off
+    it may never get there. A step has the L2 length `step_size` in every norm, which falls along the same cosine to a
+    hundredth.
     """
 
     iters: PositiveInt = 100
@@ -46,7 +48,7 @@ class FMN:
         """Adversarial images (n, c, h, w)."""
         closest, everyone = Closest(self.norm, x), torch.arange(len(x), device=x.device)
         largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
-        x_adv, radius = x, largest
+        x_adv, radius = x, torch.zeros_like(largest)
         for i in range(self.iters):
             gradient, logits = input_gradient(model, _lead, x_adv, y)
             broken = ~is_right(logits, y)
@@ -54,10 +56,9 @@ class FMN:
             cosine = (1 + math.cos(math.pi * i / self.iters)) / 2
             gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * cosine
             inside = torch.minimum(radius * (1 - gamma), closest.distance)
-            outside = radius * (1 + gamma)
             unseen = self.norm.distance(x_adv, x) + self._to_boundary(gradient, margin(logits, y))
-            radius = torch.where(broken, inside, torch.where(closest.distance.isinf(), unseen, outside))
-            radius = torch.minimum(radius, largest)
+            outside = torch.where(closest.distance.isinf(), unseen.maximum(radius), radius) * (1 + gamma)
+            radius = torch.minimum(torch.where(broken, inside, outside), largest)
             length = self.step_size * (LAST_STEP + (1 - LAST_STEP) * cosine)
             moved = x_adv + length * L2().steepest(gradient)
             x_adv = self._project(moved, x, radius).clamp(0, 1)

@@ -79,6 +79,11 @@ class Meter:
         self.backwards += len(gradient)
 
 
+def ball_edge(eps: float) -> float:
+    """The largest distance that counts as within eps: distances are rounded."""
+    return eps * (1 + 1e-5) + 1e-7
+
+
 def check_result(attack: Attack, x: Tensor, x_adv: Tensor) -> None:
     """Refuse images that are malformed, outside the ball or outside [0, 1].
 
@@ -96,8 +101,8 @@ def check_result(attack: Attack, x: Tensor, x_adv: Tensor) -> None:
         low, high = float(x_adv.min()), float(x_adv.max())
         raise AttackError(f"{attack.name} left the box: pixels from {low:g} to {high:g}, allowed is [0, 1]")
     if isinstance(attack, BudgetAttack) and x_adv.numel():
-        distance, limit = float(attack.norm.distance(x_adv, x).max()), attack.eps * (1 + 1e-5) + 1e-7
-        if distance > limit:
+        distance = float(attack.norm.distance(x_adv, x).max())
+        if distance > ball_edge(attack.eps):
             raise AttackError(
                 f"{attack.name} left the ball: {attack.norm.label} distance {distance:g}, eps {attack.eps}"
             )

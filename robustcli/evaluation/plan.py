@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from robustcli.attacks import ATTACKS, parse_attack, split_spec
-from robustcli.attacks.base import Attack, BudgetAttack, Ensemble
-from robustcli.attacks.norms import NORMS, check_budget
+import torch
+
+from robustcli.attacks import ATTACKS, Bisection, parse_attack, split_spec
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
+from robustcli.attacks.norms import NORMS, Norm, check_budget
 from robustcli.config import Eps, EvalSpec, default_budgets, field_names, paper_budgets, shown
 from robustcli.errors import ConfigError, lookup
 
 DEFAULT_ATTACKS = ("fgsm", "pgd", "deepfool")
+CURVE_ATTACKS = ("fmn", "pgd")
+"""Where no attack was named for a curve: a minimal-norm attack, and a budget attack for where that one is stuck."""
+
 PRESETS = {
     "quick": ("fgsm", "pgd:steps=20", "deepfool:iters=5"),
     "paper": ("fgsm", "deepfool:iters=5,box=none"),
@@ -57,8 +62,10 @@ def make_plan(spec: EvalSpec, shape: tuple[int, ...]) -> list[Planned]:
     """
     preset = PRESETS[spec.preset] if spec.preset else ()
     named = tuple(text for text in dict.fromkeys(spec.attacks) if text not in preset)
-    specs = preset + named or DEFAULT_ATTACKS
+    specs = preset + named or (CURVE_ATTACKS if spec.curve else DEFAULT_ATTACKS)
     _refuse_unused(spec, specs)
+    if spec.curve:
+        return [_plan_curve(text, spec, shape) for text in specs]
     if specs == DEFAULT_ATTACKS and not named and spec.iters is None:
         spec = spec.model_copy(update={"iters": DEFAULT_ITERS})
     usual = default_budgets(shape)
@@ -83,9 +90,36 @@ def _plan_one(text: str, spec: EvalSpec, usual: Sequence[Eps]) -> Planned:
     return Planned(attack, budgets)
 
 
+def _plan_curve(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
+    """The attack as one that measures distances."""
+    _, options = split_spec(text)
+    usual = default_budgets(shape)[0]
+    defaults = {key: getattr(spec, key) for key in FLAGS} | {"eps": usual}
+    attack = parse_attack(text, defaults)
+    for eps in spec.eps:
+        check_budget(attack.norm, eps, f"--eps {eps}")
+    if isinstance(attack, MinimalAttack):
+        if not attack.bounded:
+            raise ConfigError(f"--attack {text}: leaves the pixels' range [0, 1], so its distances are no curve's")
+        return Planned(attack, ())
+    assert isinstance(attack, BudgetAttack)
+    if "eps" not in options:
+        attack = replace(attack, eps=_reach(attack.norm, usual, shape))  # type: ignore[type-var]
+    check_budget(attack.norm, attack.eps, f"--attack {text}: eps={attack.eps}")
+    if attack.eps == 0:
+        raise ConfigError(f"--attack {text}: eps=0: should be above 0: the search starts there")
+    return Planned(Bisection(attack), ())
+
+
+def _reach(norm: Norm, eps: float, shape: tuple[int, ...]) -> float:
+    """How far a norm says that an image is whose every pixel moved by `eps`, to two digits."""
+    moved = torch.full((1, *shape), eps)
+    return float(f"{float(norm.distance(moved, torch.zeros_like(moved))):.2g}")
+
+
 def _refuse_unused(spec: EvalSpec, specs: Sequence[str]) -> None:
     """A flag that fills in nothing is a mistake that should not pass in silence."""
-    open_keys = set()
+    open_keys = {"eps"} if spec.curve else set()
     for text in specs:
         name, options = split_spec(text)
         open_keys |= set(field_names(lookup(ATTACKS, name, "--attack"))) - options.keys()

@@ -94,7 +94,7 @@ def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds
 
 def median(row: Row) -> str:
     """A minimal-norm attack's median distance; infinite where half of the samples withstood it."""
-    if not row.by_iter:
+    if row.eps is not None:
         return "-"
     return "inf" if row.median_distance is None else f"{row.median_distance:.3g}"
 
@@ -103,13 +103,13 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     """What minimal-norm attacks have to say beyond their row."""
     notes = []
     for row in rows:
-        if not row.by_iter:
+        if row.eps is not None:
             continue
-        by_iter = " ".join(percent(correct, row.n) for correct in row.by_iter)
         state = f"{row.correct} of {row.n} not converged" if row.correct else "all converged"
-        notes.append(
-            f"{label(row.attack)} {row.attack.norm.label}: accuracy % after each iteration {by_iter}; {state}."
-        )
+        if row.by_iter:
+            by_iter = " ".join(percent(correct, row.n) for correct in row.by_iter)
+            state = f"accuracy % after each iteration {by_iter}; {state}"
+        notes.append(f"{label(row.attack)} {row.attack.norm.label}: {state}.")
     return notes
 
 
@@ -119,7 +119,7 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     headers = ["checkpoint", "method", "clean"]
     for row in first:
         headers.append(f"{label(row.attack)}\n{budget(row)}")
-        if row.by_iter:
+        if row.eps is None:
             headers.append(f"median\n{row.attack.norm.label}")
     common, _ = _told_apart([rows[0].subject.checkpoint for rows in groups])
     names = short_names(groups)
@@ -128,7 +128,7 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
         line = [name, rows[0].subject.method, _cell(rows[0].clean_correct, rows[0].n)]
         for row in rows:
             line.append(_cell(row.correct, row.n))
-            if row.by_iter:
+            if row.eps is None:
                 line.append(median(row))
         line += ["-"] * (len(headers) - len(line))  # what an interrupted run did not come to
         cells.append(tuple(line))
@@ -140,7 +140,7 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
         headers=tuple(headers),
         cells=tuple(cells),
         notes=(*notes, UPPER_BOUND),
-        left=len(headers) - len(first) - sum(1 for row in first if row.by_iter) - 1,
+        left=len(headers) - len(first) - sum(1 for row in first if row.eps is None) - 1,
     )
 
 
@@ -223,7 +223,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     """Every field of the rows but the per-sample ones, a line a row, accuracies as fractions."""
     lines = [row.as_dict() for row in rows]
     for line in lines:
-        del line["ids"], line["robust"]
+        for key in ("ids", "robust", "distances"):
+            line.pop(key, None)
         line["ci_low"], line["ci_high"] = line.pop("ci95")
         line["attack"] = json.dumps(line["attack"])
     keys = list(dict.fromkeys(key for line in lines for key in line))
