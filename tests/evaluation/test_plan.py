@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from robustcli.attacks import FGSM, PGD, AutoAttack, DeepFool, label
+from robustcli.attacks import FGSM, FMN, PGD, AutoAttack, Bisection, DeepFool, label
 from robustcli.attacks.norms import L2, Linf
 from robustcli.config import EvalSpec
 from robustcli.errors import ConfigError
