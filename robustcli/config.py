@@ -214,8 +214,8 @@ class TrainSpec(Spec):
 class EvalSpec(Spec):
     """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out.
 
-    `dtype` is that of activations while images are made; what they break is judged in float32.
     With `curve`, budget attacks are bisected for each sample's least budget, and `eps` are the points that are shown.
+    `dtype` is that of activations while images are made; what they break is judged in float32.
     """
 
     dataset: str | None = None

@@ -8,9 +8,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcli.attacks.base import BudgetAttack
+from robustcli.attacks.base import BudgetAttack, Needs
 from robustcli.attacks.closest import Closest, farthest
-from robustcli.attacks.losses import Model, is_right
+from robustcli.attacks.facts import needs
+from robustcli.attacks.losses import Model, is_right, mean_logits
 from robustcli.attacks.norms import Norm
 from robustcli.noise import Noise
 
@@ -41,6 +42,16 @@ class Bisection:
     def norm(self) -> Norm:
         """The attack's."""
         return self.attack.norm
+
+    @property
+    def needs(self) -> Needs:
+        """What the attack asks of a model."""
+        return needs(self.attack)
+
+    @property
+    def eot(self) -> int:
+        """Passes of a randomised model that the attack judges a sample by."""
+        return getattr(self.attack, "eot", None) or 1
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -80,7 +91,6 @@ class Bisection:
             here = index[same]
             attack = replace(self.attack, eps=budget)  # type: ignore[type-var]
             x_adv = attack.perturb(model, closest.x[here], y[here], noise[here])
-            with torch.no_grad():
-                broken[same] = ~is_right(model(x_adv), y[here])
+            broken[same] = ~is_right(mean_logits(model, x_adv, self.eot), y[here])
             closest.offer(here, x_adv, broken[same])
         return broken

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from robustcli.attacks.closest import Closest, farthest
 from robustcli.attacks.hyperplane import smallest_step
-from robustcli.attacks.losses import Model, input_gradient, is_right
+from robustcli.attacks.losses import Model, input_gradient, is_right, lead, runners_up
 from robustcli.attacks.norms import Linf, NormField, per_sample
 from robustcli.config import STRICT, Budget, Fraction, Positive
 from robustcli.noise import Noise
@@ -45,6 +46,7 @@ class FAB:
 
     name: ClassVar[str] = "fab"
     summary: ClassVar[str] = "the closest adversarial, along the boundary with each class (Croce & Hein 2020)"
+    use: ClassVar[str] = "The closest images and the surest distances, class by class; `targets=1` for a first look."
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
@@ -56,9 +58,9 @@ class FAB:
         closest = Closest(self.norm, x)
         with torch.no_grad():
             logits = model(x)
-        wrong = logits.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)
+        wrong = runners_up(logits, y)
         open_ones = is_right(logits, y).nonzero()[:, 0]
-        for rank in range(min(self.targets, logits.shape[1] - 1)):
+        for rank in range(min(self.targets, wrong.shape[1])):
             for restart in range(self.restarts):
                 open_ones = open_ones[closest.distance[open_ones] > enough]
                 if len(open_ones) == 0:
@@ -102,14 +104,10 @@ class FAB:
 
     def _step(self, model: Model, x_adv: Tensor, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
         """The next iterates."""
-
-        def lead(logits: Tensor, y: Tensor) -> Tensor:
-            return (logits.gather(1, target[:, None]) - logits.gather(1, y[:, None]))[:, 0]
-
-        gradient, logits = input_gradient(model, lead, x_adv, y)
+        gradient, logits = input_gradient(model, partial(lead, target=target), x_adv, y)
         w, points = gradient.flatten(1), torch.stack([x_adv, x]).flatten(2)
         # How far w . delta must go from the iterate, and from the sample, to the hyperplane.
-        gap = -lead(logits, y) + torch.stack([torch.zeros_like(w), points[0] - points[1]]).mul(w).sum(2)
+        gap = -lead(logits, y, target) + torch.stack([torch.zeros_like(w), points[0] - points[1]]).mul(w).sum(2)
         side = torch.where(gap < 0, -1.0, 1.0).to(w.dtype)
         normals = (side[:, :, None] * w).flatten(0, 1)
         delta = smallest_step(
@@ -140,6 +138,7 @@ class FABT:
 
     name: ClassVar[str] = "fab-t"
     summary: ClassVar[str] = "the same within a budget, as in AutoAttack (Croce & Hein 2020)"
+    use: ClassVar[str] = "A member of AutoAttack; on its own, where the gradients of a loss lead nowhere."
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -12,13 +12,12 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import fail, notice
+from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
 from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
 from robustcli.config import parse_number
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.curve import Curve
-    from robustcli.evaluation.evaluate import Session
     from robustcli.evaluation.results import Row
 
 BELOW_THE_BAR = 4
@@ -34,7 +33,7 @@ def evaluate(
     steps: options.Steps = None,
     iters: options.Iters = None,
     eot: options.Eot = None,
-    curve: options.Curve = False,
+    curve: Curved = False,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -45,7 +44,7 @@ def evaluate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
-    curve_plot: options.CurvePlot = None,
+    curve_plot: CurvePlot = None,
     style: options.Format = "table",
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
@@ -56,27 +55,23 @@ def evaluate(
     """
     spec = read_flags(context.params)
     bar = read_bar(fail_under)
-    if bar is not None and spec.curve:
-        raise ConfigError(f"--fail-under {fail_under}: judges rows at a budget, of which --curve has none")
     check_output(junit, "--junit")
+    if spec.curve and (fail_under or junit):
+        raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
     from robustcli.evaluation.evaluate import open_session
-    from robustcli.reporting.curves import class_sheet, curve_sheet
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint), spec)
     measured = measure(session)
-    curves = _curves(session, measured.rows) if spec.curve else []
-    if curves:
-        sheets = [sheet(*shown) for shown in curves for sheet in (curve_sheet, class_sheet)]
-    else:
-        sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
-    with ExitStack() as after:  # it writes each also where another could not be written
+    curves = curves_of(session, measured.rows) if spec.curve else []
+    sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
             after.callback(_write_junit, measured.rows, bar, junit)
         if curves and curve_plot is not None:
-            after.callback(_draw, curves, curve_plot)
-        code = deliver(measured, session, sheets, style, json_file, curves=curves)
+            after.callback(draw_curves, curves, curve_plot)
+        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
     raise typer.Exit(code or _judge(measured.rows, bar))
 
 
@@ -115,22 +110,3 @@ def _write_junit(rows: Sequence[Row], bar: float | None, path: Path) -> None:
 
     write_whole(path, junit(rows, bar), "--junit")
     notice(f"JUnit: {path}")
-
-
-def _curves(session: Session, rows: Sequence[Row]) -> list[tuple[Curve, Sequence[float]]]:
-    """The curves of each checkpoint, and the budgets to show each at."""
-    from robustcli.evaluation.curve import budgets_of, curves
-
-    made = []
-    for item in session.items:
-        own = [row for row in rows if row.subject == item.candidate.subject]
-        made += curves(own, item.images.y, item.images.classes)
-    budgets = budgets_of(made, session.spec.eps)
-    return [(curve, budgets[curve.norm]) for curve in made]
-
-
-def _draw(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> None:
-    from robustcli.reporting.curve_plot import save_curves
-
-    save_curves(curves, path)
-    notice(f"curves: {path}")

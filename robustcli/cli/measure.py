@@ -158,7 +158,7 @@ def deliver(
         sheets: the rows as tables.
         style: the format on stdout.
         json_file: where to write the JSON document too.
-        pairs: what can be told apart.
+        pairs: what tells the checkpoints apart.
         curves: the rows' curves and the budgets to show each at, where they were asked for.
 
     Returns:
@@ -175,9 +175,9 @@ def deliver(
     origin = provenance(
         seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
     )
+    tested = [pair.as_dict() for pair in pairs]
     drawn = [curve.as_dict(budgets) for curve, budgets in curves]
-    told = document(measured.rows, origin, [pair.as_dict() for pair in pairs], drawn)
-    text = json.dumps(told, allow_nan=False) + "\n"
+    text = json.dumps(document(measured.rows, origin, tested, drawn), allow_nan=False) + "\n"
     with ExitStack() as after:
         if style == "json":
             after.callback(out().file.write, text)

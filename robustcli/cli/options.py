@@ -107,15 +107,6 @@ Eot = Annotated[
         show_default=False,
     ),
 ]
-Curve = Annotated[
-    bool,
-    typer.Option(
-        "--curve",
-        help="Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
-        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
-        rich_help_panel=ATTACK,
-    ),
-]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -168,12 +159,6 @@ JUnit = Annotated[
     Path | None,
     typer.Option(
         "--junit", help="Also write the rows as JUnit XML to this file.", rich_help_panel=OUTPUT, show_default=False
-    ),
-]
-CurvePlot = Annotated[
-    Path | None,
-    typer.Option(
-        "--curve-plot", help="Also draw the curves into this .png.", rich_help_panel=OUTPUT, show_default=False
     ),
 ]
 

@@ -26,6 +26,10 @@ def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
         "pgd:eps=0.3,norm=l1,restarts=2",
         "deepfool:box=clip,norm=l1",
         "fgsm:eps=0.3",
+        "fmn:iters=15,step_size=0.3,gamma=0.2",
+        "fab:iters=3,restarts=2,targets=1",
+        "fab-t:eps=0.5,iters=3,restarts=2,norm=l2",
+        "fab:iters=3,alpha_max=0.5,beta=0.5,eta=1.02,norm=l1",
         "apgd:eps=0.1,steps=3,loss=dlr,restarts=2",
         "apgd:eps=0.2,steps=5,norm=l1,loss=dlr",
         "apgd:eps=0.1,steps=2,eot=2",
@@ -35,14 +39,24 @@ def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
         "fgsm:eps=0.1,eot=2",
         "mifgsm:eps=0.1,steps=3,decay=0.5",
         "mifgsm:eps=0.1,step_size=0.05,decay=0,early_stop=false",
-        "fmn:iters=15,step_size=0.3,gamma=0.2",
-        "fab:iters=3,restarts=2,targets=1",
-        "fab-t:eps=0.5,iters=3,restarts=2,norm=l2",
-        "fab:iters=3,alpha_max=0.5,beta=0.5,eta=1.02,norm=l1",
     ],
 )
 def test_every_option_keeps_the_contract(spec):
     check_attack(parse_attack(spec))
+
+
+@pytest.mark.parametrize("attack", ["pgd:eps=0.1,steps=2", "fgsm:eps=4,norm=l2"])
+def test_a_bisected_attack_keeps_the_contract(attack):
+    check_attack(Bisection(parse_attack(attack)))
+
+
+@pytest.mark.parametrize("spec", ["abort_early=false,confidence=0.5,binary_search_steps=2", "binary_search_steps=1"])
+def test_the_options_of_carlini_and_wagner_keep_the_contract(spec):
+    check_attack(parse_attack(f"cw:steps=9,lr=0.1,initial_const=1,{spec}"), weak=True)
+
+
+def test_noise_in_many_draws_keeps_the_contract():
+    check_attack(parse_attack("noise:eps=0.3,draws=5"), weak=True)
 
 
 @pytest.mark.parametrize(
@@ -58,16 +72,6 @@ def test_every_option_keeps_the_contract(spec):
 )
 def test_options_of_attacks_with_few_queries_keep_the_contract(spec):
     check_attack(parse_attack(spec), weak=True)
-
-
-@pytest.mark.parametrize("attack", ["pgd:eps=0.1,steps=2", "fgsm:eps=4,norm=l2"])
-def test_a_bisected_attack_keeps_the_contract(attack):
-    check_attack(Bisection(parse_attack(attack)))
-
-
-@pytest.mark.parametrize("spec", ["abort_early=false,confidence=0.5,binary_search_steps=2", "binary_search_steps=1"])
-def test_the_options_of_carlini_and_wagner_keep_the_contract(spec):
-    check_attack(parse_attack(f"cw:steps=9,lr=0.1,initial_const=1,{spec}"), weak=True)
 
 
 @pytest.mark.parametrize("spec", ["fgsm:eps=0", "fgsm:eps=0.31", "pgd:norm=l2,eps=2"])

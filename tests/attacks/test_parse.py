@@ -68,7 +68,7 @@ def test_a_spec_is_the_attack_it_reads_as(spec, attack):
         ("pgd:eps=0.1,early_stop=perhaps", "early_stop=perhaps: input should be a valid boolean"),
         ("pgd:eps=0.1,norm=l3", r"'l3' is unknown \(allowed: l1, l2, linf\)"),
         ("deepfool:box=foo", "box=foo: input should be 'project', 'clip' or 'none'"),
-        ("cw:norm=linf", "norm=linf: should be l2: the attack's loss is the squared L2 distance"),
+        ("cw:norm=linf", "norm=linf: should be l2: the attack is made for it"),
         ("cw:lr=0", "lr=0: input should be greater than 0"),
         ("fmn:gamma=2", "gamma=2: input should be less than or equal to 1"),
         ("fab:eps=0.1", "key 'eps' is unknown"),
