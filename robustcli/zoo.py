@@ -24,6 +24,7 @@ class Entry:
         sha256: of its file.
         dataset, model, epochs, seed: of its training spec.
         method: the training method with its options.
+        spec: the whole training spec: `robustcli train` with these keys in a config trains it again.
         rows: one an attack and budget, as in a result's JSON, without what is per sample, with its own origin.
         provenance: of the training.
     """
@@ -35,6 +36,7 @@ class Entry:
     epochs: int
     seed: int
     method: Mapping[str, Any]
+    spec: Mapping[str, Any]
     rows: tuple[Mapping[str, Any], ...]
     provenance: Mapping[str, Any]
 

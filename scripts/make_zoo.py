@@ -45,9 +45,12 @@ def slim(saved: Checkpoint) -> Checkpoint:
     return replace(saved, state_dict=weights, train_ids=saved.train_ids.to(torch.int32), resume=None)
 
 
-def studied(name: str, folder: Path) -> tuple[dict[str, Any], ...]:
-    """The study's rows of a network, but for those of images made on another one."""
+def studied(name: str, folder: Path, source: Path) -> tuple[dict[str, Any], ...]:
+    """The study's rows of the network in `source`, but for those of images made on another one."""
     results = read(folder / f"{name.partition('-')[0]}.json")
+    known = {network["name"]: network["sha256"] for network in results.networks}
+    if known.get(f"{name}-seed0") != checkpoint.sha256(source):
+        raise SystemExit(f"{folder}: {results.part}.json tells of other weights than {source}")
     rows = [row for row in results.rows if row["model"] == f"{name}-seed0" and "source" not in row["attack"]]
     if not rows:
         raise SystemExit(f"{folder}: has no rows of {name}-seed0; run `robustcli reproduce {results.part}` first")
@@ -75,8 +78,9 @@ def entry(name: str, saved: Checkpoint, rows: tuple[dict[str, Any], ...]) -> zoo
         epochs=saved.spec["epochs"],
         seed=saved.spec["seed"],
         method=saved.spec["method"],
+        spec=saved.spec,
         rows=rows,
-        provenance={key: saved.provenance.get(key) for key in (*ORIGIN, "versions")},
+        provenance={key: saved.provenance.get(key) for key in (*ORIGIN, "versions", "resumed")},
     )
 
 
@@ -98,7 +102,7 @@ def main() -> None:
         slimmed, path = slim(saved), zoo.FOLDER / f"{name}.pt"
         checkpoint.save(path, slimmed)
         same = all(slimmed.state_dict[key].dtype == value.dtype for key, value in saved.state_dict.items())
-        rows = studied(name, arguments.results) if same else tuple(measured(path, arguments.data_dir))
+        rows = studied(name, arguments.results, source) if same else tuple(measured(path, arguments.data_dir))
         made[name] = entry(name, saved, rows)
         ordered = [asdict(made[one]) for one in NAMES if one in made]
         zoo.INDEX.write_text(json.dumps({"schema": 1, "networks": ordered}, indent=1) + "\n", encoding="utf-8")

@@ -12,6 +12,8 @@ from robustcli.config import EvalSpec, TrainSpec
 from robustcli.data import is_here
 from robustcli.errors import CheckpointError
 from robustcli.evaluation.evaluate import evaluate, open_checkpoint, open_session
+from robustcli.reproduction.design import FULL
+from robustcli.reproduction.studies import parts
 from robustcli.training.methods import parse_method
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -41,6 +43,11 @@ class TestEachNetwork:
         assert (entry.epochs, entry.seed) == (saved.spec["epochs"], saved.spec["seed"])
         assert entry.model == saved.model["name"]
         assert name == f"{entry.dataset}-{entry.method['name']}"
+
+    def test_its_spec_is_the_studys(self, name: str) -> None:
+        entry = zoo.entries()[name]
+        (spec,) = [one.spec for one in parts(FULL)[entry.dataset].networks if one.name == f"{name}-seed0"]
+        assert TrainSpec(**entry.spec) == TrainSpec(**checkpoint.peek(Path(f"zoo:{name}")).spec) == spec
 
     def test_its_spec_trains_it_again(self, name: str) -> None:
         spec = TrainSpec(**checkpoint.peek(Path(f"zoo:{name}")).spec)
@@ -73,9 +80,9 @@ class TestEachNetwork:
             assert abs(row.correct - expected["correct"]) <= FLIPS
 
 
-@pytest.mark.parametrize("path", ["model.pt", "folder/zoo.pt", "./zoo:mnist-vanilla"])
+@pytest.mark.parametrize("path", ["model.pt", "folder/zoo.pt", "folder/zoo:mnist-vanilla"])
 def test_any_other_path_is_itself(path: str) -> None:
-    assert zoo.locate(Path(path)) == Path(path) or path.startswith("./")
+    assert zoo.locate(Path(path)) == Path(path)
 
 
 @pytest.mark.parametrize("read", [checkpoint.load, checkpoint.peek, checkpoint.sha256])

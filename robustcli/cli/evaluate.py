@@ -68,7 +68,9 @@ def evaluate(
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
-            after.callback(_write_junit, measured.rows, bar, junit)
+            stopped = measured.stopped_by
+            cut_short = "" if stopped is None else str(stopped) or "interrupted"
+            after.callback(_write_junit, measured.rows, bar, junit, cut_short)
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
         code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
@@ -104,9 +106,9 @@ def _judge(rows: Sequence[Row], bar: float | None) -> int:
     return BELOW_THE_BAR if failed else 0
 
 
-def _write_junit(rows: Sequence[Row], bar: float | None, path: Path) -> None:
+def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str) -> None:
     from robustcli.reporting.files import write_whole
     from robustcli.reporting.gate import junit
 
-    write_whole(path, junit(rows, bar), "--junit")
+    write_whole(path, junit(rows, bar, cut_short), "--junit")
     notice(f"JUnit: {path}")

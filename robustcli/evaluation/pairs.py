@@ -35,6 +35,14 @@ class Pair:
         """Whether the two can be told apart."""
         return self.p_holm <= ALPHA
 
+    @property
+    def needed(self) -> int | None:
+        """About how many samples would tell the two apart, by the test as adjusted; None where none can be named."""
+        if self.separable:
+            return None
+        count = samples_needed(self.table, ALPHA * self.p / self.p_holm if self.p_holm else ALPHA)
+        return None if count is None else max(count, self.table.n + 1)
+
     def as_dict(self) -> dict[str, Any]:
         """The pair as JSON holds it."""
         return {
@@ -54,7 +62,7 @@ class Pair:
             "p": self.p,
             "p_holm": self.p_holm,
             "separable": self.separable,
-            "samples_needed": None if self.separable else samples_needed(self.table),
+            "samples_needed": self.needed,
         }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ def families(groups: Sequence[Sequence[Row]], specs: Sequence[Mapping[str, Any]]
     found: dict[str, dict[int, tuple[Row, ...]]] = {}
     for rows, spec in zip(groups, specs, strict=True):
         if rows:
-            found.setdefault(_recipe(spec), {})[spec["seed"]] = tuple(rows)
+            found.setdefault(_recipe(spec), {}).setdefault(spec["seed"], tuple(rows))  # a copy is no other seed
     several = {recipe: by_seed for recipe, by_seed in found.items() if len(by_seed) > 1}
     names = _names([json.loads(recipe) for recipe in several])
     return [Family(name, tuple(by_seed.values())) for name, by_seed in zip(names, several.values(), strict=True)]
@@ -120,16 +121,18 @@ def contests(found: Sequence[Family]) -> list[Contest]:
     made: list[Contest] = []
     for attack in dict.fromkeys(attack for family in found for attack in family.attacks):
         met = [family for family in found if len(family.accuracies(attack)) > 1]
-        ps = [_welch(a.accuracies(attack), b.accuracies(attack)) for a, b in combinations(met, 2)]
+        n = next(row.n for family in found for rows in family.groups for row in rows if row.attack == attack)
+        ps = [_welch(a.accuracies(attack), b.accuracies(attack), n) for a, b in combinations(met, 2)]
         two = combinations(met, 2)
         made += [Contest(a, b, attack, p, q) for (a, b), p, q in zip(two, ps, holm(ps), strict=True)]
     return made
 
 
-def _welch(a: Sequence[float], b: Sequence[float]) -> float:
-    """The two-sided p-value; accuracies that do not vary at all say either nothing or everything."""
-    spread_a, spread_b = statistics.stdev(a), statistics.stdev(b)
-    if spread_a == spread_b == 0:
-        return float(statistics.fmean(a) == statistics.fmean(b))
-    said = (statistics.fmean(a), spread_a, len(a), statistics.fmean(b), spread_b, len(b))
+def _welch(a: Sequence[float], b: Sequence[float], n: int) -> float:
+    """The two-sided p-value; seeds are taken to vary at least as much as n samples alone would make them."""
+    said: list[float] = []
+    for values in (a, b):
+        mean = statistics.fmean(values)
+        share = (mean * n + 1) / (n + 2)  # not 0 or 1, where nothing would vary
+        said += [mean, max(statistics.stdev(values), math.sqrt(share * (1 - share) / n)), len(values)]
     return float(ttest_ind_from_stats(*said, equal_var=False).pvalue)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest, norm, t
 from torch import Tensor
 
 ALPHA = 0.05
@@ -89,18 +89,23 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def samples_needed(table: Table) -> int | None:
+def samples_needed(table: Table, alpha: float = ALPHA) -> int | None:
     """About how many samples would tell the two apart, if these shares are true; None where they are equal.
 
     Connor 1987, *Sample size for testing differences in proportions for the paired-sample design*: McNemar's test at
-    5 % with a power of 80 %.
+    `alpha` with a power of 80 %.
     """
     share, difference = (table.only_a + table.only_b) / max(1, table.n), abs(table.difference)
     if difference == 0:
         return None
-    z_alpha, z_power = float(norm.isf(ALPHA / 2)), float(norm.isf(1 - POWER))
+    z_alpha, z_power = float(norm.isf(alpha / 2)), float(norm.isf(1 - POWER))
     root = z_alpha * math.sqrt(share) + z_power * math.sqrt(max(0.0, share - difference**2))
     return math.ceil((root / difference) ** 2)
+
+
+def student(n: int) -> float:
+    """How many standard errors a 95 % interval of the mean of n values reaches to each side (Student's t)."""
+    return float(t.ppf(1 - ALPHA / 2, n - 1))
 
 
 def median_distance(distance: Tensor) -> float | None:

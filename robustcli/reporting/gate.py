@@ -21,8 +21,11 @@ def told(row: Row) -> str:
     return f"{row.subject.checkpoint}: {_case(row)}: {_accuracy(row)}"
 
 
-def junit(rows: Sequence[Row], fail_under: float | None) -> bytes:
-    """JUnit XML: a suite a checkpoint, a case a row, which fails where it is below `fail_under`."""
+def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "") -> bytes:
+    """JUnit XML: a suite a checkpoint, a case a row, which fails where it is below `fail_under`.
+
+    Where the run was `cut_short` by something, one more case is in error: a part of a run is not green.
+    """
     failed = below(rows, fail_under) if fail_under is not None else []
     suites = ElementTree.Element("testsuites", name="robustcli", tests=str(len(rows)), failures=str(len(failed)))
     for subject, group in groupby(rows, key=lambda row: row.subject):
@@ -40,6 +43,11 @@ def junit(rows: Sequence[Row], fail_under: float | None) -> bytes:
                 message = f"{_accuracy(row)}: its lower end is below {fail_under:g} %"
                 ElementTree.SubElement(case, "failure", message=message, type="fail-under")
             ElementTree.SubElement(case, "system-out").text = f"{row.dataset}: {_accuracy(row)}"
+    if cut_short:
+        suites.set("errors", "1")
+        suite = ElementTree.SubElement(suites, "testsuite", name="robustcli", tests="1", errors="1")
+        case = ElementTree.SubElement(suite, "testcase", classname="robustcli", name="the run came to its end")
+        ElementTree.SubElement(case, "error", message=cut_short, type="cut short")
     ElementTree.indent(suites)
     text: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
     return text + b"\n"

@@ -10,7 +10,7 @@ from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.evaluation.pairs import Pair
 from robustcli.evaluation.results import Row
 from robustcli.evaluation.seeds import Contest, Family
-from robustcli.evaluation.stats import paired_interval, samples_needed
+from robustcli.evaluation.stats import paired_interval
 from robustcli.reporting.tables import Sheet, budget, short_names
 
 HEADERS = ("first - second", "attack", "points", "only first", "only second", "p", "so")
@@ -56,7 +56,7 @@ def verdict(pair: Pair, names: Mapping[str, str]) -> str:
     if pair.separable:
         ahead = pair.a if pair.table.difference > 0 else pair.b
         return f"{names[ahead.subject.checkpoint]} is ahead"
-    needed = samples_needed(pair.table)
+    needed = pair.needed
     more = "" if needed is None else f"; about {_rounded(needed)} samples would be needed"
     return f"cannot be told apart at n = {pair.table.n}{more}"
 

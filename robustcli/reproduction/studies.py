@@ -97,8 +97,13 @@ def _probes(fgsm: Budgets, pgd: Budgets) -> tuple[Probe, ...]:
     )
 
 
+def _shown(scale: Scale, dataset: str) -> str:
+    """What titles call the data set: `mnist-sample` where that takes MNIST's place."""
+    return {"mnist": "MNIST", "cifar10": "CIFAR-10"}.get(scale.mnist if dataset == "mnist" else dataset, scale.mnist)
+
+
 def _accuracies(scale: Scale, dataset: str, budgets: Budgets, seeds: int) -> Part:
-    shown = {"mnist": "MNIST", "cifar10": "CIFAR-10"}[dataset]
+    shown = _shown(scale, dataset)
     section = {"mnist": "6.2", "cifar10": "6.3"}[dataset]
     return Part(
         name=dataset,
@@ -111,13 +116,13 @@ def _accuracies(scale: Scale, dataset: str, budgets: Budgets, seeds: int) -> Par
 
 
 def _against_attacks(scale: Scale, name: str, dataset: str, fgsm: Budgets, pgd: Budgets) -> Part:
-    shown = {"mnist": "MNIST", "cifar10": "CIFAR-10"}[dataset]
+    shown = _shown(scale, dataset)
     return Part(
         name=name,
         title=f"Accuracy on {shown} against FGSM's eps and DeepFool's iterations",
         source=f"Figure {name.removeprefix('fig')}",
         dataset=dataset,
-        networks=_headline(scale, dataset),
+        networks=_headline(scale, dataset, scale.seeds if dataset == "mnist" else 1),
         probes=_probes(fgsm, pgd),
     )
 
@@ -139,7 +144,7 @@ def _fig4b(scale: Scale, note: str) -> Part:
     none = _network(scale, "mnist", "none", {"name": "vanilla"}, epochs=epochs)
     return Part(
         "fig4b",
-        "BatchOut in different slots of the MNIST network",
+        f"BatchOut in different slots of the network, on {_shown(scale, 'mnist')}",
         "Figure 4b, section 6.5",
         "mnist",
         (none, *filled, whole),

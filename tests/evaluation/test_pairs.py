@@ -72,6 +72,15 @@ def test_json_holds_plain_values_and_how_many_samples_are_missing() -> None:
     assert clear.as_dict()["samples_needed"] is None
 
 
+def test_the_samples_needed_are_those_of_the_adjusted_test() -> None:
+    a, b = row("a", "1" * 40 + "0" * 16 + "1" * 944), row("b", "0" * 40 + "1" * 960)
+    several = [[a], [b], *([replace(a, subject=Subject(f"c{i}", "ab12", "mnist-cnn", "vanilla"))] for i in range(7))]
+    found = next(pair for pair in pairs(several) if pair.b is b)
+    assert found.p < 0.05 < found.p_holm
+    assert found.needed is not None
+    assert found.needed > 1000
+
+
 @pytest.mark.parametrize(
     ("other", "told"),
     [

@@ -61,9 +61,16 @@ def test_another_option_is_another_recipe_and_named_by_it() -> None:
 
 
 def test_a_contest_is_welchs_test() -> None:
-    (contest,) = contests(made(*VANILLA, *BATCHOUT))
-    assert contest.p == pytest.approx(float(ttest_ind([10, 12, 11], [45, 41, 47], equal_var=False).pvalue))
+    wide = [(10, 20, 15), (45, 62, 53)]  # seeds differ by more than 100 samples alone would make them
+    named = zip(("vanilla", "batchout"), wide, strict=True)
+    parts = [(group(name, seed, correct), spec(name, seed)) for name, c in named for seed, correct in enumerate(c)]
+    (contest,) = contests(made(*parts))
+    assert contest.p == pytest.approx(float(ttest_ind(*wide, equal_var=False).pvalue))
     assert contest.separable
+
+
+def test_a_contest_as_json() -> None:
+    (contest,) = contests(made(*VANILLA, *BATCHOUT))
     assert contest.difference == pytest.approx(-1 / 3)
     said = json.loads(json.dumps(contest.as_dict(), allow_nan=False))
     assert said["kind"] == "seeds"
@@ -71,12 +78,19 @@ def test_a_contest_is_welchs_test() -> None:
     assert said["accuracies_b"] == [0.45, 0.41, 0.47]
 
 
-def test_seeds_that_do_not_vary_need_no_test() -> None:
+def test_seeds_that_do_not_vary_are_taken_to_vary_as_much_as_samples_do() -> None:
     same = [(group("vanilla", seed, 10), spec("vanilla", seed)) for seed in range(2)]
     other = [(group("pgd", seed, 10), spec("pgd", seed)) for seed in range(2)]
     better = [(group("pgd", seed, 90), spec("pgd", seed)) for seed in range(2)]
     assert [contest.p for contest in contests(made(*same, *other))] == [1.0]
-    assert [contest.p for contest in contests(made(*same, *better))] == [0.0]
+    assert [contest.separable for contest in contests(made(*same, *better))] == [True]
+    one_more = [(group("pgd", seed, 11), spec("pgd", seed)) for seed in range(2)]
+    assert [contest.separable for contest in contests(made(*same, *one_more))] == [False]
+
+
+def test_a_copy_of_a_checkpoint_is_no_other_seed() -> None:
+    copy = (group("copy", 0, 90), spec("vanilla", 0))
+    assert made(*VANILLA, copy)[0].accuracies(ATTACK) == [0.10, 0.12, 0.11]
 
 
 def test_an_attack_that_one_seed_alone_has_met_is_no_contest() -> None:

@@ -51,5 +51,11 @@ def test_junit_has_a_suite_a_checkpoint_and_a_failure_a_row_below() -> None:
     assert second.findtext("system-out") == "mnist: 90.0 % [82.6, 94.5], n = 100"
 
 
+def test_a_run_that_was_cut_short_is_not_green() -> None:
+    root = ElementTree.fromstring(junit([row("a.pt", 90)], None, "interrupted"))
+    assert root.get("errors") == "1"
+    assert [error.get("message") for error in root.iter("error")] == ["interrupted"]
+
+
 def test_without_a_bar_nothing_fails() -> None:
     assert ElementTree.fromstring(junit([row("a.pt", 0)], None)).get("failures") == "0"

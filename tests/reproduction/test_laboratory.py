@@ -146,9 +146,9 @@ def test_a_checkpoint_of_another_recipe_is_replaced(finished: Path) -> None:
     assert (saved.spec["lr"], saved.complete) == (0.123, True)
     training, replaced = bench.said
     assert replaced == (
-        f"{bench.path(FIRST)}: has another recipe or other images, or is damaged; it is kept as {FIRST.name}.old"
+        f"{bench.path(FIRST)}: has another recipe or other images, or is damaged; it is kept as {FIRST.name}.pt.old"
     )
-    assert checkpoint.load(bench.path(FIRST).with_suffix(".old")).spec == FIRST.spec.as_dict()
+    assert checkpoint.load(bench.path(FIRST).with_suffix(".pt.old")).spec == FIRST.spec.as_dict()
     assert training == f"{FIRST.name}: training for 2 epochs"
     assert bench.found(FIRST) is None
 
@@ -450,7 +450,7 @@ def shipped(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     name, folder = FIRST.name.removesuffix("-seed0"), tmp_path / "zoo"
     folder.mkdir()
     shutil.copy(finished / "models" / f"{FIRST.name}.pt", folder / f"{name}.pt")
-    kept = {"dataset": "", "model": "", "epochs": 2, "seed": 0, "method": {}, "rows": [], "provenance": {}}
+    kept = {"dataset": "", "model": "", "epochs": 2, "seed": 0, "method": {}, "spec": {}, "rows": [], "provenance": {}}
     (folder / "zoo.json").write_text(json.dumps({"networks": [{"name": name, "sha256": ""} | kept]}))
     monkeypatch.setattr(zoo, "FOLDER", folder)
     monkeypatch.setattr(zoo, "INDEX", folder / "zoo.json")
