@@ -13,6 +13,7 @@ from torch import Tensor
 from robustcli.attacks.closest import Closest, farthest
 from robustcli.attacks.losses import Model, input_gradient, is_right, margin
 from robustcli.attacks.norms import L2, Linf, NormField, per_sample
+from robustcli.attacks.targets import Target, wanted
 from robustcli.config import STRICT, Fraction, Positive
 from robustcli.noise import Noise
 
@@ -32,13 +33,14 @@ class FMN:
     its value to 0.001. Before the first success it is the linearised distance to the boundary and gamma more, and never
     shrinks: as the paper has it, an iterate can end on the boundary and not cross it, and where the box cuts steps off
     it may never get there. A step has the L2 length `step_size` in every norm, which falls along the same cosine to a
-    hundredth.
+    hundredth. With a `target` an image counts once it is taken for that class.
     """
 
     iters: PositiveInt = 100
     step_size: Positive = 1.0
     gamma: Fraction = 0.05
     norm: NormField = Linf()
+    target: Target | None = None
 
     name: ClassVar[str] = "fmn"
     summary: ClassVar[str] = "the closest adversarial, in a ball that adapts (Pintor et al. 2021)"
@@ -51,23 +53,25 @@ class FMN:
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         closest, everyone = Closest(self.norm, x), torch.arange(len(x), device=x.device)
+        targeted = self.target is not None
+        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
         largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
         x_adv, radius = x, torch.zeros_like(largest)
         for i in range(self.iters):
-            gradient, logits = input_gradient(model, _best_lead, x_adv, y)
-            broken = ~is_right(logits, y)
+            gradient, logits = input_gradient(model, margin if targeted else _best_lead, x_adv, aim)
+            broken = is_right(logits, aim) == targeted
             closest.offer(everyone, x_adv, broken)
             cosine = (1 + math.cos(math.pi * i / self.iters)) / 2
             gamma = LAST_GAMMA + (self.gamma - LAST_GAMMA) * cosine
             inside = torch.minimum(radius * (1 - gamma), closest.distance)
-            unseen = self.norm.distance(x_adv, x) + self._to_boundary(gradient, margin(logits, y))
+            unseen = self.norm.distance(x_adv, x) + self._to_boundary(gradient, margin(logits, aim))
             outside = torch.where(closest.distance.isinf(), unseen.maximum(radius), radius) * (1 + gamma)
             radius = torch.minimum(torch.where(broken, inside, outside), largest)
             length = self.step_size * (LAST_STEP + (1 - LAST_STEP) * cosine)
             moved = x_adv + length * L2().steepest(gradient)
             x_adv = self._project(moved, x, radius).clamp(0, 1)
         with torch.no_grad():
-            closest.offer(everyone, x_adv, ~is_right(model(x_adv), y))
+            closest.offer(everyone, x_adv, is_right(model(x_adv), aim) == targeted)
         return closest.x_adv
 
     def _to_boundary(self, gradient: Tensor, gap: Tensor) -> Tensor:

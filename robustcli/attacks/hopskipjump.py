@@ -143,7 +143,7 @@ class HopSkipJump:
 
     def _normal(self, model: Model, x_adv: Tensor, y: Tensor, reach: Tensor, count: int, noise: Noise) -> Tensor:
         """The boundary's normal (n, c, h, w) at `x_adv`, from the classes of `count` images at a distance `reach`."""
-        groups = torch.arange(len(x_adv), device=x_adv.device).split(ROWS // PART)
+        groups = torch.split(torch.arange(len(x_adv), device=x_adv.device), max(1, ROWS // PART))
         return torch.cat([self._normal_of(model, x_adv[g], y[g], reach[g], count, noise[g]) for g in groups])
 
     def _normal_of(self, model: Model, x_adv: Tensor, y: Tensor, reach: Tensor, count: int, noise: Noise) -> Tensor:
@@ -168,7 +168,7 @@ class HopSkipJump:
 
 def _wrong(model: Model, x: Tensor, y: Tensor) -> Tensor:
     """(n,) bool: misclassified. All that the attack asks of a model."""
-    parts = zip(x.split(ROWS), y.split(ROWS), strict=True)
+    parts = zip(torch.split(x, ROWS), torch.split(y, ROWS), strict=True)
     with torch.no_grad():
         found = [~is_right(model(part), labels) for part, labels in parts if len(part)]
     return torch.cat(found) if found else y.new_zeros(0, dtype=torch.bool)

@@ -26,7 +26,7 @@ HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 BLOCK = 64
 """Queries whose draws are made at once: one such call costs as much as the forward pass of a few small images."""
 
-TIE = 32
+TIE = 16
 """Roundings of a logit within which a margin counts as unchanged: see `_Search.asked`."""
 
 
@@ -70,6 +70,8 @@ class Square:
         search, right = search.asked(model, x_adv)
         x_adv, search = search.x_adv.clone(), search[right]
         for number, (side, count) in enumerate(self._blocks(moves, x)):
+            if not len(search):
+                break
             shape = (len(search), count, moves.numbers(x.shape[1]))
             # float32 whatever the images are: half precision would round a draw up to 1, outside the image.
             like = torch.empty(shape, dtype=torch.float32, device=x.device)
@@ -81,8 +83,8 @@ class Square:
                 if not bool(right.all()):
                     x_adv[search.index] = search.x_adv
                     search, draws = search[right], draws[right]
-                    if not len(search.index):
-                        return x_adv
+                    if not len(search):
+                        break
         x_adv[search.index] = search.x_adv
         return x_adv
 

@@ -1,11 +1,14 @@
-"""The curves of `robustcli evaluate --curve`: from rows to sheets and a picture."""
+"""The curves of `robustcli evaluate --curve`: flags, and the way from rows to sheets and a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from robustcli.cli import options
 from robustcli.cli.console import notice
 
 if TYPE_CHECKING:
@@ -13,6 +16,22 @@ if TYPE_CHECKING:
     from robustcli.evaluation.evaluate import Session
     from robustcli.evaluation.results import Row
     from robustcli.reporting.tables import Sheet
+
+Curved = Annotated[
+    bool,
+    typer.Option(
+        "--curve",
+        help="Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
+        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
+        rich_help_panel=options.ATTACK,
+    ),
+]
+CurvePlot = Annotated[
+    Path | None,
+    typer.Option(
+        "--curve-plot", help="Also draw the curves into this .png.", rich_help_panel=options.OUTPUT, show_default=False
+    ),
+]
 
 
 def curves_of(session: Session, rows: Sequence[Row]) -> list[tuple[Curve, Sequence[float]]]:

@@ -12,7 +12,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import fail, notice
-from robustcli.cli.curves import curves_of, draw_curves, sheets_of
+from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
 from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
 from robustcli.config import parse_number
 from robustcli.errors import ConfigError
@@ -33,7 +33,7 @@ def evaluate(
     steps: options.Steps = None,
     iters: options.Iters = None,
     eot: options.Eot = None,
-    curve: options.Curve = False,
+    curve: Curved = False,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -44,7 +44,7 @@ def evaluate(
     device: options.Device = None,
     dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
-    curve_plot: options.CurvePlot = None,
+    curve_plot: CurvePlot = None,
     style: options.Format = "table",
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
@@ -69,8 +69,8 @@ def evaluate(
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
             stopped = measured.stopped_by
-            told = "" if stopped is None else str(stopped) or "interrupted"
-            after.callback(_write_junit, measured.rows, bar, junit, told)
+            cut_short = "" if stopped is None else str(stopped) or "interrupted"
+            after.callback(_write_junit, measured.rows, bar, junit, cut_short)
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
         code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)

@@ -146,21 +146,6 @@ Format = Annotated[
 
 # --- Of `evaluate` alone
 
-Curve = Annotated[
-    bool,
-    typer.Option(
-        "--curve",
-        help="Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
-        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
-        rich_help_panel=ATTACK,
-    ),
-]
-CurvePlot = Annotated[
-    Path | None,
-    typer.Option(
-        "--curve-plot", help="Also draw the curves into this .png.", rich_help_panel=OUTPUT, show_default=False
-    ),
-]
 FailUnder = Annotated[
     str | None,
     typer.Option(

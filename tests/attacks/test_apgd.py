@@ -1,5 +1,6 @@
 """What auto-PGD promises beyond the contract."""
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from robustcli.attacks.losses import cross_entropy, is_right
 from robustcli.attacks.norms import L1, NORMS, Linf
 from robustcli.attacks.paces import Halving, Sparsening
 from robustcli.noise import Noise
-from robustcli.testing import tiny_net, tiny_samples
+from robustcli.testing import check_attack, tiny_net, tiny_samples
 
 EPS = {"linf": 0.05, "l2": 0.3, "l1": 1.5}
 norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
@@ -166,3 +167,26 @@ def test_a_run_from_a_given_start_takes_it(right):
     start = Linf().spread(samples.x, 0.02, Noise(7, samples.ids)).clamp(0, 1)
     partial(APGD(0.02, steps=1).ascend, model)(start, samples.x, samples.y)
     assert torch.allclose(seen[0], start, rtol=0, atol=1e-15)
+
+
+def test_steps_that_are_halved_for_all_at_once_fail_the_contract(monkeypatch):
+    # The mistake to make when a batch has one step size: a sample's result depends on those beside it.
+    honest = Halving.adapt
+
+    def coupled(self, climb, longest):
+        adapted = honest(self, climb, longest)
+        return replace(adapted, step=adapted.step.min().expand_as(adapted.step).clone())
+
+    check_attack(APGD(0.05, steps=15))
+    monkeypatch.setattr(Halving, "adapt", coupled)
+    with pytest.raises(AssertionError, match="depends on the batch"):
+        check_attack(APGD(0.05, steps=15))
+
+
+def test_a_draw_by_place_in_the_batch_fails_the_contract(monkeypatch):
+    def by_place(norm, eps, x, noise):
+        return random_start(norm, eps, x, replace(noise, ids=torch.arange(len(x))))
+
+    monkeypatch.setattr("robustcli.attacks.apgd.random_start", by_place)
+    with pytest.raises(AssertionError, match="depends on the batch"):
+        check_attack(APGD(0.05, steps=2))

@@ -18,6 +18,10 @@ FEW = {
     "apgd": "apgd:steps=12,restarts=2",
     "apgd-t": "apgd-t:steps=12,targets=2",
     "autoattack": "autoattack:rounds=5,queries=20",
+    "fmn": "fmn:iters=20",
+    "fab": "fab:iters=5,restarts=3",
+    "fab-t": "fab-t:iters=5,restarts=2",
+    "cw": "cw:steps=20,binary_search_steps=3,lr=0.1,initial_const=1",
 }
 CASES = [(name, norm) for name in ATTACKS for norm in norms(ATTACKS[name])]
 

@@ -89,6 +89,19 @@ def test_a_broken_sample_is_asked_about_no_more():
 
 
 @norms
+def test_images_that_the_start_breaks_cost_one_query_and_no_empty_batch(norm):
+    asked = []
+
+    def always_wrong(x):
+        asked.append(len(x))
+        return torch.tensor([[0.0, 1.0]]).expand(len(x), 2)
+
+    samples = Samples(grey(), torch.zeros(3).long(), torch.arange(3))
+    perturb(Square(0.1, queries=50, restarts=2, norm=norm), always_wrong, samples)
+    assert asked == [3, 3]  # the second says that no restart is needed
+
+
+@norms
 def test_more_restarts_never_leave_more(norm):
     net = tiny_net()
     samples = tiny_samples(net, 40)
@@ -103,7 +116,7 @@ def test_more_restarts_never_leave_more(norm):
 @norms
 def test_what_changes_logits_by_rounding_alone_is_no_improvement(norm):
     def rounds_by_the_batch(x):
-        wave = 1e-15 * torch.cos(x.flatten(1).sum(1) * 1e6 + len(x))
+        wave = 5e-16 * torch.cos(x.flatten(1).sum(1) * 1e6 + len(x))
         return torch.stack((1 + wave, 1 - wave), 1) * torch.tensor([2.0, 1.0], dtype=x.dtype)
 
     samples = Samples(grey(), torch.zeros(3).long(), torch.arange(3))

@@ -1,10 +1,12 @@
 """Attacks that want a certain class."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from robustcli.attacks import APGD, FGSM, PGD, describe, label, parse_attack
+from robustcli.attacks import APGD, FGSM, FMN, PGD, CarliniWagner, describe, label, parse_attack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.targets import wanted
 from robustcli.errors import AttackError, ConfigError
@@ -55,6 +57,17 @@ def test_a_targeted_attack_reaches_its_class_where_the_budget_allows(case, attac
     aim = wanted(target, model, samples.x, samples.y, noise if attack is FGSM else noise.stream("attempt 0"))
     assert (outcome.pred_after == aim).float().mean() > 0.6
     assert not outcome.robust.all()
+
+
+@pytest.mark.parametrize("attack", [FMN(30, norm="l2"), CarliniWagner(60, 4, lr=0.05, initial_const=1)])
+@pytest.mark.parametrize("target", ["least-likely", "random", 1])
+def test_a_minimal_attack_with_a_target_finds_that_class_farther_away(case, attack, target):
+    model, samples = case
+    free, bound = (run_attack(model, replace(attack, target=goal), samples)[0] for goal in (None, target))
+    aim = wanted(target, model, samples.x, samples.y, Noise(0, samples.ids).stream(attack.name))
+    assert torch.equal(bound.pred_after, aim)
+    assert (bound.distance >= 0.99 * free.distance).all()
+    assert (bound.distance > 1.01 * free.distance).any()
 
 
 @pytest.mark.parametrize("loss", ["ce", "dlr"])

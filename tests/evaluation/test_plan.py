@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from robustcli.attacks import FGSM, PGD, AutoAttack, DeepFool, label
+from robustcli.attacks import FGSM, FMN, PGD, AutoAttack, Bisection, DeepFool, label
 from robustcli.attacks.norms import L2, Linf
 from robustcli.config import EvalSpec
 from robustcli.errors import ConfigError
@@ -201,3 +201,40 @@ def test_budgets_within_the_range_of_a_pixel_pass(eps: str) -> None:
 def test_an_linf_sized_budget_for_l2_is_a_warning(shape: tuple[int, ...], eps: str, norm: str, warned: bool) -> None:
     plan = make_plan(EvalSpec(attacks=("pgd",), eps=(eps,), norm=norm), shape)
     assert [f"eps={eps} is an Linf-sized budget" in line for line in budget_warnings(plan, shape)] == [True] * warned
+
+
+def test_a_curve_has_a_minimal_norm_attack_and_a_bisected_one_if_none_is_named() -> None:
+    fmn, pgd = (planned.attack for planned in make_plan(EvalSpec(curve=True, eps="0.1,0.2"), MNIST))
+    assert fmn == FMN()
+    assert pgd == Bisection(PGD(0.1))
+
+
+@pytest.mark.parametrize(("norm", "start"), [("linf", 0.1), ("l2", 2.8), ("l1", 78.0)])
+def test_a_bisection_starts_where_every_pixel_has_moved_by_the_usual_budget(norm: str, start: float) -> None:
+    (planned,) = make_plan(EvalSpec(curve=True, attacks=("pgd",), norm=norm), MNIST)
+    assert planned.attack == Bisection(PGD(start, norm=norm))  # type: ignore[arg-type]
+    assert (planned.budgets, planned.rows) == ((), 1)
+
+
+def test_a_bisection_starts_at_the_budget_of_its_spec() -> None:
+    (planned,) = make_plan(EvalSpec(curve=True, attacks=("pgd:eps=2/255",), steps=7), MNIST)
+    assert planned.attack == Bisection(PGD("2/255", steps=7))  # type: ignore[arg-type]
+
+
+def test_an_ensemble_can_be_bisected_too() -> None:
+    (planned,) = make_plan(EvalSpec(curve=True, preset="standard"), MNIST)
+    assert planned.attack == Bisection(AutoAttack(0.1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attacks": ("deepfool:box=none",)}, "deepfool:box=none: leaves the pixels' range"),
+        ({"attacks": ("pgd:eps=0",)}, "pgd:eps=0: eps=0: should be above 0"),
+        ({"eps": "8"}, "--eps 8: is over 1"),
+        ({"attacks": ("fmn",), "steps": 3}, "--steps 3: none of the attacks leaves it open"),
+    ],
+)
+def test_a_curve_that_cannot_be_measured_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(EvalSpec(curve=True, **options), MNIST)  # type: ignore[arg-type]
