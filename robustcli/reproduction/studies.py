@@ -28,7 +28,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 """One recipe a data set, for every method alike; `benchmarks/recipes.py` chose it on held-out training images."""
 
 OTHER_EPOCHS = {("cifar10", "fgsm"): 24, ("cifar10", "pgd"): 8, ("mnist", "pgd"): 8}
-"""Where a method does not train for the recipe's epochs: its batches of attacked images cost as much as several without."""
+"""Where a method does not train for the recipe's epochs: a batch of attacked images costs as much as several others."""
 PGD_STEPS = {"mnist": 7, "cifar10": 3}
 HEADLINE = {"vanilla": "vanilla", "fgsm": "FGSM-trained", "batchout": "BatchOut", "gaussian": "Gaussian"}
 """Methods and what figures call them; Gaussian is the paper's own baseline (its section 6.7)."""
