@@ -7,6 +7,9 @@ from torch import Tensor
 
 from robustcli.attacks.norms import Norm
 
+TIE = 1e-6
+"""Distances that differ by less, as a share, are equal: rounding, and so the batch, would choose between two images."""
+
 
 class Closest:
     """What n samples were offered, and the closest of it that was adversarial.
@@ -26,7 +29,7 @@ class Closest:
     def offer(self, index: Tensor, x_adv: Tensor, broken: Tensor) -> None:
         """Keep the images `x_adv` of the samples `index` that are `broken` and closer than what is there."""
         distance = self.norm.distance(x_adv, self.x[index])
-        better = broken & (distance < self.distance[index])
+        better = broken & (distance < self.distance[index] * (1 - TIE))
         kept = index[better]
         self.x_adv[kept] = x_adv[better]
         self.distance[kept] = distance[better]
