@@ -135,7 +135,7 @@ def header(dataset: str, method: str) -> str:
             raise SystemExit(f"configs/{dataset}-{method}.yaml: {dataset}.json has no such network")
         done = f"{entry['epochs_done']} of {entry['epochs']} epochs"
         return f"# {method} on {SHOWN[dataset]}, the paper's network. Not measured: {done} are trained so far."
-    rows = [row for row in results.rows if row["model"] == network["name"]]
+    rows = [row for row in results.rows if row["model"] == network["name"] and "source" not in row["attack"]]
     clean = max(rows, key=lambda row: int(row["n"]))
     digits = 2 if clean["n"] >= 10_000 else 1
     said = [f"clean {100 * clean['clean_correct'] / clean['n']:.{digits}f} % (n = {clean['n']})"]
@@ -148,7 +148,8 @@ def header(dataset: str, method: str) -> str:
     lines = [
         f"# {method} on {SHOWN[dataset]}, the paper's network. Measured by `robustcli reproduce {dataset}`:",
         *_wrapped(said),
-        f"# Seed 0, trained at commit {short(str(network['commit']))} on {network['device']}, {network['hardware']}, "
+        f"# Trained with seed 0, commit {short(str(network['commit']))}, "
+        f"{network['device'].upper()} {network['hardware']}, "
         f"{network['threads']} thread{'s' if network['threads'] != 1 else ''}.",
         f"#   robustcli train --config configs/{dataset}-{method}.yaml --data-dir DIR",
         "#   robustcli evaluate --data-dir DIR --attack fgsm",

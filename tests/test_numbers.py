@@ -15,6 +15,7 @@ from robustcli.reproduction import PARTS
 from robustcli.reproduction.design import FULL
 from robustcli.reproduction.report import report
 from robustcli.reproduction.results import read
+from robustcli.reproduction.rules import CLOSE, PAPER_CLEAN
 from robustcli.reproduction.studies import parts
 
 ROOT = Path(__file__).parents[1]
@@ -82,6 +83,18 @@ class TestEachPart:
         results = read(FOLDER / f"{part}.json")
         for entry in (*results.networks, *results.rows):
             assert said(entry), entry
+
+
+def test_mnists_numbers_are_as_high_as_the_papers_and_fall_as_it_says() -> None:
+    results = read(FOLDER / "mnist.json")
+    for label, paper in PAPER_CLEAN["mnist"].items():
+        clean = results.cells(label)["clean"]
+        assert len(clean.counts) >= 3
+        assert clean.n == 10_000
+        assert clean.mean >= paper - CLOSE
+    assert results.cells("BatchOut")["FGSM 0.3"].mean >= 40
+    assert results.cells("vanilla")["FGSM 0.3"].mean <= 20
+    assert max(network["epochs"] for network in results.networks) <= 40
 
 
 def said(entry: dict[str, Any]) -> bool:

@@ -48,7 +48,7 @@ class APGD:
     target: Target | None = None
 
     name: ClassVar[str] = "apgd"
-    summary: ClassVar[str] = "PGD that chooses its own steps (Croce & Hein 2020)"
+    summary: ClassVar[str] = "projected gradient descent that chooses its own steps (Croce & Hein 2020)"
     use: ClassVar[str] = (
         "In place of PGD: there is no step size to choose. `loss=dlr` does not mind how large a model's logits are."
     )
@@ -91,7 +91,7 @@ class APGDT:
     norm: NormField = Linf()
 
     name: ClassVar[str] = "apgd-t"
-    summary: ClassVar[str] = "APGD towards one wrong class after the other (Croce & Hein 2020)"
+    summary: ClassVar[str] = "auto-PGD towards one wrong class after the other (Croce & Hein 2020)"
     use: ClassVar[str] = "For what APGD leaves standing: it tries each wrong class, at up to nine times the cost."
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
