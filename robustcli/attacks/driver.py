@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack, SweepingAttack
+from robustcli.attacks.convolutions import quick_convolutions
 from robustcli.attacks.guards import Meter, check_result, frozen
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
@@ -106,7 +107,7 @@ def run_attack(
     variants = _variants(attack, budgets)
     if any(module.training for module in model.modules()):
         warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=2)
-    with frozen(model):
+    with frozen(model), quick_convolutions(model):
         meter = Meter(model)
         started = time.perf_counter()
         if pred is None:
