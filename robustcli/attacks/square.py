@@ -92,7 +92,8 @@ class Square:
         """The windows' side and how many queries have it, at most BLOCK, for each block after the start."""
         height, width = x.shape[2:]
         sides = []
-        for query in range(1, self.queries):
+        # The first of them has the largest window, as in AutoAttack's code: of 200 queries, it alone is worth 1 point.
+        for query in range(self.queries - 1):
             halvings = bisect_left(HALVED_AT, query * 10_000 // self.queries)
             area = self.p_init / 2**halvings * height * width
             sides.append(min(moves.side(area), height, width))
