@@ -7,7 +7,7 @@ DEMO := checkpoints/demo
 MODELS := $(addprefix $(DEMO)-,$(addsuffix .pt,vanilla fgsm gaussian batchout))
 DATA_DIR := $(if $(DATA),--data-dir $(DATA))
 
-.PHONY: demo test check format peers clean
+.PHONY: demo test check format peers numbers clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,14 @@ format: $(VENV)/.installed-dev
 # A second environment with foolbox, ART and torchattacks, on top of the first; runs the reference tests in it.
 peers: $(VENV)/.installed-dev
 	sh scripts/peers.sh
+
+# Everything that is quoted: a day of training on 2 cores, then what README, docs and configs say of it, and the zoo.
+numbers: $(VENV)/.installed-dev
+	$(BIN)/robustcli reproduce all --no-zoo $(DATA_DIR)
+	$(BIN)/python benchmarks/training.py $(DATA_DIR) --json results/reproduction/training-speed.json
+	$(BIN)/python scripts/make_zoo.py $(DATA_DIR)
+	$(BIN)/robustcli reproduce fig1 --report docs/reproduction.md
+	$(BIN)/python scripts/stamp_numbers.py --sample
 
 clean:
 	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

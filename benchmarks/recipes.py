@@ -75,13 +75,19 @@ def main() -> None:
                     **({"dtype": DTYPE[arguments.dataset]} | candidate),
                 )
                 key = {"method": method, "epochs": epochs, "seed": seed, **candidate}
-                if any(run.items() >= key.items() for run in runs):
+                if any(_same(run, key) for run in runs):
                     continue
                 runs.append(key | held_out_accuracy(spec, arguments.data_dir))
                 text = json.dumps({"schema": 1, "dataset": arguments.dataset, "runs": runs}, indent=1)
                 write_whole(path, text.encode(), "--out")
                 print(json.dumps(key), f"{100 * runs[-1]['accuracy']:.2f} %", file=sys.stderr)
     print(table(runs))
+
+
+def _same(run: dict[str, Any], key: dict[str, Any]) -> bool:
+    """Whether a run was that of a candidate, which says no more and no less."""
+    options = ("method", "epochs", "seed", "lr", "schedule", "augment", "batch_size", "dtype")
+    return {name: run[name] for name in options if name in run} == key
 
 
 def held_out_accuracy(spec: TrainSpec, data_dir: Path | None) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""One training run in one file: written whole or not at all, and read without executing anything in it."""
+"""One training run in one file: written whole or not at all, and read without executing anything in it.
+
+Where a checkpoint is read, `zoo:NAME` is one that ships with the package.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ from pydantic import AfterValidator, ConfigDict, SkipValidation, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli import __version__
+from robustcli import __version__, zoo
 from robustcli.errors import CheckpointError, nearest
 
 SCHEMA = 1
@@ -106,7 +109,7 @@ def sha256(path: Path) -> str:
         CheckpointError: the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with zoo.locate(path).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {_reason(error)}") from None
@@ -210,7 +213,7 @@ def _reason(error: BaseException) -> str:
 
 def _read(path: Path, *, tensors: bool) -> Any:
     try:
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+        with zoo.locate(path).open("rb") as file, warnings.catch_warnings(action="ignore"):
             # torch compares no checksums, and gives uninitialised memory for an entry whose folder bit (16) is
             # set: a flipped bit would pass for a weight.
             archive = zipfile.ZipFile(file)
@@ -218,6 +221,8 @@ def _read(path: Path, *, tensors: bool) -> Any:
                 raise zipfile.BadZipFile
             file.seek(0)
             return torch.load(file, map_location="cpu" if tensors else "meta", weights_only=True)
+    except CheckpointError:
+        raise
     except FileNotFoundError:
         reason = f"no such checkpoint{nearest(path.name, [found.name for found in _files(path.parent)])}"
     except OSError as error:

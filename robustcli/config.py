@@ -96,6 +96,7 @@ def _number(value: object) -> object:
 Number = Annotated[float, BeforeValidator(_number), AfterValidator(_finite)]
 NonNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
 
 Eta = float | tuple[float, float]
 """BatchOut's magnitude: a constant, or (low, high) of a uniform distribution drawn from per sample."""
@@ -211,7 +212,11 @@ class TrainSpec(Spec):
 
 
 class EvalSpec(Spec):
-    """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out."""
+    """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out.
+
+    With `curve`, budget attacks are bisected for each sample's least budget, and `eps` are the points that are shown.
+    `dtype` is that of activations while images are made; what they break is judged in float32.
+    """
 
     dataset: str | None = None
     data_dir: Path | None = None
@@ -219,13 +224,17 @@ class EvalSpec(Spec):
     limit: PositiveInt | None = None
     allow_sample: bool = True
     attacks: tuple[str, ...] = ()
+    preset: Literal["quick", "paper", "standard"] | None = None
     eps: Annotated[tuple[Budget, ...], BeforeValidator(split_list)] = ()
     norm: str | None = None
     steps: PositiveInt | None = None
     iters: PositiveInt | None = None
+    eot: PositiveInt | None = None
+    curve: bool = False
     batch_size: PositiveInt = 128
     seed: Seed = 0
     device: str = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
 
 
 def validated(build: type[T], values: Mapping[str, Any], where: str, flags: frozenset[str] = frozenset()) -> T:
@@ -294,4 +303,14 @@ def to_yaml(spec: Spec) -> str:
 
 def default_budgets(shape: tuple[int, ...]) -> tuple[Eps, Eps]:
     """The small and the large Linf budget that the field uses for images of a shape (c, h, w)."""
-    return (Eps("0.1"), Eps("0.3")) if shape[0] == 1 and max(shape[1:]) <= 28 else (Eps("2/255"), Eps("8/255"))
+    return (Eps("0.1"), Eps("0.3")) if _like_mnist(shape) else (Eps("2/255"), Eps("8/255"))
+
+
+def paper_budgets(shape: tuple[int, ...]) -> tuple[Eps, ...]:
+    """The Linf budgets at which the BatchOut paper shows FGSM; on other images than MNIST's, the field's usual ones."""
+    written = ("0.05 0.1 0.15 0.2 0.25 0.3 0.4" if _like_mnist(shape) else "1/255 2/255 4/255 8/255 16/255").split()
+    return tuple(map(Eps, written))
+
+
+def _like_mnist(shape: tuple[int, ...]) -> bool:
+    return shape[0] == 1 and max(shape[1:]) <= 28

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import platformdirs
@@ -125,6 +126,23 @@ def data_folder(data_dir: Path | None) -> Path:
     return Path(chosen).expanduser()
 
 
+def torchvision_datasets(where: str) -> ModuleType:
+    """Torchvision's data sets.
+
+    Raises:
+        DataError: it cannot be imported, as where it does not match torch; names `where` and what to do.
+    """
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError, OSError) as error:
+        raise DataError(
+            f"{where}: torchvision cannot be imported ({one_line(error)}): install the pair that matches torch: "
+            "pip install --upgrade torch torchvision"
+        ) from None
+    found: ModuleType = datasets
+    return found
+
+
 def reachable(host: str) -> bool:
     """Whether `host:port` answers within three seconds, or lies behind a proxy, where only the download can tell."""
     name, _, port = host.partition(":")
@@ -221,13 +239,7 @@ def _torchvision(layout: Torchvision, root: Path, spec: DataSpec, download: bool
     # stdout is for results: torchvision prints there. numpy deprecates what CIFAR-10's old pickles make it do.
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            from torchvision import datasets
-        except (ImportError, RuntimeError, OSError) as error:
-            raise DataError(
-                f"--dataset {spec.dataset}: torchvision cannot be imported ({one_line(error)}): install the pair that "
-                "matches torch: pip install --upgrade torch torchvision"
-            ) from None
+        datasets = torchvision_datasets(f"--dataset {spec.dataset}")
         loaded = getattr(datasets, layout.loader)(str(root), train=spec.split == "train", download=download)
     return Stored(channels_first(np.asarray(loaded.data)), torch.as_tensor(loaded.targets), ())
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.attacks.base import Attack
-from robustcli.attacks.driver import Samples, run_attack
+from robustcli.attacks.driver import Outcome, Samples, run_attack
 from robustcli.attacks.facts import Facts, facts
 from robustcli.attacks.norms import NORMS
 from robustcli.cli import run
@@ -78,8 +79,13 @@ class Cost:
 def cost(attack: Attack) -> Cost:
     """What one image costs, where an attack runs to its end."""
     grey = Samples(torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64), torch.zeros(1).long(), torch.zeros(1).long())
-    found = [run_attack(model.eval(), attack, grey, pred=grey.y)[0] for model in (Stubborn(), _linear())]
+    found = [_spent(run_attack(model.eval(), attack, grey, pred=grey.y)) for model in (Stubborn(), _linear())]
     return Cost(max(one.forwards for one in found), max(one.backwards for one in found))
+
+
+def _spent(rows: Sequence[Outcome]) -> Cost:
+    """All rows together: an ensemble has one a member."""
+    return Cost(sum(row.forwards for row in rows), sum(row.backwards for row in rows))
 
 
 def shown(count: int) -> str:

@@ -16,18 +16,20 @@ import os
 import shlex
 import tempfile
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from tabulate import tabulate
 
 from robustcli.cli import run
+from robustcli.device import pick_device
 from robustcli.provenance import provenance
 from robustcli.reproduction.findings import Findings
-from robustcli.reproduction.report import plain_words
 from robustcli.reproduction.results import Results, read
 from robustcli.reproduction.tables import short
+from robustcli.reproduction.words import plain_words
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results" / "reproduction"
@@ -42,25 +44,28 @@ SHOWN = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 
 
 def run_sample() -> None:
-    """Run the README's commands in an empty folder, where no data is found, and keep what they print."""
+    """Run the README's commands in an empty folder, without data and network, and keep what they print."""
     runs: list[dict[str, Any]] = []
-    here = Path.cwd()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ["ROBUSTCLI_DATA"] = folder
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), offline(folder):
         for command in COMMANDS:
             printed = io.StringIO()
             with contextlib.redirect_stdout(printed):
                 code = run(shlex.split(command)[1:])
-            if code:
-                raise SystemExit(f"{command}: exit {code}")
             lines = [line.rstrip() for line in printed.getvalue().strip("\n").splitlines()]
+            if code or "mnist-sample" not in printed.getvalue():
+                raise SystemExit(f"{command}: exit {code}, and it should have run on mnist-sample")
             runs.append({"command": command, "stdout": lines})
-        os.chdir(here)
-    origin = provenance(seed=0, device="cpu", data_fingerprint=None)
-    kept = {key: origin[key] for key in ("commit", "seed", "hardware", "threads", "versions")}
+    origin = provenance(seed=0, device=pick_device("auto"), data_fingerprint=None)
+    kept = {key: origin[key] for key in ("commit", "seed", "device", "hardware", "threads", "versions")}
     text = json.dumps({"schema": 1, "part": "sample", "n": 1000, **kept, "runs": runs}, indent=1)
     (FOLDER / "sample.json").write_text(text + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def offline(folder: str) -> Iterator[None]:
+    """No data set is found, and none can be downloaded."""
+    with mock.patch.dict(os.environ, ROBUSTCLI_DATA=folder), mock.patch("robustcli.data.reachable", return_value=False):
+        yield
 
 
 def console() -> str:
@@ -93,8 +98,8 @@ def accuracies(dataset: str) -> str:
 
 
 def words() -> str:
-    """What the MNIST numbers say of BatchOut and of FGSM training, in plain words."""
-    paragraphs = plain_words(Findings({"mnist": read(FOLDER / "mnist.json")}))
+    """What the headline numbers say of BatchOut and of FGSM training, in plain words."""
+    paragraphs = plain_words(Findings({part: read(FOLDER / f"{part}.json") for part in ("mnist", "cifar10")}))
     return "\n\n".join(textwrap.fill(paragraph, 120) for paragraph in paragraphs)
 
 
@@ -125,10 +130,12 @@ def header(dataset: str, method: str) -> str:
     results = read(FOLDER / f"{dataset}.json")
     network = next((one for one in results.networks if one["name"] == f"{dataset}-{method}-seed0"), None)
     if network is None:
-        entry = next(one for one in results.missing if one["name"] == f"{dataset}-{method}-seed0")
+        entry = next((one for one in results.missing if one["name"] == f"{dataset}-{method}-seed0"), None)
+        if entry is None:
+            raise SystemExit(f"configs/{dataset}-{method}.yaml: {dataset}.json has no such network")
         done = f"{entry['epochs_done']} of {entry['epochs']} epochs"
         return f"# {method} on {SHOWN[dataset]}, the paper's network. Not measured: {done} are trained so far."
-    rows = [row for row in results.rows if row["model"] == network["name"]]
+    rows = [row for row in results.rows if row["model"] == network["name"] and "source" not in row["attack"]]
     clean = max(rows, key=lambda row: int(row["n"]))
     digits = 2 if clean["n"] >= 10_000 else 1
     said = [f"clean {100 * clean['clean_correct'] / clean['n']:.{digits}f} % (n = {clean['n']})"]
@@ -141,10 +148,12 @@ def header(dataset: str, method: str) -> str:
     lines = [
         f"# {method} on {SHOWN[dataset]}, the paper's network. Measured by `robustcli reproduce {dataset}`:",
         *_wrapped(said),
-        f"# Seed 0, trained at commit {short(str(network['commit']))} on {network['device']}, {network['hardware']}, "
+        f"# Trained with seed 0, commit {short(str(network['commit']))}, "
+        f"{network['device'].upper()} {network['hardware']}, "
         f"{network['threads']} thread{'s' if network['threads'] != 1 else ''}.",
         f"#   robustcli train --config configs/{dataset}-{method}.yaml --data-dir DIR",
-        "#   robustcli evaluate --data-dir DIR --attack fgsm --attack pgd:steps=40",
+        "#   robustcli evaluate --data-dir DIR --attack fgsm",
+        "#   robustcli evaluate --data-dir DIR --attack pgd:steps=40 --limit 1000",
     ]
     return "\n".join(lines)
 
@@ -166,8 +175,10 @@ def stamped_readme(text: str) -> str:
     }
     for name, block in blocks.items():
         before, start, rest = text.partition(f"<!-- {name} -->\n")
-        if start:
-            text = f"{before}{start}{block()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+        _, end, after = rest.partition("<!-- end -->")
+        if not start or not end:
+            raise SystemExit(f"README.md: has no block <!-- {name} --> with its <!-- end -->")
+        text = f"{before}{start}{block()}\n<!-- end -->{after}"
     return text
 
 

@@ -11,6 +11,8 @@ from robustcli.cli.train import train_spec
 from robustcli.config import TrainSpec, default_budgets
 from robustcli.datasets import DATASETS
 from robustcli.models import MODELS
+from robustcli.reproduction.design import FULL, resolve
+from robustcli.reproduction.studies import parts
 from robustcli.training.methods import Setting, parse_method
 
 FOLDER = Path(__file__).parents[1] / "configs"
@@ -37,6 +39,12 @@ def test_it_resolves(path: Path) -> None:
     setting = Setting(network.slot_names, network.paper_eta, default_budgets(data.shape)[1])
     method = parse_method(spec.method).resolved(setting)
     assert set(method.recipe().filling) <= set(network.slot_names)
+
+
+def test_it_trains_the_network_that_its_header_tells_of(path: Path) -> None:
+    spec = spec_of(path)
+    study = {network.name: network.spec for network in parts(FULL)[spec.dataset].networks}
+    assert resolve(spec) == study[f"{path.stem}-seed0"]
 
 
 def test_its_name_is_its_data_set_and_method(path: Path) -> None:

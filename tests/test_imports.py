@@ -14,13 +14,13 @@ import robustcli
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
     {"errors"},
-    {"config", "noise", "datasets", "device", "provenance"},
+    {"config", "noise", "datasets", "device", "provenance", "zoo"},
     {"datafiles", "checkpoint"},
     {"data"},
     {"attacks", "models"},
     {"training", "evaluation"},
     {"reporting", "testing"},
-    {"reproduction"},
+    {"reproduction", "doctor"},
     {"cli"},
     {"__main__"},
 ]

@@ -8,9 +8,15 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.apgd import APGD, APGDT
+from robustcli.attacks.autoattack import AutoAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, TracingAttack
+from robustcli.attacks.bisection import Bisection
+from robustcli.attacks.carlini_wagner import CarliniWagner
 from robustcli.attacks.deepfool import DeepFool
+from robustcli.attacks.fab import FAB, FABT
 from robustcli.attacks.fgsm import FGSM
+from robustcli.attacks.fmn import FMN
 from robustcli.attacks.hopskipjump import HopSkipJump
 from robustcli.attacks.mifgsm import MIFGSM
 from robustcli.attacks.pgd import PGD
@@ -20,18 +26,31 @@ from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup
 
 __all__ = [
+    "APGD",
+    "APGDT",
     "ATTACKS",
+    "FAB",
+    "FABT",
     "FGSM",
+    "FMN",
     "MIFGSM",
     "PGD",
     "Attack",
+    "AutoAttack",
+    "Bisection",
     "BudgetAttack",
+    "CarliniWagner",
     "DeepFool",
+    "Ensemble",
     "HopSkipJump",
     "MinimalAttack",
     "Square",
+    "TracingAttack",
     "UniformNoise",
 ]
+
+QUIET = ("eot", "target")
+"""Options that are told only where they are not the default."""
 
 EFFORT = ("steps", "iters", "draws", "queries")
 
@@ -39,8 +58,15 @@ ATTACKS: dict[str, type[Attack]] = {
     "fgsm": FGSM,
     "mifgsm": MIFGSM,
     "pgd": PGD,
+    "apgd": APGD,
+    "apgd-t": APGDT,
     "deepfool": DeepFool,
+    "fmn": FMN,
+    "fab": FAB,
+    "fab-t": FABT,
+    "cw": CarliniWagner,
     "square": Square,
+    "autoattack": AutoAttack,
     "hopskipjump": HopSkipJump,
     "noise": UniformNoise,
 }
@@ -83,16 +109,30 @@ def parse_attack(text: str, defaults: Mapping[str, Any] | None = None) -> Attack
 
 def describe(attack: Attack) -> dict[str, Any]:
     """The attack's name and parameters, as plain values: what JSON and checkpoints hold."""
+    if isinstance(attack, Bisection):
+        return {"name": attack.name, "attack": describe(attack.attack), "steps": attack.steps}
     parameters: dict[str, Any] = TypeAdapter(type(attack)).dump_python(attack, mode="json")
-    return {"name": attack.name} | parameters
+    defaults = _defaults(attack)
+    told = {key: value for key, value in parameters.items() if key not in QUIET or value != defaults[key]}
+    return {"name": attack.name} | told
+
+
+def _defaults(attack: Attack) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(attack)}  # type: ignore[arg-type]
 
 
 def label(attack: Attack) -> str:
-    """The attack as a SPEC without norm and budget: its effort, and whatever is not the default."""
-    defaults = {field.name: field.default for field in fields(attack)}  # type: ignore[arg-type]
+    """The attack as a SPEC without norm and budget: its effort, and whatever is not the default.
+
+    Of an ensemble, whose effort is its definition, only what is not the default.
+    """
+    if isinstance(attack, Bisection):
+        return f"{attack.name}:{label(attack.attack)}"
+    effort = () if isinstance(attack, Ensemble) else EFFORT
+    defaults = _defaults(attack)
     shown = [
         f"{key}={value}"
         for key, value in describe(attack).items()
-        if key not in ("name", "eps", "norm") and (key in EFFORT or value != defaults[key])
+        if key not in ("name", "eps", "norm") and (key in effort or value != defaults[key])
     ]
     return ":".join(filter(None, (attack.name, ",".join(shown))))

@@ -7,7 +7,8 @@ keys of `--attack SPEC`, the YAML schema and the label in the table. To add one,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Literal, Protocol, runtime_checkable
+from dataclasses import fields, replace
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -60,6 +61,16 @@ class SweepingAttack(BudgetAttack, Protocol):
 
 
 @runtime_checkable
+class Ensemble(BudgetAttack, Protocol):
+    """Budget attacks that run one after the other, each on what those before it left standing."""
+
+    @property
+    def members(self) -> tuple[BudgetAttack, ...]:
+        """The attacks, in the order in which they run."""
+        ...
+
+
+@runtime_checkable
 class MinimalAttack(Attack, Protocol):
     """Looks for the closest adversarial."""
 
@@ -67,6 +78,11 @@ class MinimalAttack(Attack, Protocol):
     def bounded(self) -> bool:
         """Whether its images stay in [0, 1]."""
         ...
+
+
+@runtime_checkable
+class TracingAttack(MinimalAttack, Protocol):
+    """A minimal-norm attack that shows how far each of its iterations gets."""
 
     @property
     def iters(self) -> int:
@@ -76,6 +92,15 @@ class MinimalAttack(Attack, Protocol):
     def trace(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Iterator[Tensor]:
         """The images (n, c, h, w) after each iteration; it may end early, where nothing can change any more."""
         ...
+
+
+T = TypeVar("T")
+
+
+def compact(values: T, kept: Tensor) -> T:
+    """A dataclass whose fields have one entry a sample, for the samples `kept` alone: the active set."""
+    parts: dict[str, Any] = {field.name: getattr(values, field.name)[kept] for field in fields(values)}  # type: ignore[arg-type]
+    return replace(values, **parts)  # type: ignore[type-var]
 
 
 Attempt = Callable[[Model, Tensor, Tensor, Noise], Tensor]

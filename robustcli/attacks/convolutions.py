@@ -68,15 +68,15 @@ class _Folded(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, output: Tensor, layer: nn.Conv2d, padding: tuple[int, ...]) -> Tensor:
         ctx.save_for_backward(layer.weight)
-        ctx.size, ctx.layer, ctx.padding = x.shape[2:], layer, padding
+        ctx.size, ctx.dtype, ctx.layer, ctx.padding = x.shape[2:], x.dtype, layer, padding
         # Not a view of it: an activation in place may follow.
         ctx.mark_dirty(output)
         return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
-        (weight,) = ctx.saved_tensors
-        columns = torch.matmul(weight.flatten(1).t(), gradients[0].flatten(2))
-        layer = ctx.layer
+        (weight,), (gradient,), layer = ctx.saved_tensors, gradients, ctx.layer
+        # Under autocast the output, and so its gradient, is of another type than weight and image.
+        columns = torch.matmul(weight.flatten(1).t().to(gradient.dtype), gradient.flatten(2)).to(ctx.dtype)
         folded = F.fold(columns, ctx.size, layer.kernel_size, layer.dilation, ctx.padding, layer.stride)
         return folded, None, None, None

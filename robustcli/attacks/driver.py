@@ -5,72 +5,25 @@ Eval mode and frozen parameters, chunks, the active set, counting, progress, and
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack, SweepingAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, SweepingAttack, TracingAttack
 from robustcli.attacks.convolutions import quick_convolutions
-from robustcli.attacks.guards import Meter, check_result, frozen
+from robustcli.attacks.guards import Meter, frozen
+from robustcli.attacks.losses import Model
+from robustcli.attacks.outcome import Board, Outcome, Samples, Work, predict, split_evenly
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 
+__all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "split_evenly", "stream_attack"]
+
 Progress = Callable[[int], None]
 """Told how many more samples are finished."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one attack at one budget did to n samples, in their order.
-
-    Attributes:
-        attack: with the budget it ran at.
-        clean: (n,) bool, classified right before.
-        robust: (n,) bool, classified right before and after.
-        distance: (n,) float, in the attack's norm: 0 where wrong before, infinite where robust.
-        pred, pred_after: (n,) int64, the predicted class before and after the attack.
-        by_iter: (iters,) counts of robust samples after each iteration of a minimal-norm attack; else empty.
-        x_adv: (n, c, h, w) float32, or None unless kept.
-        seconds, forwards, backwards: this row's share of the work; forwards and backwards are counted in samples.
-    """
-
-    attack: Attack
-    clean: Tensor
-    robust: Tensor
-    distance: Tensor
-    pred: Tensor
-    pred_after: Tensor
-    by_iter: tuple[int, ...]
-    x_adv: Tensor | None
-    seconds: float
-    forwards: int
-    backwards: int
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What is attacked: images `x` (n, c, h, w) in [0, 1], classes `y` (n,) and ids `ids` (n,), all on one device."""
-
-    x: Tensor
-    y: Tensor
-    ids: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index: Tensor | slice) -> Samples:
-        return Samples(self.x[index], self.y[index], self.ids[index])
-
-
-def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int) -> Tensor:
-    """(n,) predicted classes."""
-    with torch.no_grad():
-        parts = [model(chunk).argmax(1) for chunk in torch.split(x, batch_size) if len(chunk)]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=x.device)
 
 
 def run_attack(
@@ -83,6 +36,7 @@ def run_attack(
     batch_size: int = 128,
     pred: Tensor | None = None,
     keep_images: bool = False,
+    dtype: torch.dtype = torch.float32,
     on_progress: Progress = lambda _: None,
 ) -> list[Outcome]:
     """Attack the samples that the model gets right, and measure what is left.
@@ -94,32 +48,65 @@ def run_attack(
         model: returns logits; measured in eval mode, and handed back as it was.
         attack: any attack.
         samples: what to attack.
-        budgets: for a budget attack, one outcome each; without any, its own eps.
+        budgets: for a budget attack, one outcome each; without any, its own eps. An ensemble has one for each of its
+            members too, and the worst case is the last.
         seed: of the attack's draws.
         batch_size: samples a chunk; it changes speed and memory only.
         pred: (n,) the model's clean predictions, where they are known already.
         keep_images: keep `Outcome.x_adv`.
-        on_progress: called with the number of samples that are finished, n for each budget in all.
+        dtype: of the model's activations while images are made (autocast). They are judged without it, and a sample
+            that only the rounding broke is attacked again without it. A minimal-norm attack, whose images lie where
+            rounding decides, never has it.
+        on_progress: called with the number of samples that are finished, n for each outcome in all.
 
     Raises:
         AttackError: the attack left its ball or the box, or the model returned no usable logits.
     """
+    return list(
+        stream_attack(
+            model,
+            attack,
+            samples,
+            budgets=budgets,
+            seed=seed,
+            batch_size=batch_size,
+            pred=pred,
+            keep_images=keep_images,
+            dtype=dtype,
+            on_progress=on_progress,
+        )
+    )
+
+
+def stream_attack(
+    model: nn.Module,
+    attack: Attack,
+    samples: Samples,
+    *,
+    budgets: Sequence[float] = (),
+    seed: int = 0,
+    batch_size: int = 128,
+    pred: Tensor | None = None,
+    keep_images: bool = False,
+    dtype: torch.dtype = torch.float32,
+    on_progress: Progress = lambda _: None,
+) -> Iterator[Outcome]:
+    """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
     variants = _variants(attack, budgets)
     if any(module.training for module in model.modules()):
-        warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=2)
+        warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=3)
     with frozen(model), quick_convolutions(model):
-        meter = Meter(model)
-        started = time.perf_counter()
+        meter = Meter(model, dtype)
+        started = Work.until_now(meter)
         if pred is None:
-            pred = predict(meter, samples.x, batch_size)
-        boards = [_Board(samples, pred, variant, keep_images) for variant in variants]
-        active = (pred == samples.y).nonzero()[:, 0]
-        on_progress((len(samples) - len(active)) * len(variants))
-        for index in torch.split(active, batch_size):
-            noise = Noise(seed, samples.ids[index]).stream(attack.name)
-            _attack_chunk(meter, boards, samples[index], index, noise, on_progress)
-        share = _Share(time.perf_counter() - started, meter.forwards, meter.backwards, len(variants))
-    return [board.outcome(share, i) for i, board in enumerate(boards)]
+            pred = predict(meter.exact, samples.x, batch_size)
+        run = _Run(meter, samples, pred, seed, batch_size, keep_images, on_progress)
+        ensembles = [variant for variant in variants if isinstance(variant, Ensemble)]
+        if not ensembles:
+            yield from run.together(variants, started)
+        for ensemble in ensembles:
+            yield from run.members(ensemble, started)
+            started = Work.until_now(meter)
 
 
 def _variants(attack: Attack, budgets: Sequence[float]) -> list[Attack]:
@@ -128,89 +115,84 @@ def _variants(attack: Attack, budgets: Sequence[float]) -> list[Attack]:
     return [replace(attack, eps=eps) for eps in budgets] if budgets else [attack]  # type: ignore[type-var]
 
 
-def _attack_chunk(
-    meter: Meter, boards: list[_Board], chunk: Samples, index: Tensor, noise: Noise, on_progress: Progress
-) -> None:
-    """Fill the boards' rows `index` with what the attack does to `chunk`."""
-    attack = boards[0].attack
-    if isinstance(attack, MinimalAttack):
-        boards[0].follow(meter, chunk, index, attack.trace(meter, chunk.x, chunk.y, noise), attack.iters)
-        on_progress(len(chunk))
-        return
-    if not len(chunk):  # Nothing was right before; many models cannot flatten an empty batch.
-        return
-    if isinstance(attack, SweepingAttack):
-        budgets = [board.attack.eps for board in boards if isinstance(board.attack, BudgetAttack)]
-        images = attack.sweep(meter, chunk.x, chunk.y, noise, budgets)
-    else:
-        images = (board.attack.perturb(meter, chunk.x, chunk.y, noise) for board in boards)
-    for board, x_adv in zip(boards, images, strict=True):
-        board.record(meter, chunk, index, x_adv)
-        on_progress(len(chunk))
+@dataclass(frozen=True)
+class _Run:
+    """A run's model, samples and settings; see `run_attack`."""
 
+    meter: Meter
+    samples: Samples
+    pred: Tensor
+    seed: int
+    batch_size: int
+    keep_images: bool
+    on_progress: Progress
 
-class _Share:
-    """A run's work, split evenly over its rows, so that the rows add up to the run."""
+    def together(self, variants: Sequence[Attack], started: Work) -> list[Outcome]:
+        """One attack at several budgets, chunk by chunk."""
+        boards = [self._board(variant) for variant in variants]
+        active = boards[0].clean.nonzero()[:, 0]
+        self.on_progress((len(self.samples) - len(active)) * len(variants))
+        for index in torch.split(active, self.batch_size):
+            self._attack_chunk(boards, index, self._noise(index, variants[0]))
+        shares = (Work.until_now(self.meter) - started).split(len(boards))
+        return [board.outcome(share) for board, share in zip(boards, shares, strict=True)]
 
-    def __init__(self, seconds: float, forwards: int, backwards: int, rows: int) -> None:
-        self.seconds = seconds / rows
-        self.forwards = split_evenly(forwards, rows)
-        self.backwards = split_evenly(backwards, rows)
+    def members(self, ensemble: Ensemble, started: Work) -> Iterator[Outcome]:
+        """Each member on what those before it left standing; all work is the members'."""
+        board = self._board(ensemble)
+        for i, member in enumerate(ensemble.members):
+            standing = board.robust.nonzero()[:, 0]
+            self.on_progress(len(self.samples) - len(standing))
+            for index in torch.split(standing, self.batch_size):
+                if len(index):
+                    chunk, noise = self.samples[index], self._noise(index, ensemble).stream(f"attempt {i}")
+                    self._judge(
+                        board, member, index, member.perturb(self._model(member), chunk.x, chunk.y, noise), noise
+                    )
+                    self.on_progress(len(index))
+            done = Work.until_now(self.meter)
+            yield board.outcome(done - started, member)
+            started = done
+        self.on_progress(len(self.samples))
+        yield board.outcome(Work())
 
+    def _board(self, attack: Attack) -> Board:
+        return Board(self.samples, self.pred, attack, self.keep_images)
 
-def split_evenly(total: int, parts: int) -> list[int]:
-    """`parts` integers that add up to `total` and differ by at most 1."""
-    return [total // parts + (i < total % parts) for i in range(parts)]
+    def _noise(self, index: Tensor, attack: Attack) -> Noise:
+        return Noise(self.seed, self.samples.ids[index]).stream(attack.name)
 
+    def _attack_chunk(self, boards: list[Board], index: Tensor, noise: Noise) -> None:
+        """Fill the boards' rows `index` with what the attack does to these samples."""
+        attack, chunk = boards[0].attack, self.samples[index]
+        if isinstance(attack, TracingAttack):
+            iterates = attack.trace(self.meter.exact, chunk.x, chunk.y, noise)
+            boards[0].follow(self.meter, chunk, index, iterates, attack.iters)
+            self.on_progress(len(chunk))
+            return
+        if not len(chunk):  # Nothing was right before; many models cannot flatten an empty batch.
+            return
+        if isinstance(attack, SweepingAttack):
+            budgets = [board.attack.eps for board in boards if isinstance(board.attack, BudgetAttack)]
+            images = attack.sweep(self.meter, chunk.x, chunk.y, noise, budgets)
+        else:
+            images = (board.attack.perturb(self._model(attack), chunk.x, chunk.y, noise) for board in boards)
+        for board, x_adv in zip(boards, images, strict=True):
+            self._judge(board, board.attack, index, x_adv, noise)
+            self.on_progress(len(chunk))
 
-class _Board:
-    """The per-sample results of one attack at one budget, while they come in."""
+    def _model(self, attack: Attack) -> Model:
+        return self.meter.exact if isinstance(attack, MinimalAttack) else self.meter
 
-    def __init__(self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool) -> None:
-        self.attack = attack
-        self.clean = pred == samples.y
-        self.robust = self.clean.clone()
-        self.pred = pred
-        self.pred_after = pred.clone()
-        self.distance = torch.where(self.clean, torch.inf, 0.0)
-        self.x_adv = samples.x.clone() if keep_images else None
-        self.by_iter = [0] * (attack.iters if isinstance(attack, MinimalAttack) else 0)
-
-    def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor], iters: int) -> None:
-        """Judge a minimal-norm attack's images after each of `iters` iterations; after an early end nothing changes."""
-        counts = []
-        for x_adv in iterates:
-            self.record(meter, chunk, index, x_adv)
-            counts.append(int(self.robust[index].sum()))
-        counts += [int(self.robust[index].sum())] * (iters - len(counts))
-        self.by_iter = [total + count for total, count in zip(self.by_iter, counts, strict=True)]
-
-    def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor) -> None:
-        """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken."""
-        x_adv = x_adv.detach()
-        check_result(self.attack, chunk.x, x_adv)
-        pred = predict(meter, x_adv, len(x_adv))
-        distance = self.attack.norm.distance(x_adv, chunk.x).to(self.distance.dtype)
-        broken = (pred != chunk.y) & (distance < self.distance[index])
-        found = index[broken]
-        self.robust[found] = False
-        self.distance[found] = distance[broken]
-        show = broken | self.robust[index]
-        self.pred_after[index[show]] = pred[show]
-        if self.x_adv is not None:
-            self.x_adv[index[show]] = x_adv[show]
-
-    def outcome(self, share: _Share, row: int) -> Outcome:
-        return Outcome(
-            attack=self.attack,
-            clean=self.clean.cpu(),
-            robust=self.robust.cpu(),
-            distance=self.distance.cpu(),
-            pred=self.pred.cpu(),
-            pred_after=self.pred_after.cpu(),
-            by_iter=tuple(self.by_iter),
-            x_adv=None if self.x_adv is None else self.x_adv.float().cpu(),
-            seconds=share.seconds,
-            forwards=share.forwards[row],
-            backwards=share.backwards[row],
-        )
+    def _judge(self, board: Board, attack: Attack, index: Tensor, x_adv: Tensor, noise: Noise) -> None:
+        """Record the images of the samples `index`; what only rounding broke is attacked once more, without it."""
+        chunk = self.samples[index]
+        board.record(self.meter, chunk, index, x_adv, attack)
+        if not self.meter.rounded or isinstance(attack, MinimalAttack):
+            return
+        claimed = predict(self.meter, x_adv, len(x_adv)) != chunk.y
+        again = (claimed & board.robust[index]).nonzero()[:, 0]
+        if len(again):
+            part = chunk[again]
+            x_adv = attack.perturb(self.meter.exact, part.x, part.y, noise[again])
+            board.record(self.meter, part, index[again], x_adv, attack)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.losses import Model, cross_entropy, input_gradient
+from robustcli.attacks.losses import Model, cross_entropy, input_gradient, likeness
 from robustcli.attacks.norms import Linf, NormField
+from robustcli.attacks.targets import Target, wanted
 from robustcli.config import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -22,11 +24,13 @@ class FGSM:
 
     Returns images in the ball and in [0, 1]. The step is the norm's steepest one, so for L2 it is the fast gradient
     method, and for L1 it moves the pixels of largest gradient to their bounds. The gradient does not depend on eps:
-    `sweep` takes one for any number of budgets.
+    `sweep` takes one for any number of budgets. With a `target` the step goes down the cross-entropy of that class.
     """
 
     eps: Budget
     norm: NormField = Linf()
+    eot: PositiveInt = 1
+    target: Target | None = None
 
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "one step along the sign of the gradient (Goodfellow et al. 2014)"
@@ -41,6 +45,9 @@ class FGSM:
 
     def sweep(self, model: Model, x: Tensor, y: Tensor, noise: Noise, budgets: Sequence[float]) -> Iterator[Tensor]:
         """Adversarial images (n, c, h, w) for each budget."""
-        gradient, _ = input_gradient(model, cross_entropy, x, y)
+        if self.target is None:
+            gradient, _ = input_gradient(model, cross_entropy, x, y, self.eot)
+        else:
+            gradient, _ = input_gradient(model, likeness, x, wanted(self.target, model, x, y, noise), self.eot)
         for eps in budgets:
             yield self.norm.climb(x, gradient, eps).clamp(0, 1)

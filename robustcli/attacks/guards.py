@@ -34,16 +34,37 @@ def frozen(model: nn.Module, training: bool = False) -> Iterator[None]:
 
 
 class Meter:
-    """A model that counts its samples, forwards and backwards, and refuses logits that are no logits."""
+    """A model that counts its samples, forwards and backwards, and refuses logits that are no logits.
 
-    def __init__(self, model: nn.Module) -> None:
+    Args:
+        model: what is called.
+        dtype: of its activations, by autocast; logits come back in the type of the images.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         self.model = model
+        self.dtype = dtype
         self.forwards = 0
         self.backwards = 0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of pixels (n, c, h, w)."""
-        logits: Tensor = self.model(x)
+        if not self.rounded:
+            return self.exact(x)
+        with torch.autocast(x.device.type, self.dtype):
+            logits = self.model(x)
+        return self._checked(logits.to(x.dtype), x)
+
+    @property
+    def rounded(self) -> bool:
+        """Whether calls are less exact than `exact`."""
+        return self.dtype != torch.float32
+
+    def exact(self, x: Tensor) -> Tensor:
+        """Logits without autocast, counted like all."""
+        return self._checked(self.model(x), x)
+
+    def _checked(self, logits: Tensor, x: Tensor) -> Tensor:
         if logits.ndim != 2 or len(logits) != len(x):
             raise AttackError(f"the model returned shape {tuple(logits.shape)}; it should be (n, classes), n={len(x)}")
         bad = int((~logits.detach().isfinite()).any(1).sum())
@@ -56,6 +77,11 @@ class Meter:
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
+
+
+def ball_edge(eps: float) -> float:
+    """The largest distance that counts as within eps: distances are rounded."""
+    return eps * (1 + 1e-5) + 1e-7
 
 
 def check_result(attack: Attack, x: Tensor, x_adv: Tensor) -> None:
@@ -75,8 +101,8 @@ def check_result(attack: Attack, x: Tensor, x_adv: Tensor) -> None:
         low, high = float(x_adv.min()), float(x_adv.max())
         raise AttackError(f"{attack.name} left the box: pixels from {low:g} to {high:g}, allowed is [0, 1]")
     if isinstance(attack, BudgetAttack) and x_adv.numel():
-        distance, limit = float(attack.norm.distance(x_adv, x).max()), attack.eps * (1 + 1e-5) + 1e-7
-        if distance > limit:
+        distance = float(attack.norm.distance(x_adv, x).max())
+        if distance > ball_edge(attack.eps):
             raise AttackError(
                 f"{attack.name} left the ball: {attack.norm.label} distance {distance:g}, eps {attack.eps}"
             )

@@ -223,6 +223,17 @@ LinfOrL2 = Annotated[Linf | L2, BeforeValidator(_linf_or_l2), PlainSerializer(la
 """The same for an attack whose moves are made for these two."""
 
 
+def _l2(name: object) -> object:
+    norm = norm_named(name)
+    if norm != NORMS["l2"]:
+        raise ValueError("should be l2: the attack is made for it")
+    return norm
+
+
+OnlyL2 = Annotated[L2, BeforeValidator(_l2), PlainSerializer(lambda norm: norm.name)]
+"""The same for an attack whose loss is the L2 distance."""
+
+
 def check_budget(norm: Norm, eps: float, where: str) -> None:
     """Refuse an Linf budget that no image could exhaust.
 

@@ -10,8 +10,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.base import survivors
-from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right
+from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField
+from robustcli.attacks.targets import Target, wanted
 from robustcli.config import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -27,6 +28,7 @@ class PGD:
     off, for it wants the loss as high as it gets. The start is drawn uniformly from the ball; a step is
     2.5 eps / steps unless given, so that any point of the ball can be reached. In L1 a step is sparse, the steepest one
     inside the box, and the projection is the exact one onto ball and box (Croce & Hein 2021).
+    With a `target` the steps go down the cross-entropy of that class, until the sample is taken for it.
     """
 
     eps: Budget
@@ -36,6 +38,8 @@ class PGD:
     norm: NormField = Linf()
     random_start: bool = True
     early_stop: bool = True
+    eot: PositiveInt = 1
+    target: Target | None = None
 
     name: ClassVar[str] = "pgd"
     summary: ClassVar[str] = "projected gradient descent from random starts (Madry et al. 2017)"
@@ -49,17 +53,21 @@ class PGD:
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         start = self.norm.spread(x, self.eps, noise).clamp(0, 1) if self.random_start else x
-        return self._ascend(model, start, x, y)
+        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
+        return self._ascend(model, start, x, aim)
 
-    def _ascend(self, model: Model, start: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    def _ascend(self, model: Model, start: Tensor, x: Tensor, aim: Tensor) -> Tensor:
+        """From the points `start`, away from the classes `aim` (n,), or towards them."""
+        targeted = self.target is not None
+        loss = likeness if targeted else cross_entropy
         step_size = 2.5 * self.eps / self.steps if self.step_size is None else self.step_size
         x_adv = start.clone()
         active = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            gradient, logits = input_gradient(model, cross_entropy, x_adv[active], y[active])
+            gradient, logits = input_gradient(model, loss, x_adv[active], aim[active], self.eot)
             if self.early_stop:
-                right = is_right(logits, y[active])
-                active, gradient = active[right], gradient[right]
+                open_ones = is_right(logits, aim[active]) != targeted
+                active, gradient = active[open_ones], gradient[open_ones]
                 if len(active) == 0:
                     break
             stepped = self.norm.climb(x_adv[active], gradient, step_size)

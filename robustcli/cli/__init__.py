@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from robustcli import __version__
-from robustcli.cli import attack, compare, evaluate, listing, reproduce, train
+from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, train
 from robustcli.cli.console import fail
 from robustcli.errors import RobustCliError, lookup, nearest
 
@@ -24,6 +24,7 @@ app.command("attack")(attack.attack)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
+app.command("doctor")(doctor.doctor)
 app.command("list")(listing.list_names)
 
 

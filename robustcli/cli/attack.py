@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import notice
-from robustcli.cli.measure import chosen, deliver, measure, read_flags
+from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ Save = Annotated[
     Path | None,
     typer.Option(
         "--save",
-        help="Write x, x_adv, y, pred, pred_after and ids to this .npz.",
+        help="Write x, x_adv, y, pred, pred_after and ids to this .npz; or into this folder a PNG for each broken "
+        "sample, 8-bit and still fooling.",
         rich_help_panel=options.OUTPUT,
         show_default=False,
     ),
@@ -53,6 +55,7 @@ def attack(
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
     save: Save = None,
     gallery: Gallery = None,
     dataset: options.Dataset = None,
@@ -63,6 +66,7 @@ def attack(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
 ) -> None:
@@ -71,32 +75,66 @@ def attack(
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
     spec = read_flags(context.params)
+    check_save(save)
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen([checkpoint] if checkpoint else None), spec)
     keep = save is not None or gallery is not None
-    if keep and session.rows > 1:
+    budgets = sum(planned.runs for planned in session.items[0].plan)
+    if keep and budgets > 1:
         flag = "--save" if save else "--gallery"
-        raise ConfigError(f"{flag}: takes the images of one budget, not of {session.rows}; give one, such as --eps 0.3")
+        raise ConfigError(f"{flag}: takes the images of one budget, not of {budgets}; give one, such as --eps 0.3")
     results: list[Result] = []
     measured = measure(session, keep_images=keep, on_result=results.append)
     sheets = [evaluation_sheet(measured.rows)] if measured.rows else []
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if results and gallery is not None:
-            after.callback(_draw, session, results[0], gallery)
+            after.callback(_draw, session, results[-1], gallery)
         if results and save is not None:
-            after.callback(_save, session, results[0], save)
+            after.callback(_save, session, results[-1], save)
         code = deliver(measured, session, sheets, style, json_file)
     raise typer.Exit(code)
 
 
-def _save(session: Session, result: Result, path: Path) -> None:
-    from robustcli.reporting.images import save_images
+def check_save(path: Path | None) -> None:
+    """Refuse a `--save` that is neither an .npz nor a folder that is new or empty.
 
-    save_images(session.items[0].images, result.outcome, path)
-    notice(f"images: {path}")
+    Raises:
+        ConfigError: says what it is.
+    """
+    if path is None or path.suffix == ".npz":
+        check_output(path, "--save")
+    elif path.suffix or path.is_file():
+        raise ConfigError(f"--save {path}: should be an .npz file, or a folder for PNG files")
+    elif path.is_dir() and any(path.iterdir()):
+        raise ConfigError(f"--save {path}: is a folder with files in it; give a new one, or an .npz file")
+    elif not path.parent.is_dir():
+        raise ConfigError(f"--save {path}: its folder {path.parent} does not exist")
+
+
+def _save(session: Session, result: Result, path: Path) -> None:
+    item, outcome = session.items[0], result.outcome
+    if path.suffix == ".npz":
+        from robustcli.reporting.images import save_images
+
+        save_images(item.images, outcome, path)
+        notice(f"images: {path}")
+        return
+
+    from robustcli.evaluation.eightbit import round_to_8bit
+    from robustcli.reporting.png import save_pngs
+    from robustcli.reporting.tables import percent
+
+    rounded = round_to_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
+    written = save_pngs(item.candidate.model, item.images, rounded, path)
+    n, before = result.row.n, result.row.correct
+    after = before + len(rounded.index) - len(written)
+    notice(
+        f"images: {path}{os.sep}: {len(written)} of {len(rounded.index)} broken samples still fool as 8-bit PNG, read "
+        f"back; accuracy after rounding {percent(after, n)} %, before {percent(before, n)} %"
+    )
 
 
 def _draw(session: Session, result: Result, path: Path) -> None:

@@ -17,10 +17,12 @@ def compare(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
+    preset: options.Preset = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -29,16 +31,21 @@ def compare(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
 ) -> None:
-    """Measure several checkpoints on the same samples: a checkpoint a row, an attack and budget a column.
+    """Measure several checkpoints on the same samples, and say which of them can be told apart.
 
-    Without checkpoints: all in checkpoints/ that share the newest one's data set.
+    A checkpoint is a row, an attack and budget a column. Below, pair by pair: the difference with its interval, and
+    McNemar's exact test. Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
     spec = read_flags(context.params)
 
     from robustcli.evaluation.evaluate import open_session
+    from robustcli.evaluation.pairs import pairs
+    from robustcli.evaluation.seeds import contests, families
+    from robustcli.reporting.pairs import pairs_sheet, seeds_sheet
     from robustcli.reporting.tables import compare_sheet
 
     session = open_session(chosen(checkpoint) if checkpoint else _siblings(*chosen(None)), spec)
@@ -48,9 +55,16 @@ def compare(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
     measured = measure(session)
-    groups = [list(rows) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
+    groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
+    found = pairs(groups)
     sheets = [compare_sheet(groups)] if groups else []
-    raise typer.Exit(deliver(measured, session, sheets, style, json_file))
+    sheets += [pairs_sheet(found, groups)] if found else []
+    specs = {item.candidate.subject: item.candidate.saved.spec for item in session.items}
+    recipes = families(groups, [specs[rows[0].subject] for rows in groups])
+    rivals = contests(recipes)
+    sheets += [seeds_sheet(recipes, rivals)] if recipes else []
+    raise typer.Exit(deliver(measured, session, sheets, style, json_file, [*found, *rivals]))
 
 
 def _siblings(newest: Path) -> list[Path]:

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.measure import chosen, deliver, measure, read_flags
+from robustcli.cli.console import fail, notice
+from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
+from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.config import parse_number
+from robustcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robustcli.evaluation.results import Row
+
+BELOW_THE_BAR = 4
 
 
 def evaluate(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
+    preset: options.Preset = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
     steps: options.Steps = None,
     iters: options.Iters = None,
+    eot: options.Eot = None,
+    curve: Curved = False,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -26,19 +42,73 @@ def evaluate(
     batch_size: options.BatchSize = None,
     seed: options.Seed = None,
     device: options.Device = None,
+    dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
+    curve_plot: CurvePlot = None,
     style: options.Format = "table",
+    fail_under: options.FailUnder = None,
+    junit: options.JUnit = None,
 ) -> None:
     """Measure checkpoints under attacks: accuracy with its interval, an attack and budget a row.
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
     spec = read_flags(context.params)
+    bar = read_bar(fail_under)
+    check_output(junit, "--junit")
+    if spec.curve and (fail_under or junit):
+        raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint), spec)
     measured = measure(session)
+    curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
-    raise typer.Exit(deliver(measured, session, sheets, style, json_file))
+    with ExitStack() as after:  # it runs them all, also where another file could not be written
+        if junit is not None:
+            stopped = measured.stopped_by
+            cut_short = "" if stopped is None else str(stopped) or "interrupted"
+            after.callback(_write_junit, measured.rows, bar, junit, cut_short)
+        if curves and curve_plot is not None:
+            after.callback(draw_curves, curves, curve_plot)
+        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
+    raise typer.Exit(code or _judge(measured.rows, bar))
+
+
+def read_bar(text: str | None) -> float | None:
+    """What `--fail-under` means, in per cent.
+
+    Raises:
+        ConfigError: it is no accuracy, or a share of 1 where per cent are meant.
+    """
+    if text is None:
+        return None
+    try:
+        value = parse_number(text.strip().removesuffix("%").strip())
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise ConfigError(f"--fail-under {text}: should be an accuracy in per cent, 0 to 100")
+    if 0 < value <= 1 and "%" not in text:
+        raise ConfigError(f"--fail-under {text}: is in per cent; did you mean {100 * value:g}, or {text}%?")
+    return value
+
+
+def _judge(rows: Sequence[Row], bar: float | None) -> int:
+    """The exit code that the bar asks for; each row below it is told."""
+    from robustcli.reporting.gate import below, told
+
+    failed = [] if bar is None else below(rows, bar)
+    for row in failed:
+        fail(f"{told(row)}: the interval begins below --fail-under {bar:g} %")
+    return BELOW_THE_BAR if failed else 0
+
+
+def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str) -> None:
+    from robustcli.reporting.files import write_whole
+    from robustcli.reporting.gate import junit
+
+    write_whole(path, junit(rows, bar, cut_short), "--junit")
+    notice(f"JUnit: {path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -12,9 +12,11 @@ from robustcli.cli.console import out
 from robustcli.errors import lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-What = Annotated[str, typer.Argument(help="models, attacks, methods or datasets.", show_default=False)]
+    from robustcli.zoo import Entry
+
+What = Annotated[str, typer.Argument(help="models, attacks, methods, datasets or zoo.", show_default=False)]
 
 
 def list_names(what: What) -> None:
@@ -68,4 +70,42 @@ def _datasets() -> Listing:
     return ("dataset", "what it is", "shape", "classes"), rows
 
 
-LISTS = {"models": _models, "attacks": _attacks, "methods": _methods, "datasets": _datasets}
+def _zoo() -> Listing:
+    from robustcli.zoo import PREFIX, entries
+
+    rows = ((f"{PREFIX}{name}", _trained(entry), *_measured(entry)) for name, entry in entries().items())
+    return ("checkpoint", "trained with", "clean %", "right under attack, %"), rows
+
+
+def _trained(entry: Entry) -> str:
+    """`fgsm (eps=0.3), mnist-cnn, 12 epochs, seed 0`."""
+    from robustcli.config import shown
+
+    options = ", ".join(f"{key}={shown(value)}" for key, value in entry.method.items() if key != "name")
+    method = f"{entry.method['name']}{f' ({options})' if options else ''}"
+    return f"{method}, {entry.model}, {entry.epochs} epochs, seed {entry.seed}"
+
+
+def _measured(entry: Entry) -> tuple[str, str]:
+    """Clean accuracy on the most samples, and that under each attack, by how many samples met it."""
+    by_n: dict[int, list[str]] = {}
+    for row in sorted(entry.rows, key=lambda row: -int(row["n"])):
+        by_n.setdefault(row["n"], []).append(f"{_attack_name(row)} {_percent(row['correct'], row['n'])}")
+    most = max(entry.rows, key=lambda row: int(row["n"]))
+    attacked = [f"n = {n}: {', '.join(texts)}" for n, texts in by_n.items()]
+    return _percent(most["clean_correct"], most["n"]), "\n".join(attacked)
+
+
+def _percent(correct: int, n: int) -> str:
+    return f"{100 * correct / n:.{2 if n >= 10_000 else 1}f}"
+
+
+def _attack_name(row: Mapping[str, Any]) -> str:
+    """`fgsm 0.3`, `pgd-40 0.1`, `deepfool-5 box=none`."""
+    attack = row["attack"]
+    effort = next((f"-{attack[key]}" for key in ("steps", "iters") if key in attack), "")
+    box = "box=none" if attack.get("box") == "none" else ""
+    return " ".join(filter(None, (f"{attack['name']}{effort}", attack.get("eps", ""), box)))
+
+
+LISTS = {"models": _models, "attacks": _attacks, "methods": _methods, "datasets": _datasets, "zoo": _zoo}

@@ -16,8 +16,11 @@ from robustcli.errors import CheckpointError, ConfigError, RobustCliError, unkno
 
 if TYPE_CHECKING:
     from robustcli.data import Images
+    from robustcli.evaluation.curve import Curve
     from robustcli.evaluation.evaluate import Result, Session
+    from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
+    from robustcli.evaluation.seeds import Contest
     from robustcli.reporting.tables import Sheet
 
 CHECKPOINTS = Path("checkpoints")
@@ -31,11 +34,13 @@ def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
     style, given = flags["style"], given_flags(flags)
     if style not in FORMATS:
         raise unknown("--format", style, FORMATS)
-    for flag in ("save", "gallery", "json_file"):
-        check_output(given.get(flag), f"--{flag.removesuffix('_file')}")
+    for flag in ("gallery", "curve_plot", "json_file"):
+        check_output(given.get(flag), f"--{flag.removesuffix('_file').replace('_', '-')}")
     values = {key: value for key, value in given.items() if key in field_names(EvalSpec)}
     if "no_sample" in given:
         values["allow_sample"] = False
+    if "curve_plot" in given:
+        values["curve"] = True
     if "attack" in given:
         values["attacks"] = (given["attack"],) if isinstance(given["attack"], str) else tuple(given["attack"])
     spec = validated(EvalSpec, values, "", flags=frozenset(values))
@@ -136,8 +141,25 @@ def announce_sample(images: Images) -> None:
         notice(f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}", bold=True)
 
 
-def deliver(measured: Measured, session: Session, sheets: Sequence[Sheet], style: str, json_file: Path | None) -> int:
+def deliver(
+    measured: Measured,
+    session: Session,
+    sheets: Sequence[Sheet],
+    style: str,
+    json_file: Path | None,
+    pairs: Sequence[Pair | Contest] = (),
+    curves: Sequence[tuple[Curve, Sequence[float]]] = (),
+) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
+
+    Args:
+        measured: the rows.
+        session: what was run.
+        sheets: the rows as tables.
+        style: the format on stdout.
+        json_file: where to write the JSON document too.
+        pairs: what tells the checkpoints apart.
+        curves: the rows' curves and the budgets to show each at, where they were asked for.
 
     Returns:
         The exit code: 130 where Ctrl-C cut the run short, else 0.
@@ -153,12 +175,14 @@ def deliver(measured: Measured, session: Session, sheets: Sequence[Sheet], style
     origin = provenance(
         seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
     )
-    text = json.dumps(document(measured.rows, origin), allow_nan=False) + "\n"
+    tested = [pair.as_dict() for pair in pairs]
+    drawn = [curve.as_dict(budgets) for curve, budgets in curves]
+    text = json.dumps(document(measured.rows, origin, tested, drawn), allow_nan=False) + "\n"
     with ExitStack() as after:
         if style == "json":
             after.callback(out().file.write, text)
         elif measured.rows:
-            after.callback(print_sheets, sheets, measured.rows, style)
+            after.callback(print_sheets, sheets, _to_csv(measured.rows, curves) if style == "csv" else "", style)
         if json_file is not None:
             write_whole(json_file, text.encode(), "--json")
     if isinstance(measured.stopped_by, RobustCliError):
@@ -169,13 +193,20 @@ def deliver(measured: Measured, session: Session, sheets: Sequence[Sheet], style
     return 0
 
 
-def print_sheets(sheets: Sequence[Sheet], rows: Sequence[Row], style: str) -> None:
-    """The sheets in one of the human formats, or the rows as CSV."""
-    from robustcli.reporting.tables import to_csv, to_rich, to_text
+def _to_csv(rows: Sequence[Row], curves: Sequence[tuple[Curve, Sequence[float]]]) -> str:
+    from robustcli.reporting.curves import curves_csv
+    from robustcli.reporting.tables import to_csv
+
+    return curves_csv(curves) if curves else to_csv(rows)
+
+
+def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
+    """The sheets in one of the human formats, or the lines of `csv`."""
+    from robustcli.reporting.tables import to_rich, to_text
 
     console = out()
     if style == "csv":
-        console.file.write(to_csv(rows) + "\n")
+        console.file.write(csv + "\n")
         return
     for sheet in sheets:
         if style == "table":

@@ -15,11 +15,15 @@ COMPUTE = "Compute"
 
 Checkpoint = Annotated[
     Path | None,
-    typer.Argument(help="A checkpoint file; the newest complete one in checkpoints/ if left out.", show_default=False),
+    typer.Argument(
+        help="A checkpoint file or zoo:NAME; the newest complete one in checkpoints/ if left out.", show_default=False
+    ),
 ]
 Checkpoints = Annotated[
     list[Path] | None,
-    typer.Argument(help="Checkpoint files; from checkpoints/ if left out.", show_default=False),
+    typer.Argument(
+        help="Checkpoint files or zoo:NAME (`robustcli list zoo`); from checkpoints/ if left out.", show_default=False
+    ),
 ]
 Dataset = Annotated[
     str | None,
@@ -63,6 +67,16 @@ Attacks = Annotated[
         show_default=False,
     ),
 ]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        "--preset",
+        help="quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box) "
+        "or standard (AutoAttack).",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
+]
 Eps = Annotated[
     str | None,
     typer.Option(
@@ -84,6 +98,15 @@ Iters = Annotated[
     int | None,
     typer.Option("--iters", help="Iterations of a minimal-norm attack.", rich_help_panel=ATTACK, show_default=False),
 ]
+Eot = Annotated[
+    int | None,
+    typer.Option(
+        "--eot",
+        help="For a randomised model: passes that gradients and predictions are averaged over.",
+        rich_help_panel=ATTACK,
+        show_default=False,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(
@@ -101,6 +124,15 @@ Device = Annotated[
     str | None,
     typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.", rich_help_panel=COMPUTE, show_default=False),
 ]
+Dtype = Annotated[
+    str | None,
+    typer.Option(
+        "--dtype",
+        help="float32 (default) or bfloat16: of activations while images are made; they are judged in float32.",
+        rich_help_panel=COMPUTE,
+        show_default=False,
+    ),
+]
 JsonFile = Annotated[
     Path | None,
     typer.Option(
@@ -110,6 +142,24 @@ JsonFile = Annotated[
 Format = Annotated[
     str,
     typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
+]
+
+# --- Of `evaluate` alone
+
+FailUnder = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-under",
+        help="Exit with 4 unless the 95 % interval of each row lies at or above this accuracy in per cent.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
+JUnit = Annotated[
+    Path | None,
+    typer.Option(
+        "--junit", help="Also write the rows as JUnit XML to this file.", rich_help_panel=OUTPUT, show_default=False
+    ),
 ]
 
 # --- Of `train` alone

@@ -34,7 +34,14 @@ Quick = Annotated[
 ]
 Seeds = Annotated[
     int | None,
-    typer.Option("--seeds", help="Of the headline networks on MNIST (default 3).", show_default=False),
+    typer.Option(
+        "--seeds",
+        help="Of the headline networks on MNIST and of section 6.1 (default 3; 1 if quick).",
+        show_default=False,
+    ),
+]
+NoZoo = Annotated[
+    bool, typer.Option("--no-zoo", help="Train here also the networks that ship with the package (zoo:NAME).")
 ]
 Out = Annotated[
     Path | None,
@@ -60,6 +67,7 @@ def reproduce(
     what: What,
     quick: Quick = False,
     seeds: Seeds = None,
+    no_zoo: NoZoo = False,
     data_dir: options.DataDir = None,
     device: options.Device = None,
     folder: Out = None,
@@ -82,17 +90,23 @@ def reproduce(
     from robustcli.device import keep_freed_memory
     from robustcli.reproduction.design import FULL, QUICK
     from robustcli.reproduction.laboratory import Laboratory
-    from robustcli.reproduction.run import run_part
+    from robustcli.reproduction.report import read_speed
+    from robustcli.reproduction.run import check_replaceable, run_part
     from robustcli.reproduction.studies import parts
 
     keep_freed_memory()
     scale = QUICK if quick else FULL
     scale = scale if seeds is None else replace(scale, seeds=seeds)
-    laboratory = Laboratory(folder, scale, data_dir, device or "auto", _train, _measure, notice)
+    laboratory = Laboratory(folder, scale, data_dir, device or "auto", not no_zoo, _train, _measure, notice)
     every = parts(scale)
     wanted = list(every.values()) if what == ALL else [every[what]]
+    if quick:
+        notice(f"a quick look at {scale.mnist}: {scale.limit} images, {scale.epochs} epochs, not the paper's numbers")
     made = _skip_without_data(wanted, laboratory)
     _check_outputs(folder, report)
+    read_speed(folder)
+    for part in made:
+        check_replaceable(part, laboratory)
     failed = False
     try:
         for part in made:
@@ -102,10 +116,10 @@ def reproduce(
             _print(results)
             out().print(f"{escape(str(folder / part.name))}.json .md .png .svg\n", soft_wrap=True)
     except KeyboardInterrupt:
-        _report(folder, report)
         err().print("[bold red]interrupted:[/] what was finished is kept; the same command goes on")
         raise typer.Exit(130) from None
-    _report(folder, report)
+    finally:
+        _report(folder, report)
     if failed:
         raise TrainingError("some networks failed; they are named above and in the tables, with the reason")
 

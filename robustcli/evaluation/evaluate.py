@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from robustcli import checkpoint
 from robustcli.attacks import describe
-from robustcli.attacks.driver import Outcome, Samples, predict, run_attack, split_evenly
+from robustcli.attacks.driver import Outcome, Samples, predict, split_evenly, stream_attack
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
@@ -210,9 +211,9 @@ def _measure(
     samples = Samples(
         images.pixels(slice(None), session.device), images.y.to(session.device), images.ids.to(session.device)
     )
-    pred, shares = _predict_clean(model, samples, spec.batch_size, item.rows)
+    pred, shares = _predict_clean(model, samples, spec, item.rows)
     for planned in item.plan:
-        outcomes = run_attack(
+        outcomes = stream_attack(
             model,
             planned.attack,
             samples,
@@ -221,6 +222,7 @@ def _measure(
             batch_size=spec.batch_size,
             pred=pred,
             keep_images=keep_images,
+            dtype=getattr(torch, spec.dtype),
             on_progress=partial(on_progress, planned),
         )
         for outcome in outcomes:
@@ -229,12 +231,12 @@ def _measure(
 
 
 def _predict_clean(
-    model: nn.Module, samples: Samples, batch_size: int, rows: int
+    model: nn.Module, samples: Samples, spec: EvalSpec, rows: int
 ) -> tuple[Tensor, Iterator[tuple[float, int]]]:
     """The clean predictions (n,), and each row's share of their cost."""
     started = time.perf_counter()
     with frozen(model):
         meter = Meter(model)
-        pred = predict(meter, samples.x, batch_size)
+        pred = predict(meter, samples.x, spec.batch_size, spec.eot or 1)
     seconds = time.perf_counter() - started
     return pred, ((seconds / rows, forwards) for forwards in split_evenly(meter.forwards, rows))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +39,10 @@ class Row:
         median_distance: of a minimal-norm attack, in its norm; None otherwise, or where half withstood it.
         by_iter: of a minimal-norm attack, how many were right after each iteration.
         seconds, forwards, backwards: the row's own share of the run's work, in samples.
+        ensemble: of a member of an ensemble, that one's name. What the members before it broke counts as broken, and
+            the worst case, which has done no work of its own, is the last row.
+        distances: of a minimal-norm attack, that of each sample's closest adversarial, in its norm: 0 where the sample
+            was wrong before, infinite where there is none.
     """
 
     subject: Subject
@@ -51,6 +56,8 @@ class Row:
     seconds: float
     forwards: int
     backwards: int
+    ensemble: str | None = None
+    distances: tuple[float, ...] = ()
 
     @property
     def n(self) -> int:
@@ -88,9 +95,21 @@ class Row:
             "forwards": self.forwards,
             "backwards": self.backwards,
         }
+        if self.eps is None:
+            row["unconverged"] = self.correct
         if self.by_iter:
-            row |= {"by_iter": list(self.by_iter), "unconverged": self.correct}
-        return row | {"ids": list(self.ids), "robust": list(self.robust)}
+            row["by_iter"] = list(self.by_iter)
+        if self.ensemble is not None:
+            row["ensemble"] = self.ensemble
+        row |= {"ids": list(self.ids), "robust": list(self.robust)}
+        if self.distances:
+            row["distances"] = finite(self.distances)
+        return row
+
+
+def finite(distances: Sequence[float]) -> list[float | None]:
+    """Distances as JSON holds them: null where there is no adversarial."""
+    return [distance if math.isfinite(distance) else None for distance in distances]
 
 
 def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome) -> Row:
@@ -108,15 +127,23 @@ def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome)
         seconds=outcome.seconds,
         forwards=outcome.forwards,
         backwards=outcome.backwards,
+        ensemble=outcome.ensemble,
+        distances=tuple(outcome.distance.tolist()) if minimal else (),
     )
 
 
-def document(rows: Sequence[Row], provenance: dict[str, Any]) -> dict[str, Any]:
-    """The JSON document of a run."""
+def document(
+    rows: Sequence[Row],
+    provenance: dict[str, Any],
+    pairs: Sequence[dict[str, Any]] = (),
+    curves: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """The JSON document of a run; `curves` are there where they were asked for."""
     return {
         "schema": SCHEMA,
         "rows": [row.as_dict() for row in rows],
-        "pairs": [],
+        **({"curves": list(curves)} if curves else {}),
+        "pairs": list(pairs),
         "verdict": None,
         "provenance": provenance,
     }

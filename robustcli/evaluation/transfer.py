@@ -28,7 +28,7 @@ def transfer(
     Returns:
         (n,) bool, whether `target` is right before, and (n,) bool, before and after.
     """
-    (outcome,) = run_attack(source, attack, samples, seed=seed, batch_size=batch_size, keep_images=True)
+    outcome = run_attack(source, attack, samples, seed=seed, batch_size=batch_size, keep_images=True)[-1]
     assert outcome.x_adv is not None
     with frozen(target), torch.no_grad():
         clean = predict(target, samples.x, batch_size) == samples.y

@@ -26,11 +26,12 @@ def gaussian(h: Tensor, noise: Tensor, eta: Tensor | float, scale: Scale = "matc
     Returns:
         (k, ...) activations. No gradient flows through the noise term.
     """
-    shape = (-1, *[1] * (h.ndim - 1))
-    size = h.detach().flatten(1).norm(dim=1).reshape(shape)
-    length = noise.flatten(1).norm(dim=1).reshape(shape)
-    step: Tensor = size * noise / length
-    return h + eta * (step / length if scale == "printed" else step)
+    each = tuple(range(1, h.ndim))  # reduced where they lie: flattening a channels_last tensor would copy it
+    size = torch.linalg.vector_norm(h.detach(), dim=each, keepdim=True)
+    length = torch.linalg.vector_norm(noise, dim=each, keepdim=True)
+    step = eta * size / (length.square() if scale == "printed" else length)
+    moved: Tensor = torch.addcmul(h, noise, step)
+    return moved
 
 
 def _normals(h: Tensor) -> Tensor:

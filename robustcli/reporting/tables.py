@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from os.path import commonprefix
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ UPPER_BOUND = (
     "Accuracy: classified right after the attack, of all n; in brackets its 95 % Wilson interval. "
     "An upper bound: a stronger attack may lower it."
 )
+
+MEMBERS = "A member of an ensemble meets what those before it left standing; its accuracy is what is left after it."
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,29 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     subject = first.subject
     cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
     cells += [
-        _line(label(row.attack), _budget(row), row.correct, row.n, median(row), f"{row.seconds:.1f}") for row in rows
+        _line(row_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}")
+        for row, seconds in zip(rows, _seconds(rows), strict=True)
     ]
     return Sheet(
         title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
         headers=("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec"),
         cells=tuple(cells),
-        notes=(*notes_on(rows), UPPER_BOUND),
+        notes=(*notes_on(rows), *([MEMBERS] if any(row.ensemble for row in rows) else []), UPPER_BOUND),
         left=2,
     )
+
+
+def row_name(row: Row) -> str:
+    """The attack; a member of an ensemble behind that one's name."""
+    return f"{row.ensemble}/{label(row.attack)}" if row.ensemble else label(row.attack)
+
+
+def _seconds(rows: Sequence[Row]) -> Iterator[float]:
+    """Each row's seconds; an ensemble's are those of its members, whose rows come before it."""
+    members = 0.0
+    for row in rows:
+        yield row.seconds if row.ensemble else row.seconds + members
+        members = members + row.seconds if row.ensemble else 0.0
 
 
 def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str) -> tuple[str, ...]:
@@ -78,7 +94,7 @@ def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds
 
 def median(row: Row) -> str:
     """A minimal-norm attack's median distance; infinite where half of the samples withstood it."""
-    if not row.by_iter:
+    if row.eps is not None:
         return "-"
     return "inf" if row.median_distance is None else f"{row.median_distance:.3g}"
 
@@ -87,13 +103,13 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
     """What minimal-norm attacks have to say beyond their row."""
     notes = []
     for row in rows:
-        if not row.by_iter:
+        if row.eps is not None:
             continue
-        by_iter = " ".join(percent(correct, row.n) for correct in row.by_iter)
         state = f"{row.correct} of {row.n} not converged" if row.correct else "all converged"
-        notes.append(
-            f"{label(row.attack)} {row.attack.norm.label}: accuracy % after each iteration {by_iter}; {state}."
-        )
+        if row.by_iter:
+            by_iter = " ".join(percent(correct, row.n) for correct in row.by_iter)
+            state = f"accuracy % after each iteration {by_iter}; {state}"
+        notes.append(f"{label(row.attack)} {row.attack.norm.label}: {state}.")
     return notes
 
 
@@ -102,17 +118,17 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     first = groups[0]
     headers = ["checkpoint", "method", "clean"]
     for row in first:
-        headers.append(f"{label(row.attack)}\n{_budget(row)}")
-        if row.by_iter:
+        headers.append(f"{label(row.attack)}\n{budget(row)}")
+        if row.eps is None:
             headers.append(f"median\n{row.attack.norm.label}")
-    common, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
-    names = names or [first[0].subject.method]
+    common, _ = _told_apart([rows[0].subject.checkpoint for rows in groups])
+    names = short_names(groups)
     cells = []
     for name, rows in zip(names, groups, strict=True):
         line = [name, rows[0].subject.method, _cell(rows[0].clean_correct, rows[0].n)]
         for row in rows:
             line.append(_cell(row.correct, row.n))
-            if row.by_iter:
+            if row.eps is None:
                 line.append(median(row))
         line += ["-"] * (len(headers) - len(line))  # what an interrupted run did not come to
         cells.append(tuple(line))
@@ -124,16 +140,23 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
         headers=tuple(headers),
         cells=tuple(cells),
         notes=(*notes, UPPER_BOUND),
-        left=len(headers) - len(first) - sum(1 for row in first if row.by_iter) - 1,
+        left=len(headers) - len(first) - sum(1 for row in first if row.eps is None) - 1,
     )
 
 
-def _budget(row: Row) -> str:
+def budget(row: Row) -> str:
+    """`Linf 0.3`, or `L2` alone for a minimal-norm attack."""
     return row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
 
 
 def _cell(correct: int, n: int) -> str:
     return f"{percent(correct, n)}\n{interval(correct, n)}"
+
+
+def short_names(groups: Sequence[Sequence[Row]]) -> list[str]:
+    """What `compare_sheet` calls each checkpoint."""
+    _, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
+    return names or [groups[0][0].subject.method]
 
 
 def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
@@ -200,7 +223,8 @@ def to_csv(rows: Sequence[Row]) -> str:
     """Every field of the rows but the per-sample ones, a line a row, accuracies as fractions."""
     lines = [row.as_dict() for row in rows]
     for line in lines:
-        del line["ids"], line["robust"]
+        for key in ("ids", "robust", "distances"):
+            line.pop(key, None)
         line["ci_low"], line["ci_high"] = line.pop("ci95")
         line["attack"] = json.dumps(line["attack"])
     keys = list(dict.fromkeys(key for line in lines for key in line))

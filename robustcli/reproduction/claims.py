@@ -29,11 +29,14 @@ def judged(claim: Claim, findings: Findings) -> Judgement:
     """What the findings say of a claim."""
     try:
         return claim.judge(findings)
-    except NotMeasuredError:
-        return Judgement("not measured", "-")
+    except NotMeasuredError as missing:
+        return Judgement("not measured", f"lacks {missing}")
 
 
 CLAIMS = (
+    Claim(
+        "abstract", "BatchOut is not specific to any adversary and handles multiple attacks", rules.handles_many_attacks
+    ),
     Claim("1", "the augmentation needs no gradients, unlike adversarial training", rules.is_cheap),
     Claim("2", "BatchOut does not suffer from obfuscated gradients", rules.not_masked),
     Claim("3", "Gaussian noise in the features did not improve performance on adversaries", rules.noise_does_not_help),

@@ -52,12 +52,12 @@ def _footer(results: Results) -> str:
     said = ["quick look: not the paper's numbers"] * results.quick
     if results.networks:
         epochs = sorted({int(network["epochs"]) for network in results.networks})
-        seeds = max(Counter(network["label"] for network in results.networks).values())
-        said.append(f"trained for {' or '.join(map(str, epochs))} epochs, seeds {seeds}")
+        seeds = sorted(set(Counter(network["label"] for network in results.networks).values()), reverse=True)
+        said.append(f"trained for {' or '.join(map(str, epochs))} epochs, seeds {' or '.join(map(str, seeds))}")
     if results.rows:
         sizes = sorted({int(row["n"]) for row in results.rows}, reverse=True)
         said.append(f"n = {' (clean, FGSM) and '.join(map(str, sizes))}{' (others)' if len(sizes) > 1 else ''}")
-        said.append("bars: 95 % Wilson intervals, over seeds the widest")
+        said.append("bars: 95 % intervals, Wilson's or over seeds Student's if wider")
     said += [f"missing: {missing['label']}" for missing in results.missing]
     return "; ".join(said)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from robustcli.evaluation.stats import student
 from robustcli.reproduction.results import Measure, Results
 
 Verdict = Literal["holds", "holds in part", "does not hold", "cannot be told", "not measured"]
@@ -56,21 +57,33 @@ class Findings:
             raise NotMeasuredError(f"{part}: {label}, median L2")
         return " / ".join("inf" if value is None else f"{value:.2f}" for value in found)
 
-    def beyond_seeds(self, a: Measure, b: Measure, column: str) -> bool:
-        """Whether `a` is above `b` beyond both the choice of samples and that of the seed.
+    def medians(self, part: str, label: str) -> list[float]:
+        """The median L2 distances of a label's seeds; infinite where half withstood the attack."""
+        self.distances(part, label)
+        return [math.inf if value is None else value for value in self.part(part).median_distance(label)]
 
-        The intervals are disjoint, and the difference of two networks of one seed each is over twice its standard
-        deviation, taken from the seeds of section 6.1. With fewer than three of them nothing is beyond seeds.
+    def beyond_seeds(self, a: Measure, b: Measure, column: str) -> bool:
+        """Whether `a` is above `b` beyond both the choice of samples and that of the seed, each of one seed.
+
+        The intervals are disjoint, and the difference is over what 95 % of the differences of two networks that differ
+        in their seed alone would be: Student's t for the spread of section 6.1's seeds, that of BatchOut in all slots,
+        taken to be that of any other network too. With fewer than three of them nothing is beyond seeds.
         """
         seeds = self.parts["stopgrad"].measure("with the stop-gradient", column) if "stopgrad" in self.parts else None
         if seeds is None or len(seeds.counts) < 3:
             return False
-        return above(a, b) and a.mean - b.mean > 2 * math.sqrt(2) * statistics.stdev(seeds.percents)
+        moved = student(len(seeds.counts)) * math.sqrt(2) * statistics.stdev(seeds.percents)
+        return above(a, b) and a.mean - b.mean > moved
 
 
 def graded(full: bool, part: bool) -> Verdict:
     """The verdict of a claim that is met in full, or in part."""
     return "holds" if full else "holds in part" if part else "does not hold"
+
+
+def told(full: bool, contrary: bool) -> Verdict:
+    """The verdict of a claim that one thing is above another: which of the two is established, if any."""
+    return "holds" if full else "does not hold" if contrary else "cannot be told"
 
 
 def above(a: Measure, b: Measure) -> bool:

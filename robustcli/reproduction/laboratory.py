@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -12,8 +11,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
-from robustcli import __version__, checkpoint
-from robustcli.attacks import describe, parse_attack
+from robustcli import checkpoint, zoo
 from robustcli.attacks.driver import Samples
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, TrainSpec
@@ -23,8 +21,8 @@ from robustcli.evaluation.evaluate import Session, evaluate, open_checkpoint, op
 from robustcli.evaluation.results import Row
 from robustcli.evaluation.transfer import transfer
 from robustcli.provenance import provenance
-from robustcli.reporting.files import write_whole
 from robustcli.reproduction.design import Network, Probe, Scale
+from robustcli.reproduction.kept import Kept, probe_key, set_aside
 from robustcli.training.loop import Run
 from robustcli.training.train import Prepared, prepare, resume, train
 
@@ -48,6 +46,7 @@ class Laboratory:
         scale: how much of everything.
         data_dir: where data sets lie.
         device: as `--device` takes it.
+        shipped: use the zoo's network where it is the one that is asked for, and it was not trained here.
         train: trains a prepared run; the command line passes one with a progress bar.
         measure: gives a session's rows.
         say: told what is being done, a line each.
@@ -57,12 +56,20 @@ class Laboratory:
     scale: Scale
     data_dir: Path | None = None
     device: str = "auto"
+    shipped: bool = True
     train: Callable[[Prepared, Path, Run], Checkpoint] = _train
     measure: Callable[[Session], Iterator[Row]] = _measure
     say: Callable[[str], None] = field(default=lambda _: None)
 
     def path(self, network: Network) -> Path:
-        """The network's checkpoint."""
+        """The network's checkpoint: the one that was trained here or, without one, that of the zoo."""
+        own, name = self._own(network), network.name.removesuffix("-seed0")
+        if not self.shipped or name not in zoo.entries() or self._read(network, own) is not None:
+            return own
+        shipped = Path(f"{zoo.PREFIX}{name}")
+        return own if self._read(network, shipped) is None else shipped
+
+    def _own(self, network: Network) -> Path:
         return self.folder / "models" / f"{network.name}.pt"
 
     def trained(self, network: Network) -> Path:
@@ -76,7 +83,10 @@ class Laboratory:
         """
         path, found = self.path(network), self.found(network)
         if found is not None and found.complete:
+            if path != self._own(network):
+                self.say(f"{network.name}: {path}, which ships with the package (--no-zoo trains it here)")
             return path
+        path = self._own(network)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(path.with_suffix(".lock"), timeout=0):
@@ -93,17 +103,19 @@ class Laboratory:
             self.say(f"{network.name}: training for {network.spec.epochs} epochs")
             prepared, run = prepare(network.spec, self.data_dir, allow_sample=False, device=self.device), Run()
             if path.exists():
-                aside = path.with_suffix(".old")
+                aside = set_aside(path)
                 self.say(f"{path}: has another recipe or other images, or is damaged; it is kept as {aside.name}")
-                path.replace(aside)
         if not self.train(prepared, path, run).complete:
             raise KeyboardInterrupt
         return path
 
     def found(self, network: Network) -> Checkpoint | None:
         """What is there of the network, without its tensors' values; None where spec or images differ."""
+        return self._read(network, self.path(network))
+
+    def _read(self, network: Network, path: Path) -> Checkpoint | None:
         try:
-            found = checkpoint.peek(self.path(network))
+            found = checkpoint.peek(path)
         except CheckpointError:
             return None
         try:
@@ -126,10 +138,11 @@ class Laboratory:
         """
         path = self.trained(network)
         of = f"{checkpoint.sha256(path)} on {self._fingerprint(network, 'test')}"
-        kept = _Kept(self.folder / "measured" / f"{network.name}.json", of)
-        return [row for probe in probes for row in self._probe(network, probe, kept, beside)]
+        kept = Kept(self.folder / "measured" / f"{network.name}.json", of)
+        images = {"test_fingerprint": self._fingerprint(network, "test")}
+        return [row | images for probe in probes for row in self._probe(network, probe, kept, beside)]
 
-    def _probe(self, network: Network, probe: Probe, kept: _Kept, beside: Sequence[Network]) -> list[Json]:
+    def _probe(self, network: Network, probe: Probe, kept: Kept, beside: Sequence[Network]) -> list[Json]:
         """One row a budget; none where the images would have to be made on a network that is not there."""
         spec, source = self._eval_spec(probe), None
         if probe.source is not None:
@@ -198,13 +211,6 @@ def _fingerprint(dataset: str, data_dir: Path | None, split: Literal["train", "t
     return load(wanted).fingerprint
 
 
-def probe_key(probe: Probe, eps: str, limit: int | None, source: Path | None = None) -> str:
-    """What a measurement is found by: attack, budget, how many samples, and the checkpoint that images are made on."""
-    attack = parse_attack(probe.attack, {"eps": eps or None})
-    of = {} if source is None else {"source": checkpoint.sha256(source)}
-    return json.dumps(describe(attack) | {"limit": limit, "version": __version__} | of, sort_keys=True)
-
-
 def _counts(network: Network, row: Row, origin: Json, named: Json) -> Json:
     """A row without its per-sample part and cost, with where it comes from."""
     values = row.as_dict()
@@ -213,23 +219,3 @@ def _counts(network: Network, row: Row, origin: Json, named: Json) -> Json:
     kept["attack"] = kept["attack"] | named
     where = ("seed", "commit", "device", "hardware", "threads")
     return {"model": network.name} | kept | {key: origin[key] for key in where}
-
-
-class _Kept:
-    """The rows of one checkpoint on one data set, in one file; those of others are forgotten."""
-
-    def __init__(self, path: Path, of: str) -> None:
-        self.path, self.of = path, of
-        self.rows: dict[str, Json] = {}
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["of"] == of:
-                self.rows = dict(content["rows"])
-        except (OSError, ValueError, KeyError, TypeError):  # missing or damaged: measured again
-            pass
-
-    def add(self, key: str, row: Json) -> None:
-        self.rows[key] = row
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        content = {"of": self.of, "rows": self.rows}
-        write_whole(self.path, json.dumps(content, indent=1).encode(), "--out")

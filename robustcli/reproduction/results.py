@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustcli.errors import ConfigError
-from robustcli.evaluation.stats import wilson
+from robustcli.evaluation.stats import student, wilson
 from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import interval, percent
 
@@ -41,13 +42,23 @@ class Measure:
 
     @property
     def low(self) -> float:
-        """The lower end of the 95 % interval in per cent; of several seeds, the lowest seed's."""
-        return min(100 * wilson(*count)[0] for count in self.counts)
+        """The lower end of the 95 % interval in per cent: see `high`."""
+        return max(0.0, min(100 * wilson(*self._mean_count)[0], self.mean - self._over_seeds))
 
     @property
     def high(self) -> float:
-        """The upper end of the 95 % interval in per cent; of several seeds, the highest seed's."""
-        return max(100 * wilson(*count)[1] for count in self.counts)
+        """The upper end of the 95 % interval in per cent: Wilson's or, of several seeds, Student's if that is wider."""
+        return min(100.0, max(100 * wilson(*self._mean_count)[1], self.mean + self._over_seeds))
+
+    @property
+    def _mean_count(self) -> tuple[int, int]:
+        return round(self.mean / 100 * self.n), self.n
+
+    @property
+    def _over_seeds(self) -> float:
+        """Half of Student's 95 % interval of the mean over seeds, in points; 0 for one seed."""
+        k = len(self.counts)
+        return student(k) * statistics.stdev(self.percents) / math.sqrt(k) if k > 1 else 0.0
 
     @property
     def text(self) -> str:

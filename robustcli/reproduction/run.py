@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from robustcli import checkpoint
+from robustcli import checkpoint, zoo
 from robustcli.config import DataSpec
 from robustcli.data import data_folder, is_here, load
 from robustcli.device import pick_device
-from robustcli.errors import AttackError, ConfigError, DataError, TrainingError
+from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import to_text
 from robustcli.reproduction.design import Network, Part
 from robustcli.reproduction.figures import save_figure
+from robustcli.reproduction.kept import set_aside
 from robustcli.reproduction.laboratory import Laboratory
 from robustcli.reproduction.results import Results, read
 from robustcli.reproduction.tables import sheet
@@ -25,15 +26,15 @@ from robustcli.reproduction.toy import toy_numbers
 def run_part(part: Part, laboratory: Laboratory) -> Results:
     """Train what is missing, measure what was not measured, and write the part's files.
 
-    A network that fails is named under `missing` with the reason, and the others go on. Interrupted, it writes what it
-    has, unless that is nothing or the part's file holds more networks already.
+    A network that fails is named under `missing` with the reason, and the others go on. Interrupted, or where some
+    failed, it writes what it has, unless the part's file holds more networks already.
 
     Raises:
         KeyboardInterrupt: after writing.
         RobustCliError: data are missing, or the file there holds more networks than this run asks for.
     """
     path = laboratory.folder / f"{part.name}.json"
-    check_replaceable(path, part, laboratory)
+    check_replaceable(part, laboratory)
     networks: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
@@ -41,7 +42,7 @@ def run_part(part: Part, laboratory: Laboratory) -> Results:
     for network in part.networks:
         try:
             found = laboratory.rows(network, part.probes, part.networks)
-        except (TrainingError, AttackError) as error:
+        except (TrainingError, AttackError, CheckpointError) as error:  # such as one that another process trains
             failed[network.name] = str(error)
             laboratory.say(f"{network.name}: {error}")
             continue
@@ -67,22 +68,30 @@ def run_part(part: Part, laboratory: Laboratory) -> Results:
         toy=toy_numbers() if part.name == "fig1" else {},
         provenance=provenance(seed=0, device=pick_device(laboratory.device), data_fingerprint=None),
     )
-    if not (stopped and (not networks or _networks_in(path) > len(networks))):
+    if (stopped and not networks) or (results.missing and _networks_in(path) > len(networks)):
+        laboratory.say(f"{path}: left as it was; this run finished {len(networks)} of {len(part.networks)} networks")
+    else:
+        _keep_other(results, path, laboratory)
         write_part(results, laboratory.folder)
     if stopped is not None:
         raise stopped
     return results
 
 
-def check_replaceable(path: Path, part: Part, laboratory: Laboratory) -> None:
-    """Refuse to put a quick look, or fewer networks, in the place of a whole study.
+def check_replaceable(part: Part, laboratory: Laboratory) -> None:
+    """Refuse to put a quick look, or fewer networks, in the place of a whole study; set a damaged file aside.
 
     Raises:
         ConfigError: says what is there.
     """
+    path = laboratory.folder / f"{part.name}.json"
     if not path.exists():
         return
-    there = read(path)
+    try:
+        there = read(path)
+    except ConfigError as error:
+        laboratory.say(f"{error}; it is made again, and kept as {set_aside(path).name}")
+        return
     if laboratory.scale.quick and not there.quick:
         raise ConfigError(f"--out {path.parent}: holds the whole study; give a quick look another folder")
     if not there.quick and len(there.networks) > len(part.networks):
@@ -90,6 +99,13 @@ def check_replaceable(path: Path, part: Part, laboratory: Laboratory) -> None:
             f"--out {path.parent}: {path.name} has {len(there.networks)} networks, this run asks for "
             f"{len(part.networks)}; give another folder"
         )
+
+
+def _keep_other(results: Results, path: Path, laboratory: Laboratory) -> None:
+    """Set a whole study's file aside where it tells of other weights than the one that takes its place."""
+    there = {} if not path.exists() else {one["name"]: one["sha256"] for one in read(path).networks}
+    if any(there.get(network["name"], network["sha256"]) != network["sha256"] for network in results.networks):
+        laboratory.say(f"{path}: tells of other weights; it is kept as {set_aside(path).name}")
 
 
 def _networks_in(path: Path) -> int:
@@ -125,6 +141,8 @@ def describe_network(network: Network, path: Path) -> dict[str, Any]:
         "spec": saved.spec,
         **kept,
         "sha256": checkpoint.sha256(path),
+        "train_fingerprint": saved.data["fingerprint"],
+        "from": str(path) if str(path).startswith(zoo.PREFIX) else "trained here",
         "losses": [round(entry["loss"], 6) for entry in saved.history],
         "val_accuracies": [round(entry["val_accuracy"], 6) for entry in saved.history if "val_accuracy" in entry],
         "seconds_an_epoch": round(seconds[len(seconds) // 2], 2),

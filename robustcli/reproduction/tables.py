@@ -89,6 +89,8 @@ def notes(results: Results) -> list[str]:
         hardware = sorted({str(network["hardware"]) for network in results.networks})
         trained = f"Trained for {' or '.join(map(str, epochs))} epoch{'s' if epochs != [1] else ''}"
         found.append(f"{trained} at {_list('commit', commits)} on {', '.join(hardware)}.")
+        shipped = [network["name"] for network in results.networks if str(network.get("from", "")).startswith("zoo:")]
+        found += [f"Shipped with the package, not trained here: {', '.join(shipped)}."] * bool(shipped)
     found += [
         f"Missing: {missing['name']}, {missing['epochs_done']} of {missing['epochs']} epochs trained"
         f"{'; ' + missing['reason'] if 'reason' in missing else ''}."

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.base import Attack, BudgetAttack, TracingAttack
 from robustcli.attacks.driver import Outcome, Samples, run_attack
 from robustcli.attacks.facts import needs
 from robustcli.attacks.guards import check_result
@@ -38,6 +38,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
       train/eval flags (which are mixed) and buffers; and the global random states of torch, Python and numpy;
     - its images have the shape and dtype of the input (float32 too), are finite, and lie in [0, 1] and in the ball;
     - the same seed gives the same images, and no sample's image or flag depends on the batch it is in or on its order;
+    - its trace, if it has one, is no longer than `iters` and ends with those images;
     - it calls the model that it is given only, so that the driver's counts are true;
     - a sample that is wrong before comes back untouched, with distance 0;
     - a black-box attack takes no gradient, and one that needs decisions only finds the same where scores are hidden;
@@ -58,6 +59,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     samples = tiny_samples(net)
     _check_side_effects(attack, net, samples)
     x_adv = _check_images(attack, net, samples)
+    _check_trace(attack, net, samples, x_adv)
     _check_independence(attack, net, samples, x_adv)
     _check_driver(attack, net, samples)
     _check_needs(attack, net, samples, x_adv)
@@ -71,9 +73,10 @@ def _perturb(attack: Attack, model: Model, samples: Samples) -> Tensor:
 
 def _run(attack: Attack, model: nn.Module, samples: Samples, batch_size: int = 128) -> Outcome:
     try:
-        return run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)[0]
+        outcomes = run_attack(model, attack, samples, batch_size=batch_size, keep_images=True)
     except AttackError as error:
         raise AssertionError(str(error)) from None
+    return replace(outcomes[-1], forwards=sum(outcome.forwards for outcome in outcomes))
 
 
 def _check_side_effects(attack: Attack, net: nn.Module, samples: Samples) -> None:
@@ -94,8 +97,8 @@ def _check_images(attack: Attack, net: nn.Module, samples: Samples) -> Tensor:
         x_adv = _perturb(attack, net, samples)
         check_result(attack, samples.x, x_adv)
         check_result(attack, single.x, _perturb(attack, _in_single_precision(net), single))
-        # The driver hands a minimal-norm attack an empty batch where no sample is right.
-        if isinstance(attack, MinimalAttack):
+        # The driver hands a tracing attack an empty batch where no sample is right.
+        if isinstance(attack, TracingAttack):
             check_result(attack, samples.x[:0], _perturb(attack, net, samples[:0]))
     except AttackError as error:
         raise AssertionError(str(error)) from None
@@ -124,6 +127,14 @@ def _check_independence(attack: Attack, net: nn.Module, samples: Samples, x_adv:
         require(
             moved == 0, f"{attack.name} depends on the batch: {moved} of {n} flags differ in batches of {batch_size}"
         )
+
+
+def _check_trace(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+    if not isinstance(attack, TracingAttack):
+        return
+    images = [samples.x, *attack.trace(net, samples.x, samples.y, Noise(0, samples.ids))]
+    require(len(images) - 1 <= attack.iters, f"{attack.name} has {len(images) - 1} iterations, {attack.iters} allowed")
+    require(torch.equal(images[-1].detach(), x_adv), f"{attack.name} gave other images than its trace ends with")
 
 
 def _check_driver(attack: Attack, net: nn.Module, samples: Samples) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from robustcli.attacks.driver import Samples
 from robustcli.attacks.losses import Model, margin
-from robustcli.attacks.norms import Norm
+from robustcli.attacks.norms import L1, Norm
 from robustcli.noise import Noise
 
 SIDE = 8
@@ -57,14 +57,16 @@ def tiny_samples(model: Model, n: int = 11) -> Samples:
 def linear_model(norm: Norm) -> nn.Module:
     """A float64 linear model of two classes, whose boundary runs through the grey image and whose margin is a distance.
 
-    All weights are of similar size, so that the shortest way to the boundary stays far from 0 and 1 in every pixel.
+    All weights are of similar size, so that the shortest way to the boundary stays far from 0 and 1 in every pixel; in
+    L1, where it runs along the largest weight alone, no two are the same.
     """
     with torch.device("meta"):
         model = nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, 2))
     filled = _fill(model)
     weight, bias = filled.get_parameter("1.weight"), filled.get_parameter("1.bias")
     with torch.no_grad():
-        normal = weight[:1].sign() * (0.5 + weight[1:].abs().clamp_max(1))
+        size = weight[1:].abs()
+        normal = weight[:1].sign() * (0.5 + (size / (1 + size) if norm == L1() else size.clamp_max(1)))
         normal /= (normal * norm.steepest(normal)).sum()
         weight.copy_(torch.cat([-normal, normal]) / 2)
         bias.copy_(-weight.sum(1) / 2)

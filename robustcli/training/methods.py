@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import field, replace
-from typing import Annotated, Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self
 
-from pydantic import Field, PositiveInt, TypeAdapter
+from pydantic import PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import nn
 
 from robustcli.attacks import FGSM, PGD, Attack
 from robustcli.attacks.norms import Linf, NormField, check_budget
-from robustcli.config import STRICT, Budget, Eta, Etas, Names, Number, field_names, validated
+from robustcli.config import STRICT, Budget, Eta, Etas, Fraction, Names, field_names, validated
 from robustcli.errors import ConfigError, lookup, nearest, unknown
 from robustcli.models.batchout import BatchOut
 from robustcli.models.gaussian import GaussianNoise, Scale
 from robustcli.training.objectives import Craft, Objective, adversarial, standard
-
-Fraction = Annotated[Number, Field(ge=0, le=1)]
 
 
 @plain_dataclass(frozen=True)

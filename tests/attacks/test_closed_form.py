@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import brentq, linprog
 from torch import nn
 
-from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks import FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool
 from robustcli.attacks.deepfool import BEYOND
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import NORMS
@@ -15,6 +15,10 @@ from robustcli.testing import boundary_distance, linear_model, linear_samples
 
 norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 EPS = {"linf": 0.1, "l2": 0.6, "l1": 0.15}
+
+
+SLACK = {"fmn": (1.25, 1.01), "fab": (1.02, 1.01), "bisect": (1.4, 1.05), "cw": (1.7, 1.02)}
+"""The largest ratio to the optimum of any sample, and of half of them; all but FAB can settle for the second class."""
 
 
 def wide_linear_model(classes=4):
@@ -79,6 +83,64 @@ def test_deepfool_inside_the_box_is_the_box_optimum_over_all_classes(norm):
         optimum = min(box_optimum(norm, w, w @ x, x) for w in normals)
         aimed_at = min(box_optimum(norm, w, w @ x + BEYOND * size, x) for w, size in zip(normals, dual, strict=True))
         assert optimum * 0.999 < distance < aimed_at * 1.0201
+
+
+def minimal_attacks(norm):
+    attacks = [FMN(iters=60, norm=norm), FAB(iters=20, norm=norm), Bisection(PGD(0.3, norm=norm, steps=15))]
+    if norm.name == "l2":
+        attacks.append(CarliniWagner(steps=200, binary_search_steps=6, lr=0.1, initial_const=1))
+    return attacks
+
+
+@norms
+def test_inside_the_box_distances_are_close_to_the_optimum_over_all_classes_and_never_below(norm):
+    model, samples = wide_linear_model()
+    weight = model[1].weight.detach().numpy()
+    optimum = torch.tensor(
+        [
+            min(box_optimum(norm, w, w @ x, x) for w in weight[y] - np.delete(weight, y, 0))
+            for x, y in zip(samples.x.flatten(1).numpy(), samples.y, strict=True)
+        ]
+    )
+    for attack in minimal_attacks(norm):
+        ratio = run_attack(model, attack, samples)[0].distance / optimum
+        allowed, usual = SLACK[attack.name]
+        assert 0.9999 < float(ratio.min()) <= float(ratio.max()) < allowed, attack
+        assert float(ratio.median()) < usual, attack
+
+
+@norms
+@pytest.mark.parametrize("targets", [1, 3])
+def test_fab_t_breaks_exactly_the_samples_that_fab_breaks_within_eps(norm, targets):
+    model, samples = wide_linear_model()
+    distance = run_attack(model, FAB(iters=6, targets=targets, norm=norm), samples)[0].distance
+    eps = float(distance.double().median()) * 1.0001
+    outcome = run_attack(model, FABT(eps, iters=6, targets=targets, norm=norm), samples)[0]
+    assert torch.equal(outcome.robust, distance > eps)
+    assert 0 < int(outcome.robust.sum()) < len(samples)
+
+
+@norms
+def test_a_boundary_outside_the_box_is_not_reached_by_any_minimal_attack(norm):
+    model = linear_model(norm)
+    with torch.no_grad():
+        model[1].bias[1] += 100
+    samples = Samples(linear_samples(model, norm, [0.1]).x, torch.ones(2).long(), torch.arange(2))
+    for attack in minimal_attacks(norm):
+        outcome = run_attack(model, attack, samples, keep_images=True)[0]
+        assert outcome.robust.all()
+        assert outcome.distance.isinf().all()
+        assert torch.equal(outcome.x_adv, samples.x.float())
+
+
+@norms
+@pytest.mark.parametrize("eps", [0.001, 0.04, 1.0])
+def test_bisection_finds_the_distance_wherever_it_starts(norm, eps):
+    model = linear_model(norm)
+    samples = linear_samples(model, norm, [0.011, 0.1, 0.27])
+    attack = PGD(eps, steps=3, norm=norm, random_start=False, early_stop=False)
+    ratio = run_attack(model, Bisection(attack, steps=5), samples)[0].distance / boundary_distance(model, norm, samples)
+    assert 0.9999 < float(ratio.min()) <= float(ratio.max()) <= 1 + 2**-5
 
 
 @norms

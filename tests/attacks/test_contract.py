@@ -1,18 +1,14 @@
 import pytest
 
-from robustcli.attacks import ATTACKS, parse_attack
+from robustcli.attacks import ATTACKS, Bisection, parse_attack
 from robustcli.attacks.facts import norms
 from robustcli.testing import check_attack
-
-EPS = {"linf": "8/255", "l2": "0.5", "l1": "0.25"}
-FEW = {"square": "square:queries=60", "hopskipjump": "hopskipjump:iters=3,directions=20", "noise": "noise"}
-"""Attacks that would have to ask too often to find the closed form: with how little they are checked here."""
+from robustcli.testing.effort import WEAK, small_attack
 
 
 @pytest.mark.parametrize(("name", "norm"), [(name, norm) for name in ATTACKS for norm in norms(ATTACKS[name])])
 def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
-    attack = parse_attack(FEW.get(name, name), {"norm": norm, "eps": EPS[norm]})
-    check_attack(attack, weak=name in FEW)
+    check_attack(small_attack(name, norm), weak=name in WEAK)
 
 
 @pytest.mark.parametrize(
@@ -30,12 +26,37 @@ def test_every_attack_keeps_the_contract_in_every_norm(name, norm):
         "pgd:eps=0.3,norm=l1,restarts=2",
         "deepfool:box=clip,norm=l1",
         "fgsm:eps=0.3",
+        "fmn:iters=15,step_size=0.3,gamma=0.2",
+        "fab:iters=3,restarts=2,targets=1",
+        "fab-t:eps=0.5,iters=3,restarts=2,norm=l2",
+        "fab:iters=3,alpha_max=0.5,beta=0.5,eta=1.02,norm=l1",
+        "apgd:eps=0.1,steps=3,loss=dlr,restarts=2",
+        "apgd:eps=0.2,steps=5,norm=l1,loss=dlr",
+        "apgd:eps=0.1,steps=2,eot=2",
+        "apgd-t:eps=0.1,steps=2,targets=9,restarts=2",
+        "autoattack:eps=0.1,rounds=2,version=rand",
+        "pgd:eps=0.1,steps=3,eot=2",
+        "fgsm:eps=0.1,eot=2",
         "mifgsm:eps=0.1,steps=3,decay=0.5",
         "mifgsm:eps=0.1,step_size=0.05,decay=0,early_stop=false",
     ],
 )
 def test_every_option_keeps_the_contract(spec):
     check_attack(parse_attack(spec))
+
+
+@pytest.mark.parametrize("attack", ["pgd:eps=0.1,steps=2", "fgsm:eps=4,norm=l2"])
+def test_a_bisected_attack_keeps_the_contract(attack):
+    check_attack(Bisection(parse_attack(attack)))
+
+
+@pytest.mark.parametrize("spec", ["abort_early=false,confidence=0.5,binary_search_steps=2", "binary_search_steps=1"])
+def test_the_options_of_carlini_and_wagner_keep_the_contract(spec):
+    check_attack(parse_attack(f"cw:steps=9,lr=0.1,initial_const=1,{spec}"), weak=True)
+
+
+def test_noise_in_many_draws_keeps_the_contract():
+    check_attack(parse_attack("noise:eps=0.3,draws=5"), weak=True)
 
 
 @pytest.mark.parametrize(

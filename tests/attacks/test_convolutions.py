@@ -54,6 +54,18 @@ def test_it_agrees_in_single_precision_up_to_rounding(layer):
     assert torch.allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_under_autocast_the_gradient_is_of_the_images_type():
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4 * 36, 3))
+    x = tiny_samples(tiny_net()).x.float()
+    gradients = []
+    with frozen(net), torch.autocast("cpu", torch.bfloat16):
+        gradients.append(input_gradient(net, cross_entropy, x, torch.arange(11) % 3)[0])
+        with quick_convolutions(net):
+            gradients.append(input_gradient(net, cross_entropy, x, torch.arange(11) % 3)[0])
+    assert gradients[1].dtype == torch.float32
+    assert torch.allclose(*gradients, rtol=0.02, atol=0.02 * float(gradients[0].abs().max()))
+
+
 def test_an_activation_in_place_may_follow():
     gradients = []
     for inplace in (False, True):

@@ -6,14 +6,18 @@ import pytest
 import torch
 from torch import nn
 
-from robustcli.attacks import FGSM, PGD, DeepFool, UniformNoise
+from robustcli.attacks import FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool, UniformNoise
+from robustcli.attacks.base import BudgetAttack
 from robustcli.attacks.driver import Samples, predict, run_attack
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.norms import Linf, Norm
 from robustcli.errors import AttackError
 from robustcli.testing import tiny_net, tiny_samples
 
-ALL = [FGSM(0.1), PGD(0.1, steps=3), UniformNoise(0.1), DeepFool(iters=3)]
+ALL = [
+    *(FGSM(0.1), PGD(0.1, steps=3), UniformNoise(0.1), DeepFool(iters=3), FMN(iters=5), FAB(iters=2)),
+    *(FABT(0.1, iters=2), CarliniWagner(steps=3, binary_search_steps=2), Bisection(FGSM(0.1), steps=2)),
+]
 attacks = pytest.mark.parametrize("attack", ALL, ids=lambda attack: attack.name)
 
 
@@ -85,7 +89,7 @@ def test_known_predictions_change_the_work_only(net, samples, attack):
 @attacks
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 def test_progress_adds_up_to_every_sample_of_every_row(net, samples, attack, batch_size):
-    budgets = [] if isinstance(attack, DeepFool) else [0.1, 0.2, 0.3]
+    budgets = [0.1, 0.2, 0.3] if isinstance(attack, BudgetAttack) else []
     told = []
     run_attack(net, attack, samples, budgets=budgets, batch_size=batch_size, on_progress=told.append)
     assert sum(told) == len(samples) * max(1, len(budgets))

@@ -12,7 +12,17 @@ from robustcli.testing import tiny_net
 
 N = 37
 EPS = {"linf": "0.06", "l2": "0.5", "l1": "3"}
-FEW = {"square": "square:queries=80,restarts=2", "hopskipjump": "hopskipjump:iters=3,directions=30"}
+FEW = {
+    "square": "square:queries=80,restarts=2",
+    "hopskipjump": "hopskipjump:iters=3,directions=30",
+    "apgd": "apgd:steps=12,restarts=2",
+    "apgd-t": "apgd-t:steps=12,targets=2",
+    "autoattack": "autoattack:rounds=5,queries=20",
+    "fmn": "fmn:iters=20",
+    "fab": "fab:iters=5,restarts=3",
+    "fab-t": "fab-t:iters=5,restarts=2",
+    "cw": "cw:steps=20,binary_search_steps=3,lr=0.1,initial_const=1",
+}
 CASES = [(name, norm) for name in ATTACKS for norm in norms(ATTACKS[name])]
 
 
@@ -38,12 +48,12 @@ def trained():
 def test_flags_and_images_are_those_of_the_sample_alone(trained, name, norm):
     net, samples = trained
     attack = parse_attack(FEW.get(name, name), {"norm": norm, "eps": EPS[norm]})
-    whole = run_attack(net, attack, samples, keep_images=True)[0]
+    whole = run_attack(net, attack, samples, keep_images=True)[-1]
     assert whole.robust.any() or not hasattr(attack, "eps"), "a budget that leaves some"
     order = Noise(1, samples.ids).uniform(torch.empty(N)).argsort()
     for batch_size in (1, 5, 11):
         for index in (torch.arange(N), order):
-            part = run_attack(net, attack, samples[index], batch_size=batch_size, keep_images=True)[0]
+            part = run_attack(net, attack, samples[index], batch_size=batch_size, keep_images=True)[-1]
             assert torch.equal(part.robust, whole.robust[index])
             # A gradient that is 0 but for rounding has any sign.
             if needs(attack) != "gradients" or norm != "linf":
@@ -54,6 +64,6 @@ def test_flags_and_images_are_those_of_the_sample_alone(trained, name, norm):
 def test_a_sample_that_is_left_out_changes_no_other(trained, name, norm):
     net, samples = trained
     attack = parse_attack(FEW.get(name, name), {"norm": norm, "eps": EPS[norm]})
-    whole = run_attack(net, attack, samples)[0].robust
+    whole = run_attack(net, attack, samples)[-1].robust
     kept = torch.arange(N)[torch.arange(N) % 4 != 1]
-    assert torch.equal(run_attack(net, attack, samples[kept])[0].robust, whole[kept])
+    assert torch.equal(run_attack(net, attack, samples[kept])[-1].robust, whole[kept])

@@ -1,38 +1,20 @@
 """What must hold between attacks, whatever the model."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
 
-from robustcli.attacks import FGSM, PGD, DeepFool, UniformNoise
+from robustcli.attacks import APGD, FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool, UniformNoise
 from robustcli.attacks.base import survivors
-from robustcli.attacks.driver import Samples, run_attack, split_evenly
+from robustcli.attacks.driver import run_attack, split_evenly
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.noise import Noise
-from robustcli.testing import tiny_net
 
-norms = pytest.mark.parametrize("norm", ["linf", "l2"])
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """A tiny net that has learnt whether the left or the right half is brighter, and 60 images of the task."""
-    ids = torch.arange(60)
-    x = Noise(5, ids).uniform(torch.empty(60, 1, 8, 8, dtype=torch.float64))
-    y = ids % 2
-    x[y == 1, :, :, 4:] = x[y == 1, :, :, 4:] * 0.6 + 0.4
-    x[y == 0, :, :, :4] = x[y == 0, :, :, :4] * 0.6 + 0.4
-    net = tiny_net()
-    optimizer = torch.optim.Adam(net.parameters(), 0.03)
-    for _ in range(40):
-        optimizer.zero_grad()
-        cross_entropy(net(x), y).mean().backward()
-        optimizer.step()
-    optimizer.zero_grad()
-    samples = Samples(x, y, ids)
-    assert int(is_right(net(x), y).sum()) >= 50
-    return net, samples
+norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+LARGER = {"linf": 1, "l2": 5, "l1": 30}
+"""How much larger than in Linf a budget of about the same effect is."""
 
 
 def robust(trained, attack, **options):
@@ -60,10 +42,10 @@ def test_robust_counts_never_rise_in_eps(trained):
 
 
 @norms
-@pytest.mark.parametrize("attack", [PGD(0.3, steps=2, step_size=0.01), UniformNoise(0.3)])
+@pytest.mark.parametrize("attack", [PGD(0.3, steps=2, step_size=0.01), UniformNoise(0.3), APGD(0.03, steps=1)])
 def test_robust_counts_never_rise_in_restarts(trained, attack, norm):
-    field = "restarts" if isinstance(attack, PGD) else "draws"
-    attack = replace(attack, norm=norm, eps=attack.eps * (1 if norm == "linf" else 5))
+    field = "draws" if isinstance(attack, UniformNoise) else "restarts"
+    attack = replace(attack, norm=norm, eps=attack.eps * LARGER[norm])
     counts = [robust(trained, replace(attack, **{field: n})) for n in (1, 2, 4, 8)]
     assert counts == sorted(counts, reverse=True)
 
@@ -126,6 +108,84 @@ def test_fgsm_takes_one_backward_pass_for_any_number_of_budgets(trained):
     net, samples = trained
     outcomes = run_attack(net, FGSM(0.1), samples, budgets=[0.1, 0.2, 0.3, 0.4, 0.5])
     assert sum(outcome.backwards for outcome in outcomes) == int(outcomes[0].clean.sum())
+
+
+CW = CarliniWagner(steps=25, binary_search_steps=2, lr=0.05, initial_const=0.1)
+
+
+@pytest.mark.parametrize(
+    ("attack", "field", "values"),
+    [
+        (FAB(), "iters", (1, 3, 10)),
+        (FAB(iters=5, norm="l2"), "targets", (1, 2)),
+        (FAB(iters=5, norm="l1"), "restarts", (1, 2, 4)),
+        (CW, "binary_search_steps", (1, 2, 4)),
+        (DeepFool(), "iters", (1, 2, 5)),
+    ],
+    ids=lambda value: getattr(value, "name", value),
+)
+def test_a_distance_never_grows_with_effort(trained, attack, field, values):
+    net, samples = trained
+    found = [run_attack(net, replace(attack, **{field: value}), samples)[0].distance for value in values]
+    assert all(bool((more <= less).all()) for less, more in pairwise(found))
+    assert found[-1].isfinite().any()
+
+
+@norms
+def test_fmn_gets_closer_with_iterations(trained, norm):
+    few, many = (run_attack(trained[0], FMN(iters, norm=norm), trained[1])[0].distance for iters in (10, 40))
+    assert many.isfinite().all()
+    assert many.median() <= few.median()
+    assert (many <= few * 1.02).all()
+
+
+@norms
+def test_fmn_fab_and_bisected_pgd_agree_on_a_smooth_net(trained, norm):
+    attacks = FMN(40, norm=norm), FAB(8, norm=norm), Bisection(PGD(0.1, norm=norm, steps=10))
+    medians = [float(run_attack(trained[0], attack, trained[1])[0].distance.median()) for attack in attacks]
+    assert max(medians) < 1.08 * min(medians)
+
+
+@norms
+def test_what_bisection_finds_breaks_and_a_little_less_does_not(trained, norm):
+    net, samples = trained
+    attack = PGD(0.1, norm=norm, random_start=False)
+    distance = run_attack(net, Bisection(attack, steps=6), samples)[0].distance
+    right = (distance > 0).nonzero()[:, 0][:5]
+    for i in right.tolist():
+        one = samples[i : i + 1]
+        below, at = (
+            run_attack(net, replace(attack, eps=float(distance[i]) * share), one)[0].robust.item()
+            for share in (0.96, 1.03)
+        )
+        assert (below, at) == (True, False)
+
+
+def test_fab_t_stops_with_the_first_adversarial_within_eps(trained):
+    net, samples = trained
+    whole, soon = (run_attack(net, attack, samples)[0] for attack in (FAB(20), FABT(0.3, 20)))
+    assert not soon.robust.any()
+    assert soon.backwards < whole.backwards / 4
+
+
+def test_confidence_pushes_farther_beyond_the_boundary(trained):
+    net, samples = trained
+    gaps = []
+    for confidence in (0.0, 1.0):
+        outcome = run_attack(net, replace(CW, confidence=confidence, initial_const=10), samples, keep_images=True)[0]
+        found = outcome.distance.isfinite() & outcome.clean
+        assert found.any()
+        gaps.append(margin(net(outcome.x_adv.double()), samples.y)[found].max())
+    assert gaps[0] < 0
+    assert gaps[1] <= -1 + 1e-5
+
+
+def test_aborting_early_saves_work_and_little_distance(trained):
+    net, samples = trained
+    attack = replace(CW, steps=100, lr=0.1)
+    early, late = (run_attack(net, replace(attack, abort_early=abort), samples)[0] for abort in (True, False))
+    assert early.backwards < late.backwards
+    assert early.distance.median() < late.distance.median() * 1.03
 
 
 @pytest.mark.parametrize(("total", "parts"), [(0, 3), (10, 3), (2, 5), (9, 1)])

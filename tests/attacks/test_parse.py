@@ -4,7 +4,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustcli.attacks import ATTACKS, FGSM, PGD, DeepFool, UniformNoise, describe, parse_attack
+from robustcli.attacks import (
+    ATTACKS,
+    FAB,
+    FABT,
+    FGSM,
+    FMN,
+    PGD,
+    Bisection,
+    CarliniWagner,
+    DeepFool,
+    UniformNoise,
+    describe,
+    label,
+    parse_attack,
+)
 from robustcli.attacks.norms import L2, Linf
 from robustcli.config import Eps
 from robustcli.errors import ConfigError
@@ -21,6 +35,11 @@ from robustcli.errors import ConfigError
         ("deepfool:", DeepFool()),
         ("deepfool:iters=5,box=none,norm=inf,overshoot=1e-3", DeepFool(5, 1e-3, "none", Linf())),
         ("noise:eps=1,draws=7", UniformNoise(1, draws=7)),
+        ("fmn:iters=50,norm=l1,gamma=0.1", FMN(50, gamma=0.1, norm="l1")),
+        ("fab:targets=3,restarts=2", FAB(restarts=2, targets=3)),
+        ("fab-t:eps=8/255", FABT("8/255")),
+        ("cw:steps=100,lr=1/100,confidence=1", CarliniWagner(100, lr=0.01, confidence=1)),
+        ("cw:norm=2", CarliniWagner()),
     ],
 )
 def test_a_spec_is_the_attack_it_reads_as(spec, attack):
@@ -49,6 +68,10 @@ def test_a_spec_is_the_attack_it_reads_as(spec, attack):
         ("pgd:eps=0.1,early_stop=perhaps", "early_stop=perhaps: input should be a valid boolean"),
         ("pgd:eps=0.1,norm=l3", r"'l3' is unknown \(allowed: l1, l2, linf\)"),
         ("deepfool:box=foo", "box=foo: input should be 'project', 'clip' or 'none'"),
+        ("cw:norm=linf", "norm=linf: should be l2: the attack is made for it"),
+        ("cw:lr=0", "lr=0: input should be greater than 0"),
+        ("fmn:gamma=2", "gamma=2: input should be less than or equal to 1"),
+        ("fab:eps=0.1", "key 'eps' is unknown"),
         ("deepfool:overshoot=-1", "overshoot=-1: input should be greater than or equal to 0"),
     ],
 )
@@ -104,6 +127,10 @@ counts = st.integers(1, 100)
         early_stop=st.booleans(),
     )
     | st.builds(DeepFool, norm=named_norms, iters=counts, box=st.sampled_from(["project", "clip", "none"]))
+    | st.builds(FMN, norm=named_norms, iters=counts, step_size=st.sampled_from(["0.5", 2]), gamma=st.just("1e-2"))
+    | st.builds(FAB, norm=named_norms, iters=counts, restarts=counts, targets=counts, eta=st.just("1.1"))
+    | st.builds(FABT, eps=budgets, norm=named_norms, iters=counts, restarts=counts, targets=counts)
+    | st.builds(CarliniWagner, steps=counts, binary_search_steps=counts, lr=st.just("0.1"), abort_early=st.booleans())
     | st.builds(UniformNoise, eps=budgets, norm=named_norms, draws=counts)
 )
 def test_a_described_attack_reads_back_as_itself(attack):
@@ -113,6 +140,12 @@ def test_a_described_attack_reads_back_as_itself(attack):
     read = parse_attack(f"{name}:{options}")
     assert read == attack
     assert describe(read) == describe(attack)
+
+
+def test_a_bisected_attack_is_described_and_labelled_with_what_it_bisects():
+    attack = Bisection(PGD(eps="8/255", steps=7), steps=4)
+    assert describe(attack) == {"name": "bisect", "attack": describe(attack.attack), "steps": 4}
+    assert label(attack) == "bisect:pgd:steps=7"
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from robustcli.attacks import FGSM, PGD, DeepFool, HopSkipJump, Square
-from robustcli.attacks.losses import cross_entropy, input_gradient, margin
-from robustcli.attacks.norms import Linf, Norm
+from robustcli.attacks import FGSM, FMN, PGD, DeepFool, HopSkipJump, Square
+from robustcli.attacks.losses import cross_entropy, input_gradient, is_right, margin
+from robustcli.attacks.norms import L2, Linf, Norm
 from robustcli.testing import check_attack
 
 EPS = 0.1
@@ -228,9 +228,110 @@ class Wasteful(DeepFool):
             yield torch.lerp(x, x_adv, 1.1).clamp(0, 1)
 
 
+class ShowsAnother(DeepFool):
+    """Returns another image than the last that it showed."""
+
+    def perturb(self, model, x, y, noise):
+        return DeepFool(iters=1).perturb(model, x, y, noise)
+
+
+class Endless(DeepFool):
+    """Goes on after its last iteration."""
+
+    def trace(self, model, x, y, noise):
+        for x_adv in super().trace(model, x, y, noise):
+            yield from [x_adv] * (self.iters + 1)
+
+
+@dataclass(frozen=True)
+class Minimal:
+    """A minimal-norm attack that does `how(model, x, y, noise)`."""
+
+    how: Callable
+    norm: Norm = field(default_factory=Linf)
+    name = "saboteur"
+    summary = "a bad attack"
+    bounded = True
+
+    def perturb(self, model, x, y, noise):
+        return self.how(model, x, y, noise)
+
+
+def fmn(model, x, y, noise, norm=None):
+    return FMN(iters=15, norm=norm or Linf()).perturb(model, x, y, noise)
+
+
+def not_adversarial(model, x, y, noise):
+    """Shrinks what it found by a hundredth, and does not look again: a smaller distance, and no adversarial."""
+    return torch.lerp(x, fmn(model, x, y, noise), 0.99)
+
+
+def stale_iterate(model, x, y, noise):
+    """Ten halvings of the way to an adversarial, of which it returns the lower end: the last that was right."""
+    low, high = x, fmn(model, x, y, noise)
+    for _ in range(10):
+        middle = (low + high) / 2
+        right = is_right(model(middle), y)[:, None, None, None]
+        low, high = torch.where(right, middle, low), torch.where(right, high, middle)
+    return low
+
+
+def in_another_norm(model, x, y, noise):
+    """Measures in L2 what it says is Linf."""
+    return fmn(model, x, y, noise, L2())
+
+
+def first_success(model, x, y, noise):
+    """Doubles a step until the sample is broken, and does not come back."""
+    gradient, _ = input_gradient(model, cross_entropy, x, y)
+    x_adv, eps = x, 1e-3
+    while eps < 1 and bool(is_right(model(x_adv), y).any()):
+        moved = (x + eps * gradient.sign()).clamp(0, 1)
+        x_adv, eps = torch.where(is_right(model(x_adv), y)[:, None, None, None], moved, x_adv), 2 * eps
+    return x_adv
+
+
+def leaves_the_box(model, x, y, noise):
+    return DeepFool(box="none", norm="linf").perturb(model, x, y, noise)
+
+
+def ends_when_all_are_broken(model, x, y, noise):
+    """Goes on with samples that are broken while another is not: the batch decides where each ends."""
+    for i in range(1, 40):
+        x_adv = (x + 0.01 * i * (0.5 - x).sign()).clamp(0, 1)
+        if not bool(is_right(model(x_adv), y).any()):
+            break
+    return x_adv
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (identity, "did not break 10 of 10 samples of a linear model"),
+        (not_adversarial, "did not break 10 of 10 samples of a linear model"),
+        (stale_iterate, "did not break 10 of 10 samples of a linear model"),
+        (in_another_norm, r"needs 1\.\d+ times the distance to a linear boundary; 1.020 is allowed"),
+        (first_success, r"needs 1\.\d+ times the distance to a linear boundary; 1.020 is allowed"),
+        (leaves_the_box, "left the box"),
+        (ends_when_all_are_broken, "depends on the batch: pixels move by"),
+        (global_torch, "changed the global random state of torch"),
+        (draws_by_place, "depends on the batch: pixels move by"),
+    ],
+)
+def test_a_bad_minimal_attack_without_a_trace_fails_for_its_own_mistake(how, message):
+    with torch.random.fork_rng(), pytest.raises(AssertionError, match=message):
+        check_attack(Minimal(how))
+
+
+def test_the_good_minimal_attack_that_they_are_made_of_passes():
+    check_attack(Minimal(fmn))
+
+
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
+        (ShowsAnother(), "gave other images than its trace ends with"),
+        (Endless(iters=30), r"has \d+ iterations, 30 allowed"),
         (Lazy(), "did not break 10 of 10 samples of a linear model"),
         (Wasteful(), "needs 1.123 times the distance to a linear boundary; 1.020 is allowed"),
     ],

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from robustcli.evaluation.evaluate import open_checkpoint
 
@@ -95,3 +96,38 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_others(
     assert (ended.code, "fgsm" in ended.out) == (2, True)
     assert flag in ended.error
     assert {name for name in names if Path(names[name]).exists()} == names.keys() - {flag}
+
+
+# --- PNG
+
+
+def test_pngs_are_8_bit_and_fool_when_they_are_read_back(call: Call, models: Path) -> None:
+    ended = call("attack", models / "vanilla.pt", "--attack", "pgd:steps=5", "--eps", "0.3", "--save", "pngs")
+    assert ended.code == 0, ended.err
+    paths = sorted(Path("pngs").iterdir())
+    (said,) = [line for line in ended.err.splitlines() if line.startswith("images: ")]
+    assert said.startswith(f"images: pngs/: {len(paths)} of ")
+    assert len(paths) > 0
+    model = open_checkpoint(models / "vanilla.pt").model
+    for path in paths:
+        true = int(path.stem.split("-")[2])
+        pixels = torch.from_numpy(np.array(Image.open(path)))
+        assert pixels.dtype == torch.uint8
+        with torch.no_grad():
+            assert int(model(pixels[None, None].float() / 255).argmax(1)) != true
+
+
+@pytest.mark.parametrize(
+    ("save", "told"),
+    [
+        ("adv.png", "should be an .npz file, or a folder for PNG files"),
+        ("full", "is a folder with files in it; give a new one, or an .npz file"),
+        ("no/pngs", "its folder no does not exist"),
+    ],
+)
+def test_a_place_that_does_not_do_is_told_before_anything_runs(call: Call, models: Path, save: str, told: str) -> None:
+    Path("full").mkdir()
+    Path("full/mine.txt").touch()
+    ended = call("attack", models / "vanilla.pt", "--attack", "fgsm", "--eps", "0.3", "--save", save)
+    assert (ended.code, ended.out) == (2, "")
+    assert f"--save {save}: {told}" in ended.error

@@ -3,35 +3,59 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from robustcli import checkpoint
 
 from .conftest import Call, write_checkpoint, write_images
 
 ATTACKS = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")
 
 
+def tables(markdown: str) -> list[list[list[str]]]:
+    """The cells of each table, its header first."""
+    blocks = [block.splitlines() for block in markdown.split("\n\n") if block.startswith("|")]
+    cells = [[[cell.strip() for cell in line.strip("|").split("|")] for line in block] for block in blocks]
+    return [[block[0], *block[2:]] for block in cells]
+
+
 def test_a_checkpoint_is_a_row_and_an_attack_a_column(call: Call, models: Path) -> None:
-    lines = call("compare", *ATTACKS, "--format", "markdown").out.splitlines()
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    table, _ = tables(call("compare", *ATTACKS, "--format", "markdown").out)
     assert table[0] == ["method", "clean", "fgsm Linf 0.1", "deepfool:iters=2 L2", "median L2"]
-    assert [row[0] for row in table[2:]] == ["batchout", "vanilla"]
+    assert [row[0] for row in table[1:]] == ["batchout", "vanilla"]
+
+
+def test_pairs_stand_below_and_in_the_json(call: Call, models: Path) -> None:
+    _, table = tables(call("compare", *ATTACKS, "--format", "markdown").out)
+    assert [row[:2] for row in table[1:]] == [
+        ["batchout - vanilla", "fgsm Linf 0.1"],
+        ["batchout - vanilla", "deepfool:iters=2 L2"],
+    ]
+    found = json.loads(call("compare", *ATTACKS, "--format", "json").out)
+    rows = {(row["method"], row["attack"]["name"]): row for row in found["rows"]}
+    assert [pair["attack"]["name"] for pair in found["pairs"]] == ["fgsm", "deepfool"]
+    for pair in found["pairs"]:
+        first, second = (rows[method, pair["attack"]["name"]] for method in ("batchout", "vanilla"))
+        assert (pair["a"], pair["b"]) == (first["checkpoint"], second["checkpoint"])
+        assert pair["only_a"] - pair["only_b"] == first["correct"] - second["correct"]
+        assert pair["both"] + pair["only_a"] + pair["only_b"] + pair["neither"] == pair["n"] == 24
 
 
 def test_a_checkpoint_that_is_not_named_after_its_method_has_both_in_its_row(call: Call, models: Path) -> None:
     (models / "vanilla.pt").rename(models / "mine.pt")
-    lines = call("compare", *ATTACKS, "--format", "markdown").out.splitlines()
-    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    table, _ = tables(call("compare", *ATTACKS, "--format", "markdown").out)
     assert table[0][:3] == ["checkpoint", "method", "clean"]
-    assert [row[:2] for row in table[2:]] == [["batchout", "batchout"], ["mine", "vanilla"]]
+    assert [row[:2] for row in table[1:]] == [["batchout", "batchout"], ["mine", "vanilla"]]
 
 
 def test_a_table_that_is_too_wide_for_a_pipe_has_a_checkpoint_a_column(call: Call, models: Path) -> None:
     eps = ",".join(f"{n}/255" for n in range(1, 9))
     shown = call("compare", "--attack", "fgsm", "--eps", eps, "--limit", 8).out.splitlines()
-    words = [line.split() for line in shown if line.split()]
+    words = [line.split() for line in shown[: shown.index("Told apart")] if line.split()]
     assert max(map(len, shown)) <= 120
     assert [line for line in words if "batchout" in line] == [["method", "batchout", "vanilla"]]
     assert [len(line) for line in words if line[0] == "fgsm"] == [3] * 8
@@ -75,3 +99,16 @@ def test_the_note_on_iterations_names_its_checkpoint(call: Call, models: Path, s
     shown = call("compare", *ATTACKS, "--format", style).out
     for name in ("batchout", "vanilla"):
         assert f"{name}, deepfool:iters=2 L2: accuracy % after each iteration" in shown
+
+
+def test_seeds_of_one_recipe_are_grouped(call: Call, models: Path) -> None:
+    for name in ("vanilla", "batchout"):
+        saved = checkpoint.load(models / f"{name}.pt")
+        checkpoint.save(models / f"{name}-1.pt", replace(saved, spec=saved.spec | {"seed": 1}))
+    found = call("compare", *ATTACKS, "--format", "markdown").out
+    (_, _, table), note = tables(found), found.strip().splitlines()[-1]
+    assert table[0] == ["method", "seeds", "clean", "fgsm Linf 0.1", "deepfool:iters=2 L2"]
+    assert [row[:2] for row in table[1:]] == [["batchout", "2"], ["vanilla", "2"]]
+    assert note.startswith("Per cent, mean and standard deviation over seeds of one recipe.")
+    pairs = json.loads(call("compare", *ATTACKS, "--format", "json").out)["pairs"]
+    assert [pair["kind"] for pair in pairs].count("seeds") == 2

@@ -18,7 +18,7 @@ ROW = {
     *("checkpoint", "checkpoint_sha256", "dataset", "model", "method", "attack", "norm", "eps", "n", "clean_correct"),
     *("correct", "accuracy", "ci95", "median_distance", "seconds", "forwards", "backwards", "ids", "robust"),
 }
-MINIMAL = {"by_iter", "unconverged"}
+MINIMAL = {"by_iter", "unconverged", "distances"}
 BOTH = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")
 
 
@@ -99,28 +99,33 @@ def test_csv_is_a_line_a_row(call: Call, models: Path) -> None:
     ended = call("evaluate", *BOTH, "--format", "csv")
     rows = list(csv.DictReader(ended.out.splitlines()))
     assert len(rows) == 2
-    assert rows[0].keys() == ROW - {"ids", "robust", "ci95"} | {"ci_low", "ci_high"} | MINIMAL
+    per_sample = {"ids", "robust", "distances"}
+    assert rows[0].keys() == (ROW | MINIMAL) - per_sample - {"ci95"} | {"ci_low", "ci_high"}
     assert json.loads(rows[0]["attack"])["eps"] == "0.1"
     assert (rows[0]["by_iter"], rows[1]["eps"], rows[0]["n"]) == ("", "", "24")
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
 def test_markdown_rows_have_as_many_cells_as_the_head(call: Call, models: Path, command: str) -> None:
-    lines = call(command, *BOTH, "--format", "markdown").out.splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    assert lines[0].startswith("**")
-    assert len(table) == (5 if command == "evaluate" else 4)
-    assert len({line.count("|") for line in table}) == 1
+    shown = call(command, *BOTH, "--format", "markdown").out
+    found = [block.splitlines() for block in shown.split("\n\n") if block.startswith("|")]
+    assert shown.startswith("**")
+    assert [len(table) for table in found] == ([5] if command == "evaluate" else [4, 4])
+    for table in found:
+        assert len({line.count("|") for line in table}) == 1
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
 def test_latex_rows_have_as_many_cells_as_the_columns(call: Call, models: Path, command: str) -> None:
     (models / "vanilla.pt").rename(models / "my_net 100%.pt")
     code = [line for line in call(command, *BOTH, "--format", "latex").out.splitlines() if line[:1] not in ("%", "")]
-    columns = re.search(r"\\begin\{tabular\}\{(\w+)\}", code[0])
-    assert columns is not None
-    rows = [line for line in code if line.endswith(r"\\")]
-    assert {line.count("&") + 1 for line in rows} == {len(columns[1])}
+    tables = "\n".join(code).split(r"\begin{tabular}")[1:]
+    assert len(tables) == (1 if command == "evaluate" else 2)
+    for table in tables:
+        columns = re.match(r"\{(\w+)\}", table)
+        assert columns is not None
+        rows = [line for line in table.splitlines() if line.endswith(r"\\")]
+        assert {line.count("&") + 1 for line in rows} == {len(columns[1])}
     assert not re.search(r"(?<!\\)[_%]", "".join(code))
 
 

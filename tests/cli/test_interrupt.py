@@ -140,7 +140,7 @@ def second_run_stops(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return driver.run_attack(*args, **kwargs)
 
-    monkeypatch.setattr("robustcli.evaluation.evaluate.run_attack", run_attack)
+    monkeypatch.setattr("robustcli.evaluation.evaluate.stream_attack", run_attack)
 
 
 @pytest.mark.usefixtures("second_run_stops")
@@ -173,15 +173,16 @@ def test_a_comparison_shows_a_dash_for_what_was_not_measured(
 ) -> None:
     from robustcli.evaluation import evaluate
 
-    stops, calls = evaluate.run_attack, []  # once more: the second attack on the second checkpoint
+    stops, calls = evaluate.stream_attack, []  # once more: the second attack on the second checkpoint
 
     def run_attack(*args: Any, **kwargs: Any) -> list[driver.Outcome]:
         calls.append(1)
         return driver.run_attack(*args, **kwargs) if len(calls) < 3 else stops(*args, **kwargs)
 
-    monkeypatch.setattr(evaluate, "run_attack", run_attack)
+    monkeypatch.setattr(evaluate, "stream_attack", run_attack)
     ended = call("compare", "--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=1", "--format", "markdown")
-    table = [line.strip("|").split("|") for line in ended.out.splitlines() if line.startswith("|")]
+    first = ended.out.partition("**Told apart**")[0]
+    table = [line.strip("|").split("|") for line in first.splitlines() if line.startswith("|")]
     assert ended.code == 130
     assert [[cell.strip() == "-" for cell in row[-3:]] for row in table[2:]] == [[False] * 3, [False, True, True]]
 
@@ -193,7 +194,7 @@ def test_ctrl_c_before_the_first_row_is_no_traceback(
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustcli.evaluation.evaluate.run_attack", stop)
+    monkeypatch.setattr("robustcli.evaluation.evaluate.stream_attack", stop)
     ended = call("evaluate", "--attack", "fgsm", "--format", style)
     assert ended.code == 130
     assert "interrupted: 0 of 2 rows" in ended.err

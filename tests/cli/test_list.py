@@ -6,12 +6,20 @@ from robustcli.attacks import ATTACKS
 from robustcli.datasets import DATASETS
 from robustcli.models import MODELS
 from robustcli.training.methods import METHODS
+from robustcli.zoo import entries
 
 from .conftest import Call
 
 
 @pytest.mark.parametrize(
-    ("what", "names"), [("models", MODELS), ("attacks", ATTACKS), ("methods", METHODS), ("datasets", DATASETS)]
+    ("what", "names"),
+    [
+        ("models", MODELS),
+        ("attacks", ATTACKS),
+        ("methods", METHODS),
+        ("datasets", DATASETS),
+        ("zoo", {f"zoo:{name}": entry for name, entry in entries().items()}),
+    ],
 )
 def test_a_list_shows_every_name_on_stdout(call: Call, what: str, names: dict[str, object]) -> None:
     ended = call("list", what)
@@ -27,6 +35,7 @@ def test_a_list_shows_every_name_on_stdout(call: Call, what: str, names: dict[st
         ("attacks", ["overshoot", "step_size", "restarts", "minimal-norm", "scores", "decisions", "linf l2", "2020"]),
         ("methods", ["eta", "layers", "craft"]),
         ("datasets", ["1x28x28", "3x32x32"]),
+        ("zoo", ["seed 0", "12 epochs", "fgsm 0.3", "pgd-40 0.1"]),
     ],
 )
 def test_a_list_shows_what_each_name_takes(call: Call, what: str, words: list[str]) -> None:

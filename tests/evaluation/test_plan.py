@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from robustcli.attacks import FGSM, PGD, DeepFool
+from robustcli.attacks import FGSM, FMN, PGD, AutoAttack, Bisection, DeepFool, label
 from robustcli.attacks.norms import L2, Linf
 from robustcli.config import EvalSpec
 from robustcli.errors import ConfigError
-from robustcli.evaluation.plan import budget_warnings, make_plan
+from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
 
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 
@@ -126,12 +126,55 @@ def test_steps_and_iters_fill_in_what_specs_leave_out() -> None:
         ({"attacks": ("pgd:steps=2", "fgsm"), "steps": 3}, "--steps 3: none of the attacks leaves it open (pgd:steps"),
         ({"attacks": ("deepfool:iters=2",), "iters": 3}, "--iters 3: none of the attacks leaves it open"),
         ({"attacks": ("fgsm:norm=linf",), "norm": "l2"}, "--norm l2: none of the attacks leaves it open"),
+        ({"attacks": ("deepfool",), "eot": 5}, "--eot 5: none of the attacks leaves it open (deepfool)"),
+        ({"preset": "quick", "steps": 7}, "--steps 7: none of the attacks leaves it open (fgsm, pgd:steps=20, deepf"),
+        ({"preset": "standard", "iters": 7}, "--iters 7: none of the attacks leaves it open (autoattack)"),
+        ({"preset": "standard", "norm": "l1"}, "--attack autoattack: L1 has no usual budget"),
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(options: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make_plan(EvalSpec(**options), MNIST)
     assert words in str(caught.value)
+
+
+PAPER = ["0.05", "0.1", "0.15", "0.2", "0.25", "0.3", "0.4"]
+FINE = ["1/255", "2/255", "4/255", "8/255", "16/255"]
+
+
+def told(plan: list[Planned]) -> list[tuple[str, list[str]]]:
+    return [(label(planned.attack), [str(eps) for eps in planned.budgets]) for planned in plan]
+
+
+def test_the_quick_preset_is_what_runs_by_default() -> None:
+    assert told(make_plan(EvalSpec(preset="quick"), CIFAR)) == told(make_plan(EvalSpec(), CIFAR))
+
+
+@pytest.mark.parametrize(("shape", "budgets"), [(MNIST, PAPER), (CIFAR, FINE)])
+def test_the_paper_preset_sweeps_its_budgets_and_takes_deepfool_without_a_box(
+    shape: tuple[int, ...], budgets: list[str]
+) -> None:
+    expected = [("fgsm", budgets), ("deepfool:iters=5,box=none", [])]
+    assert told(make_plan(EvalSpec(preset="paper"), shape)) == expected
+    assert told(make_plan(EvalSpec(preset="paper", eps="0.2"), shape))[0] == ("fgsm", ["0.2"])
+
+
+def test_the_standard_preset_is_autoattack() -> None:
+    (planned,) = make_plan(EvalSpec(preset="standard", eps="0.1"), MNIST)
+    assert planned == Planned(AutoAttack("0.1"), (0.1,))
+    assert (planned.runs, planned.rows) == (1, 5)
+    (planned,) = make_plan(EvalSpec(preset="standard", norm="l1", eps="8,12"), MNIST)
+    assert (planned.runs, planned.rows) == (2, 8)
+
+
+def test_attacks_named_beside_a_preset_come_after_it_with_their_own_budgets() -> None:
+    plan = make_plan(EvalSpec(preset="paper", attacks=("pgd:steps=3", "deepfool:iters=5,box=none")), MNIST)
+    assert told(plan) == [("fgsm", PAPER), ("deepfool:iters=5,box=none", []), ("pgd:steps=3", ["0.1", "0.3"])]
+
+
+def test_eot_fills_in_what_gradients_are_averaged_over() -> None:
+    plan = make_plan(EvalSpec(attacks=("fgsm", "pgd:eot=2", "deepfool", "autoattack:version=rand"), eot=5), MNIST)
+    assert [getattr(planned.attack, "eot", None) for planned in plan] == [5, 2, None, 5]
 
 
 @pytest.mark.parametrize("eps", ["1", "0", "255/255"])
@@ -151,8 +194,47 @@ def test_budgets_within_the_range_of_a_pixel_pass(eps: str) -> None:
         (CIFAR, "9/255", "l2", False),
         (CIFAR, "0.5", "l2", False),
         (CIFAR, "8/255", "linf", False),
+        (CIFAR, "8/255", "l1", True),
+        (CIFAR, "12", "l1", False),
     ],
 )
 def test_an_linf_sized_budget_for_l2_is_a_warning(shape: tuple[int, ...], eps: str, norm: str, warned: bool) -> None:
     plan = make_plan(EvalSpec(attacks=("pgd",), eps=(eps,), norm=norm), shape)
     assert [f"eps={eps} is an Linf-sized budget" in line for line in budget_warnings(plan, shape)] == [True] * warned
+
+
+def test_a_curve_has_a_minimal_norm_attack_and_a_bisected_one_if_none_is_named() -> None:
+    fmn, pgd = (planned.attack for planned in make_plan(EvalSpec(curve=True, eps="0.1,0.2"), MNIST))
+    assert fmn == FMN()
+    assert pgd == Bisection(PGD(0.1))
+
+
+@pytest.mark.parametrize(("norm", "start"), [("linf", 0.1), ("l2", 2.8), ("l1", 78.0)])
+def test_a_bisection_starts_where_every_pixel_has_moved_by_the_usual_budget(norm: str, start: float) -> None:
+    (planned,) = make_plan(EvalSpec(curve=True, attacks=("pgd",), norm=norm), MNIST)
+    assert planned.attack == Bisection(PGD(start, norm=norm))  # type: ignore[arg-type]
+    assert (planned.budgets, planned.rows) == ((), 1)
+
+
+def test_a_bisection_starts_at_the_budget_of_its_spec() -> None:
+    (planned,) = make_plan(EvalSpec(curve=True, attacks=("pgd:eps=2/255",), steps=7), MNIST)
+    assert planned.attack == Bisection(PGD("2/255", steps=7))  # type: ignore[arg-type]
+
+
+def test_an_ensemble_can_be_bisected_too() -> None:
+    (planned,) = make_plan(EvalSpec(curve=True, preset="standard"), MNIST)
+    assert planned.attack == Bisection(AutoAttack(0.1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"attacks": ("deepfool:box=none",)}, "deepfool:box=none: leaves the pixels' range"),
+        ({"attacks": ("pgd:eps=0",)}, "pgd:eps=0: eps=0: should be above 0"),
+        ({"eps": "8"}, "--eps 8: is over 1"),
+        ({"attacks": ("fmn",), "steps": 3}, "--steps 3: none of the attacks leaves it open"),
+    ],
+)
+def test_a_curve_that_cannot_be_measured_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(EvalSpec(curve=True, **options), MNIST)  # type: ignore[arg-type]

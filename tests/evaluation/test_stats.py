@@ -7,7 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustcli.evaluation.stats import median_distance, wilson
+from robustcli.evaluation.stats import (
+    Table,
+    holm,
+    mcnemar,
+    median_distance,
+    paired_interval,
+    samples_needed,
+    wilson,
+)
 
 Z = 1.959963984540054
 
@@ -68,3 +76,67 @@ def test_the_median_distance_counts_robust_samples_as_infinitely_far(
     distances: list[float], expected: float | None
 ) -> None:
     assert median_distance(torch.tensor(distances)) == expected
+
+
+TABLES = st.builds(Table, *[st.integers(0, 60)] * 4)
+
+
+@pytest.mark.parametrize(
+    ("only_a", "only_b", "p"),
+    [(6, 0, 0.03125), (5, 0, 0.0625), (15, 5, 0.04139), (20, 8, 0.03570), (0, 0, 1.0), (7, 7, 1.0)],
+)
+def test_mcnemar_gives_known_values(only_a: int, only_b: int, p: float) -> None:
+    assert mcnemar(Table(40, only_a, only_b, 3)) == pytest.approx(p, abs=5e-6)
+
+
+@given(TABLES)
+def test_mcnemar_looks_only_at_the_samples_that_differ_and_not_at_the_order(table: Table) -> None:
+    assert mcnemar(table) == mcnemar(Table(0, table.only_b, table.only_a, 0))
+
+
+@pytest.mark.parametrize(
+    ("cells", "low", "high"),
+    [
+        ((36, 12, 2, 0), 0.0569, 0.3404),  # Newcombe 1998, Statistics in Medicine 17, 2635, Table II, method 10
+        ((36, 14, 0, 0), 0.1528, 0.4167),
+        ((53, 0, 0, 1), -0.0728, 0.0728),
+    ],
+)
+def test_the_paired_interval_gives_known_values(cells: tuple[int, int, int, int], low: float, high: float) -> None:
+    assert paired_interval(Table(*cells)) == pytest.approx((low, high), abs=5e-4)
+
+
+@given(TABLES)
+def test_the_paired_interval_contains_the_difference_and_turns_with_the_order(table: Table) -> None:
+    low, high = paired_interval(table)
+    assert -1 <= low <= table.difference <= high <= 1
+    swapped = paired_interval(Table(table.both, table.only_b, table.only_a, table.neither))
+    assert swapped == pytest.approx((-high, -low))
+
+
+def test_holm_steps_down() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([]) == []
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_only_raises_keeps_the_order_and_stays_below_bonferroni(p_values: list[float]) -> None:
+    adjusted = holm(p_values)
+    for p, raised in zip(p_values, adjusted, strict=True):
+        assert p <= raised <= min(1.0, len(p_values) * p)
+    ranked = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    assert [adjusted[i] for i in ranked] == sorted(adjusted)
+
+
+def test_samples_needed_are_those_of_connor() -> None:
+    # (1.95996 sqrt(0.05) + 0.84162 sqrt(0.05 - 0.01^2))^2 / 0.01^2
+    assert samples_needed(Table(800, 30, 20, 150)) == 3923
+    assert samples_needed(Table(800, 20, 20, 160)) is None
+
+
+@given(TABLES)
+def test_fewer_samples_are_needed_than_there_are_only_where_the_test_tells_them_apart(table: Table) -> None:
+    needed = samples_needed(table)
+    if needed is not None and 2 * needed < table.n:
+        assert mcnemar(table) < 0.05

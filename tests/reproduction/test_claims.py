@@ -14,7 +14,7 @@ from robustcli.reproduction.findings import Findings, Judgement
 
 from .conftest import every_part, findings
 
-VERDICTS = ("holds", "holds in part", "does not hold")
+VERDICTS = ("holds", "holds in part", "does not hold", "cannot be told")
 
 
 def test_every_claim_is_judged_where_everything_was_measured() -> None:
@@ -27,7 +27,9 @@ def test_every_claim_is_judged_where_everything_was_measured() -> None:
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.words[:40])
 def test_no_claim_is_judged_on_nothing(claim: Claim) -> None:
-    assert judged(claim, findings(speed={})) == Judgement("not measured", "-")
+    found = judged(claim, findings(speed={}))
+    assert (found.verdict, found.breaks) == ("not measured", "-")
+    assert found.numbers.startswith("lacks ")
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.words[:40])
@@ -38,13 +40,17 @@ def test_a_claim_has_its_rule_in_one_line(claim: Claim) -> None:
     assert not claim.rule.startswith("partial(")
 
 
+def _judges(value: object) -> bool:
+    return getattr(value, "__annotations__", {}).get("return") == "Judgement"
+
+
 def test_every_rule_judges_some_claim() -> None:
     used = {claim.judge.func if isinstance(claim.judge, partial) else claim.judge for claim in CLAIMS}
     public = {
         value
         for module in (rules, ablations)
         for name, value in vars(module).items()
-        if callable(value) and getattr(value, "__module__", "") == module.__name__ and not name.startswith("_")
+        if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_") and _judges(value)
     }
     assert used == public
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from robustcli.reproduction.findings import Findings, NotMeasuredError, above, graded, named
+from robustcli.reproduction.findings import Findings, NotMeasuredError, above, graded, named, told
 from robustcli.reproduction.results import Measure
 
 from .conftest import attacked, findings, mnist, seeded
@@ -22,10 +22,13 @@ def test_a_number_is_above_another_where_the_intervals_are_disjoint(a: float, ex
     assert above(per_cent(a), FORTY) == expected
 
 
-def test_of_several_seeds_the_lowest_must_be_above_the_highest() -> None:
-    low, high = Measure(((400, 1000), (500, 1000))), Measure(((550, 1000), (700, 1000)))
-    assert above(per_cent(60), low)
-    assert not above(high, low)
+def test_of_several_seeds_the_interval_is_students_where_that_is_wider() -> None:
+    apart, alike = Measure(((400, 1000), (440, 1000), (480, 1000))), Measure(((440, 1000),) * 3)
+    assert (apart.low, apart.high) == pytest.approx((44 - 4.3027 * 4 / 3**0.5, 44 + 4.3027 * 4 / 3**0.5), abs=1e-3)
+    assert (alike.low, alike.high) == (per_cent(44).low, per_cent(44).high)
+    assert above(per_cent(60), apart)
+    assert not above(per_cent(55), apart)
+    assert above(per_cent(55), alike)
 
 
 @pytest.mark.parametrize(
@@ -33,15 +36,15 @@ def test_of_several_seeds_the_lowest_must_be_above_the_highest() -> None:
     [
         ((50, 50, 50), 46.2, True),  # no deviation: the intervals decide
         ((50, 50, 50), 46.1, False),
-        ((48, 50, 52), 46.2, True),  # 2 sqrt(2) x 2 = 5.66
-        ((47, 50, 53), 48.4, False),  # 2 sqrt(2) x 3 = 8.49
-        ((47, 50, 53), 48.5, True),
+        ((49, 50, 51), 46.2, True),  # 4.303 sqrt(2) x 1 = 6.09
+        ((48, 50, 52), 52.1, False),  # 4.303 sqrt(2) x 2 = 12.17
+        ((48, 50, 52), 52.2, True),
         ((50, 50), 90, False),  # two seeds say too little of what a third would do
         ((50,), 90, False),
         ((48, 50, 52), 34, False),  # below is not above
     ],
 )
-def test_beyond_seeds_is_beyond_samples_and_twice_the_deviation_of_a_difference(
+def test_beyond_seeds_is_beyond_samples_and_what_two_seeds_differ_by(
     seeds: tuple[float, ...], a: float, expected: bool
 ) -> None:
     assert findings(seeded(*seeds)).beyond_seeds(per_cent(a), FORTY, "FGSM 0.3") == expected
@@ -63,6 +66,14 @@ def test_without_seeds_of_that_attack_nothing_is_beyond_them() -> None:
 )
 def test_a_verdict_has_three_grades(full: bool, part: bool, expected: str) -> None:
     assert graded(full, part) == expected
+
+
+@pytest.mark.parametrize(
+    ("full", "contrary", "expected"),
+    [(True, False, "holds"), (False, True, "does not hold"), (False, False, "cannot be told")],
+)
+def test_where_neither_is_established_it_cannot_be_told(full: bool, contrary: bool, expected: str) -> None:
+    assert told(full, contrary) == expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from robustcli import checkpoint
+from robustcli import checkpoint, zoo
 from robustcli.checkpoint import Checkpoint
 from robustcli.datasets import SAMPLE
 from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError, TrainingError
@@ -146,9 +146,9 @@ def test_a_checkpoint_of_another_recipe_is_replaced(finished: Path) -> None:
     assert (saved.spec["lr"], saved.complete) == (0.123, True)
     training, replaced = bench.said
     assert replaced == (
-        f"{bench.path(FIRST)}: has another recipe or other images, or is damaged; it is kept as {FIRST.name}.old"
+        f"{bench.path(FIRST)}: has another recipe or other images, or is damaged; it is kept as {FIRST.name}.pt.old"
     )
-    assert checkpoint.load(bench.path(FIRST).with_suffix(".old")).spec == FIRST.spec.as_dict()
+    assert checkpoint.load(bench.path(FIRST).with_suffix(".pt.old")).spec == FIRST.spec.as_dict()
     assert training == f"{FIRST.name}: training for 2 epochs"
     assert bench.found(FIRST) is None
 
@@ -441,6 +441,45 @@ def test_losses_are_a_part_too_and_a_colour_budget_stays_as_it_was_written(colou
     assert (row["attack"]["eps"], row["eps"], row["n"]) == ("8/255", 8 / 255, 16)
 
 
+# --- What ships with the package
+
+
+@pytest.fixture
+def shipped(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zoo that holds the first network."""
+    name, folder = FIRST.name.removesuffix("-seed0"), tmp_path / "zoo"
+    folder.mkdir()
+    shutil.copy(finished / "models" / f"{FIRST.name}.pt", folder / f"{name}.pt")
+    kept = {"dataset": "", "model": "", "epochs": 2, "seed": 0, "method": {}, "spec": {}, "rows": [], "provenance": {}}
+    (folder / "zoo.json").write_text(json.dumps({"networks": [{"name": name, "sha256": ""} | kept]}))
+    monkeypatch.setattr(zoo, "FOLDER", folder)
+    monkeypatch.setattr(zoo, "INDEX", folder / "zoo.json")
+    return Path(f"zoo:{name}")
+
+
+def test_a_network_that_ships_is_not_trained_again(shipped: Path, tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "new", train=never)
+    assert bench.trained(FIRST) == shipped
+    assert [row["model"] for row in bench.rows(FIRST, PROBES)] == [FIRST.name] * ROWS
+    assert bench.did[0] == "measure fgsm 0.1"
+
+
+def test_a_network_that_ships_with_another_spec_is_trained(shipped: Path, tmp_path: Path) -> None:
+    longer = replace(FIRST, spec=FIRST.spec.model_copy(update={"epochs": 3}))
+    assert bench_in(tmp_path / "new").trained(longer) == tmp_path / "new" / "models" / f"{FIRST.name}.pt"
+
+
+@pytest.mark.usefixtures("shipped")
+def test_without_the_zoo_every_network_is_trained_here(tmp_path: Path) -> None:
+    bench = bench_in(tmp_path / "new", shipped=False)
+    assert bench.trained(FIRST).is_relative_to(tmp_path)
+    assert bench.did == [f"train {FIRST.name}"]
+
+
+def test_what_was_trained_here_comes_before_what_ships(shipped: Path, finished: Path) -> None:
+    assert bench_in(finished, train=never).trained(FIRST).is_relative_to(finished)
+
+
 # --- What fails, and what must not be lost
 
 
@@ -540,6 +579,31 @@ def test_an_interrupted_run_leaves_a_file_with_more_networks(finished: Path) -> 
     with pytest.raises(KeyboardInterrupt):
         run_part(PART, bench_in(finished, measure=stop_after(0)))
     assert (finished / "stopgrad.json").read_bytes() == before
+
+
+def test_a_run_in_which_a_network_fails_leaves_a_file_with_more_networks(finished: Path) -> None:
+    before = (finished / "stopgrad.json").read_bytes()
+    measured_file(finished, SECOND).unlink()
+
+    def fails(session: Session) -> Iterator[Row]:
+        raise AttackError("the model returned NaN")
+
+    bench = bench_in(finished, measure=fails)
+    assert [entry["reason"] for entry in run_part(PART, bench).missing] == ["the model returned NaN"]
+    assert (finished / "stopgrad.json").read_bytes() == before
+    assert f"{finished / 'stopgrad.json'}: left as it was; this run finished 1 of 2 networks" in bench.said
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_damaged_file_is_made_again_and_kept_aside(finished: Path) -> None:
+    path = finished / "stopgrad.json"
+    before = read(path)
+    path.write_text("{")
+    bench = bench_in(finished, train=never, measure=never)
+    assert run_part(PART, bench).rows == before.rows
+    assert read(path).rows == before.rows
+    assert path.with_suffix(".json.old").read_text() == "{"
+    assert any("is made again, and kept as stopgrad.json.old" in line for line in bench.said)
 
 
 # --- Data

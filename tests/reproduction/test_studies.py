@@ -103,10 +103,11 @@ def test_seeds_are_of_the_papers_networks_on_mnist_and_of_the_stop_gradient(seed
     }
     several = list(range(seeds))
     for label in ("vanilla", "FGSM-trained", "BatchOut"):
-        assert found["mnist"][label] == several
+        assert found["mnist"][label] == found["fig2"][label] == several
     assert found["stopgrad"] == {"with the stop-gradient": several, "without it": several}
-    others = [seen for name in PARTS if name not in ("mnist", "stopgrad") for seen in found[name].values()]
-    assert all(seen == [0] for seen in [*others, found["mnist"]["Gaussian"], found["mnist"]["PGD-trained"]])
+    others = [seen for name in PARTS if name not in ("mnist", "fig2", "stopgrad") for seen in found[name].values()]
+    single = [found["mnist"]["Gaussian"], found["fig2"]["Gaussian"], found["mnist"]["PGD-trained"]]
+    assert all(seen == [0] for seen in [*others, *single])
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -145,7 +146,7 @@ def test_a_measurement_is_of_the_weights_that_the_images_are_made_on(tmp_path: P
 
 def test_a_measurement_of_another_version_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
     before = probe_key(Probe("fgsm", ("0.3",)), "0.3", None)
-    monkeypatch.setattr("robustcli.reproduction.laboratory.__version__", "0.0.0")
+    monkeypatch.setattr("robustcli.reproduction.kept.__version__", "0.0.0")
     assert probe_key(Probe("fgsm", ("0.3",)), "0.3", None) != before
 
 

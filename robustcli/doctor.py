@@ -1,0 +1,161 @@
+"""Whether this installation can be trusted: environment, attacks on models with a known answer, draws, zoo and data."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from robustcli import __version__, checkpoint, zoo
+from robustcli.attacks import ATTACKS, parse_attack
+from robustcli.attacks.driver import Samples, run_attack
+from robustcli.config import DataSpec, field_names
+from robustcli.data import data_folder, is_here, load, torchvision_datasets
+from robustcli.datasets import DATASETS, SAMPLE
+from robustcli.device import pick_device
+from robustcli.errors import DataError, RobustCliError
+from robustcli.noise import Noise
+from robustcli.provenance import provenance
+from robustcli.testing import check_attack, tiny_net, tiny_samples
+from robustcli.testing.effort import EPS, WEAK, small_attack
+
+State = Literal["ok", "note", "wrong"]
+
+FINGERPRINTS = {
+    ("mnist", "train"): "19cd28297812d23014b151134b4fe98d57467d71858056fc5365eb125c500bcd",
+    ("mnist", "test"): "23db7c695ec8f8fcc23914fe6a413b4b941a8699eb229c929591ecb83de2d184",
+}
+"""Of MNIST as LeCun, Cortes and Burges published it."""
+
+PINNED = (0.2912469506, 0.9075955749, 0.2481548786)
+"""The first draws of sample 7 under seed 0: what every result rests on."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, its state, and what was found or what to do about it."""
+
+    what: str
+    state: State
+    told: str
+
+
+def examine(data_dir: Path | None) -> Iterator[Finding]:
+    """All findings, one after the other; no network is asked."""
+    yield from _environment()
+    yield from _attacks()
+    yield _draws()
+    yield _batches()
+    yield from _zoo()
+    yield from _data(data_dir)
+
+
+def _environment() -> Iterator[Finding]:
+    device = pick_device("auto")
+    hardware = provenance(seed=None, device=device, data_fingerprint=None)["hardware"]
+    yield Finding("robustcli", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()}")
+    yield Finding("torch", "ok", f"{torch.__version__}, {device} ({hardware}), {torch.get_num_threads()} threads")
+    try:
+        torchvision_datasets("torchvision")
+    except DataError as error:
+        yield Finding("torchvision", "wrong", str(error).partition(": ")[2])
+    else:
+        yield Finding("torchvision", "ok", metadata.version("torchvision"))
+
+
+def _attacks() -> Iterator[Finding]:
+    """Each attack in each norm that it takes, against models whose robust set is known."""
+    for name, build in ATTACKS.items():
+        norms = [norm for norm in EPS if _takes(name, norm)]
+        problems = [told for norm in norms if (told := _broken_contract(name, norm))]
+        kept = f"keeps its contract in {', '.join(norms)}: {build.summary}"
+        yield Finding(name, "wrong" if problems else "ok", "; ".join(problems) or kept)
+
+
+def _takes(name: str, norm: str) -> bool:
+    try:
+        small_attack(name, norm)
+    except RobustCliError:
+        return False
+    return "norm" in field_names(ATTACKS[name])
+
+
+def _broken_contract(name: str, norm: str) -> str:
+    try:
+        check_attack(small_attack(name, norm), weak=name in WEAK)
+    except AssertionError as error:
+        return f"in {norm}: {error}"
+    return ""
+
+
+def _draws() -> Finding:
+    found = Noise(0, torch.tensor([7])).uniform(torch.empty(1, 3, dtype=torch.float64))[0].tolist()
+    if all(abs(a - b) < 1e-6 for a, b in zip(found, PINNED, strict=True)):
+        return Finding("draws", "ok", "are those of every other machine")
+    return Finding("draws", "wrong", f"are {found}, elsewhere {PINNED}: results cannot be compared")
+
+
+def _batches() -> Finding:
+    net = tiny_net()
+    samples = tiny_samples(net, 40)
+    attack = parse_attack("pgd", {"eps": EPS["linf"]})
+    flags = [run_attack(net, attack, samples, batch_size=size)[0].robust for size in (40, 7)]
+    order = torch.arange(len(samples)).flip(0)
+    shuffled = Samples(samples.x[order], samples.y[order], samples.ids[order])
+    flags.append(run_attack(net, attack, shuffled)[0].robust[order])
+    if all(torch.equal(flags[0], other) for other in flags):
+        return Finding("determinism", "ok", "flags do not depend on batch size or order")
+    return Finding("determinism", "wrong", "flags depend on batch size or order: results cannot be trusted")
+
+
+def _zoo() -> Iterator[Finding]:
+    entries = zoo.entries()
+    damaged = [name for name, entry in entries.items() if not _intact(entry)]
+    if damaged:
+        yield Finding("zoo", "wrong", f"{', '.join(damaged)}: damaged or missing; install the package again")
+    else:
+        yield Finding("zoo", "ok", f"{len(entries)} networks, all intact")
+
+
+def _intact(entry: zoo.Entry) -> bool:
+    try:
+        return checkpoint.sha256(entry.path) == entry.sha256
+    except RobustCliError:
+        return False
+
+
+def _data(data_dir: Path | None) -> Iterator[Finding]:
+    folder = data_folder(data_dir)
+    for name in DATASETS:
+        if not is_here(name, data_dir):
+            told = f"not in {folder}; give its folder by --data-dir or $ROBUSTCLI_DATA, or let it be downloaded"
+            yield Finding(name, "note", told)
+            continue
+        try:
+            train, test = (_split(name, data_dir, split) for split in ("train", "test"))
+        except RobustCliError as error:
+            yield Finding(name, "wrong", str(error))
+            continue
+        where = "bundled" if name == SAMPLE else f"in {folder}"
+        altered = [split for split, known in (("train", train), ("test", test)) if not known.genuine]
+        told = f"{train.count} training and {test.count} test images, {where}"
+        if altered:
+            yield Finding(name, "wrong", f"{told}: its {' and '.join(altered)} images are not the published ones")
+        else:
+            yield Finding(name, "ok", told + (", bit for bit" if (name, "train") in FINGERPRINTS else ""))
+
+
+@dataclass(frozen=True)
+class _Split:
+    count: int
+    genuine: bool
+
+
+def _split(name: str, data_dir: Path | None, split: Literal["train", "test"]) -> _Split:
+    images = load(DataSpec(dataset=name, data_dir=data_dir, split=split, allow_sample=False))
+    return _Split(len(images), images.fingerprint == FINGERPRINTS.get((name, split), images.fingerprint))

@@ -1,0 +1,52 @@
+"""A picture of curves of robust accuracy."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from robustcli.evaluation.curve import Curve
+from robustcli.evaluation.stats import wilson
+from robustcli.reporting.files import write_whole
+
+POINTS = 200
+"""Budgets that a line is drawn through."""
+
+
+def save_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> None:
+    """Draw each curve from eps 0 to its last budget, with its 95 % band, a panel a norm, in one PNG.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    norms = list(dict.fromkeys(curve.norm for curve, _ in curves))
+    figure = Figure(figsize=(5.2 * len(norms), 4.0), layout="constrained")
+    for axis, norm in zip(figure.subplots(1, len(norms), squeeze=False)[0], norms, strict=True):
+        for curve, budgets in curves:
+            if curve.norm == norm:
+                _draw(axis, curve, budgets[-1])
+        axis.set_xlabel(f"{norm.label} eps")
+        axis.set_ylabel("accuracy %: no adversarial found within eps")
+        axis.set_ylim(0, 100)
+        axis.set_xlim(left=0)
+        axis.grid(color="#e3e6eb", linewidth=0.8)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(fontsize=8, frameon=False)
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format="png")
+    write_whole(path, content.getvalue(), "--curve-plot")
+
+
+def _draw(axis: Axes, curve: Curve, reach: float) -> None:
+    everyone = curve.everyone
+    at = [reach * i / (POINTS - 1) for i in range(POINTS)]
+    right = [everyone.correct(eps) for eps in at]
+    bands = [wilson(correct, everyone.n) for correct in right]
+    name = f"{Path(curve.subject.checkpoint).stem} ({' and '.join(curve.attacks)}, n = {everyone.n})"
+    (line,) = axis.plot(at, [100 * correct / everyone.n for correct in right], label=name)
+    low, high = zip(*bands, strict=True)
+    axis.fill_between(at, [100 * p for p in low], [100 * p for p in high], color=line.get_color(), alpha=0.15, lw=0)

@@ -1,0 +1,61 @@
+"""A bar for CI: rows judged on the lower end of their interval, as exit code and as JUnit XML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from xml.etree import ElementTree
+
+from robustcli.evaluation.results import Row
+from robustcli.evaluation.stats import wilson
+from robustcli.reporting.tables import budget, interval, percent, row_name
+
+
+def below(rows: Sequence[Row], fail_under: float) -> list[Row]:
+    """The rows whose accuracy is not surely at least `fail_under` per cent: the 95 % interval begins below it."""
+    return [row for row in rows if 100 * wilson(row.correct, row.n)[0] < fail_under]
+
+
+def told(row: Row) -> str:
+    """`a.pt: fgsm Linf 0.3: 46.8 % [43.7, 49.9], n = 1000`."""
+    return f"{row.subject.checkpoint}: {_case(row)}: {_accuracy(row)}"
+
+
+def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "") -> bytes:
+    """JUnit XML: a suite a checkpoint, a case a row, which fails where it is below `fail_under`.
+
+    Where the run was `cut_short` by something, one more case is in error: a part of a run is not green.
+    """
+    failed = below(rows, fail_under) if fail_under is not None else []
+    suites = ElementTree.Element("testsuites", name="robustcli", tests=str(len(rows)), failures=str(len(failed)))
+    for subject, group in groupby(rows, key=lambda row: row.subject):
+        own = list(group)
+        count = sum(row in failed for row in own)
+        seconds = f"{sum(row.seconds for row in own):.3f}"
+        suite = ElementTree.SubElement(
+            suites, "testsuite", name=subject.checkpoint, tests=str(len(own)), failures=str(count), time=seconds
+        )
+        for row in own:
+            case = ElementTree.SubElement(
+                suite, "testcase", classname=subject.checkpoint, name=_case(row), time=f"{row.seconds:.3f}"
+            )
+            if row in failed:
+                message = f"{_accuracy(row)}: its lower end is below {fail_under:g} %"
+                ElementTree.SubElement(case, "failure", message=message, type="fail-under")
+            ElementTree.SubElement(case, "system-out").text = f"{row.dataset}: {_accuracy(row)}"
+    if cut_short:
+        suites.set("errors", "1")
+        suite = ElementTree.SubElement(suites, "testsuite", name="robustcli", tests="1", errors="1")
+        case = ElementTree.SubElement(suite, "testcase", classname="robustcli", name="the run came to its end")
+        ElementTree.SubElement(case, "error", message=cut_short, type="cut short")
+    ElementTree.indent(suites)
+    text: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
+    return text + b"\n"
+
+
+def _case(row: Row) -> str:
+    return f"{row_name(row)} {budget(row)}"
+
+
+def _accuracy(row: Row) -> str:
+    return f"{percent(row.correct, row.n)} % {interval(row.correct, row.n)}, n = {row.n}"

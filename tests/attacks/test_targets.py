@@ -1,0 +1,104 @@
+"""Attacks that want a certain class."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from robustcli.attacks import APGD, FGSM, FMN, PGD, CarliniWagner, describe, label, parse_attack
+from robustcli.attacks.driver import Samples, run_attack
+from robustcli.attacks.targets import wanted
+from robustcli.errors import AttackError, ConfigError
+from robustcli.noise import Noise
+from robustcli.testing import check_attack
+
+attacks = pytest.mark.parametrize("attack", [FGSM, PGD, APGD])
+
+
+@pytest.fixture
+def case():
+    """A linear model of four classes, and 12 images that it gets right."""
+    ids = torch.arange(12)
+    model = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 64, 4, dtype=torch.float64))
+    with torch.no_grad():
+        model[1].weight.copy_(Noise(1, ids[:1]).normal(torch.empty(1, 4, 64, dtype=torch.float64))[0])
+        model[1].bias.zero_()
+    x = Noise(0, ids).uniform(torch.empty(12, 1, 8, 8, dtype=torch.float64)) / 2 + 0.25
+    return model, Samples(x, model(x).argmax(1), ids)
+
+
+def test_the_wanted_class_is_never_the_own_one(case):
+    model, samples = case
+    noise = Noise(0, samples.ids)
+    for target in ("least-likely", "random", 0, 1, 2, 3):
+        assert (wanted(target, model, samples.x, samples.y, noise) != samples.y).all()
+    assert torch.equal(wanted("least-likely", model, samples.x, samples.y, noise), model(samples.x).argmin(1))
+    named = wanted(2, model, samples.x, samples.y, noise)
+    assert (named[samples.y != 2] == 2).all()
+
+
+def test_random_targets_are_keyed_by_the_sample_and_reach_every_class(case):
+    model, samples = case
+    noise = Noise(0, samples.ids)
+    whole = wanted("random", model, samples.x, samples.y, noise)
+    alone = [wanted("random", model, samples.x[i : i + 1], samples.y[i : i + 1], noise[i : i + 1]) for i in range(12)]
+    assert torch.equal(torch.cat(alone), whole)
+    assert len(set(whole.tolist())) > 2
+
+
+@attacks
+@pytest.mark.parametrize("target", ["least-likely", "random", 1])
+def test_a_targeted_attack_reaches_its_class_where_the_budget_allows(case, attack, target):
+    model, samples = case
+    options = {} if attack is FGSM else {"steps": 20}
+    outcome = run_attack(model, attack(0.25, target=target, **options), samples)[0]
+    noise = Noise(0, samples.ids).stream(attack.name)
+    aim = wanted(target, model, samples.x, samples.y, noise if attack is FGSM else noise.stream("attempt 0"))
+    assert (outcome.pred_after == aim).float().mean() > 0.6
+    assert not outcome.robust.all()
+
+
+@pytest.mark.parametrize("attack", [FMN(30, norm="l2"), CarliniWagner(60, 4, lr=0.05, initial_const=1)])
+@pytest.mark.parametrize("target", ["least-likely", "random", 1])
+def test_a_minimal_attack_with_a_target_finds_that_class_farther_away(case, attack, target):
+    model, samples = case
+    free, bound = (run_attack(model, replace(attack, target=goal), samples)[0] for goal in (None, target))
+    aim = wanted(target, model, samples.x, samples.y, Noise(0, samples.ids).stream(attack.name))
+    assert torch.equal(bound.pred_after, aim)
+    assert (bound.distance >= 0.99 * free.distance).all()
+    assert target == 1 or (bound.distance > 1.01 * free.distance).any()
+
+
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_apgd_goes_on_behind_other_classes_until_it_is_there(case, loss):
+    model, samples = case
+    aim = wanted("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
+    x_adv = APGD(0.25, steps=30, loss=loss).ascend(model, samples.x, samples.x, samples.y, aim)
+    assert torch.equal(model(x_adv).argmax(1), aim)
+
+
+@attacks
+@pytest.mark.parametrize("target", ["random", 0])
+def test_a_targeted_attack_keeps_the_contract(attack, target):
+    check_attack(attack(0.1, target=target, **({} if attack is FGSM else {"steps": 10})))
+
+
+def test_a_class_that_the_model_has_not_is_named(case):
+    with pytest.raises(AttackError, match="target=9: the model has the classes 0 to 3"):
+        run_attack(case[0], FGSM(0.1, target=9), case[1])
+
+
+@pytest.mark.parametrize(("text", "target"), [("3", 3), ("random", "random"), ("least-likely", "least-likely")])
+def test_a_target_is_told_where_there_is_one(text, target):
+    attack = parse_attack(f"pgd:eps=0.1,target={text}")
+    assert attack.target == target
+    assert describe(attack)["target"] == target
+    assert label(attack) == f"pgd:steps=20,target={text}"
+    assert "target" not in describe(parse_attack("pgd:eps=0.1"))
+
+
+@pytest.mark.parametrize("text", ["-1", "most-likely", "1.5"])
+def test_a_bad_target_is_one_line(text):
+    with pytest.raises(ConfigError, match=f"target={text}: "):
+        parse_attack(f"pgd:eps=0.1,target={text}")

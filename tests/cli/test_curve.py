@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from .conftest import Call
+
+FAST = ("--limit", "12", "--attack", "fmn:iters=5", "--attack", "fgsm", "--curve")
+
+
+def test_the_table_has_budgets_classes_and_what_was_run(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *FAST, "--eps", "0.1,0.3,8/255")
+    assert ended.code == 0, ended.err
+    assert "accuracy within Linf eps" in ended.out
+    assert "closest of fmn:iters=5 and bisect:fgsm." in ended.out
+    lines = [line.split() for line in ended.out.splitlines() if line.strip()]
+    assert [line[0] for line in lines if line[0] in ("8/255", "0.1", "0.3")] == ["8/255", "0.1", "0.3"]
+    assert [line[0] for line in lines if line[0] in ("all", "0", "1", "2")][-4:] == ["all", "0", "1", "2"]
+
+
+def test_json_has_the_curve_and_each_rows_distances(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *FAST, "--format", "json")
+    document = json.loads(ended.out)
+    (curve,) = document["curves"]
+    rows = document["rows"]
+    assert document["schema"] == 1
+    assert [row["attack"]["name"] for row in rows] == ["fmn", "bisect"]
+    assert rows[1]["attack"]["attack"]["name"] == "fgsm"
+    far = [[float("inf") if d is None else d for d in row["distances"]] for row in rows]
+    closest = [None if min(pair) == float("inf") else min(pair) for pair in zip(*far, strict=True)]
+    assert curve["distances"] == closest
+    assert curve["points"][0]["eps"] == 0
+    assert curve["points"][0]["correct"] == rows[0]["clean_correct"]
+    assert sum(part["n"] for part in curve["by_class"]) == curve["n"] == 12
+
+
+def test_csv_has_a_line_a_class_and_budget(call: Call, models: Path) -> None:
+    ended = call("evaluate", *sorted(models.glob("*.pt")), *FAST, "--eps", "0.1,0.3", "--format", "csv")
+    lines = list(csv.DictReader(ended.out.splitlines()))
+    assert len(lines) == 2 * 4 * 2
+    assert {line["eps"] for line in lines} == {"0.1", "0.3"}
+
+
+def test_a_curve_does_not_depend_on_the_batch_size(call: Call, models: Path) -> None:
+    found = []
+    for size in (1, 5, 128):
+        ended = call("evaluate", models / "vanilla.pt", *FAST, "--format", "json", "--batch-size", size)
+        found.append(json.loads(ended.out)["curves"][0]["distances"])
+    for other in found[1:]:
+        assert other == pytest.approx(found[0], rel=1e-4)
+
+
+def test_a_plot_is_drawn_and_means_a_curve(call: Call, models: Path, here: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", "--limit", "6", "--attack", "fmn:iters=3", "--curve-plot", "c.png")
+    assert ended.code == 0, ended.err
+    assert (here / "c.png").read_bytes()[:4] == b"\x89PNG"
+    assert "accuracy within Linf eps" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--curve", "--attack", "deepfool:box=none"), "leaves the pixels' range"),
+        (("--curve", "--attack", "pgd:eps=0"), "eps=0: should be above 0"),
+        (("--curve", "--eps", "8"), "--eps 8: is over 1"),
+        (("--curve", "--attack", "fmn", "--steps", "3"), "--steps 3: none of the attacks leaves it open"),
+        (("--curve-plot", "nowhere/c.png"), "--curve-plot nowhere/c.png: its folder nowhere does not exist"),
+    ],
+)
+def test_a_mistake_is_one_line(call: Call, models: Path, arguments: tuple[str, ...], message: str) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *arguments)
+    assert ended.code == 2
+    assert message in ended.error

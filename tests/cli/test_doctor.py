@@ -1,0 +1,85 @@
+"""`robustcli doctor`: one line a finding, and what to do about what is wrong."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from robustcli import doctor, zoo
+from robustcli.attacks import ATTACKS
+from robustcli.doctor import Finding, examine
+
+from .conftest import Call
+
+
+@pytest.fixture(scope="module")
+def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finding]:
+    """Of this installation, without data."""
+    return {finding.what: finding for finding in examine(tmp_path_factory.mktemp("nothing"))}
+
+
+def test_this_installation_is_well(findings: dict[str, Finding]) -> None:
+    assert [finding for finding in findings.values() if finding.state == "wrong"] == []
+
+
+def test_every_attack_is_examined_in_the_norms_that_it_takes(findings: dict[str, Finding]) -> None:
+    assert {name for name in ATTACKS if findings[name].state == "ok"} == set(ATTACKS)
+    assert findings["pgd"].told.startswith("keeps its contract in linf, l2")
+
+
+def test_missing_data_is_a_note_with_what_to_do(findings: dict[str, Finding]) -> None:
+    assert findings["mnist"].state == "note"
+    assert "--data-dir or $ROBUSTCLI_DATA" in findings["mnist"].told
+    assert findings["mnist-sample"].told == "4000 training and 1000 test images, bundled"
+
+
+def found_in(examined: Iterator[Finding]) -> Finding:
+    (finding,) = [finding for finding in examined if finding.state == "wrong"]
+    return finding
+
+
+def test_an_attack_that_breaks_its_contract_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("fgsm left the ball")
+
+    monkeypatch.setattr(doctor, "check_attack", broken)
+    monkeypatch.setattr(doctor, "ATTACKS", {"fgsm": ATTACKS["fgsm"]})
+    assert found_in(doctor._attacks()).told.startswith("in linf: fgsm left the ball")
+
+
+def test_other_draws_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PINNED", (0.1, 0.2, 0.3))
+    assert "results cannot be compared" in found_in(iter([doctor._draws()])).told
+
+
+def test_a_damaged_network_of_the_zoo_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shutil.copytree(zoo.FOLDER, tmp_path / "zoo")
+    (folder / "mnist-vanilla.pt").write_bytes(b"no longer")
+    monkeypatch.setattr(zoo, "FOLDER", folder)
+    assert found_in(doctor._zoo()).told == "mnist-vanilla: damaged or missing; install the package again"
+
+
+def test_images_that_are_not_the_published_ones_are_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(doctor, "FINGERPRINTS", {("mnist-sample", "test"): "ab12"})
+    assert found_in(doctor._data(tmp_path)).told.endswith("bundled: its test images are not the published ones")
+
+
+def test_the_command_prints_a_line_a_finding_and_ends_with_3_where_one_is_wrong(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [Finding("torch", "ok", "2.4"), Finding("zoo", "wrong", "damaged"), Finding("mnist", "note", "not here")]
+    monkeypatch.setattr(doctor, "examine", lambda data_dir: iter(made))
+    ended = call("doctor")
+    assert ended.code == 3
+    assert [line.split() for line in ended.out.splitlines()] == [
+        ["ok", "torch", "2.4"],
+        ["wrong", "zoo", "damaged"],
+        ["note", "mnist", "not", "here"],
+        [],
+        ["1", "wrong"],
+    ]
+    monkeypatch.setattr(doctor, "examine", lambda data_dir: iter(made[:1]))
+    assert call("doctor").code == 0

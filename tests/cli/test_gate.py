@@ -1,0 +1,56 @@
+"""`--fail-under` and `--junit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from .conftest import Call
+
+FGSM = ("--attack", "fgsm:eps=0.01", "--limit", "24")
+
+
+def test_a_bar_that_is_met_changes_nothing(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--fail-under", 0)
+    assert (ended.code, "error" in ended.err) == (0, False)
+
+
+def test_a_bar_that_is_not_met_is_exit_4_and_says_by_which_row(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--fail-under", "99.5%", "--format", "json")
+    assert ended.code == 4
+    assert len(json.loads(ended.out)["rows"]) == 1
+    assert "vanilla.pt: fgsm Linf 0.01: " in ended.error
+    assert ended.error.endswith("the interval begins below --fail-under 99.5 %")
+
+
+def test_junit_is_written_also_where_the_bar_is_not_met(call: Call, models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "report.xml"
+    assert call("evaluate", models / "vanilla.pt", *FGSM, "--fail-under", 100, "--junit", path).code == 4
+    assert ElementTree.parse(path).getroot().get("failures") == "1"
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("0.45", "is in per cent; did you mean 45, or 0.45%?"),
+        ("101", "should be an accuracy in per cent, 0 to 100"),
+        ("-1", "should be an accuracy in per cent, 0 to 100"),
+        ("half", "should be an accuracy in per cent, 0 to 100"),
+        ("nan", "should be an accuracy in per cent, 0 to 100"),
+    ],
+)
+def test_a_bar_that_makes_no_sense_is_told_before_anything_is_measured(
+    call: Call, models: Path, value: str, told: str
+) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, f"--fail-under={value}")
+    assert (ended.code, ended.out) == (2, "")
+    assert f"--fail-under {value}: {told}" in ended.error
+
+
+def test_a_junit_file_that_cannot_be_written_is_told_before_anything_is_measured(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--junit", "nowhere/report.xml")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--junit nowhere/report.xml: its folder nowhere does not exist" in ended.error

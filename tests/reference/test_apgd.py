@@ -1,0 +1,92 @@
+"""APGD against the authors' code: github.com/fra31/auto-attack on sys.path, as `autoattack`. It is not on PyPI.
+
+Their single run takes our starting points, so that nothing but the algorithms is compared. In float64 the points of
+highest loss are the same but for rounding, and so are the flags.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+from case import Case
+from torch import Tensor
+
+from robustcli.attacks import APGD, APGDT
+from robustcli.attacks.apgd import random_start
+from robustcli.attacks.norms import NORMS
+from robustcli.noise import Noise
+
+pytestmark = [
+    pytest.mark.reference,
+    pytest.mark.skipif(find_spec("autoattack") is None, reason="the authors' autoattack is not importable"),
+]
+NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+EPS = {"linf": 0.08, "l2": 1.2, "l1": 10.0}
+STEPS = 40
+few = slice(0, 32)
+norms = pytest.mark.parametrize("norm", NORMS)
+
+
+@pytest.fixture(autouse=True)
+def all_in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Their buffers are of the default type, and their L1 projection asks for `float()`."""
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
+def case(double: Case) -> Case:
+    case = double.right()
+    return Case(case.model, case.x[few], case.y[few])
+
+
+def authors(case: Case, norm: str, rank: int | None, loss: str = "ce") -> Any:
+    from autoattack import autopgd_base  # type: ignore[import-not-found]
+
+    shared: dict[str, Any] = {"n_iter": STEPS, "norm": NAMES[norm], "eps": EPS[norm], "device": "cpu"}
+    if rank is None:
+        run = autopgd_base.APGDAttack(case.model, loss=loss, **shared)
+    else:
+        run = autopgd_base.APGDAttack_targeted(case.model, **shared)
+        run.y_target = case.model(case.x).sort(dim=1)[1][:, -2 - rank]
+    run.init_hyperparam(case.x)
+    return run
+
+
+def in_stages(run: Any, case: Case, norm: str, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Their highest points, and (n,) bool, what they leave standing."""
+    from autoattack.autopgd_base import L1_projection
+
+    stages = [(3, 0.3), (2, 0.3), (1, 0.4)] if norm == "l1" else [(1, 1.0)]
+    point = start
+    for radius, share in stages:
+        run.eps, run.n_iter = radius * EPS[norm], round(share * STEPS)
+        if norm == "l1":
+            point = point + L1_projection(case.x, point - case.x, run.eps)
+        point, standing, *_ = run.attack_single_run(case.x, case.y, x_init=point.clone())
+    return point, standing == 1
+
+
+@norms
+@pytest.mark.parametrize(("loss", "rank"), [("ce", None), ("dlr", None), ("dlr", 0), ("dlr", 4)])
+def test_from_the_same_starts_apgd_goes_where_the_authors_code_goes(
+    case: Case, norm: str, loss: str, rank: int | None
+) -> None:
+    start = random_start(NORMS[norm], EPS[norm], case.x, Noise(0, torch.arange(len(case.x))))
+    top, standing = in_stages(authors(case, norm, rank, loss), case, norm, start)
+    if rank is None:
+        ours = APGD(EPS[norm], STEPS, loss=loss, norm=NORMS[norm]).ascend(case.model, start, case.x, case.y)  # type: ignore[arg-type]
+    else:
+        ours = APGDT(EPS[norm], STEPS, norm=NORMS[norm]).ascend(case.model, start, case.x, case.y, rank)
+    left = case.standing(ours)
+    assert torch.equal(left, standing)
+    # A step of L2 carries rounding on, and a network with maxima in it makes a jump of it now and then.
+    gap = (ours - top)[left].flatten(1).abs().amax(1)
+    assert float((gap < 1e-7).double().mean()) > 0.9

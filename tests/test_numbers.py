@@ -1,0 +1,116 @@
+"""Every measured number that a reader meets comes from a file under results/reproduction/, and that says where."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from robustcli.reproduction import PARTS
+from robustcli.reproduction.design import FULL
+from robustcli.reproduction.report import report
+from robustcli.reproduction.results import read
+from robustcli.reproduction.rules import CLOSE, PAPER_CLEAN
+from robustcli.reproduction.studies import parts
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "results" / "reproduction"
+PAGE = ROOT / "docs" / "reproduction.md"
+MEASURED = re.compile(r"(?<![\w.])\d+\.\d+(?= ?%| ?±| \[\d)")
+"""A percentage with a decimal, alone or with its interval or spread."""
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("stamp_numbers", ROOT / "scripts" / "stamp_numbers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_says_what_was_measured(script: ModuleType) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert script.stamped_readme(text) == text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_configs_header_says_what_was_measured(script: ModuleType, path: Path) -> None:
+    assert script.stamped_config(path) == path.read_text(encoding="utf-8")
+
+
+def test_the_readme_quotes_no_accuracy_of_its_own() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    outside = re.sub(r"<!-- \w+ -->\n.*?<!-- end -->", "", text, flags=re.DOTALL)
+    assert MEASURED.findall(outside) == []
+
+
+def test_the_page_is_what_the_command_writes() -> None:
+    found = {name: read(FOLDER / f"{name}.json") for name in PARTS if (FOLDER / f"{name}.json").exists()}
+    speed = json.loads((FOLDER / "training-speed.json").read_text(encoding="utf-8"))
+    assert PAGE.read_text(encoding="utf-8") == report(found, "../results/reproduction", speed)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(path for path in (ROOT / "docs").glob("*.md") if path != PAGE), ids=lambda p: p.name
+)
+def test_the_other_pages_quote_no_accuracy(path: Path) -> None:
+    assert MEASURED.findall(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("part", PARTS)
+class TestEachPart:
+    def test_it_is_there_with_table_and_pictures(self, part: str) -> None:
+        assert [kind for kind in ("json", "md", "png", "svg") if not (FOLDER / f"{part}.{kind}").is_file()] == []
+
+    def test_it_is_the_whole_study(self, part: str) -> None:
+        assert not read(FOLDER / f"{part}.json").quick
+
+    def test_its_networks_are_the_studys(self, part: str) -> None:
+        results = read(FOLDER / f"{part}.json")
+        study = {network.name: network.spec.as_dict() for network in parts(FULL)[part].networks}
+        assert {network["name"]: network["spec"] for network in results.networks}.items() <= study.items()
+        there = {network["name"] for network in results.networks} | {entry["name"] for entry in results.missing}
+        assert there == study.keys()
+
+    def test_everything_in_it_says_where_it_comes_from(self, part: str) -> None:
+        results = read(FOLDER / f"{part}.json")
+        for entry in (*results.networks, *results.rows):
+            assert said(entry), entry
+
+
+def test_mnists_numbers_are_as_high_as_the_papers_and_fall_as_it_says() -> None:
+    results = read(FOLDER / "mnist.json")
+    for label, paper in PAPER_CLEAN["mnist"].items():
+        clean = results.cells(label)["clean"]
+        assert len(clean.counts) >= 3
+        assert clean.n == 10_000
+        assert clean.mean >= paper - CLOSE
+    assert results.cells("BatchOut")["FGSM 0.3"].mean >= 40
+    assert results.cells("vanilla")["FGSM 0.3"].mean <= 20
+    assert max(network["epochs"] for network in results.networks) <= 40
+
+
+def said(entry: dict[str, Any]) -> bool:
+    """Whether an entry names a clean commit, the seed, the hardware, and how many samples."""
+    return (
+        re.fullmatch(r"[0-9a-f]{40}", str(entry["commit"])) is not None
+        and isinstance(entry["seed"], int)
+        and bool(entry["hardware"])
+        and int(entry.get("n", entry.get("n_train", 0))) > 0
+    )
+
+
+@pytest.mark.parametrize("name", ["recipes-mnist", "recipes-cifar10", "training-speed", "sample"])
+def test_a_file_beside_the_parts_says_where_it_comes_from(name: str) -> None:
+    content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    for entry in content["runs"] if name.startswith("recipes") else [content]:
+        assert re.fullmatch(r"[0-9a-f]{40}(\+dirty)?", str(entry["commit"]))
+        assert entry["hardware"]
+        assert entry["n"] > 0
