@@ -58,7 +58,7 @@ def _replace_backward(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -
         return None
     if padding is None or columns > MOST_COLUMNS:
         return None
-    replaced: Tensor = _Folded.apply(x, output.detach(), layer, padding)  # type: ignore[no-untyped-call]
+    replaced: Tensor = _Folded.apply(x, output.detach(), layer, padding)
     return replaced
 
 
