@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, SweepingAttack, TracingAttack
+from robustcli.attacks.convolutions import quick_convolutions
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import Model
 from robustcli.attacks.outcome import Board, Outcome, Samples, Work, predict, split_evenly
@@ -94,7 +95,7 @@ def stream_attack(
     variants = _variants(attack, budgets)
     if any(module.training for module in model.modules()):
         warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=3)
-    with frozen(model):
+    with frozen(model), quick_convolutions(model):
         meter = Meter(model, dtype)
         started = Work.until_now(meter)
         if pred is None:

@@ -46,7 +46,7 @@ class FAB:
 
     name: ClassVar[str] = "fab"
     summary: ClassVar[str] = "the closest adversarial, along the boundary with each class (Croce & Hein 2020)"
-    use: ClassVar[str] = "The closest images and the surest distances, class by class; `targets=1` for a first look."
+    use: ClassVar[str] = "Distances class by class, beside FMN, at nine times its price; `targets=1` for a first look."
     bounded: ClassVar[bool] = True
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

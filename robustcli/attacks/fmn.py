@@ -46,7 +46,7 @@ class FMN:
     summary: ClassVar[str] = "the closest adversarial, in a ball that adapts (Pintor et al. 2021)"
     use: ClassVar[str] = (
         "The cheapest good distances, in any norm: the first look at a curve. It can settle for the second nearest "
-        "class; FAB beside it does not."
+        "class: FAB beside it finds what it misses, and the other way round."
     )
     bounded: ClassVar[bool] = True
 

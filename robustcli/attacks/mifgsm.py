@@ -9,8 +9,9 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right
+from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField, per_sample
+from robustcli.attacks.targets import Target, wanted
 from robustcli.config import STRICT, Budget, NonNegative
 from robustcli.noise import Noise
 
@@ -24,7 +25,8 @@ class MIFGSM:
     Returns images in the ball and in [0, 1]: the first iterate that is misclassified, or the last one (`early_stop`, as
     in PGD; turn it off for images that should transfer to other models). A step is eps / steps unless given, so that
     the start, which is the image itself, can just reach the edge of the ball. It differs from the paper where a
-    gradient is 0: that adds nothing, where the formula divides by 0.
+    gradient is 0: that adds nothing, where the formula divides by 0. With a `target` the steps go down the
+    cross-entropy of that class, until the sample is taken for it.
     """
 
     eps: Budget
@@ -33,6 +35,8 @@ class MIFGSM:
     decay: NonNegative = 1.0
     norm: NormField = Linf()
     early_stop: bool = True
+    eot: PositiveInt = 1
+    target: Target | None = None
 
     name: ClassVar[str] = "mifgsm"
     summary: ClassVar[str] = "iterated FGSM with momentum (Dong et al. 2018)"
@@ -42,14 +46,17 @@ class MIFGSM:
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
+        targeted = self.target is not None
+        loss = likeness if targeted else cross_entropy
+        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
         step_size = self.eps / self.steps if self.step_size is None else self.step_size
         x_adv, momentum = x.clone(), torch.zeros_like(x)
         active = torch.arange(len(x), device=x.device)
         for _ in range(self.steps):
-            gradient, logits = input_gradient(model, cross_entropy, x_adv[active], y[active])
+            gradient, logits = input_gradient(model, loss, x_adv[active], aim[active], self.eot)
             if self.early_stop:
-                right = is_right(logits, y[active])
-                active, gradient = active[right], gradient[right]
+                open_ones = is_right(logits, aim[active]) != targeted
+                active, gradient = active[open_ones], gradient[open_ones]
                 if len(active) == 0:
                     break
             momentum[active] = self.decay * momentum[active] + _scaled(gradient)

@@ -13,9 +13,10 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Needs, survivors
-from robustcli.attacks.losses import Model, is_right, margin
+from robustcli.attacks.base import Needs, compact, survivors
+from robustcli.attacks.losses import Model, cross_entropy, is_right, margin
 from robustcli.attacks.norms import Linf, LinfOrL2, per_sample
+from robustcli.attacks.targets import Target, wanted
 from robustcli.attacks.windows import Moves, moves_in
 from robustcli.config import STRICT, Budget, Number
 from robustcli.noise import Noise
@@ -41,7 +42,8 @@ class Square:
     from AutoAttack's code in four ways. A sample draws squares of its own, keyed by its id, where that code draws one
     for the whole batch. A square may lie at the last row and column. An Linf square that would change nothing takes the
     other colour (the authors' first code drew again): on grey images half of the single-pixel queries were lost. And
-    the starting image counts as a query, so that a sample is asked about `queries` times a restart and no more.
+    the starting image counts as a query, so that a sample is asked about `queries` times a restart and no more. With a
+    `target` it lowers the cross-entropy of that class, as the paper does, until the sample is taken for it.
     """
 
     eps: Budget
@@ -49,6 +51,7 @@ class Square:
     p_init: Annotated[Number, Field(gt=0, le=1)] = 0.8
     restarts: PositiveInt = 1
     norm: LinfOrL2 = Linf()
+    target: Target | None = None
 
     name: ClassVar[str] = "square"
     summary: ClassVar[str] = "random search with squares (Andriushchenko et al. 2020)"
@@ -65,10 +68,11 @@ class Square:
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         moves = moves_in(self.norm, self.eps)
+        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
         x_adv = moves.start(x, noise.stream("start"))
-        search = _Search(torch.arange(len(x), device=x.device), x, y, x_adv, x.new_full((len(x),), torch.inf))
-        search, right = search.asked(model, x_adv)
-        x_adv, search = search.x_adv.clone(), search[right]
+        search = _Search(torch.arange(len(x), device=x.device), x, aim, x_adv, x.new_full((len(x),), torch.inf))
+        search, standing = search.asked(model, x_adv, self.target is not None)
+        x_adv, search = search.x_adv.clone(), search[standing]
         for number, (side, count) in enumerate(self._blocks(moves, x)):
             if not len(search):
                 break
@@ -79,10 +83,10 @@ class Square:
             window = moves.window(side, x)
             for i in range(count):
                 candidate = moves.candidate(search.x, search.x_adv, window, draws[:, i])
-                search, right = search.asked(model, candidate)
-                if not bool(right.all()):
+                search, standing = search.asked(model, candidate, self.target is not None)
+                if not bool(standing.all()):
                     x_adv[search.index] = search.x_adv
-                    search, draws = search[right], draws[right]
+                    search, draws = search[standing], draws[standing]
                     if not len(search):
                         break
         x_adv[search.index] = search.x_adv
@@ -92,7 +96,8 @@ class Square:
         """The windows' side and how many queries have it, at most BLOCK, for each block after the start."""
         height, width = x.shape[2:]
         sides = []
-        for query in range(1, self.queries):
+        # The first of them has the largest window, as in AutoAttack's code: of 200 queries, it alone is worth 1 point.
+        for query in range(self.queries - 1):
             halvings = bisect_left(HALVED_AT, query * 10_000 // self.queries)
             area = self.p_init / 2**halvings * height * width
             sides.append(min(moves.side(area), height, width))
@@ -104,29 +109,30 @@ class Square:
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    """The samples that still stand: their index in the batch, and for each the image of least margin so far."""
+    """The samples that still stand: their index in the batch, and for each the image of least loss so far."""
 
     index: Tensor
     x: Tensor
-    y: Tensor
+    aim: Tensor
     x_adv: Tensor
-    margin: Tensor
+    loss: Tensor
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def __getitem__(self, keep: Tensor) -> _Search:
-        return _Search(self.index[keep], self.x[keep], self.y[keep], self.x_adv[keep], self.margin[keep])
+    def __getitem__(self, kept: Tensor) -> _Search:
+        return compact(self, kept)
 
-    def asked(self, model: Model, candidate: Tensor) -> tuple[_Search, Tensor]:
-        """The search after one query a sample, and (n,) bool: the candidate is classified right.
+    def asked(self, model: Model, candidate: Tensor, targeted: bool) -> tuple[_Search, Tensor]:
+        """The search after one query a sample, and (n,) bool: not away from its class yet, or not in the wanted one.
 
         A change within rounding is no improvement. Without that rule a square that no unit of the network sees would be
         taken or not as the last bit of its logits says, which depends on the number of images beside it.
         """
         logits = model(candidate)
-        right, value = is_right(logits, self.y), margin(logits, self.y)
+        standing = is_right(logits, self.aim) != targeted
+        value = cross_entropy(logits, self.aim) if targeted else margin(logits, self.aim)
         rounding = TIE * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-        better = (value < self.margin - rounding) | ~right
+        better = (value < self.loss - rounding) | ~standing
         x_adv = torch.where(per_sample(better, candidate), candidate, self.x_adv)
-        return dataclasses.replace(self, x_adv=x_adv, margin=value.where(better, self.margin)), right
+        return dataclasses.replace(self, x_adv=x_adv, loss=value.where(better, self.loss)), standing

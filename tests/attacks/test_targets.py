@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from robustcli.attacks import APGD, FGSM, FMN, PGD, CarliniWagner, describe, label, parse_attack
+from robustcli.attacks import APGD, FGSM, FMN, MIFGSM, PGD, CarliniWagner, Square, describe, label, parse_attack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.targets import wanted
 from robustcli.errors import AttackError, ConfigError
 from robustcli.noise import Noise
 from robustcli.testing import check_attack
 
-attacks = pytest.mark.parametrize("attack", [FGSM, PGD, APGD])
+attacks = pytest.mark.parametrize("attack", [FGSM, PGD, APGD, MIFGSM])
 
 
 @pytest.fixture
@@ -54,9 +54,23 @@ def test_a_targeted_attack_reaches_its_class_where_the_budget_allows(case, attac
     options = {} if attack is FGSM else {"steps": 20}
     outcome = run_attack(model, attack(0.25, target=target, **options), samples)[0]
     noise = Noise(0, samples.ids).stream(attack.name)
-    aim = wanted(target, model, samples.x, samples.y, noise if attack is FGSM else noise.stream("attempt 0"))
+    aim = wanted(target, model, samples.x, samples.y, noise if attack in (FGSM, MIFGSM) else noise.stream("attempt 0"))
     assert (outcome.pred_after == aim).float().mean() > 0.6
     assert not outcome.robust.all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_square_reaches_its_class_by_scores_alone(case, norm):
+    model, samples = case
+    attack = Square({"linf": 0.25, "l2": 2}[norm], queries=400, norm=norm, target="least-likely")
+    outcome = run_attack(model, attack, samples)[0]
+    aim = wanted("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
+    reached = outcome.pred_after == aim
+    assert reached.float().mean() > 0.6
+    # Those that end in another class were not left alone as soon as they were there.
+    plain = run_attack(model, replace(attack, target=None), samples)[0]
+    assert outcome.forwards > plain.forwards
+    check_attack(replace(attack, eps=0.1, queries=20, target="random"), weak=True)
 
 
 @pytest.mark.parametrize("attack", [FMN(30, norm="l2"), CarliniWagner(60, 4, lr=0.05, initial_const=1)])
