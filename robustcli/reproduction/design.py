@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from robustcli.config import TrainSpec, default_budgets
 from robustcli.datasets import DATASETS, SAMPLE
@@ -10,6 +11,7 @@ from robustcli.models import MODELS
 from robustcli.training.methods import Setting, describe_method, parse_method
 
 Budgets = tuple[str, ...]
+Price = Literal["cheap", "costly", "dear"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Scale:
         limit: training images; None takes all.
         n: test images for clean accuracy and FGSM; None takes all.
         n_costly: test images for iterative attacks.
+        n_dear: test images for AutoAttack.
         quick: a look, not the study: results say so, and nothing is downloaded for it.
     """
 
@@ -34,11 +37,18 @@ class Scale:
     limit: int | None = None
     n: int | None = None
     n_costly: int = 1000
+    n_dear: int = 200
     quick: bool = False
+
+    def test_images(self, price: Price) -> int | None:
+        """How many an attack of that price meets; None is all."""
+        return {"cheap": self.n, "costly": self.n_costly, "dear": self.n_dear}[price]
 
 
 FULL = Scale()
-QUICK = Scale(mnist=SAMPLE, seeds=1, epochs=4, ablation_epochs=4, limit=2000, n=500, n_costly=100, quick=True)
+QUICK = Scale(
+    mnist=SAMPLE, seeds=1, epochs=4, ablation_epochs=4, limit=2000, n=500, n_costly=100, n_dear=20, quick=True
+)
 
 
 @dataclass(frozen=True)
@@ -57,13 +67,13 @@ class Probe:
     Attributes:
         attack: a SPEC.
         eps: budgets; none for a minimal-norm attack.
-        costly: meets fewer test images.
+        price: a costly attack meets fewer test images, a dear one fewest, and of several seeds the first alone.
         source: the label of the network that the images are made on, of the same seed; None is the attacked one.
     """
 
     attack: str
     eps: Budgets = ()
-    costly: bool = False
+    price: Price = "cheap"
     source: str | None = None
 
 

@@ -105,7 +105,7 @@ class Results:
         return list(dict.fromkeys(str(network["label"]) for network in self.networks))
 
     def cells(self, label: str) -> dict[str, Measure]:
-        """What was measured of a label's networks, by column: `clean`, `FGSM 0.3`, `DeepFool none 5`, `PGD-40 0.1`.
+        """What was measured of a label's networks, by column: `clean`, `FGSM 0.3`, `DeepFool none 5`, `AutoAttack 0.1`.
 
         `clean` is that of the most samples.
         """
@@ -157,7 +157,7 @@ def columns(row: Json) -> list[tuple[str, int]]:
     attack = row["attack"]
     if attack["name"] == "deepfool":
         return [(f"DeepFool {attack['box']} {i + 1}", count) for i, count in enumerate(row["by_iter"][:5])]
-    name = {"fgsm": "FGSM", "pgd": f"PGD-{attack.get('steps')}"}[attack["name"]]
+    name = {"fgsm": "FGSM", "pgd": f"PGD-{attack.get('steps')}", "autoattack": "AutoAttack"}[attack["name"]]
     source = f" from {attack['source']}" if "source" in attack else ""
     return [(f"{name} {attack['eps']}{source}", row["correct"])]
 

@@ -90,9 +90,9 @@ def _probes(fgsm: Budgets, pgd: Budgets) -> tuple[Probe, ...]:
     return (
         Probe("fgsm", fgsm),
         Probe("fgsm", (fgsm[-1],), source="vanilla"),
-        Probe("deepfool:iters=5,box=none", costly=True),
-        Probe("deepfool:iters=50", costly=True),
-        Probe("pgd:steps=40", pgd, costly=True),
+        Probe("deepfool:iters=5,box=none", price="costly"),
+        Probe("deepfool:iters=50", price="costly"),
+        Probe("pgd:steps=40", pgd, price="costly"),
     )
 
 
@@ -110,7 +110,7 @@ def _accuracies(scale: Scale, dataset: str, budgets: Budgets, seeds: int) -> Par
         source=f"section {section}",
         dataset=dataset,
         networks=_headline(scale, dataset, seeds) + _beyond(scale, dataset),
-        probes=_probes(budgets, budgets),
+        probes=(*_probes(budgets, budgets), Probe("autoattack", budgets, price="dear")),
     )
 
 
@@ -147,7 +147,7 @@ def _fig4b(scale: Scale, note: str) -> Part:
         "Figure 4b, section 6.5",
         "mnist",
         (none, *filled, whole),
-        (Probe("fgsm", ("0.3",)), Probe("pgd:steps=40", ("0.1",), costly=True)),
+        (Probe("fgsm", ("0.3",)), Probe("pgd:steps=40", ("0.1",), price="costly")),
         note,
     )
 
@@ -164,7 +164,7 @@ def _fig5a(scale: Scale, note: str) -> Part:
         )
         for fraction in FRACTIONS
     ]
-    probes = (Probe("fgsm", ("0.4",)), Probe("pgd:steps=40", ("0.1",), costly=True))
+    probes = (Probe("fgsm", ("0.4",)), Probe("pgd:steps=40", ("0.1",), price="costly"))
     return Part(
         "fig5a",
         "The share k of the batch that is augmented",
@@ -182,7 +182,7 @@ def _fig5b(scale: Scale, note: str) -> Part:
         for method in ("batchout", "gaussian")
         for multiple in MULTIPLES
     ]
-    probes = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=40", ("0.1",), costly=True))
+    probes = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=40", ("0.1",), price="costly"))
     return Part(
         "fig5b",
         "BatchOut against Gaussian noise of similar magnitude",
@@ -208,7 +208,7 @@ def _stopgrad(scale: Scale, note: str) -> Part:
         for stop in (True, False)
         for seed in range(scale.seeds)
     ]
-    probes = (Probe("fgsm", ("0.1", "0.3", "0.4")), Probe("pgd:steps=40", ("0.1",), costly=True))
+    probes = (Probe("fgsm", ("0.1", "0.3", "0.4")), Probe("pgd:steps=40", ("0.1",), price="costly"))
     return Part(
         "stopgrad", "BatchOut with and without the stop-gradient", "section 6.1", "mnist", (*networks,), probes, note
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from robustcli.reproduction.findings import LARGE, Findings, NotMeasuredError, above
-from robustcli.reproduction.rules import masked
+from robustcli.reproduction.rules import masked, under_autoattack
 
 SHOWN = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 DEFENDED = ("BatchOut", "FGSM-trained")
@@ -26,7 +26,8 @@ def _masking(findings: Findings, label: str) -> str:
             continue
         hides = hides or yes
         sign = "there is more to find than its own gradient shows" if yes else "that shows no masking"
-        said.append(f"On {shown}, {numbers}: {sign}. PGD-40 leaves {pgd.text} of {clean.text}.")
+        strongest = under_autoattack(findings, dataset, label)
+        said.append(f"On {shown}, {numbers}: {sign}. PGD-40 leaves {pgd.text} of {clean.text}{strongest}.")
     head = "masks its gradients" if hides else "was not seen to mask its gradients"
     return f"**{label} {head}.** {' '.join(said)}" if said else ""
 

@@ -24,7 +24,9 @@ from robustcli.training import loop
 
 from .conftest import Call
 
-TINY = Scale(mnist=design.SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, quick=True)
+TINY = Scale(
+    mnist=design.SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, n_dear=4, quick=True
+)
 QUICK = Path("results/reproduction-quick")
 KINDS = ("json", "md", "png", "svg")
 FIRST, SECOND = "mnist-sample-batchout-seed0", "mnist-sample-batchout-nostop-seed0"

@@ -18,7 +18,7 @@ from robustcli.reproduction.studies import FRACTIONS, MULTIPLES, SLOTS, parts
 Json = dict[str, Any]
 Cells = Mapping[str, Any]
 N = 1000
-TINY = Scale(mnist=SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, quick=True)
+TINY = Scale(mnist=SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, n_dear=4, quick=True)
 
 SLOT_LABELS = ("none", *(slots.replace(",", "+") for slots in SLOTS), "all")
 K_LABELS = tuple(f"k = {fraction:g}" for fraction in FRACTIONS)

@@ -29,7 +29,7 @@ from robustcli.training.train import Observers, Prepared, train
 
 from .conftest import TINY, Json
 
-PROBES = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=3", ("0.1",), costly=True))
+PROBES = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=3", ("0.1",), price="costly"))
 PART = replace(parts(TINY)["stopgrad"], probes=PROBES)
 FIRST, SECOND = PART.networks
 Train = Callable[[Prepared, Path, Run], Checkpoint]
@@ -218,8 +218,21 @@ def test_another_number_of_samples_is_measured_and_both_are_kept(finished: Path)
 
 
 def test_deepfool_has_a_row_with_its_iterations(finished: Path) -> None:
-    (row,) = Laboratory(finished, TINY, device="cpu").rows(FIRST, [Probe("deepfool:iters=5,box=none", costly=True)])
+    (row,) = Laboratory(finished, TINY, device="cpu").rows(FIRST, [Probe("deepfool:iters=5,box=none", price="costly")])
     assert (row["attack"]["box"], len(row["by_iter"]), row["n"]) == ("none", 5, TINY.n_costly)
+
+
+def test_of_autoattack_the_worst_case_alone_is_a_row_and_the_first_seed_alone_meets_it(finished: Path) -> None:
+    probe = Probe("autoattack:rounds=2,queries=4", ("0.1", "0.2"), price="dear")
+    bench = Laboratory(finished, TINY, device="cpu")
+    rows = bench.rows(FIRST, [probe])
+    assert [(row["attack"]["name"], row["eps"], row["n"]) for row in rows] == [
+        ("autoattack", 0.1, TINY.n_dear),
+        ("autoattack", 0.2, TINY.n_dear),
+    ]
+    assert rows == bench.rows(FIRST, [probe]), "found again"
+    second = Network(f"{FIRST.name}-second", FIRST.label, FIRST.spec.model_copy(update={"seed": 1}))
+    assert bench.rows(second, [probe]) == []
 
 
 def test_rows_of_another_checkpoint_are_forgotten(finished: Path) -> None:

@@ -120,7 +120,7 @@ def test_every_attack_parses_at_every_budget_and_no_two_are_the_same(scale: Scal
             for eps in probe.eps or ("",):
                 attack = parse_attack(probe.attack, {"eps": eps or None})
                 assert attack.name == probe.attack.partition(":")[0]
-                limit = scale.n_costly if probe.costly else scale.n
+                limit = scale.test_images(probe.price)
                 keys.append(probe_key(probe, eps, limit, vanilla if probe.source else None))
         assert len(set(keys)) == len(keys)
 
@@ -129,7 +129,7 @@ def test_images_of_vanilla_are_asked_of_the_others_at_the_largest_budget_of_fgsm
     study = parts(FULL)
     for name in ("mnist", "fig2", "cifar10", "fig3"):
         (found,) = [probe for probe in study[name].probes if probe.source is not None]
-        assert (found.attack, found.source, found.costly) == ("fgsm", "vanilla", False)
+        assert (found.attack, found.source, found.price) == ("fgsm", "vanilla", "cheap")
         assert found.eps == (study[name].probes[0].eps[-1],)
         assert study[name].networks[0].label == "vanilla", "it is trained before it is needed"
     others = [part for name, part in study.items() if name not in ("mnist", "fig2", "cifar10", "fig3")]
@@ -158,9 +158,15 @@ def test_a_measurement_is_found_by_attack_budget_and_number_of_samples() -> None
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_iterative_attacks_are_the_costly_ones(scale: Scale) -> None:
+def test_iterative_attacks_are_the_costly_ones_and_autoattack_is_dear(scale: Scale) -> None:
     for probe in itertools.chain.from_iterable(part.probes for part in parts(scale).values()):
-        assert probe.costly == (not probe.attack.startswith("fgsm"))
+        assert probe.price == {"fgsm": "cheap", "autoattack": "dear"}.get(probe.attack.partition(":")[0], "costly")
+
+
+def test_the_tables_of_clean_accuracy_have_autoattack_beside_pgd() -> None:
+    for name in ("mnist", "cifar10"):
+        pgd, autoattack = parts(FULL)[name].probes[-2:]
+        assert (pgd.attack, autoattack.attack, autoattack.eps) == ("pgd:steps=40", "autoattack", pgd.eps)
 
 
 def test_a_parts_networks_need_the_data_set_that_it_names() -> None:
