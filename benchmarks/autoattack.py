@@ -23,7 +23,7 @@ import bars
 import duels
 import official
 import torch
-from duels import OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Duel, Result
+from duels import HALVED, OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Duel, Result
 from torch import nn
 
 from robustcli import checkpoint
@@ -47,7 +47,11 @@ BATCH_SIZES = (32, 64, 128, 256, 500)
 Side = Callable[[Duel], Result]
 
 ALTERNATING: dict[str, dict[str, Side]] = {
-    "ensemble": {OURS: duels.ensemble_of_ours, REFERENCE: duels.ensemble_of_reference},
+    "ensemble": {
+        OURS: duels.ensemble_of_ours,
+        HALVED: partial(duels.ensemble_of_ours, dtype=torch.bfloat16),
+        REFERENCE: duels.ensemble_of_reference,
+    },
     "fab": {OURS: duels.fab_of_ours, REFERENCE: duels.fab_of_reference, UNTARGETED: duels.fab_untargeted},
     **{
         f"square-{queries}": {
@@ -106,11 +110,14 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="of the ensemble, of both sides")
     parser.add_argument("--member-seeds", type=int, default=1, help="of its members")
     parser.add_argument("--ensemble", action="store_true", help="only the ensemble, or beside --members")
+    parser.add_argument("--bfloat16", action="store_true", help="the ensemble also as ours is with --dtype bfloat16")
     parser.add_argument("--members", nargs="*", choices=MEMBERS, help="only these, or all of them if none is named")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of both sides")
     parser.add_argument("--json", type=Path, help="where finished runs are kept, and read")
     parser.add_argument("--table", action="store_true", help="run nothing; only print what --json holds")
     options = parser.parse_args()
+    if options.table and (options.json is None or not options.json.exists()):
+        parser.error("--table prints what --json FILE holds: there is no such file")
     if options.reference is None and not options.table:
         parser.error("--reference FOLDER is missing: a checkout of https://github.com/fra31/auto-attack")
     return options
@@ -176,7 +183,7 @@ def fight(
             for side, result in TOGETHER[part](duel).items():
                 ledger.add(named(side), result, stamp(origin, options))
         return
-    sides = list(ALTERNATING[part].items())
+    sides = [side for side in ALTERNATING[part].items() if side[0] != HALVED or options.bfloat16]
     for side, run in sides if duel.seed % 2 else reversed(sides):
         if ledger.find(named(side)) is None:
             ledger.add(named(side), run(duel), stamp(origin, options))

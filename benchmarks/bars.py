@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, groupby, product
 from typing import Any
 
-from duels import OURS, REFERENCE, UNSCALED, UNTARGETED
+from duels import HALVED, OURS, REFERENCE, UNSCALED, UNTARGETED
 from tabulate import tabulate
 
 MOST_ABOVE = 0.5
@@ -57,10 +57,13 @@ def _lines(part: str, sides: dict[str, dict[int, Run]]) -> Iterator[Line]:
     if not ours or not reference:
         return
     if part == "ensemble":
-        yield _accuracy(ours, reference, MOST_ABOVE)
-        yield _flags(ours, reference)
-        yield _time(ours, reference, MOST_TIME)
-        yield _time(ours, reference, None, "cpu_seconds")
+        for name, mine in ((OURS, ours), (HALVED, sides.get(HALVED, {}))):
+            if mine:
+                note = name.removeprefix(OURS)
+                yield _accuracy(mine, reference, MOST_ABOVE, f"robust accuracy, %{note}")
+                yield _named(note, _flags(mine, reference))
+                yield _named(note, _time(mine, reference, MOST_TIME))
+                yield _named(note, _time(mine, reference, None, "cpu_seconds"))
     elif part == "fab":
         yield _distance("distance, towards nine classes", ours[0], reference[0])
         if UNTARGETED in sides:
@@ -74,6 +77,10 @@ def _lines(part: str, sides: dict[str, dict[int, Run]]) -> Iterator[Line]:
         if UNSCALED in sides:
             yield _accuracy(ours, sides[UNSCALED], MOST_ABOVE_SQUARE, "robust accuracy, their ensemble's schedule")
         yield _time(ours, reference, None, "cpu_seconds")
+
+
+def _named(note: str, line: Line) -> Line:
+    return line[0] + note, *line[1:]
 
 
 def _points(run: Run) -> float:

@@ -20,7 +20,7 @@ from robustcli.attacks.norms import L1, Norm
 from robustcli.config import Eps
 
 OURS, REFERENCE = "ours", "reference"
-UNTARGETED, UNSCALED = "reference, untargeted", "reference, schedule of 10 000"
+HALVED, UNTARGETED, UNSCALED = "ours, bfloat16", "reference, untargeted", "reference, schedule of 10 000"
 QUERIES = (200, 1000, 5000)
 TARGETS = 9
 STEPS = 100
@@ -66,11 +66,11 @@ class Duel:
         return (standing & self.right()).int().tolist()
 
 
-def ensemble_of_ours(duel: Duel) -> Result:
-    """`robustcli evaluate --attack autoattack`, its checks included."""
+def ensemble_of_ours(duel: Duel, dtype: torch.dtype = torch.float32) -> Result:
+    """`robustcli evaluate --attack autoattack --dtype DTYPE`, its checks included."""
     attack = AutoAttack(duel.budget, norm=duel.norm)
     clock = Clock()
-    outcomes = run_attack(duel.model, attack, duel.samples, seed=duel.seed)
+    outcomes = run_attack(duel.model, attack, duel.samples, seed=duel.seed, dtype=dtype)
     cost = clock.cost()
     members = [
         {"name": one.attack.name, "seconds": one.seconds, "standing": int(one.robust.sum())} for one in outcomes[:-1]
