@@ -39,11 +39,13 @@ class Square:
     random search*.
 
     Returns images in the ball and in [0, 1]: the first that is misclassified, or the one of least margin. It differs
-    from AutoAttack's code in four ways. A sample draws squares of its own, keyed by its id, where that code draws one
+    from AutoAttack's code in five ways. A sample draws squares of its own, keyed by its id, where that code draws one
     for the whole batch. A square may lie at the last row and column. An Linf square that would change nothing takes the
-    other colour (the authors' first code drew again): on grey images half of the single-pixel queries were lost. And
-    the starting image counts as a query, so that a sample is asked about `queries` times a restart and no more. With a
-    `target` it lowers the cross-entropy of that class, as the paper does, until the sample is taken for it.
+    other colour (the authors' first code drew again): on grey images half of the single-pixel queries were lost. The
+    starting image counts as a query, so that a sample is asked about `queries` times a restart and no more. And the
+    windows always shrink to the smallest by the last query, as in that code's default; its ensemble keeps to the
+    schedule of 10 000 queries, of which it asks the first 5 000. With a `target` it lowers the cross-entropy of that
+    class, as the paper does, until the sample is taken for it.
     """
 
     eps: Budget

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,12 @@ class Case:
         x_adv = run()
         handle.remove()
         return x_adv, sum(sizes) / len(self.x)
+
+
+def authors_code_is_here() -> bool:
+    """Whether the authors' package `autoattack` can be imported; the script benchmarks/autoattack.py is none."""
+    spec = find_spec("autoattack")
+    return spec is not None and spec.submodule_search_locations is not None
 
 
 class Unsqueeze(nn.Module):

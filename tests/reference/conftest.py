@@ -16,9 +16,11 @@ from robustcli.models.loading import build_model, design
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare
 
-# What the tests here share lies in three folders: case.py, golden/frozen.py and benchmarks/peers.py.
+# What the tests here share lies in three folders: case.py, golden/frozen.py and benchmarks/peers.py; the last one has
+# a script of the name of the authors' package, which goes before it.
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "benchmarks")]
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+sys.path.append(str(HERE.parents[1] / "benchmarks"))
 
 from case import Case  # noqa: E402
 

@@ -7,12 +7,11 @@ highest loss are the same but for rounding, and so are the flags.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
-from case import Case
+from case import Case, authors_code_is_here
 from torch import Tensor
 
 from robustcli.attacks import APGD, APGDT
@@ -22,7 +21,7 @@ from robustcli.noise import Noise
 
 pytestmark = [
     pytest.mark.reference,
-    pytest.mark.skipif(find_spec("autoattack") is None, reason="the authors' autoattack is not importable"),
+    pytest.mark.skipif(not authors_code_is_here(), reason="the authors' autoattack is not importable"),
 ]
 NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 EPS = {"linf": 0.08, "l2": 1.2, "l1": 10.0}

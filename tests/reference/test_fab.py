@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
 import torch
-from case import Case
+from case import Case, authors_code_is_here
 from torch import Tensor
 
 from robustcli.attacks import FAB, FABT
 
 pytestmark = [
     pytest.mark.reference,
-    pytest.mark.skipif(find_spec("autoattack") is None, reason="the authors' autoattack is not importable"),
+    pytest.mark.skipif(not authors_code_is_here(), reason="the authors' autoattack is not importable"),
 ]
 NORMS = {"linf": ("Linf", 0.1), "l2": ("L2", 1.0), "l1": ("L1", 8.0)}
 ITERS = 15

@@ -1,0 +1,220 @@
+"""Ours against the authors' AutoAttack, whole and member by member: see README.md beside this file.
+
+Each finished run is kept in the JSON file at once, and a run that is there already is not made again.
+
+    git clone https://github.com/fra31/auto-attack DIR
+    python benchmarks/autoattack.py --reference DIR --json autoattack.json
+    python benchmarks/autoattack.py --json autoattack.json --table      # what the file holds
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bars
+import duels
+import official
+import torch
+from duels import HALVED, OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Duel, Result
+from torch import nn
+
+from robustcli import checkpoint
+from robustcli.attacks.driver import Samples
+from robustcli.attacks.norms import NORMS
+from robustcli.config import DataSpec, Eps, ModelSpec
+from robustcli.data import load
+from robustcli.device import keep_freed_memory
+from robustcli.errors import RobustCliError
+from robustcli.models.loading import load_model
+from robustcli.provenance import provenance
+from robustcli.reporting.files import write_whole
+
+NETWORKS = ("zoo:mnist-vanilla", "zoo:mnist-fgsm", "zoo:mnist-batchout", "zoo:cifar10-fgsm")
+BALLS = {1: ("linf:0.1", "l2:1.0"), 3: ("linf:8/255", "linf:2/255", "l2:0.5", "l2:1.0")}
+"""By the images' channels."""
+
+BATCH_SIZES = (32, 64, 128, 256, 500)
+"""Of the reference, which takes its best; 500 is its documentation's."""
+
+Side = Callable[[Duel], Result]
+
+ALTERNATING: dict[str, dict[str, Side]] = {
+    "ensemble": {
+        OURS: duels.ensemble_of_ours,
+        HALVED: partial(duels.ensemble_of_ours, dtype=torch.bfloat16),
+        REFERENCE: duels.ensemble_of_reference,
+    },
+    "fab": {OURS: duels.fab_of_ours, REFERENCE: duels.fab_of_reference, UNTARGETED: duels.fab_untargeted},
+    **{
+        f"square-{queries}": {
+            OURS: partial(duels.square_of_ours, queries=queries),
+            REFERENCE: partial(duels.square_of_reference, queries=queries),
+        }
+        for queries in QUERIES
+    },
+}
+ALTERNATING[f"square-{QUERIES[-1]}"][UNSCALED] = partial(duels.square_of_reference, queries=QUERIES[-1], scaled=False)
+TOGETHER: dict[str, Callable[[Duel], dict[str, Result]]] = {"apgd-ce": duels.apgd_ce, "apgd-t": duels.apgd_t}
+MEMBERS = (*TOGETHER, *(part for part in ALTERNATING if part != "ensemble"))
+
+
+@dataclass(frozen=True)
+class Key:
+    """Which run: `ball` is norm and radius, or a norm alone where distances are asked for."""
+
+    network: str
+    ball: str
+    part: str
+    side: str
+    seed: int
+    n: int
+    threads: int
+
+
+class Ledger:
+    """The runs that are finished, in a file unless `path` is None."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        kept = json.loads(path.read_text()) if path is not None and path.exists() else {"runs": []}
+        self.runs: list[Result] = kept["runs"]
+
+    def find(self, key: Key) -> Result | None:
+        """The run of this key."""
+        wanted = asdict(key)
+        return next((run for run in self.runs if all(run[name] == value for name, value in wanted.items())), None)
+
+    def add(self, key: Key, result: Result, origin: dict[str, Any]) -> None:
+        """Keep a finished run, and write the file."""
+        self.runs.append(asdict(key) | result | origin)
+        if self.path is not None:
+            write_whole(self.path, (json.dumps({"schema": 1, "runs": self.runs}) + "\n").encode(), "--json")
+
+
+def parse_options() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--reference", type=Path, help="a checkout of fra31/auto-attack")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS, help="checkpoints or zoo:NAME")
+    parser.add_argument("--balls", nargs="+", help="such as linf:8/255; without, 0.1 and L2 1.0 on grey images")
+    parser.add_argument("--n", type=int, default=200, help="the first n test images")
+    parser.add_argument("--seeds", type=int, default=3, help="of the ensemble, of both sides")
+    parser.add_argument("--member-seeds", type=int, default=1, help="of its members")
+    parser.add_argument("--ensemble", action="store_true", help="only the ensemble, or beside --members")
+    parser.add_argument("--bfloat16", action="store_true", help="the ensemble also as ours is with --dtype bfloat16")
+    parser.add_argument("--members", nargs="*", choices=MEMBERS, help="only these, or all of them if none is named")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of both sides")
+    parser.add_argument("--json", type=Path, help="where finished runs are kept, and read")
+    parser.add_argument("--table", action="store_true", help="run nothing; only print what --json holds")
+    options = parser.parse_args()
+    if options.table and (options.json is None or not options.json.exists()):
+        parser.error("--table prints what --json FILE holds: there is no such file")
+    if options.reference is None and not options.table:
+        parser.error("--reference FOLDER is missing: a checkout of https://github.com/fra31/auto-attack")
+    return options
+
+
+def parts_of(options: argparse.Namespace) -> list[str]:
+    """What to run, members first: they are quick and say what to look at."""
+    everything = options.members is None and not options.ensemble
+    members = MEMBERS if everything or options.members == [] else options.members or ()
+    return [*members, *(["ensemble"] if everything or options.ensemble else [])]
+
+
+def open_network(name: str, options: argparse.Namespace) -> tuple[nn.Module, Samples, dict[str, Any]]:
+    """The network, frozen, the first n test images of its data set, and where both are from."""
+    saved = checkpoint.load(Path(name))
+    model = load_model(ModelSpec(**saved.model), saved.state_dict, name).requires_grad_(False)
+    images = load(DataSpec(dataset=saved.data["name"], data_dir=options.data_dir, allow_sample=False))
+    first = slice(options.n)
+    if options.n > len(images):
+        raise SystemExit(f"--n {options.n}: {images.name} has {len(images)} test images here")
+    origin = {"checkpoint_sha256": checkpoint.sha256(Path(name)), "data_fingerprint": images.fingerprint}
+    return model, Samples(images.pixels(first), images.y[first], images.ids[first]), origin
+
+
+def best_batch(model: nn.Module, samples: Samples, name: str, ledger: Ledger, options: argparse.Namespace) -> int:
+    """The size at which the reference is quickest, of a few moves of APGD and queries of Square."""
+    key = Key(name, "", "batch size", REFERENCE, 0, options.n, options.threads)
+    if (kept := ledger.find(key)) is None:
+        sizes = sorted({min(size, len(samples)) for size in BATCH_SIZES})
+        seconds = {size: official.probe(model, samples.x, samples.y, size) for size in (sizes[0], *sizes)}
+        kept = {"seconds_by_size": seconds, "best": min(seconds, key=lambda size: seconds[size])}
+        ledger.add(key, kept, {})
+    return int(kept["best"])
+
+
+def contests(options: argparse.Namespace, ledger: Ledger) -> Iterator[tuple[str, str, Duel, dict[str, Any]]]:
+    """Each part, ball and seed of each network: the part, the ball's name, the duel, and where its inputs are from."""
+    for name in options.networks:
+        model, samples, origin = open_network(name, options)
+        batch_size = best_batch(model, samples, name, ledger, options)
+        balls = options.balls or BALLS[samples.x.shape[1]]
+        for part in parts_of(options):
+            radiusless = list(dict.fromkeys(ball.partition(":")[0] for ball in balls))
+            for ball in radiusless if part == "fab" else balls:
+                norm, _, eps = ball.partition(":")
+                seeds = options.seeds if part == "ensemble" else 1 if part == "fab" else options.member_seeds
+                for seed in range(seeds):
+                    yield (
+                        part,
+                        ball,
+                        Duel(model, samples, NORMS[norm], Eps(eps) if eps else None, seed, batch_size),
+                        (origin | {"network": name}),
+                    )
+
+
+def fight(
+    part: str, ball: str, duel: Duel, origin: dict[str, Any], ledger: Ledger, options: argparse.Namespace
+) -> None:
+    """Run the sides that are not in the ledger yet; which is first changes from seed to seed."""
+    named = partial(Key, origin["network"], ball, part, seed=duel.seed, n=options.n, threads=options.threads)
+    if part in TOGETHER:
+        if any(ledger.find(named(side)) is None for side in (OURS, REFERENCE)):
+            for side, result in TOGETHER[part](duel).items():
+                ledger.add(named(side), result, stamp(origin, options))
+        return
+    sides = [side for side in ALTERNATING[part].items() if side[0] != HALVED or options.bfloat16]
+    for side, run in sides if duel.seed % 2 else reversed(sides):
+        if ledger.find(named(side)) is None:
+            ledger.add(named(side), run(duel), stamp(origin, options))
+
+
+def stamp(origin: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Where a run comes from."""
+    facts = provenance(seed=None, device="cpu", data_fingerprint=origin["data_fingerprint"])
+    kept = ("commit", "hardware", "platform", "command", "versions", "time", "data_fingerprint")
+    told = {"checkpoint_sha256": origin["checkpoint_sha256"], "reference_commit": options.reference_commit}
+    return {name: facts[name] for name in kept} | told
+
+
+def main() -> None:
+    """Run what is missing, and print the table of all."""
+    options = parse_options()
+    torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as `robustcli` does; it is good for both
+    ledger = Ledger(options.json)
+    if not options.table:
+        options.reference_commit = official.find(options.reference)
+        for part, ball, duel, origin in contests(options, ledger):
+            started = time.perf_counter()
+            fight(part, ball, duel, origin, ledger, options)
+            told = (origin["network"], ball, part, f"seed {duel.seed}", f"{time.perf_counter() - started:.0f} s")
+            print(*told, file=sys.stderr, flush=True)
+    print(bars.table(ledger.runs))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except RobustCliError as error:
+        raise SystemExit(f"{error}") from None
