@@ -153,9 +153,9 @@ def fab(model: nn.Module, norm: Norm, x: Tensor, y: Tensor, rank: int | None, it
 def square(
     model: nn.Module, norm: Norm, eps: float, x: Tensor, y: Tensor, seed: int, queries: int, scaled: bool
 ) -> Tensor:
-    """Images after so many queries, the start being one; `scaled` fits its schedule to their number."""
+    """Images after so many queries, the start not counted; `scaled` fits its schedule to their number."""
     attack = import_module("autoattack.square").SquareAttack(
-        model, norm=norm.label, eps=eps, n_queries=queries - 1, seed=seed, resc_schedule=scaled, device="cpu"
+        model, norm=norm.label, eps=eps, n_queries=queries, seed=seed, resc_schedule=scaled, device="cpu"
     )
     with _quiet(seed):
         x_adv: Tensor = attack.perturb(x, y)

@@ -39,13 +39,13 @@ class Square:
     random search*.
 
     Returns images in the ball and in [0, 1]: the first that is misclassified, or the one of least margin. It differs
-    from AutoAttack's code in five ways. A sample draws squares of its own, keyed by its id, where that code draws one
+    from AutoAttack's code in four ways. A sample draws squares of its own, keyed by its id, where that code draws one
     for the whole batch. A square may lie at the last row and column. An Linf square that would change nothing takes the
-    other colour (the authors' first code drew again): on grey images half of the single-pixel queries were lost. The
-    starting image counts as a query, so that a sample is asked about `queries` times a restart and no more. And the
-    windows always shrink to the smallest by the last query, as in that code's default; its ensemble keeps to the
-    schedule of 10 000 queries, of which it asks the first 5 000. With a `target` it lowers the cross-entropy of that
-    class, as the paper does, until the sample is taken for it.
+    other colour (the authors' first code drew again): on grey images half of the single-pixel queries were lost. And
+    the windows always shrink to the smallest by the last query, as in that code's default; its ensemble keeps to the
+    schedule of 10 000 queries, of which it asks the first 5 000. As there, the starting image comes before the
+    `queries` and is none of them. With a `target` it lowers the cross-entropy of that class, as the paper does, until
+    the sample is taken for it.
     """
 
     eps: Budget
@@ -99,7 +99,7 @@ class Square:
         height, width = x.shape[2:]
         sides = []
         # The first of them has the largest window, as in AutoAttack's code: of 200 queries, it alone is worth 1 point.
-        for query in range(self.queries - 1):
+        for query in range(self.queries):
             halvings = bisect_left(HALVED_AT, query * 10_000 // self.queries)
             area = self.p_init / 2**halvings * height * width
             sides.append(min(moves.side(area), height, width))
