@@ -43,6 +43,8 @@ class Row:
             the worst case, which has done no work of its own, is the last row.
         distances: of a minimal-norm attack, that of each sample's closest adversarial, in its norm: 0 where the sample
             was wrong before, infinite where there is none.
+        correct_8bit: how many are right after the attack once its images are rounded to 8 bits inside the ball; None
+            where that was not looked at.
     """
 
     subject: Subject
@@ -58,6 +60,7 @@ class Row:
     backwards: int
     ensemble: str | None = None
     distances: tuple[float, ...] = ()
+    correct_8bit: int | None = None
 
     @property
     def n(self) -> int:
@@ -90,6 +93,7 @@ class Row:
             "correct": self.correct,
             "accuracy": self.correct / self.n if self.n else 0.0,
             "ci95": list(wilson(self.correct, self.n)),
+            "correct_8bit": self.correct_8bit,
             "median_distance": self.median_distance,
             "seconds": self.seconds,
             "forwards": self.forwards,
