@@ -141,12 +141,14 @@ def document(
     provenance: dict[str, Any],
     pairs: Sequence[dict[str, Any]] = (),
     curves: Sequence[dict[str, Any]] = (),
+    transfer: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The JSON document of a run; `curves` are there where they were asked for."""
+    """The JSON document of a run; `curves` and `transfer` are there where they were asked for."""
     return {
         "schema": SCHEMA,
         "rows": [row.as_dict() for row in rows],
         **({"curves": list(curves)} if curves else {}),
+        **({"transfer": list(transfer)} if transfer else {}),
         "pairs": list(pairs),
         "verdict": None,
         "provenance": provenance,
