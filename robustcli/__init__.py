@@ -43,6 +43,7 @@ _PUBLIC = {
         "DataError",
         "TrainingError",
     ),
+    "robustcli.evaluation.binarisation": ("Binarised", "binarise"),
     "robustcli.evaluation.curve": ("Curve", "curves"),
     "robustcli.evaluation.evaluate": ("evaluate", "open_session"),
     "robustcli.models": ("MODELS", "BatchOut", "GaussianNoise"),

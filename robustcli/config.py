@@ -215,7 +215,8 @@ class EvalSpec(Spec):
     """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out.
 
     With `curve`, budget attacks are bisected for each sample's least budget, and `eps` are the points that are shown.
-    `dtype` is that of activations while images are made; what they break is judged in float32.
+    `dtype` is that of activations while images are made; what they break is judged in float32. `eight_bit` asks what
+    is left once images are rounded to 8 bits.
     """
 
     dataset: str | None = None
@@ -231,6 +232,7 @@ class EvalSpec(Spec):
     iters: PositiveInt | None = None
     eot: PositiveInt | None = None
     curve: bool = False
+    eight_bit: bool = False
     batch_size: PositiveInt = 128
     seed: Seed = 0
     device: str = "auto"

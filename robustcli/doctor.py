@@ -1,4 +1,4 @@
-"""Whether this installation can be trusted: environment, attacks on models with a known answer, draws, zoo and data."""
+"""Whether this installation can be trusted, and an attack on a checkpoint: environment, known answers, zoo and data."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from typing import Literal
 import torch
 
 from robustcli import __version__, checkpoint, zoo
-from robustcli.attacks import ATTACKS, parse_attack
+from robustcli.attacks import ATTACKS, label, parse_attack
 from robustcli.attacks.driver import Samples, run_attack
-from robustcli.config import DataSpec, field_names
+from robustcli.config import DataSpec, EvalSpec, field_names
 from robustcli.data import data_folder, is_here, load, torchvision_datasets
 from robustcli.datasets import DATASETS, SAMPLE
 from robustcli.device import pick_device
-from robustcli.errors import DataError, RobustCliError
+from robustcli.errors import AttackError, DataError, RobustCliError
+from robustcli.evaluation.binarisation import LEAST_FOUND, MOST_FOUND_AT_RANDOM, Binarised, binarise
+from robustcli.evaluation.evaluate import Session, open_session
 from robustcli.noise import Noise
 from robustcli.provenance import provenance
 from robustcli.testing import check_attack, tiny_net, tiny_samples
@@ -53,6 +55,51 @@ def examine(data_dir: Path | None) -> Iterator[Finding]:
     yield _batches()
     yield from _zoo()
     yield from _data(data_dir)
+
+
+def examine_checkpoint(path: Path, spec: EvalSpec) -> Iterator[Finding]:
+    """Whether the spec's attacks find on a checkpoint what is planted there: the binarisation test, a line a budget.
+
+    Where no budget is given, it is the larger one of the data's usual two.
+
+    Raises:
+        RobustCliError: the checkpoint is missing or unusable, or a flag is.
+    """
+    try:
+        session = open_session([path], spec)
+    except DataError as error:
+        yield Finding("binarisation", "note", f"not run: {error}")
+        return
+    yield from _binarised(session)
+
+
+def _binarised(session: Session) -> Iterator[Finding]:
+    (item,) = session.items
+    model, x = item.candidate.model.to(session.device), item.images.pixels(slice(None), session.device)
+    ids = item.images.ids.to(session.device)
+    for planned in item.plan:
+        for eps in planned.budgets if session.spec.eps else planned.budgets[-1:]:
+            attack, seed, batch_size = planned.attack, session.spec.seed, session.spec.batch_size
+            try:
+                test = binarise(model, attack, x, eps, attack.norm, seed, ids=ids, batch_size=batch_size)
+            except AttackError as error:
+                yield Finding("binarisation", "note", f"not run: {str(error).removeprefix('binarisation: ')}")
+            else:
+                yield Finding("binarisation", *_judged(test))
+
+
+def _judged(test: Binarised) -> tuple[State, str]:
+    found, at_random = sum(test.found), sum(test.found_at_random)
+    told = f"{label(test.attack)} finds {found} of {test.n} adversarials planted at {test.norm.label} {test.eps}"
+    told += f", random draws {at_random}"
+    if test.asr < LEAST_FOUND:
+        return "wrong", (
+            f"{told}: it misses what is there, so this model's accuracy under it is too high; take a stronger attack, "
+            "such as apgd or square"
+        )
+    if test.random_asr >= MOST_FOUND_AT_RANDOM:
+        return "note", f"{told}: too easy to tell anything; another --eps may be harder"
+    return "ok", told
 
 
 def _environment() -> Iterator[Finding]:

@@ -56,6 +56,7 @@ def attack(
     steps: options.Steps = None,
     iters: options.Iters = None,
     eot: options.Eot = None,
+    eight_bit: options.EightBit = False,
     save: Save = None,
     gallery: Gallery = None,
     dataset: options.Dataset = None,

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import notice
 from robustcli.cli.measure import CHECKPOINTS, chosen, deliver, measure, read_flags
-from robustcli.errors import DataError
+from robustcli.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from robustcli.evaluation.evaluate import Session
+    from robustcli.evaluation.transfer import Matrix
+
+Transfer = Annotated[
+    bool,
+    typer.Option(
+        "--transfer",
+        help="Also ask each checkpoint about the adversarial images of each other one: a table for every budget.",
+        rich_help_panel=options.ATTACK,
+    ),
+]
 
 
 def compare(
@@ -23,6 +37,7 @@ def compare(
     steps: options.Steps = None,
     iters: options.Iters = None,
     eot: options.Eot = None,
+    transfer: Transfer = False,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,
     split: options.Split = None,
@@ -47,6 +62,7 @@ def compare(
     from robustcli.evaluation.seeds import contests, families
     from robustcli.reporting.pairs import pairs_sheet, seeds_sheet
     from robustcli.reporting.tables import compare_sheet
+    from robustcli.reporting.transfer import transfer_sheets
 
     session = open_session(chosen(checkpoint) if checkpoint else _siblings(*chosen(None)), spec)
     names = list(dict.fromkeys(item.images.name for item in session.items))
@@ -54,17 +70,34 @@ def compare(
         raise DataError(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
-    measured = measure(session)
+    matrix = _matrix(session) if transfer else None
+    measured = measure(session, matrix=matrix)
     whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
     groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
     found = pairs(groups)
     sheets = [compare_sheet(groups)] if groups else []
     sheets += [pairs_sheet(found, groups)] if found else []
+    sheets += transfer_sheets(matrix.cells, groups) if matrix else []
     specs = {item.candidate.subject: item.candidate.saved.spec for item in session.items}
     recipes = families(groups, [specs[rows[0].subject] for rows in groups])
     rivals = contests(recipes)
     sheets += [seeds_sheet(recipes, rivals)] if recipes else []
-    raise typer.Exit(deliver(measured, session, sheets, style, json_file, [*found, *rivals]))
+    raise typer.Exit(deliver(measured, session, sheets, style, json_file, [*found, *rivals], matrix=matrix))
+
+
+def _matrix(session: Session) -> Matrix:
+    """Where the images of budget attacks are asked of the other checkpoints.
+
+    Raises:
+        ConfigError: there is no other, or no budget.
+    """
+    from robustcli.evaluation.transfer import Matrix
+
+    if len(session.items) < 2:
+        raise ConfigError("--transfer: takes two checkpoints or more")
+    if not any(planned.budgets for planned in session.items[0].plan):
+        raise ConfigError("--transfer: takes images of attacks with a budget; none is run here")
+    return Matrix(session)
 
 
 def _siblings(newest: Path) -> list[Path]:

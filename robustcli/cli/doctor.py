@@ -2,26 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
 from rich.markup import escape
 
 from robustcli.cli import options
 from robustcli.cli.console import out
+from robustcli.cli.measure import GREY_DIGITS, given_flags, read_flags
+from robustcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robustcli.config import EvalSpec
+    from robustcli.doctor import Finding
 
 MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[bold red]wrong[/]"}
 WRONG = 3
+DEFAULT_ATTACK = "pgd"
+DEFAULT_LIMIT = 32
+
+Checked = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A checkpoint or zoo:NAME: does --attack find on it what is planted there (binarisation test)?",
+        show_default=False,
+    ),
+]
+Attack = Annotated[
+    str | None,
+    typer.Option(
+        "--attack",
+        help="A SPEC with a budget, for the binarisation test (default pgd).",
+        rich_help_panel=options.ATTACK,
+        show_default=False,
+    ),
+]
+Planted = Annotated[
+    int | None,
+    typer.Option(
+        "--limit",
+        help="Take the first N samples for the binarisation test (default 32).",
+        rich_help_panel=options.DATA,
+        show_default=False,
+    ),
+]
 
 
-def doctor(data_dir: options.DataDir = None) -> None:
+def doctor(
+    context: typer.Context,
+    checkpoint: Checked = None,
+    attack: Attack = None,
+    eps: options.Eps = None,
+    norm: options.Norm = None,
+    limit: Planted = None,
+    data_dir: options.DataDir = None,
+    seed: options.Seed = None,
+    device: options.Device = None,
+) -> None:
     """Check this installation: versions, attacks on models with a known answer, draws, shipped networks, data.
 
+    With a checkpoint also whether an attack finds there what is planted, which it should before its numbers count.
     Exit code 3 where something is wrong; what is merely missing is a note.
     """
-    from robustcli.doctor import examine
+    spec = _read(context.params)
 
+    from robustcli.doctor import examine, examine_checkpoint
+
+    planted: Iterator[Finding] = iter(()) if checkpoint is None else examine_checkpoint(checkpoint, spec)
     console, wrong = out(), 0
-    for finding in examine(data_dir):
+    for finding in chain(examine(data_dir), planted):
         wrong += finding.state == "wrong"
         console.print(f"{MARKS[finding.state]} {escape(f'{finding.what:<14}')} {escape(finding.told)}", soft_wrap=True)
     console.print(f"\n{wrong} wrong" if wrong else "\nall is well", soft_wrap=True)
     raise typer.Exit(WRONG if wrong else 0)
+
+
+def _read(flags: dict[str, Any]) -> EvalSpec:
+    """What the binarisation test runs; a mistake is told before anything else is looked at."""
+    unused = [flag for flag in given_flags(flags) if flag not in ("checkpoint", "data_dir")]
+    if flags["checkpoint"] is None and unused:
+        raise ConfigError(f"--{unused[0]}: is of the binarisation test, which takes a checkpoint")
+    named = {
+        "attack": DEFAULT_ATTACK if flags["attack"] is None else flags["attack"],
+        "limit": DEFAULT_LIMIT if flags["limit"] is None else flags["limit"],
+    }
+    spec = read_flags(flags | named | {"style": "table"})
+
+    from robustcli.evaluation.plan import make_plan
+
+    if any(not planned.budgets for planned in make_plan(spec, GREY_DIGITS)):
+        raise ConfigError(f"--attack {flags['attack']}: has no budget; the binarisation test takes one, such as pgd")
+    return spec

@@ -33,6 +33,7 @@ def evaluate(
     steps: options.Steps = None,
     iters: options.Iters = None,
     eot: options.Eot = None,
+    eight_bit: options.EightBit = False,
     curve: Curved = False,
     dataset: options.Dataset = None,
     data_dir: options.DataDir = None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
     from robustcli.evaluation.seeds import Contest
+    from robustcli.evaluation.transfer import Matrix
     from robustcli.reporting.tables import Sheet
 
 CHECKPOINTS = Path("checkpoints")
@@ -105,9 +106,16 @@ class Measured:
 
 
 def measure(
-    session: Session, *, keep_images: bool = False, on_result: Callable[[Result], None] = lambda _: None
+    session: Session,
+    *,
+    keep_images: bool = False,
+    on_result: Callable[[Result], None] = lambda _: None,
+    matrix: Matrix | None = None,
 ) -> Measured:
-    """Run a session with a progress bar; Ctrl-C or a model that fails leaves the rows that are finished."""
+    """Run a session with a progress bar; Ctrl-C or a model that fails leaves the rows that are finished.
+
+    A `matrix` takes each result with its images.
+    """
     from robustcli.attacks import label
     from robustcli.device import keep_freed_memory
     from robustcli.evaluation.evaluate import evaluate
@@ -120,15 +128,17 @@ def measure(
     rows: list[Row] = []
     bar = progress()
     with bar:
-        task = bar.add_task("", total=session.total)
+        task = bar.add_task("", total=session.total + (matrix.total if matrix else 0))
 
         def on_progress(checkpoint: str, planned: Any, n: int) -> None:
             bar.update(task, advance=n, description=f"{Path(checkpoint).stem}: {label(planned.attack)}")
 
         try:
-            for result in evaluate(session, keep_images=keep_images, on_progress=on_progress):
+            for result in evaluate(session, keep_images=keep_images or matrix is not None, on_progress=on_progress):
                 rows.append(result.row)
                 on_result(result)
+                for n in matrix.take(result) if matrix else ():
+                    bar.update(task, advance=n)
         except (KeyboardInterrupt, RobustCliError) as reason:
             return Measured(rows, reason)
     return Measured(rows, None)
@@ -149,6 +159,7 @@ def deliver(
     json_file: Path | None,
     pairs: Sequence[Pair | Contest] = (),
     curves: Sequence[tuple[Curve, Sequence[float]]] = (),
+    matrix: Matrix | None = None,
 ) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
 
@@ -160,6 +171,7 @@ def deliver(
         json_file: where to write the JSON document too.
         pairs: what tells the checkpoints apart.
         curves: the rows' curves and the budgets to show each at, where they were asked for.
+        matrix: what each checkpoint's images do to the others, where it was asked for.
 
     Returns:
         The exit code: 130 where Ctrl-C cut the run short, else 0.
@@ -177,7 +189,8 @@ def deliver(
     )
     tested = [pair.as_dict() for pair in pairs]
     drawn = [curve.as_dict(budgets) for curve, budgets in curves]
-    text = json.dumps(document(measured.rows, origin, tested, drawn), allow_nan=False) + "\n"
+    cells = matrix.as_dicts(measured.rows) if matrix else []
+    text = json.dumps(document(measured.rows, origin, tested, drawn, cells), allow_nan=False) + "\n"
     with ExitStack() as after:
         if style == "json":
             after.callback(out().file.write, text)

@@ -107,6 +107,14 @@ Eot = Annotated[
         show_default=False,
     ),
 ]
+EightBit = Annotated[
+    bool,
+    typer.Option(
+        "--eight-bit",
+        help="Also tell the accuracy once images are rounded to 8 bits inside the ball; one more pass a broken sample.",
+        rich_help_panel=ATTACK,
+    ),
+]
 BatchSize = Annotated[
     int | None,
     typer.Option(

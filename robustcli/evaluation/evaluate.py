@@ -21,6 +21,7 @@ from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
 from robustcli.data import Images, load, overlap
 from robustcli.device import pick_device
 from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError
+from robustcli.evaluation.eightbit import correct_8bit
 from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
 from robustcli.evaluation.results import Row, Subject, to_row
 from robustcli.models.loading import load_model
@@ -184,7 +185,8 @@ def evaluate(
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
-    The clean predictions of a checkpoint are made once, and their cost is shared evenly by its rows.
+    The clean predictions of a checkpoint are made once, and their cost is shared evenly by its rows. Where images are
+    kept, or the spec says `eight_bit`, rows tell what rounding does to them; that is no part of their cost.
 
     Args:
         session: what `open_session` made.
@@ -197,8 +199,12 @@ def evaluate(
     for item in session.items:
         subject = item.candidate.subject
         try:
-            for outcome in _measure(item, session, keep_images, partial(on_progress, subject.checkpoint)):
-                yield Result(to_row(subject, item.images.name, item.images.ids.tolist(), outcome), outcome)
+            keep = keep_images or session.spec.eight_bit
+            for outcome in _measure(item, session, keep, partial(on_progress, subject.checkpoint)):
+                row = to_row(subject, item.images.name, item.images.ids.tolist(), outcome)
+                rounded = correct_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
+                kept = outcome if keep_images else replace(outcome, x_adv=None)
+                yield Result(replace(row, correct_8bit=rounded), kept)
         except AttackError as error:
             raise AttackError(f"{subject.checkpoint}: {error}") from None
 

@@ -123,6 +123,9 @@ def _refuse_unused(spec: EvalSpec, specs: Sequence[str]) -> None:
     for text in specs:
         name, options = split_spec(text)
         open_keys |= set(field_names(lookup(ATTACKS, name, "--attack"))) - options.keys()
+    budgets = any("eps" in field_names(ATTACKS[split_spec(text)[0]]) for text in specs)
+    if spec.eight_bit and (spec.curve or not budgets):
+        raise ConfigError(f"--eight-bit: is of attacks with a budget; none is run here ({', '.join(specs)})")
     for key in FLAGS:
         value = getattr(spec, key)
         if value and key not in open_keys:

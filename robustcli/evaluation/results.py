@@ -43,6 +43,8 @@ class Row:
             the worst case, which has done no work of its own, is the last row.
         distances: of a minimal-norm attack, that of each sample's closest adversarial, in its norm: 0 where the sample
             was wrong before, infinite where there is none.
+        correct_8bit: how many are right after the attack once its images are rounded to 8 bits inside the ball; None
+            where that was not looked at.
     """
 
     subject: Subject
@@ -58,6 +60,7 @@ class Row:
     backwards: int
     ensemble: str | None = None
     distances: tuple[float, ...] = ()
+    correct_8bit: int | None = None
 
     @property
     def n(self) -> int:
@@ -90,6 +93,7 @@ class Row:
             "correct": self.correct,
             "accuracy": self.correct / self.n if self.n else 0.0,
             "ci95": list(wilson(self.correct, self.n)),
+            "correct_8bit": self.correct_8bit,
             "median_distance": self.median_distance,
             "seconds": self.seconds,
             "forwards": self.forwards,
@@ -137,12 +141,14 @@ def document(
     provenance: dict[str, Any],
     pairs: Sequence[dict[str, Any]] = (),
     curves: Sequence[dict[str, Any]] = (),
+    transfer: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The JSON document of a run; `curves` are there where they were asked for."""
+    """The JSON document of a run; `curves` and `transfer` are there where they were asked for."""
     return {
         "schema": SCHEMA,
         "rows": [row.as_dict() for row in rows],
         **({"curves": list(curves)} if curves else {}),
+        **({"transfer": list(transfer)} if transfer else {}),
         "pairs": list(pairs),
         "verdict": None,
         "provenance": provenance,

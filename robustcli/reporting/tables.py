@@ -100,10 +100,11 @@ def median(row: Row) -> str:
 
 
 def notes_on(rows: Sequence[Row]) -> list[str]:
-    """What minimal-norm attacks have to say beyond their row."""
+    """What minimal-norm attacks have to say beyond their row, and what rounding undoes of a budget attack's work."""
     notes = []
     for row in rows:
         if row.eps is not None:
+            notes += _rounded(row)
             continue
         state = f"{row.correct} of {row.n} not converged" if row.correct else "all converged"
         if row.by_iter:
@@ -111,6 +112,14 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
             state = f"accuracy % after each iteration {by_iter}; {state}"
         notes.append(f"{label(row.attack)} {row.attack.norm.label}: {state}.")
     return notes
+
+
+def _rounded(row: Row) -> list[str]:
+    """A line where rounding to 8 bits saves more than 1 point."""
+    if row.correct_8bit is None or row.correct_8bit - row.correct <= row.n / 100:
+        return []
+    after, before = percent(row.correct_8bit, row.n), percent(row.correct, row.n)
+    return [f"{row_name(row)} {budget(row)}: accuracy % with its images rounded to 8 bits {after}, before {before}."]
 
 
 def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:

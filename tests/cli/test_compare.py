@@ -112,3 +112,42 @@ def test_seeds_of_one_recipe_are_grouped(call: Call, models: Path) -> None:
     assert note.startswith("Per cent, mean and standard deviation over seeds of one recipe.")
     pairs = json.loads(call("compare", *ATTACKS, "--format", "json").out)["pairs"]
     assert [pair["kind"] for pair in pairs].count("seeds") == 2
+
+
+# --- Transfer
+
+
+def test_each_model_is_asked_of_the_others_images(call: Call, models: Path) -> None:
+    _, _, third = tables(call("compare", *ATTACKS, "--transfer", "--format", "markdown").out)
+    assert third[0] == ["made on", "batchout asked", "vanilla asked"]
+    assert [row[0] for row in third[1:]] == ["batchout", "vanilla"]
+    found = json.loads(call("compare", *ATTACKS, "--transfer", "--format", "json").out)
+    rows = {(row["checkpoint"], row["attack"]["name"]): row for row in found["rows"]}
+    assert len(found["transfer"]) == 4, "DeepFool has no budget"
+    for cell in found["transfer"]:
+        assert cell["ids"] == rows[cell["target"], "fgsm"]["ids"]
+        if cell["source"] == cell["target"]:
+            assert cell["robust"] == rows[cell["target"], "fgsm"]["robust"]
+            assert cell["broken_beyond"] == []
+    assert "transfer" not in json.loads(call("compare", *ATTACKS, "--format", "json").out)
+
+
+def test_transfer_changes_no_row(call: Call, models: Path) -> None:
+    plain, crossed = (
+        json.loads(call("compare", *ATTACKS, *more, "--format", "json").out)["rows"] for more in ((), ("--transfer",))
+    )
+    for one, other in zip(plain, crossed, strict=True):
+        assert (one["robust"], one["forwards"]) == (other["robust"], other["forwards"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("checkpoints/vanilla.pt", *ATTACKS), "--transfer: takes two checkpoints or more"),
+        (("--attack", "deepfool"), "--transfer: takes images of attacks with a budget"),
+    ],
+)
+def test_transfer_needs_others_and_a_budget(call: Call, models: Path, arguments: tuple[str, ...], message: str) -> None:
+    ended = call("compare", *arguments, "--transfer")
+    assert (ended.code, ended.out) == (2, "")
+    assert message in ended.error

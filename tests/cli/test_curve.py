@@ -60,6 +60,25 @@ def test_a_plot_is_drawn_and_means_a_curve(call: Call, models: Path, here: Path)
     assert "accuracy within Linf eps" in ended.out
 
 
+def test_a_norm_has_a_curve_of_its_own(call: Call, models: Path) -> None:
+    flags = ("--limit", "6", "--curve", "--attack", "fmn:iters=3", "--attack", "deepfool:iters=3", "--format", "json")
+    found = json.loads(call("evaluate", *sorted(models.glob("*.pt")), *flags).out)["curves"]
+    assert [(Path(one["checkpoint"]).stem, one["norm"]) for one in found] == [
+        (name, norm) for name in ("batchout", "vanilla") for norm in ("linf", "l2")
+    ]
+    assert all(len(one["distances"]) == one["n"] == 6 for one in found)
+
+
+def test_every_checkpoint_is_in_the_plot_and_it_replaces_the_one_before(call: Call, models: Path, here: Path) -> None:
+    (here / "c.png").write_bytes(b"older")
+    flags = ("--limit", "6", "--attack", "fmn:iters=3", "--curve-plot", "c.png", "--format", "csv")
+    ended = call("evaluate", *sorted(models.glob("*.pt")), *flags)
+    assert ended.code == 0, ended.err
+    assert "curves: c.png" in ended.err
+    assert (here / "c.png").read_bytes()[:4] == b"\x89PNG"
+    assert {Path(line["checkpoint"]).stem for line in csv.DictReader(ended.out.splitlines())} == {"batchout", "vanilla"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -68,6 +87,10 @@ def test_a_plot_is_drawn_and_means_a_curve(call: Call, models: Path, here: Path)
         (("--curve", "--eps", "8"), "--eps 8: is over 1"),
         (("--curve", "--attack", "fmn", "--steps", "3"), "--steps 3: none of the attacks leaves it open"),
         (("--curve-plot", "nowhere/c.png"), "--curve-plot nowhere/c.png: its folder nowhere does not exist"),
+        (("--curve-plot", "checkpoints"), "--curve-plot checkpoints: is a folder"),
+        (("--curve", "--fail-under", "50"), "--fail-under: judges rows with a budget; --curve has none"),
+        (("--curve", "--junit", "j.xml"), "--junit: judges rows with a budget; --curve has none"),
+        (("--curve", "--iters", "0"), "--iters 0"),
     ],
 )
 def test_a_mistake_is_one_line(call: Call, models: Path, arguments: tuple[str, ...], message: str) -> None:

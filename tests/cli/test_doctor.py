@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from robustcli import doctor, zoo
-from robustcli.attacks import ATTACKS
-from robustcli.doctor import Finding, examine
+from robustcli.attacks import ATTACKS, PGD
+from robustcli.attacks.norms import Linf
+from robustcli.config import EvalSpec
+from robustcli.doctor import Finding, examine, examine_checkpoint
+from robustcli.evaluation.binarisation import Binarised
 
-from .conftest import Call
+from .conftest import Call, write_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +86,60 @@ def test_the_command_prints_a_line_a_finding_and_ends_with_3_where_one_is_wrong(
     ]
     monkeypatch.setattr(doctor, "examine", lambda data_dir: iter(made[:1]))
     assert call("doctor").code == 0
+
+
+# --- With a checkpoint
+
+
+def test_a_checkpoint_adds_the_binarisation_test(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda data_dir: iter(()))
+    ended = call("doctor", models / "vanilla.pt", "--limit", 4, "--attack", "pgd:steps=5", "--eps", "0.1,0.2")
+    assert ended.code == 0, ended.err
+    first, second, *_ = ended.out.splitlines()
+    assert "binarisation   pgd:steps=5 finds 4 of 4 adversarials planted at Linf 0.1, random draws " in first
+    assert "Linf 0.2" in second
+
+
+def judged(found: int, at_random: int) -> tuple[str, str]:
+    flags = tuple((1,) * count + (0,) * (20 - count) for count in (found, at_random))
+    return doctor._judged(Binarised(PGD(0.1), 0.1, Linf(), tuple(range(20)), *flags, 0))
+
+
+def test_an_attack_that_misses_what_is_planted_is_wrong() -> None:
+    assert judged(19, 0)[0] == "ok"
+    state, told = judged(18, 0)
+    assert state == "wrong"
+    assert "finds 18 of 20 adversarials" in told
+    assert "accuracy under it is too high" in told
+
+
+def test_what_chance_finds_tells_nothing() -> None:
+    state, told = judged(20, 10)
+    assert state == "note"
+    assert "random draws 10: too easy" in told
+
+
+def test_a_checkpoint_without_its_data_is_a_note(here: Path) -> None:
+    write_checkpoint(here / "digits.pt")
+    (finding,) = examine_checkpoint(here / "digits.pt", EvalSpec(attacks=("pgd",), limit=4))
+    assert (finding.what, finding.state) == ("binarisation", "note")
+    assert finding.told.startswith("not run: ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("--attack", "pgd"), 2, "--attack: is of the binarisation test, which takes a checkpoint"),
+        (("checkpoints/vanilla.pt", "--attack", "deepfool"), 2, "--attack deepfool: has no budget"),
+        (("checkpoints/vanilla.pt", "--attack", "pdg"), 2, "did you mean 'pgd'?"),
+        (("checkpoints/vanilla.pt", "--limit", "0"), 2, "--limit 0"),
+        (("missing.pt",), 3, "missing.pt"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    monkeypatch.setattr(doctor, "examine", lambda data_dir: iter(()))
+    ended = call("doctor", *arguments)
+    assert ended.code == code
+    assert message in ended.error

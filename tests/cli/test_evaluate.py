@@ -16,7 +16,8 @@ from .conftest import Call, write_checkpoint
 
 ROW = {
     *("checkpoint", "checkpoint_sha256", "dataset", "model", "method", "attack", "norm", "eps", "n", "clean_correct"),
-    *("correct", "accuracy", "ci95", "median_distance", "seconds", "forwards", "backwards", "ids", "robust"),
+    *("correct", "accuracy", "ci95", "correct_8bit", "median_distance", "seconds", "forwards", "backwards", "ids"),
+    "robust",
 }
 MINIMAL = {"by_iter", "unconverged", "distances"}
 BOTH = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")
@@ -243,3 +244,29 @@ def test_a_model_that_fails_at_once_leaves_no_table(call: Call, broken: Path, st
     assert ended.code == 3
     assert "NaN" in ended.error
     assert (json.loads(ended.out)["rows"] if style == "json" else ended.out.split()) == []
+
+
+# --- Rounded to 8 bits
+
+
+def test_eight_bit_tells_the_accuracy_after_rounding(call: Call, models: Path) -> None:
+    asked = ("evaluate", models / "vanilla.pt", *BOTH, "--format", "json")
+    plain, rounded = (json.loads(call(*asked, *more).out)["rows"] for more in ((), ("--eight-bit",)))
+    assert [row["correct_8bit"] for row in plain] == [None, None]
+    assert [row["robust"] for row in plain] == [row["robust"] for row in rounded]
+    budget, minimal = rounded
+    assert budget["correct"] <= budget["correct_8bit"] <= budget["clean_correct"]
+    assert minimal["correct_8bit"] is None
+
+
+def test_a_budget_below_one_level_breaks_nothing_once_it_is_rounded(call: Call, models: Path) -> None:
+    flags = ("--attack", "fgsm", "--eps", "0.001", "--eight-bit", "--format", "json")
+    (row,) = json.loads(call("evaluate", models / "vanilla.pt", *flags).out)["rows"]
+    assert row["correct_8bit"] == row["clean_correct"]
+
+
+@pytest.mark.parametrize("flags", [("--attack", "deepfool"), ("--curve", "--attack", "fgsm")])
+def test_eight_bit_without_a_budget_is_a_mistake(call: Call, models: Path, flags: tuple[str, ...]) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *flags, "--eight-bit")
+    assert ended.code == 2
+    assert "--eight-bit: is of attacks with a budget" in ended.error

@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustcli.attacks import FMN, PGD, Attack, Bisection, DeepFool
+from robustcli.attacks.driver import run_attack
 from robustcli.attacks.norms import L2, Linf
 from robustcli.config import Eps
 from robustcli.evaluation.curve import Curve, Group, budgets_of, curves
-from robustcli.evaluation.results import Row, Subject
+from robustcli.evaluation.results import Row, Subject, to_row
 from robustcli.evaluation.stats import wilson
+from robustcli.testing import boundary_distance, largest_eps, linear_model, linear_samples
 
 SUBJECT = Subject("a.pt", "ab12", "mnist-cnn", "vanilla")
 INF = math.inf
+NEAREST, BISECTED = FMN(iters=40), Bisection(PGD(0.05, steps=3), steps=12)
 distances = st.lists(st.just(0.0) | st.floats(1e-4, 10) | st.just(INF), min_size=1, max_size=30)
 
 
@@ -134,3 +137,19 @@ def test_curves_of_one_norm_share_their_budgets() -> None:
 
 def test_no_broken_sample_leaves_eps_0_alone() -> None:
     assert budgets_of([curve(0.0, INF)], ()) == {Linf(): [0.0]}
+
+
+@pytest.mark.parametrize("attacks", [(NEAREST,), (BISECTED,), (NEAREST, BISECTED)])
+@pytest.mark.parametrize("batch_size", [3, 128])
+def test_on_a_linear_model_the_curve_is_the_closed_form(attacks: tuple[Attack, ...], batch_size: int) -> None:
+    model, reach = linear_model(Linf()), largest_eps(Linf())
+    samples = linear_samples(model, Linf(), [reach * share for share in (0.1, 0.2, 0.35, 0.5, 0.6)])
+    rows = []
+    for attack in attacks:
+        (outcome,) = run_attack(model, attack, samples, batch_size=batch_size)
+        rows.append(to_row(SUBJECT, "planes", samples.ids.tolist(), outcome))
+    (made_curve,) = curves(rows, samples.y, ("left", "right"))
+    exact = boundary_distance(model, Linf(), samples)
+    for share in (0.05, 0.15, 0.3, 0.45, 0.55, 0.7):
+        assert made_curve.everyone.correct(reach * share) == int((exact > reach * share).sum())
+    assert [group.n for group in made_curve.by_class] == [5, 5]

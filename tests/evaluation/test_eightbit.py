@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks import FGSM, DeepFool
+from robustcli.attacks import FGSM, PGD, AutoAttack, DeepFool
 from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Outcome, Samples, run_attack
 from robustcli.attacks.norms import L2, Linf, Norm
 from robustcli.data import Images
-from robustcli.evaluation.eightbit import round_to_8bit
+from robustcli.evaluation.eightbit import correct_8bit, round_to_8bit
 
 
 def images(x: Tensor, y: Tensor) -> Images:
@@ -76,3 +78,31 @@ def test_a_budget_below_one_level_leaves_the_original(norm: Norm) -> None:
 def test_where_nothing_is_broken_nothing_is_rounded() -> None:
     model, stored, outcome = attacked(FGSM(eps=0.0))
     assert len(round_to_8bit(model, stored, outcome).index) == 0
+
+
+def test_a_later_way_is_asked_only_of_images_that_no_longer_fool() -> None:
+    model, stored, outcome = attacked(DeepFool(overshoot=0.0))
+    sizes: list[int] = []
+    model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    found = round_to_8bit(model, stored, outcome)
+    nearest = (255 * outcome.x_adv[found.index].double()).round()  # type: ignore[index]
+    changed = int((found.x != nearest).flatten(1).any(1).sum())
+    assert 0 < changed < len(found.index)
+    assert sizes == [len(found.index), changed]
+
+
+def test_what_is_left_after_rounding_is_counted_of_all_samples() -> None:
+    model, stored, outcome = attacked(PGD(eps=0.02, steps=3))
+    saved = int((~round_to_8bit(model, stored, outcome).fools).sum())
+    assert correct_8bit(model, stored, outcome) == int(outcome.robust.sum()) + saved
+    assert correct_8bit(model, stored, replace(outcome, x_adv=None)) is None
+
+
+def test_it_is_asked_of_neither_minimal_norm_attacks_nor_members() -> None:
+    assert correct_8bit(*attacked(DeepFool())) is None
+    model, stored, _ = attacked(FGSM(eps=0.1))
+    samples = Samples(stored.pixels(slice(None)), stored.y, stored.ids)
+    outcomes = run_attack(model, AutoAttack(0.1, rounds=2, queries=3), samples, keep_images=True)
+    found = [correct_8bit(model, stored, outcome) for outcome in outcomes]
+    assert found[:-1] == [None] * 4
+    assert found[-1] is not None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,10 @@ from torch import Tensor, nn
 
 from robustcli.attacks import parse_attack
 from robustcli.attacks.driver import Samples, run_attack
-from robustcli.evaluation.transfer import transfer
+from robustcli.config import EvalSpec
+from robustcli.evaluation.evaluate import Session, evaluate, open_session
+from robustcli.evaluation.results import Row, Subject
+from robustcli.evaluation.transfer import Matrix, Transferred, beyond, broken_by_transfer, transfer
 
 N, PIXELS = 40, 6
 FGSM = parse_attack("fgsm:eps=0.1")
@@ -123,3 +128,77 @@ def test_both_models_are_left_as_they_were(case: Case, training: bool) -> None:
         assert model.normal.grad is None
     assert torch.equal(case.samples.x, images)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# --- The matrix
+
+
+@dataclass(frozen=True)
+class Crossed:
+    session: Session
+    rows: list[Row]
+    matrix: Matrix
+    asked: list[int]
+
+
+@pytest.fixture(scope="module")
+def crossed(checkpoints: tuple[Path, Path]) -> Crossed:
+    spec = EvalSpec(attacks=("fgsm", "autoattack:rounds=2,queries=3,eps=0.1", "deepfool:iters=1"), eps=("0.05", "0.2"))
+    session = open_session(checkpoints, spec.model_copy(update={"limit": 20}))
+    matrix, rows, asked = Matrix(session), [], []
+    for result in evaluate(session, keep_images=True):
+        rows.append(result.row)
+        asked += matrix.take(result)
+    return Crossed(session, rows, matrix, asked)
+
+
+def test_every_model_is_asked_of_the_images_of_every_budget_attack(crossed: Crossed) -> None:
+    cells = crossed.matrix.cells
+    names = [(Path(c.source.checkpoint).name, Path(c.target.checkpoint).name, c.attack.name) for c in cells]
+    pairs = [("a.pt", "a.pt"), ("a.pt", "b.pt"), ("b.pt", "a.pt"), ("b.pt", "b.pt")]
+    assert sorted(names) == sorted((*pair, attack) for pair in pairs for attack in ("fgsm", "fgsm", "autoattack"))
+
+
+def test_the_diagonal_is_the_models_own_attack(crossed: Crossed) -> None:
+    own = {(row.subject, row.attack): row.robust for row in crossed.rows if row.ensemble is None}
+    for cell in crossed.matrix.cells:
+        if cell.source == cell.target:
+            assert cell.robust == own[cell.target, cell.attack]
+
+
+def test_a_cell_is_what_a_transfer_alone_gives(crossed: Crossed) -> None:
+    models = {item.candidate.subject: item.candidate.model for item in crossed.session.items}
+    images = crossed.session.items[0].images
+    samples = Samples(images.pixels(slice(None)), images.y, images.ids)
+    for cell in crossed.matrix.cells:
+        if cell.attack.name == "fgsm":
+            _, robust = transfer(models[cell.source], models[cell.target], cell.attack, samples)
+            assert cell.robust == tuple(robust.int().tolist())
+            assert cell.ids == tuple(images.ids.tolist())
+
+
+def test_what_is_asked_adds_up_to_the_total(crossed: Crossed) -> None:
+    assert sum(crossed.asked) == crossed.matrix.total
+
+
+def test_cells_are_json_with_what_only_they_break(crossed: Crossed) -> None:
+    own = {(row.subject.checkpoint, row.eps): row for row in crossed.rows if row.attack.name == "fgsm"}
+    for cell in json.loads(json.dumps(crossed.matrix.as_dicts(crossed.rows), allow_nan=False)):
+        assert cell["correct"] == sum(cell["robust"])
+        if cell["attack"]["name"] == "fgsm":
+            stood = own[cell["target"], cell["eps"]].robust
+            broken = [i for i, a, b in zip(cell["ids"], stood, cell["robust"], strict=True) if a > b]
+            assert cell["broken_beyond"] == broken
+        if cell["source"] == cell["target"]:
+            assert cell["broken_beyond"] == []
+
+
+A, B = (Subject(name, name, "mnist-cnn", "vanilla") for name in ("a.pt", "b.pt"))
+
+
+def test_what_another_models_images_break_and_the_own_attack_does_not_is_named() -> None:
+    row = Row(B, "mnist", FGSM, (7, 8, 9, 10), (1, 1, 0, 0), 4, None, (), 1.0, 1, 1)
+    cell = Transferred(A, B, FGSM, row.ids, (1, 0, 1, 0))
+    assert broken_by_transfer(row, cell) == (8,)
+    assert beyond([cell], [row]) == [(8,)]
+    assert beyond([cell], []) == [()], "an interrupted run has no row to compare with"

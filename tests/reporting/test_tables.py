@@ -121,6 +121,14 @@ def test_every_sheet_says_that_its_numbers_are_upper_bounds() -> None:
     assert all("upper bound" in sheet.notes[-1] for sheet in (evaluation_sheet(rows), compare_sheet([rows, rows])))
 
 
+@pytest.mark.parametrize(("correct_8bit", "told"), [(None, False), (30, False), (31, False), (32, True)])
+def test_rounding_is_told_where_it_saves_more_than_a_point(correct_8bit: int | None, told: bool) -> None:
+    made = row(FGSM(eps=Eps("8/255")), correct=30, n=100, correct_8bit=correct_8bit)
+    lines = [note for note in evaluation_sheet([made]).notes if "8 bits" in note]
+    words = "fgsm Linf 8/255: accuracy % with its images rounded to 8 bits 32.0, before 30.0."
+    assert lines == ([words] if told else [])
+
+
 def groups(*names: str) -> list[list[Row]]:
     return [[row(attack, name=name) for attack in ATTACKS] for name in names]
 
