@@ -16,7 +16,7 @@ from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
 from robustcli.attacks.convolutions import quick_convolutions
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import Model
-from robustcli.attacks.outcome import Board, Outcome, Samples, Work, predict, split_evenly
+from robustcli.attacks.outcome import Board, Journal, Outcome, Samples, Work, chunks_of, predict, split_evenly
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 
@@ -90,8 +90,12 @@ def stream_attack(
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
     on_progress: Progress = lambda _: None,
+    journal: Journal | None = None,
 ) -> Iterator[Outcome]:
-    """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
+    """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one.
+
+    With a `journal`, what it knows is not computed again, nor told as progress; it is told each chunk as it is done.
+    """
     variants = _variants(attack, budgets)
     if any(module.training for module in model.modules()):
         warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=3)
@@ -100,7 +104,7 @@ def stream_attack(
         started = Work.until_now(meter)
         if pred is None:
             pred = predict(meter.exact, samples.x, batch_size)
-        run = _Run(meter, samples, pred, seed, batch_size, keep_images, on_progress)
+        run = _Run(meter, samples, pred, seed, batch_size, keep_images, on_progress, journal)
         ensembles = [variant for variant in variants if isinstance(variant, Ensemble)]
         if not ensembles:
             yield from run.together(variants, started)
@@ -126,38 +130,69 @@ class _Run:
     batch_size: int
     keep_images: bool
     on_progress: Progress
+    journal: Journal | None
 
     def together(self, variants: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk."""
         boards = [self._board(variant) for variant in variants]
-        active = boards[0].clean.nonzero()[:, 0]
-        self.on_progress((len(self.samples) - len(active)) * len(variants))
-        for index in torch.split(active, self.batch_size):
-            self._attack_chunk(boards, index, self._noise(index, variants[0]))
-        shares = (Work.until_now(self.meter) - started).split(len(boards))
-        return [board.outcome(share) for board, share in zip(boards, shares, strict=True)]
+        for group, unknown in self._alike(boards):
+            active = unknown[group[0].clean[unknown]]
+            self.on_progress((len(unknown) - len(active)) * len(group))
+            told = Work().split(len(group))
+            for index, span in chunks_of(active, unknown, self.batch_size):
+                self._attack_chunk(group, index, self._noise(index, group[0].attack))
+                done = (Work.until_now(self.meter) - started).split(len(group))
+                self._keep(group, span, [now - before for now, before in zip(done, told, strict=True)])
+                told = done
+            shares = (Work.until_now(self.meter) - started).split(len(group))
+            for board, share in zip(group, shares, strict=True):
+                board.spent += share
+            started = Work.until_now(self.meter)
+        return [board.outcome(Work()) for board in boards]
+
+    def _alike(self, boards: Sequence[Board]) -> list[tuple[list[Board], Tensor]]:
+        """The boards in groups that lack the same samples, with these: their work can be shared."""
+        groups: dict[tuple[bool, ...], tuple[list[Board], Tensor]] = {}
+        for board in boards:
+            known = self._recall(board)
+            groups.setdefault(tuple(known.tolist()), ([], (~known).nonzero()[:, 0]))[0].append(board)
+        return list(groups.values())
 
     def members(self, ensemble: Ensemble, started: Work) -> Iterator[Outcome]:
         """Each member on what those before it left standing; all work is the members'."""
         board = self._board(ensemble)
         for i, member in enumerate(ensemble.members):
-            standing = board.robust.nonzero()[:, 0]
-            self.on_progress(len(self.samples) - len(standing))
-            for index in torch.split(standing, self.batch_size):
+            unknown = (~self._recall(board, i)).nonzero()[:, 0]
+            standing = unknown[board.robust[unknown]]
+            self.on_progress(len(unknown) - len(standing))
+            told = Work()
+            for index, span in chunks_of(standing, unknown, self.batch_size):
                 if len(index):
                     chunk, noise = self.samples[index], self._noise(index, ensemble).stream(f"attempt {i}")
                     self._judge(
                         board, member, index, member.perturb(self._model(member), chunk.x, chunk.y, noise), noise
                     )
                     self.on_progress(len(index))
-            done = Work.until_now(self.meter)
-            yield board.outcome(done - started, member)
-            started = done
+                done = Work.until_now(self.meter) - started
+                self._keep([board], span, [done - told], i)
+                told = done
+            now = Work.until_now(self.meter)
+            yield board.outcome(now - started, member)
+            started, board.spent = now, Work()
         self.on_progress(len(self.samples))
         yield board.outcome(Work())
 
     def _board(self, attack: Attack) -> Board:
-        return Board(self.samples, self.pred, attack, self.keep_images)
+        return Board(self.samples, self.pred, attack, self.keep_images, self.journal.pictures if self.journal else 0)
+
+    def _recall(self, board: Board, member: int | None = None) -> Tensor:
+        if self.journal is None:
+            return torch.zeros_like(board.clean)
+        return self.journal.recall(board, member)
+
+    def _keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None = None) -> None:
+        if self.journal is not None:
+            self.journal.keep(boards, span, shares, member)
 
     def _noise(self, index: Tensor, attack: Attack) -> Noise:
         return Noise(self.seed, self.samples.ids[index]).stream(attack.name)
@@ -165,12 +200,11 @@ class _Run:
     def _attack_chunk(self, boards: list[Board], index: Tensor, noise: Noise) -> None:
         """Fill the boards' rows `index` with what the attack does to these samples."""
         attack, chunk = boards[0].attack, self.samples[index]
-        if isinstance(attack, TracingAttack):
-            iterates = attack.trace(self.meter.exact, chunk.x, chunk.y, noise)
-            boards[0].follow(self.meter, chunk, index, iterates, attack.iters)
-            self.on_progress(len(chunk))
-            return
         if not len(chunk):  # Nothing was right before; many models cannot flatten an empty batch.
+            return
+        if isinstance(attack, TracingAttack):
+            boards[0].follow(self.meter, chunk, index, attack.trace(self.meter.exact, chunk.x, chunk.y, noise))
+            self.on_progress(len(chunk))
             return
         if isinstance(attack, SweepingAttack):
             budgets = [board.attack.eps for board in boards if isinstance(board.attack, BudgetAttack)]

@@ -43,6 +43,7 @@ class Row:
             the worst case, which has done no work of its own, is the last row.
         distances: of a minimal-norm attack, that of each sample's closest adversarial, in its norm: 0 where the sample
             was wrong before, infinite where there is none.
+        cached: how many of the samples were known from an earlier run; the work is what was spent on them then.
     """
 
     subject: Subject
@@ -58,6 +59,7 @@ class Row:
     backwards: int
     ensemble: str | None = None
     distances: tuple[float, ...] = ()
+    cached: int = 0
 
     @property
     def n(self) -> int:
@@ -94,6 +96,7 @@ class Row:
             "seconds": self.seconds,
             "forwards": self.forwards,
             "backwards": self.backwards,
+            "cached": self.cached,
         }
         if self.eps is None:
             row["unconverged"] = self.correct
@@ -129,6 +132,7 @@ def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome)
         backwards=outcome.backwards,
         ensemble=outcome.ensemble,
         distances=tuple(outcome.distance.tolist()) if minimal else (),
+        cached=outcome.recalled,
     )
 
 
