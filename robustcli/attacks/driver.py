@@ -5,6 +5,7 @@ Eval mode and frozen parameters, chunks, the active set, counting, progress, and
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -135,17 +136,21 @@ class _Run:
     def together(self, variants: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk."""
         boards = [self._board(variant) for variant in variants]
-        for group, unknown in self._alike(boards):
+        began = time.perf_counter()
+        groups = self._alike(boards)
+        started += Work(time.perf_counter() - began)
+        for group, unknown in groups:
             active = unknown[group[0].clean[unknown]]
             self.on_progress((len(unknown) - len(active)) * len(group))
             told = Work().split(len(group))
             for index, span in chunks_of(active, unknown, self.batch_size):
                 self._attack_chunk(group, index, self._noise(index, group[0].attack))
                 done = (Work.until_now(self.meter) - started).split(len(group))
-                self._keep(group, span, [now - before for now, before in zip(done, told, strict=True)])
+                started += self._keep(group, span, [now - before for now, before in zip(done, told, strict=True)])
                 told = done
-            shares = (Work.until_now(self.meter) - started).split(len(group))
-            for board, share in zip(group, shares, strict=True):
+            if not len(unknown):
+                told = (Work.until_now(self.meter) - started).split(len(group))
+            for board, share in zip(group, told, strict=True):
                 board.spent += share
             started = Work.until_now(self.meter)
         return [board.outcome(Work()) for board in boards]
@@ -162,7 +167,9 @@ class _Run:
         """Each member on what those before it left standing; all work is the members'."""
         board = self._board(ensemble)
         for i, member in enumerate(ensemble.members):
+            began = time.perf_counter()
             unknown = (~self._recall(board, i)).nonzero()[:, 0]
+            started += Work(time.perf_counter() - began)
             standing = unknown[board.robust[unknown]]
             self.on_progress(len(unknown) - len(standing))
             told = Work()
@@ -174,11 +181,10 @@ class _Run:
                     )
                     self.on_progress(len(index))
                 done = Work.until_now(self.meter) - started
-                self._keep([board], span, [done - told], i)
+                started += self._keep([board], span, [done - told], i)
                 told = done
-            now = Work.until_now(self.meter)
-            yield board.outcome(now - started, member)
-            started, board.spent = now, Work()
+            yield board.outcome(told, member)
+            started, board.spent = Work.until_now(self.meter), Work()
         self.on_progress(len(self.samples))
         yield board.outcome(Work())
 
@@ -190,9 +196,13 @@ class _Run:
             return torch.zeros_like(board.clean)
         return self.journal.recall(board, member)
 
-    def _keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None = None) -> None:
-        if self.journal is not None:
-            self.journal.keep(boards, span, shares, member)
+    def _keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None = None) -> Work:
+        """Tell the journal; what that took, which is no work of the attack's."""
+        if self.journal is None:
+            return Work()
+        began = time.perf_counter()
+        self.journal.keep(boards, span, shares, member)
+        return Work(time.perf_counter() - began)
 
     def _noise(self, index: Tensor, attack: Attack) -> Noise:
         return Noise(self.seed, self.samples.ids[index]).stream(attack.name)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.answers import ask
 from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
 from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
@@ -46,6 +47,9 @@ def evaluate(
     json_file: options.JsonFile = None,
     curve_plot: CurvePlot = None,
     style: options.Format = "table",
+    store: options.Store = None,
+    no_store: options.NoStore = False,
+    keep_adversarials: options.KeepAdversarials = False,
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
 ) -> None:
@@ -53,6 +57,8 @@ def evaluate(
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
+    asked = ask("evaluate", context.params)
+    asked.reply(style, json_file)
     spec = read_flags(context.params)
     bar = read_bar(fail_under)
     check_output(junit, "--junit")
@@ -62,8 +68,8 @@ def evaluate(
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
-    session = open_session(chosen(checkpoint), spec)
-    measured = measure(session)
+    session = open_session(chosen(checkpoint, asked.tell), spec)
+    measured = measure(session, asked, keep_all=keep_adversarials)
     curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
     with ExitStack() as after:  # it runs them all, also where another file could not be written
@@ -73,7 +79,7 @@ def evaluate(
             after.callback(_write_junit, measured.rows, bar, junit, cut_short)
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
-        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
+        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves, asked=asked)
     raise typer.Exit(code or _judge(measured.rows, bar))
 
 

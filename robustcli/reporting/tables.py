@@ -1,4 +1,4 @@
-"""Rows of results as tables: one neutral `Sheet`, rendered for a terminal, Markdown, LaTeX or CSV."""
+"""Rows of results as tables: sheets, and CSV."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from os.path import commonprefix
-from typing import TYPE_CHECKING
-
-from tabulate import tabulate
 
 from robustcli.attacks import label
 from robustcli.evaluation.results import Row
-from robustcli.evaluation.stats import wilson
+from robustcli.reporting.rates import interval, percent
+from robustcli.reporting.sheets import Sheet, to_rich, to_text, transposed
 
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
+__all__ = ["Sheet", "interval", "percent", "to_rich", "to_text", "transposed"]
 
 UPPER_BOUND = (
     "Accuracy: classified right after the attack, of all n; in brackets its 95 % Wilson interval. "
@@ -27,34 +22,6 @@ UPPER_BOUND = (
 )
 
 MEMBERS = "A member of an ensemble meets what those before it left standing; its accuracy is what is left after it."
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A table before it is rendered: `cells` are rows of text, `notes` stand under it."""
-
-    title: str
-    headers: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    left: int = 1
-
-
-def percent(correct: int, n: int) -> str:
-    """`46.8`, in per cent: one digit, two from 10 000 samples on, and more where 0 or 100 would be untrue."""
-    if n == 0:
-        return "-"
-    digits = 2 if n >= 10_000 else 1
-    while 0 < correct < n and float(f"{100 * correct / n:.{digits}f}") in (0, 100):
-        digits += 1
-    return f"{100 * correct / n:.{digits}f}"
-
-
-def interval(correct: int, n: int) -> str:
-    """`[45.8, 47.8]`, in per cent, with one digit, two from 10 000 samples on."""
-    low, high = wilson(correct, n)
-    digits = 2 if n >= 10_000 else 1
-    return f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
 
 
 def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
@@ -172,51 +139,6 @@ def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
     end = re.search(r"([-.].*)?$", shared_end)[0]  # type: ignore[index]
     shared = f"{start}*{end}" if start or end else f"{len(checkpoints)} checkpoints"
     return shared, [name.removesuffix(end) for name in rest]
-
-
-def transposed(sheet: Sheet) -> Sheet:
-    """The same sheet with rows and columns exchanged."""
-    head, *rows = zip(sheet.headers, *sheet.cells, strict=True)
-    return replace(sheet, headers=tuple(head), cells=tuple(map(tuple, rows)), left=1)
-
-
-def to_rich(sheet: Sheet, width: int) -> Group:
-    """For a terminal of so many columns; a sheet that is too wide for it is transposed."""
-    from rich.console import Console, Group
-    from rich.measure import Measurement
-    from rich.text import Text
-
-    upright = replace(sheet, headers=tuple(header.replace(":", "\n") for header in sheet.headers))
-    table, unbounded = _rich(upright), Console(width=10_000)
-    if Measurement.get(unbounded, unbounded.options, table).maximum > width and len(sheet.cells) < len(sheet.headers):
-        table = _rich(transposed(sheet))
-    return Group(Text(sheet.title, style="bold"), table, *(Text(note, style="dim") for note in sheet.notes))
-
-
-def _rich(sheet: Sheet) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for i, header in enumerate(sheet.headers):
-        table.add_column(Text(header), justify="left" if i < sheet.left else "right", overflow="fold")
-    for cells in sheet.cells:
-        table.add_row(*map(Text, cells))
-    return table
-
-
-def to_text(sheet: Sheet, style: str) -> str:
-    """As Markdown or LaTeX (booktabs), with title and notes."""
-    headers = [header.replace("\n", " ") for header in sheet.headers]
-    rows = [[cell.replace("\n", " ") for cell in cells] for cells in sheet.cells]
-    align = ["left" if i < sheet.left else "right" for i in range(len(sheet.headers))]
-    if style == "markdown":
-        rows = [[cell.replace("|", "\\|") for cell in cells] for cells in rows]
-        body = tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
-        return "\n\n".join((*([f"**{sheet.title}**"] if sheet.title else []), body, *sheet.notes))
-    body = tabulate(rows, headers, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
-    return "\n".join((f"% {sheet.title}", body, *(f"% {note}" for note in sheet.notes)))
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +17,11 @@ from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
 IMPATIENT_SECONDS = 0.2
 """How long a write waits where the one before it waited in vain: what is not written yet stays in memory."""
 
+RECALL = """
+SELECT sample, digest, robust, distance, pred, pred_after, broken_at, seconds, forwards, backwards
+FROM samples JOIN series ON series.id = series WHERE key = ?
+"""
+
 
 class Keeper:
     """Recalls and keeps the samples of series in one file.
@@ -26,12 +31,12 @@ class Keeper:
 
     Args:
         path: the file; it is made when something is kept.
-        provenance: of what is kept, with its `time`.
+        provenance: tells where what is kept comes from; asked for once, when the first chunk is written.
     """
 
-    def __init__(self, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, path: Path, provenance: Callable[[], Mapping[str, Any]] = dict) -> None:
         self.path = path
-        self.provenance = dict(provenance or {})
+        self.provenance = provenance
         self.connection: sqlite3.Connection | None = None
         self.pending: list[Chunk] = []
         self.lost = ""
@@ -53,11 +58,7 @@ class Keeper:
         with self._minding("; nothing is recalled from it"):
             if self.connection is not None:
                 with told():
-                    rows = self.connection.execute(
-                        "SELECT sample, digest, robust, distance, pred, pred_after, broken_at, seconds, forwards, backwards "
-                        "FROM samples JOIN series ON series.id = series WHERE key = ?",
-                        (series.key,),
-                    )
+                    rows = self.connection.execute(RECALL, (series.key,))
                     known = {(row[0], row[1]): Entry(bool(row[2]), *row[3:]) for row in rows}
         return known
 
@@ -125,8 +126,9 @@ class Keeper:
 
     def _run_id(self) -> int:
         assert self.connection is not None
-        time = str(self.provenance.get("time") or datetime.now(UTC).isoformat(timespec="seconds"))
-        content = json.dumps(self.provenance, default=str)
+        origin = dict(self.provenance())
+        time = str(origin.get("time") or datetime.now(UTC).isoformat(timespec="seconds"))
+        content = json.dumps(origin, default=str)
         cursor = self.connection.execute("INSERT INTO runs (time, provenance) VALUES (?, ?)", (time, content))
         return int(cursor.lastrowid or 0)
 
