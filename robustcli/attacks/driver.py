@@ -148,7 +148,7 @@ class _Run:
                 done = (Work.until_now(self.meter) - started).split(len(group))
                 started += self._keep(group, span, [now - before for now, before in zip(done, told, strict=True)])
                 told = done
-            if not len(unknown):
+            if not len(unknown) and self.journal is None:
                 told = (Work.until_now(self.meter) - started).split(len(group))
             for board, share in zip(group, told, strict=True):
                 board.spent += share

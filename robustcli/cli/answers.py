@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import notice, warn
 from robustcli.errors import CheckpointError, ConfigError
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from robustcli.evaluation.evaluate import Session
     from robustcli.reporting.sheets import Sheet
 
-CHECKPOINTS = Path("checkpoints")
 STORE = Path("results/robustcli.db")
 
 NOT_ASKED = frozenset({"checkpoint", "style", "json_file", "batch_size", "store", "no_store"})
@@ -71,7 +71,8 @@ class Asked:
 
     def reply(self, style: str, json_file: Path | None) -> None:
         """Print the answer and end the command, where one is kept and still holds."""
-        from robustcli.cli.measure import FORMATS, check_output, print_result
+        from robustcli.cli.measure import FORMATS, check_output
+        from robustcli.cli.printing import print_result
         from robustcli.reporting.sheets import Sheet
         from robustcli.store.answers import find
 

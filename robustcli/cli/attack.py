@@ -11,8 +11,9 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.answers import ask
+from robustcli.cli.choice import chosen
 from robustcli.cli.console import notice
-from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.cli.measure import check_output, deliver, measure, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:

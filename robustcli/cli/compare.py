@@ -8,8 +8,9 @@ from pathlib import Path
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.answers import CHECKPOINTS, Asked, ask
-from robustcli.cli.measure import chosen, deliver, measure, read_flags
+from robustcli.cli.answers import Asked, ask
+from robustcli.cli.choice import CHECKPOINTS, chosen
+from robustcli.cli.measure import deliver, measure, read_flags
 from robustcli.errors import DataError
 
 

@@ -12,9 +12,11 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.answers import ask
+from robustcli.cli.anytime import Budget, UntilCI, read_goal, told
+from robustcli.cli.choice import chosen
 from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
-from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.cli.measure import check_output, deliver, measure, read_flags
 from robustcli.config import parse_number
 from robustcli.errors import ConfigError
 
@@ -50,6 +52,8 @@ def evaluate(
     store: options.Store = None,
     no_store: options.NoStore = False,
     keep_adversarials: options.KeepAdversarials = False,
+    budget: Budget = None,
+    until_ci: UntilCI = None,
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
 ) -> None:
@@ -62,6 +66,9 @@ def evaluate(
     spec = read_flags(context.params)
     bar = read_bar(fail_under)
     check_output(junit, "--junit")
+    goal = read_goal(budget, until_ci)
+    if spec.curve and goal is not None:
+        raise ConfigError(f"{'--budget' if budget else '--until-ci'}: cannot be given together with --curve")
     if spec.curve and (fail_under or junit):
         raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
@@ -69,7 +76,7 @@ def evaluate(
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint, asked.tell), spec)
-    measured = measure(session, asked, keep_all=keep_adversarials)
+    measured = measure(session, asked, keep_all=keep_adversarials, goal=goal)
     curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
     with ExitStack() as after:  # it runs them all, also where another file could not be written
@@ -79,7 +86,9 @@ def evaluate(
             after.callback(_write_junit, measured.rows, bar, junit, cut_short)
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
-        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves, asked=asked)
+        part = told(goal, session, measured.rows, asked.path is not None)
+        tables = sheets_of(curves) or sheets
+        code = deliver(measured, session, tables, style, json_file, curves=curves, asked=asked, anytime=part)
     raise typer.Exit(code or _judge(measured.rows, bar))
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustcli.cli.answers import CHECKPOINTS, Asked
-from robustcli.cli.console import err, notice, out, progress, warn
+from robustcli.cli.answers import Asked
+from robustcli.cli.console import err, progress, warn
+from robustcli.cli.printing import print_result
 from robustcli.config import EvalSpec, field_names, validated
-from robustcli.errors import CheckpointError, ConfigError, RobustCliError, unknown
+from robustcli.errors import ConfigError, RobustCliError, unknown
 
 if TYPE_CHECKING:
     from robustcli.data import Images
+    from robustcli.evaluation.anytime import Goal
     from robustcli.evaluation.curve import Curve
     from robustcli.evaluation.evaluate import Result, Session
     from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
     from robustcli.evaluation.seeds import Contest
+    from robustcli.evaluation.shelf import Memory
     from robustcli.reporting.sheets import Sheet
     from robustcli.store.keeper import Keeper
 
@@ -79,24 +80,6 @@ def check_output(path: Path | None, flag: str) -> None:
         raise ConfigError(f"{flag} {path}: is there already and is not writable")
 
 
-def chosen(given: Sequence[Path] | None, tell: Callable[[str], None] = notice) -> list[Path]:
-    """The checkpoints to measure: those given, or the newest complete one in checkpoints/, which `tell` is told.
-
-    Raises:
-        CheckpointError: none is given and none is there.
-    """
-    if given:
-        return list(dict.fromkeys(given))
-
-    from robustcli import checkpoint
-
-    path = checkpoint.newest(CHECKPOINTS)
-    if path is None:
-        raise CheckpointError(f"{CHECKPOINTS}/: holds no complete checkpoint; train one, such as `robustcli train`")
-    tell(f"checkpoint: {path}")
-    return [path]
-
-
 @dataclass(frozen=True)
 class Measured:
     """The rows that were finished, and what cut them short: Ctrl-C, an error, or nothing."""
@@ -111,6 +94,7 @@ def measure(
     *,
     keep_images: bool = False,
     keep_all: bool = False,
+    goal: Goal | None = None,
     on_result: Callable[[Result], None] = lambda _: None,
 ) -> Measured:
     """Run a session with a progress bar; Ctrl-C or a model that fails leaves the rows that are finished.
@@ -120,9 +104,11 @@ def measure(
         asked: for what; its store recalls what is known and keeps the rest.
         keep_images: keep the adversarial images in the results.
         keep_all: keep them in the store, for every broken sample.
+        goal: when to stop, where not all samples have to be reached.
         on_result: told each result as it is there.
     """
     from robustcli.device import keep_freed_memory
+    from robustcli.evaluation.shelf import Memory
     from robustcli.store.keeper import Keeper
 
     keep_freed_memory()
@@ -132,20 +118,24 @@ def measure(
     for line in session.warnings():
         asked.tell(line, "warning")
     if asked.path is None:
-        return _run(session, None, keep_images, keep_all, on_result)
+        return _run(session, None, goal, keep_images, on_result)
     with Keeper(asked.path, lambda: origin_of(session)) as keeper:
         warn_of(keeper)
-        measured = _run(session, keeper, keep_images, keep_all, on_result)
+        measured = _run(session, Memory(keeper, keep_all), goal, keep_images, on_result)
     warn_of(keeper)
     return measured
 
 
 def _run(
-    session: Session, keeper: Keeper | None, keep_images: bool, keep_all: bool, on_result: Callable[[Result], None]
+    session: Session,
+    memory: Memory | None,
+    goal: Goal | None,
+    keep_images: bool,
+    on_result: Callable[[Result], None],
 ) -> Measured:
     from robustcli.attacks import label
+    from robustcli.evaluation.anytime import evaluate_towards
     from robustcli.evaluation.evaluate import evaluate
-    from robustcli.evaluation.shelf import Memory
 
     rows: list[Row] = []
     bar = progress()
@@ -158,9 +148,13 @@ def _run(
         def on_recall(n: int) -> None:
             bar.tasks[task].completed += n  # not `advance`, which would count it as speed
 
-        memory = None if keeper is None else Memory(keeper, keep_all, on_recall)
+        known = memory and replace(memory, on_recall=on_recall)
         try:
-            for result in evaluate(session, keep_images=keep_images, on_progress=on_progress, memory=memory):
+            if goal is None:
+                results = evaluate(session, keep_images=keep_images, on_progress=on_progress, memory=known)
+            else:
+                results = evaluate_towards(goal, session, on_progress=on_progress, memory=known)
+            for result in results:
                 rows.append(result.row)
                 on_result(result)
         except (KeyboardInterrupt, RobustCliError) as reason:
@@ -201,6 +195,7 @@ def deliver(
     pairs: Sequence[Pair | Contest] = (),
     curves: Sequence[tuple[Curve, Sequence[float]]] = (),
     asked: Asked | None = None,
+    anytime: Mapping[str, Any] | None = None,
 ) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
 
@@ -213,6 +208,7 @@ def deliver(
         pairs: what tells the checkpoints apart.
         curves: the rows' curves and the budgets to show each at, where they were asked for.
         asked: for what; a whole answer is kept for whoever asks the same again.
+        anytime: what a run that need not reach all samples has left out.
 
     Returns:
         The exit code: 130 where Ctrl-C cut the run short, else 0.
@@ -224,7 +220,7 @@ def deliver(
 
     tested = [pair.as_dict() for pair in pairs]
     drawn = [curve.as_dict(budgets) for curve, budgets in curves]
-    found = document(measured.rows, origin_of(session), tested, drawn)
+    found = document(measured.rows, origin_of(session), tested, drawn) | ({"anytime": anytime} if anytime else {})
     csv = _to_csv(measured.rows, curves) if measured.rows else ""
     print_result(found, sheets, csv, style, json_file)
     if asked is not None and measured.stopped_by is None:
@@ -244,35 +240,3 @@ def _to_csv(rows: Sequence[Row], curves: Sequence[tuple[Curve, Sequence[float]]]
     from robustcli.reporting.tables import to_csv
 
     return curves_csv(curves) if curves else to_csv(rows)
-
-
-def print_result(
-    document: dict[str, Any], sheets: Sequence[Sheet], csv: str, style: str, json_file: Path | None
-) -> None:
-    """Write the JSON file and print the result; each also where the other cannot be written."""
-    from robustcli.reporting.files import write_whole
-
-    text = json.dumps(document, allow_nan=False) + "\n"
-    with ExitStack() as after:
-        if style == "json":
-            after.callback(out().file.write, text)
-        elif document["rows"]:
-            after.callback(print_sheets, sheets, csv, style)
-        if json_file is not None:
-            write_whole(json_file, text.encode(), "--json")
-
-
-def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
-    """The sheets in one of the human formats, or the lines of `csv`."""
-    from robustcli.reporting.sheets import to_rich, to_text
-
-    console = out()
-    if style == "csv":
-        console.file.write(csv + "\n")
-        return
-    for sheet in sheets:
-        if style == "table":
-            console.print(to_rich(sheet, console.width))
-            console.print()
-        else:
-            console.file.write(to_text(sheet, style) + "\n\n")

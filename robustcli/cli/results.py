@@ -14,6 +14,7 @@ import typer
 
 from robustcli.cli.answers import STORE
 from robustcli.cli.console import notice, out
+from robustcli.cli.printing import print_sheets
 from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
 
     Example: `robustcli results list`
     """
-    from robustcli.cli.measure import print_sheets
     from robustcli.reporting.stored import as_dict, list_sheet
 
     _check_style(style)
@@ -67,7 +67,6 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
 
     Example: `robustcli results show 3`
     """
-    from robustcli.cli.measure import print_sheets
     from robustcli.reporting.stored import as_dict, show_sheet
 
     _check_style(style)

@@ -82,7 +82,8 @@ class Shelf:
 
     def recall(self, board: Board, member: int | None) -> Tensor:
         """Restore on a board what is known of its row; (n,) bool, which samples that is."""
-        known, entries = self._look_up(self.series(board.attack, member))
+        pictured = self.series(board.attack) if self.keep_all else None
+        known, entries = self._look_up(self.series(board.attack, member), pictured)
         device = board.robust.device
         columns = [torch.tensor(column, device=device) for column in zip(*entries, strict=True)][:5]
         if entries:
@@ -138,9 +139,15 @@ class Shelf:
             attack_schema=ATTACK_SCHEMA,
         )
 
-    def _look_up(self, series: Series) -> tuple[Tensor, list[Entry]]:
-        """(n,) bool, which samples are known, and what is, in their order."""
+    def _look_up(self, series: Series, pictured: Series | None = None) -> tuple[Tensor, list[Entry]]:
+        """(n,) bool, which samples are known, and what is, in their order.
+
+        Of a broken sample that should be `pictured`, nothing is known where its image is not.
+        """
         found = self.keeper.recall(series) if self.recalls else {}
+        if found and pictured is not None:
+            kept = self.keeper.pictured(pictured)
+            found = {at: entry for at, entry in found.items() if entry.robust or not entry.distance or at in kept}
         known = torch.tensor([sample in found for sample in self.samples], dtype=torch.bool)
         return known, [found[sample] for sample in self.samples if sample in found]
 

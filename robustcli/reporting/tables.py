@@ -26,16 +26,17 @@ MEMBERS = "A member of an ensemble meets what those before it left standing; its
 
 def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     """One checkpoint's rows: an attack and budget a row, the clean accuracy first."""
-    first = rows[0]
-    subject = first.subject
-    cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
+    first = max(rows, key=lambda row: row.n)
+    subject, varied = first.subject, len({row.n for row in rows}) > 1  # where a run stopped early
+    cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-", varied)]
     cells += [
-        _line(row_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}")
+        _line(row_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}", varied)
         for row, seconds in zip(rows, _seconds(rows), strict=True)
     ]
     return Sheet(
-        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
-        headers=("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec"),
+        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, "
+        + ("n as in the rows" if varied else f"n = {first.n}"),
+        headers=("attack", "budget", *(["n"] if varied else []), "acc. %", "95 % CI", "right", "median", "sec"),
         cells=tuple(cells),
         notes=(*notes_on(rows), *([MEMBERS] if any(row.ensemble for row in rows) else []), UPPER_BOUND),
         left=2,
@@ -55,8 +56,9 @@ def _seconds(rows: Sequence[Row]) -> Iterator[float]:
         members = members + row.seconds if row.ensemble else 0.0
 
 
-def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str) -> tuple[str, ...]:
-    return attack, budget, percent(correct, n), interval(correct, n), str(correct), distance, seconds
+def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str, varied: bool) -> tuple[str, ...]:
+    size = (str(n),) if varied else ()
+    return attack, budget, *size, percent(correct, n), interval(correct, n), str(correct), distance, seconds
 
 
 def median(row: Row) -> str:

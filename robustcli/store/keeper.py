@@ -41,6 +41,7 @@ class Keeper:
         self.pending: list[Chunk] = []
         self.lost = ""
         self.run: int | None = None
+        self._known: dict[str, dict[Digest, Entry]] = {}
         self._told: list[str] = []
         self._patient = True
         with self._minding("; nothing is recalled from it"):
@@ -54,12 +55,15 @@ class Keeper:
 
     def recall(self, series: Series) -> dict[Digest, Entry]:
         """All samples that are known of a series."""
+        if series.key in self._known:
+            return self._known[series.key]
         known = {}
         with self._minding("; nothing is recalled from it"):
             if self.connection is not None:
                 with told():
                     rows = self.connection.execute(RECALL, (series.key,))
                     known = {(row[0], row[1]): Entry(bool(row[2]), *row[3:]) for row in rows}
+                self._known[series.key] = known
         return known
 
     def pictured(self, series: Series) -> set[Digest]:
@@ -78,6 +82,9 @@ class Keeper:
 
     def keep(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks in one transaction, with those that could not be written before."""
+        for chunk in chunks:
+            if chunk.series.key in self._known:
+                self._known[chunk.series.key].update(chunk.entries)
         if self.lost:
             return
         self.pending += chunks
