@@ -39,6 +39,7 @@ def run_attack(
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
     on_progress: Progress = lambda _: None,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """Attack the samples that the model gets right, and measure what is left.
 
@@ -59,6 +60,8 @@ def run_attack(
             that only the rounding broke is attacked again without it. A minimal-norm attack, whose images lie where
             rounding decides, never has it.
         on_progress: called with the number of samples that are finished, n for each outcome in all.
+        journal: what remembers samples from one run to the next: what it knows is not computed again, nor told as
+            progress, and it is told each chunk as it is done.
 
     Raises:
         AttackError: the attack left its ball or the box, or the model returned no usable logits.
@@ -75,6 +78,7 @@ def run_attack(
             keep_images=keep_images,
             dtype=dtype,
             on_progress=on_progress,
+            journal=journal,
         )
     )
 
@@ -93,10 +97,7 @@ def stream_attack(
     on_progress: Progress = lambda _: None,
     journal: Journal | None = None,
 ) -> Iterator[Outcome]:
-    """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one.
-
-    With a `journal`, what it knows is not computed again, nor told as progress; it is told each chunk as it is done.
-    """
+    """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
     variants = _variants(attack, budgets)
     if any(module.training for module in model.modules()):
         warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=3)

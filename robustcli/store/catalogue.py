@@ -6,7 +6,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -117,7 +117,9 @@ def lines(connection: sqlite3.Connection) -> list[Line]:
     """All rows, in the order in which they came."""
     with told():
         found = connection.execute(LISTED).fetchall()
-    return [Line(*row[:6], json.loads(row[6]), *row[7:]) for row in found]
+    names = [field.name for field in fields(Line)]
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    return [Line(**(row | {"attack": json.loads(row["attack"])})) for row in rows]
 
 
 def samples(connection: sqlite3.Connection, line: Line) -> dict[str, list[Any]]:
