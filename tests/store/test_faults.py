@@ -128,7 +128,8 @@ def test_a_store_that_stays_locked_says_how_much_was_not_kept(path: Path) -> Non
 
 @pytest.mark.usefixtures("impatient")
 def test_a_store_that_is_locked_when_it_is_opened_is_used_when_it_is_free(path: Path) -> None:
-    Keeper(path).keep([chunk(1)])
+    with Keeper(path) as store:
+        store.keep([chunk(1)])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
