@@ -54,7 +54,7 @@ def compare(
     from robustcli.reporting.pairs import pairs_sheet, seeds_sheet
     from robustcli.reporting.tables import compare_sheet
 
-    paths = chosen(checkpoint) if checkpoint else _siblings(*chosen(None, asked.tell), asked)
+    paths = chosen(checkpoint) if checkpoint else _siblings(chosen(None, asked.tell)[0], asked)
     session = open_session(paths, spec)
     names = list(dict.fromkeys(item.images.name for item in session.items))
     if len({item.images.fingerprint for item in session.items}) > 1:

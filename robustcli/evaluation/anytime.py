@@ -128,7 +128,9 @@ class _Slices:
         device = self.session.device
         model = candidate.model.to(device)
         samples = Samples(images.pixels(slice(None), device), images.y.to(device), images.ids.to(device))
-        shelf = self.memory and self.memory.shelf(candidate.subject, candidate.saved, images, spec, recalls=True)
+        shelf = None
+        if self.memory is not None:
+            shelf = self.memory.shelf(candidate.subject, candidate.saved, images, spec, recalls=True)
         pred, spent = predict_clean(model, samples, spec, shelf)
         outcomes = list(
             stream_attack(
@@ -182,10 +184,13 @@ def joined(parts: Sequence[tuple[Tensor, Sequence[Outcome]]]) -> list[tuple[Tens
 
 
 def _merged(row: Sequence[Outcome], order: Tensor) -> Outcome:
-    names = ("clean", "robust", "distance", "pred", "pred_after")
     return replace(
         row[0],
-        **{name: torch.cat([getattr(part, name) for part in row])[order] for name in names},
+        clean=torch.cat([part.clean for part in row])[order],
+        robust=torch.cat([part.robust for part in row])[order],
+        distance=torch.cat([part.distance for part in row])[order],
+        pred=torch.cat([part.pred for part in row])[order],
+        pred_after=torch.cat([part.pred_after for part in row])[order],
         by_iter=tuple(map(sum, zip(*(part.by_iter for part in row), strict=True))),
         seconds=sum(part.seconds for part in row),
         forwards=sum(part.forwards for part in row),

@@ -199,9 +199,10 @@ def evaluate(
     """
     for item in session.items:
         subject = item.candidate.subject
-        shelf = memory and memory.shelf(
-            subject, item.candidate.saved, item.images, session.spec, recalls=not keep_images
-        )
+        shelf = None
+        if memory is not None:
+            saved = item.candidate.saved
+            shelf = memory.shelf(subject, saved, item.images, session.spec, recalls=not keep_images)
         try:
             for outcome in _measure(item, session, keep_images, partial(on_progress, subject.checkpoint), shelf):
                 yield Result(to_row(subject, item.images.name, item.images.ids.tolist(), outcome), outcome)

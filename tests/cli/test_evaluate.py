@@ -16,7 +16,7 @@ from .conftest import Call, write_checkpoint
 
 ROW = {
     *("checkpoint", "checkpoint_sha256", "dataset", "model", "method", "attack", "norm", "eps", "n", "clean_correct"),
-    *("correct", "accuracy", "ci95", "median_distance", "seconds", "forwards", "backwards", "ids", "robust"),
+    *("correct", "accuracy", "ci95", "median_distance", "seconds", "forwards", "backwards", "cached", "ids", "robust"),
 }
 MINIMAL = {"by_iter", "unconverged", "distances"}
 BOTH = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")

@@ -39,7 +39,7 @@ def opened(paths: Any, **changes: Any) -> Session:
 
 
 def essence(row: Row) -> Any:
-    return (str(row.attack), row.ensemble, row.ids, row.robust, row.distances, row.by_iter, row.clean_correct)
+    return (str(row.attack), row.ensemble or "", row.ids, row.robust, row.by_iter, row.clean_correct)
 
 
 def test_with_enough_time_the_rows_are_those_of_a_whole_run(checkpoints: Paths) -> None:
