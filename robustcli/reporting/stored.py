@@ -22,19 +22,18 @@ def list_sheet(found: Sequence[Line], title: str) -> Sheet:
     cells = [
         (
             str(line.id),
-            line.time[:16].replace("T", " "),
+            line.time[:10],
             line.checkpoint,
             line.dataset,
             line.name,
             line.budget or "-",
             str(line.n),
-            percent(line.correct, line.n),
-            interval(line.correct, line.n),
+            f"{percent(line.correct, line.n)} {interval(line.correct, line.n)}",
             f"{line.seconds:.1f}",
         )
         for line in found
     ]
-    headers = ("id", "when (UTC)", "checkpoint", "data", "attack", "budget", "n", "acc. %", "95 % CI", "sec")
+    headers = ("id", "when", "checkpoint", "data", "attack", "budget", "n", "acc. % [95 % CI]", "sec")
     return Sheet(title, headers, tuple(cells), left=6)
 
 
