@@ -34,7 +34,7 @@ ATTACKS = (("fgsm", None), ("pgd:steps=40", 1000), ("deepfool:iters=5,box=none",
 """What a network in half precision is measured under, at its data's usual budgets, and on how many test images."""
 
 ORIGIN = ("seed", "commit", "device", "hardware", "threads")
-PER_SAMPLE_OR_COST = ("ids", "robust", "checkpoint", "checkpoint_sha256", "seconds", "forwards", "backwards")
+PER_SAMPLE_OR_COST = ("ids", "robust", "checkpoint", "checkpoint_sha256", "seconds", "forwards", "backwards", "cached")
 
 
 def slim(saved: Checkpoint) -> Checkpoint:

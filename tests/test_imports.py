@@ -15,7 +15,7 @@ ROOT = Path(robustcli.__file__).parent
 RANKS = [
     {"errors"},
     {"config", "noise", "datasets", "device", "provenance", "zoo"},
-    {"datafiles", "checkpoint"},
+    {"datafiles", "checkpoint", "store"},
     {"data"},
     {"attacks", "models"},
     {"training", "evaluation"},

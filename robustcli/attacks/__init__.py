@@ -29,6 +29,7 @@ __all__ = [
     "APGD",
     "APGDT",
     "ATTACKS",
+    "ATTACK_SCHEMA",
     "FAB",
     "FABT",
     "FGSM",
@@ -48,6 +49,10 @@ __all__ = [
     "TracingAttack",
     "UniformNoise",
 ]
+
+ATTACK_SCHEMA = 1
+"""Of the numbers that the attacks give: a change that moves any of them bumps it, so that no store answers with old
+ones, and is told in CHANGELOG under *Numbers*."""
 
 QUIET = ("eot", "target")
 """Options that are told only where they are not the default."""

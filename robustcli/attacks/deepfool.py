@@ -50,6 +50,7 @@ class DeepFool:
 
     name: ClassVar[str] = "deepfool"
     summary: ClassVar[str] = "the nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016)"
+    passes: ClassVar[int] = 12  # of ten classes: a gradient for each, in an iteration
     use: ClassVar[str] = (
         "A quick estimate of the distance to the boundary: the whole curve of accuracy over eps from a few gradients."
     )

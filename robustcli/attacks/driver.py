@@ -5,6 +5,7 @@ Eval mode and frozen parameters, chunks, the active set, counting, progress, and
 
 from __future__ import annotations
 
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
 from robustcli.attacks.convolutions import quick_convolutions
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import Model
-from robustcli.attacks.outcome import Board, Outcome, Samples, Work, predict, split_evenly
+from robustcli.attacks.outcome import Board, Journal, Outcome, Samples, Work, chunks_of, predict, split_evenly
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 
@@ -38,6 +39,7 @@ def run_attack(
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
     on_progress: Progress = lambda _: None,
+    journal: Journal | None = None,
 ) -> list[Outcome]:
     """Attack the samples that the model gets right, and measure what is left.
 
@@ -58,6 +60,8 @@ def run_attack(
             that only the rounding broke is attacked again without it. A minimal-norm attack, whose images lie where
             rounding decides, never has it.
         on_progress: called with the number of samples that are finished, n for each outcome in all.
+        journal: what remembers samples from one run to the next: what it knows is not computed again, nor told as
+            progress, and it is told each chunk as it is done.
 
     Raises:
         AttackError: the attack left its ball or the box, or the model returned no usable logits.
@@ -74,6 +78,7 @@ def run_attack(
             keep_images=keep_images,
             dtype=dtype,
             on_progress=on_progress,
+            journal=journal,
         )
     )
 
@@ -90,6 +95,7 @@ def stream_attack(
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
     on_progress: Progress = lambda _: None,
+    journal: Journal | None = None,
 ) -> Iterator[Outcome]:
     """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
     variants = _variants(attack, budgets)
@@ -100,7 +106,7 @@ def stream_attack(
         started = Work.until_now(meter)
         if pred is None:
             pred = predict(meter.exact, samples.x, batch_size)
-        run = _Run(meter, samples, pred, seed, batch_size, keep_images, on_progress)
+        run = _Run(meter, samples, pred, seed, batch_size, keep_images, on_progress, journal)
         ensembles = [variant for variant in variants if isinstance(variant, Ensemble)]
         if not ensembles:
             yield from run.together(variants, started)
@@ -126,38 +132,78 @@ class _Run:
     batch_size: int
     keep_images: bool
     on_progress: Progress
+    journal: Journal | None
 
     def together(self, variants: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk."""
         boards = [self._board(variant) for variant in variants]
-        active = boards[0].clean.nonzero()[:, 0]
-        self.on_progress((len(self.samples) - len(active)) * len(variants))
-        for index in torch.split(active, self.batch_size):
-            self._attack_chunk(boards, index, self._noise(index, variants[0]))
-        shares = (Work.until_now(self.meter) - started).split(len(boards))
-        return [board.outcome(share) for board, share in zip(boards, shares, strict=True)]
+        began = time.perf_counter()
+        groups = self._alike(boards)
+        started += Work(time.perf_counter() - began)
+        for group, unknown in groups:
+            active = unknown[group[0].clean[unknown]]
+            self.on_progress((len(unknown) - len(active)) * len(group))
+            told = Work().split(len(group))
+            for index, span in chunks_of(active, unknown, self.batch_size):
+                self._attack_chunk(group, index, self._noise(index, group[0].attack))
+                done = (Work.until_now(self.meter) - started).split(len(group))
+                started += self._keep(group, span, [now - before for now, before in zip(done, told, strict=True)])
+                told = done
+            if not len(unknown) and self.journal is None:
+                told = (Work.until_now(self.meter) - started).split(len(group))
+            for board, share in zip(group, told, strict=True):
+                board.spent += share
+            started = Work.until_now(self.meter)
+        return [board.outcome(Work()) for board in boards]
+
+    def _alike(self, boards: Sequence[Board]) -> list[tuple[list[Board], Tensor]]:
+        """The boards in groups that lack the same samples, with these: their work can be shared."""
+        groups: dict[tuple[bool, ...], tuple[list[Board], Tensor]] = {}
+        for board in boards:
+            known = self._recall(board)
+            groups.setdefault(tuple(known.tolist()), ([], (~known).nonzero()[:, 0]))[0].append(board)
+        return list(groups.values())
 
     def members(self, ensemble: Ensemble, started: Work) -> Iterator[Outcome]:
         """Each member on what those before it left standing; all work is the members'."""
         board = self._board(ensemble)
         for i, member in enumerate(ensemble.members):
-            standing = board.robust.nonzero()[:, 0]
-            self.on_progress(len(self.samples) - len(standing))
-            for index in torch.split(standing, self.batch_size):
+            began = time.perf_counter()
+            unknown = (~self._recall(board, i)).nonzero()[:, 0]
+            started += Work(time.perf_counter() - began)
+            standing = unknown[board.robust[unknown]]
+            self.on_progress(len(unknown) - len(standing))
+            told = Work()
+            for index, span in chunks_of(standing, unknown, self.batch_size):
                 if len(index):
                     chunk, noise = self.samples[index], self._noise(index, ensemble).stream(f"attempt {i}")
                     self._judge(
                         board, member, index, member.perturb(self._model(member), chunk.x, chunk.y, noise), noise
                     )
                     self.on_progress(len(index))
-            done = Work.until_now(self.meter)
-            yield board.outcome(done - started, member)
-            started = done
+                done = Work.until_now(self.meter) - started
+                started += self._keep([board], span, [done - told], i)
+                told = done
+            yield board.outcome(told, member)
+            started, board.spent = Work.until_now(self.meter), Work()
         self.on_progress(len(self.samples))
         yield board.outcome(Work())
 
     def _board(self, attack: Attack) -> Board:
-        return Board(self.samples, self.pred, attack, self.keep_images)
+        return Board(self.samples, self.pred, attack, self.keep_images, self.journal.pictures if self.journal else 0)
+
+    def _recall(self, board: Board, member: int | None = None) -> Tensor:
+        if self.journal is None:
+            return torch.zeros_like(board.clean)
+        return self.journal.recall(board, member)
+
+    def _keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None = None) -> Work:
+        """Tell the journal; what that took, which is no work of the attack's."""
+        if self.journal is None:
+            return Work()
+        began = time.perf_counter()
+        self.journal.keep(boards, span, shares, member)
+        return Work(time.perf_counter() - began)
 
     def _noise(self, index: Tensor, attack: Attack) -> Noise:
         return Noise(self.seed, self.samples.ids[index]).stream(attack.name)
@@ -165,12 +211,11 @@ class _Run:
     def _attack_chunk(self, boards: list[Board], index: Tensor, noise: Noise) -> None:
         """Fill the boards' rows `index` with what the attack does to these samples."""
         attack, chunk = boards[0].attack, self.samples[index]
-        if isinstance(attack, TracingAttack):
-            iterates = attack.trace(self.meter.exact, chunk.x, chunk.y, noise)
-            boards[0].follow(self.meter, chunk, index, iterates, attack.iters)
-            self.on_progress(len(chunk))
-            return
         if not len(chunk):  # Nothing was right before; many models cannot flatten an empty batch.
+            return
+        if isinstance(attack, TracingAttack):
+            boards[0].follow(self.meter, chunk, index, attack.trace(self.meter.exact, chunk.x, chunk.y, noise))
+            self.on_progress(len(chunk))
             return
         if isinstance(attack, SweepingAttack):
             budgets = [board.attack.eps for board in boards if isinstance(board.attack, BudgetAttack)]

@@ -6,11 +6,18 @@ All else follows from the fields and methods that it has.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import get_args, get_type_hints
 
 from robustcli.attacks.base import Attack, Needs
 from robustcli.config import field_names
+
+FACTORS = ("steps", "iters", "restarts", "targets", "binary_search_steps", "draws", "queries", "directions", "eot")
+"""Options that multiply an attack's work."""
+
+SEARCHES = 12
+"""About how many budgets a bisection tries."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,16 @@ def needs(attack: type[Attack] | Attack) -> Needs:
     """What an attack asks of a model: gradients, where it does not say otherwise."""
     found: Needs = getattr(attack, "needs", "gradients")
     return found
+
+
+def effort(attack: Attack) -> int:
+    """About how many passes of the model an image costs at most, to tell the cheap ones; docs/attacks.md has counts."""
+    if hasattr(attack, "members"):
+        return sum(map(effort, attack.members))
+    if hasattr(attack, "attack"):  # a search over its budgets
+        return SEARCHES * effort(attack.attack)
+    factors = [getattr(attack, name, None) or 1 for name in FACTORS]
+    return getattr(attack, "passes", 2 if needs(attack) == "gradients" else 1) * math.prod(factors)
 
 
 def norms(attack: type[Attack]) -> tuple[str, ...]:

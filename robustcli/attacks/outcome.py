@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +30,7 @@ class Outcome:
         seconds, forwards, backwards: this row's share of the work; forwards and backwards are counted in samples.
         ensemble: of a member of an ensemble, that one's name: it met what the members before it left standing, and
             what they broke counts as broken.
+        recalled: how many of the samples were known already; the work is what was spent on them when they were not.
     """
 
     attack: Attack
@@ -43,6 +45,7 @@ class Outcome:
     forwards: int
     backwards: int
     ensemble: str | None = None
+    recalled: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,9 @@ class Work:
             self.seconds - earlier.seconds, self.forwards - earlier.forwards, self.backwards - earlier.backwards
         )
 
+    def __add__(self, other: Work) -> Work:
+        return Work(self.seconds + other.seconds, self.forwards + other.forwards, self.backwards + other.backwards)
+
     def split(self, rows: int) -> list[Work]:
         """Even shares that add up to the whole."""
         counts = zip(split_evenly(self.forwards, rows), split_evenly(self.backwards, rows), strict=True)
@@ -95,10 +101,38 @@ def split_evenly(total: int, parts: int) -> list[int]:
     return [total // parts + (i < total % parts) for i in range(parts)]
 
 
-class Board:
-    """The per-sample results of one attack at one budget, while they come in."""
+def chunks_of(active: Tensor, unknown: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The samples to attack in chunks, each with all samples that are finished with it: those between need no attack.
 
-    def __init__(self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool) -> None:
+    Args:
+        active: (k,) positions among `unknown`, in ascending order.
+        unknown: (m,) positions in ascending order.
+        batch_size: of a chunk.
+    """
+    if not len(active):
+        if len(unknown):
+            yield active, unknown
+        return
+    parts = torch.split(active, batch_size)
+    start = -1
+    for i, part in enumerate(parts):
+        end = int(part[-1] if i + 1 < len(parts) else unknown[-1])
+        yield part, unknown[(unknown > start) & (unknown <= end)]
+        start = end
+
+
+class Board:
+    """The per-sample results of one attack at one budget, while they come in.
+
+    Args:
+        samples: the n samples.
+        pred: (n,) the model's clean predictions.
+        attack: with its budget.
+        keep_images: keep all images.
+        pictures: of so many samples, the first that are broken, the image is kept in `pictures`, by position.
+    """
+
+    def __init__(self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool, pictures: int = 0) -> None:
         self.attack = attack
         self.clean = pred == samples.y
         self.robust = self.clean.clone()
@@ -106,16 +140,26 @@ class Board:
         self.pred_after = pred.clone()
         self.distance = torch.where(self.clean, torch.inf, 0.0)
         self.x_adv = samples.x.clone() if keep_images else None
-        self.by_iter = [0] * (attack.iters if isinstance(attack, TracingAttack) else 0)
+        self.iters = attack.iters if isinstance(attack, TracingAttack) else 0
+        self.broken_at = torch.full_like(pred, self.iters)
+        self.pictures: dict[int, Tensor] = {}
+        self.wanted = pictures
+        self.spent = Work()
+        self.recalled = 0
 
-    def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor], iters: int) -> None:
-        """Judge a minimal-norm attack's images after each of `iters` iterations; after an early end nothing changes."""
-        counts = []
-        for x_adv in iterates:
+    def restore(self, index: Tensor, robust: Tensor, distance: Tensor, pred_after: Tensor, broken_at: Tensor) -> None:
+        """Set what is known already of the samples `index` (k,); a sample that was wrong before stays wrong."""
+        self.robust[index] = robust & self.clean[index]
+        self.distance[index] = distance.to(self.distance)
+        self.pred_after[index] = pred_after
+        self.broken_at[index] = broken_at
+
+    def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor]) -> None:
+        """Judge a minimal-norm attack's images after each iteration; after an early end nothing changes."""
+        for i, x_adv in enumerate(iterates):
+            standing = self.robust[index]
             self.record(meter, chunk, index, x_adv)
-            counts.append(int(self.robust[index].sum()))
-        counts += [int(self.robust[index].sum())] * (iters - len(counts))
-        self.by_iter = [total + count for total, count in zip(self.by_iter, counts, strict=True)]
+            self.broken_at[index[standing & ~self.robust[index]]] = i
 
     def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.
@@ -135,9 +179,23 @@ class Board:
         self.pred_after[index[show]] = pred[show]
         if self.x_adv is not None:
             self.x_adv[index[show]] = x_adv[show]
+        if self.wanted:
+            self._picture(found, x_adv[broken])
+
+    def _picture(self, found: Tensor, x_adv: Tensor) -> None:
+        """Keep the images of the samples `found` that are among the first, or that are closer than before."""
+        for i, position in enumerate(found.tolist()):
+            if position in self.pictures or len(self.pictures) < self.wanted:
+                self.pictures[position] = _kept(x_adv[i].float())
+
+    @property
+    def by_iter(self) -> tuple[int, ...]:
+        """(iters,) how many samples stand after each iteration."""
+        return tuple(int((self.clean & (self.broken_at > i)).sum()) for i in range(self.iters))
 
     def outcome(self, work: Work, member: Attack | None = None) -> Outcome:
-        """What there is so far, after `work`; of an ensemble, up to and with a member."""
+        """What there is so far, after `work` and what was spent before; of an ensemble, up to and with a member."""
+        work = work + self.spent
         return Outcome(
             attack=self.attack if member is None else member,
             clean=_kept(self.clean),
@@ -145,13 +203,31 @@ class Board:
             distance=_kept(self.distance),
             pred=_kept(self.pred),
             pred_after=_kept(self.pred_after),
-            by_iter=tuple(self.by_iter),
+            by_iter=self.by_iter,
             x_adv=None if self.x_adv is None else _kept(self.x_adv.float()),
             seconds=work.seconds,
             forwards=work.forwards,
             backwards=work.backwards,
             ensemble=None if member is None else self.attack.name,
+            recalled=self.recalled,
         )
+
+
+class Journal(Protocol):
+    """What remembers samples from one run to the next. `member` is the place of an ensemble's member."""
+
+    @property
+    def pictures(self) -> int:
+        """Of how many broken samples a row the images are wanted."""
+        ...
+
+    def recall(self, board: Board, member: int | None) -> Tensor:
+        """Restore what is known on a board; (n,) bool, which samples that is."""
+        ...
+
+    def keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
+        """Remember the samples `span` (k,) of boards that are finished, and what each board has spent on them."""
+        ...
 
 
 def _kept(values: Tensor) -> Tensor:

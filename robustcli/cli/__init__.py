@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from robustcli import __version__
-from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, train
+from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
 from robustcli.cli.console import fail
 from robustcli.errors import RobustCliError, lookup, nearest
 
@@ -25,6 +25,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(doctor.doctor)
+app.add_typer(results.results, name="results")
 app.command("list")(listing.list_names)
 
 

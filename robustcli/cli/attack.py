@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.answers import ask
+from robustcli.cli.choice import chosen
 from robustcli.cli.console import notice
-from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.cli.measure import check_output, deliver, measure, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,32 +72,37 @@ def attack(
     dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
+    store: options.Store = None,
+    no_store: options.NoStore = False,
+    keep_adversarials: options.KeepAdversarials = False,
 ) -> None:
     """Run one attack on one checkpoint, and keep its images.
 
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
+    asked = ask("attack", context.params)
+    asked.reply(style, json_file)
     spec = read_flags(context.params)
     check_save(save)
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
-    session = open_session(chosen([checkpoint] if checkpoint else None), spec)
+    session = open_session(chosen([checkpoint] if checkpoint else None, asked.tell), spec)
     keep = save is not None or gallery is not None
     budgets = sum(planned.runs for planned in session.items[0].plan)
     if keep and budgets > 1:
         flag = "--save" if save else "--gallery"
         raise ConfigError(f"{flag}: takes the images of one budget, not of {budgets}; give one, such as --eps 0.3")
     results: list[Result] = []
-    measured = measure(session, keep_images=keep, on_result=results.append)
+    measured = measure(session, asked, keep_images=keep, keep_all=keep_adversarials, on_result=results.append)
     sheets = [evaluation_sheet(measured.rows)] if measured.rows else []
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if results and gallery is not None:
             after.callback(_draw, session, results[-1], gallery)
         if results and save is not None:
             after.callback(_save, session, results[-1], save)
-        code = deliver(measured, session, sheets, style, json_file)
+        code = deliver(measured, session, sheets, style, json_file, asked=asked)
     raise typer.Exit(code)
 
 

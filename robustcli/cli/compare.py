@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.console import notice
-from robustcli.cli.measure import CHECKPOINTS, chosen, deliver, measure, read_flags
+from robustcli.cli.answers import Asked, ask
+from robustcli.cli.choice import CHECKPOINTS, chosen
+from robustcli.cli.measure import deliver, measure, read_flags
 from robustcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -49,12 +50,17 @@ def compare(
     dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
+    store: options.Store = None,
+    no_store: options.NoStore = False,
+    keep_adversarials: options.KeepAdversarials = False,
 ) -> None:
     """Measure several checkpoints on the same samples, and say which of them can be told apart.
 
     A checkpoint is a row, an attack and budget a column. Below, pair by pair: the difference with its interval, and
     McNemar's exact test. Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
+    asked = ask("compare", context.params)
+    asked.reply(style, json_file)
     spec = read_flags(context.params)
 
     from robustcli.evaluation.evaluate import open_session
@@ -64,14 +70,15 @@ def compare(
     from robustcli.reporting.tables import compare_sheet
     from robustcli.reporting.transfer import transfer_sheets
 
-    session = open_session(chosen(checkpoint) if checkpoint else _siblings(*chosen(None)), spec)
+    paths = chosen(checkpoint) if checkpoint else _siblings(chosen(None, asked.tell)[0], asked)
+    session = open_session(paths, spec)
     names = list(dict.fromkeys(item.images.name for item in session.items))
     if len({item.images.fingerprint for item in session.items}) > 1:
         raise DataError(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
     matrix = _matrix(session) if transfer else None
-    measured = measure(session, matrix=matrix)
+    measured = measure(session, asked, keep_all=keep_adversarials, matrix=matrix)
     whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
     groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
     found = pairs(groups)
@@ -82,7 +89,8 @@ def compare(
     recipes = families(groups, [specs[rows[0].subject] for rows in groups])
     rivals = contests(recipes)
     sheets += [seeds_sheet(recipes, rivals)] if recipes else []
-    raise typer.Exit(deliver(measured, session, sheets, style, json_file, [*found, *rivals], matrix=matrix))
+    code = deliver(measured, session, sheets, style, json_file, [*found, *rivals], matrix=matrix, asked=asked)
+    raise typer.Exit(code)
 
 
 def _matrix(session: Session) -> Matrix:
@@ -100,10 +108,10 @@ def _matrix(session: Session) -> Matrix:
     return Matrix(session)
 
 
-def _siblings(newest: Path) -> list[Path]:
+def _siblings(newest: Path, asked: Asked) -> list[Path]:
     """All complete checkpoints in checkpoints/ that share the newest one's data set."""
     from robustcli import checkpoint
 
     paths = checkpoint.same_data(CHECKPOINTS, checkpoint.peek(newest).data["name"])
-    notice(f"and all that share its data set, {len(paths)} in all")
+    asked.tell(f"and all that share its data set, {len(paths)} in all")
     return paths

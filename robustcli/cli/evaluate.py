@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.answers import ask
+from robustcli.cli.anytime import Budget, UntilCI, read_goal, told
+from robustcli.cli.choice import chosen
 from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
-from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.cli.measure import check_output, deliver, measure, read_flags
 from robustcli.config import parse_number
 from robustcli.errors import ConfigError
 
@@ -47,6 +50,11 @@ def evaluate(
     json_file: options.JsonFile = None,
     curve_plot: CurvePlot = None,
     style: options.Format = "table",
+    store: options.Store = None,
+    no_store: options.NoStore = False,
+    keep_adversarials: options.KeepAdversarials = False,
+    budget: Budget = None,
+    until_ci: UntilCI = None,
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
 ) -> None:
@@ -54,17 +62,24 @@ def evaluate(
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
+    asked = ask("evaluate", context.params)
+    asked.reply(style, json_file)
     spec = read_flags(context.params)
     bar = read_bar(fail_under)
     check_output(junit, "--junit")
+    goal = read_goal(budget, until_ci)
+    if spec.eight_bit and goal is not None:
+        raise ConfigError(f"{'--budget' if budget else '--until-ci'}: cannot be given together with --eight-bit")
+    if spec.curve and goal is not None:
+        raise ConfigError(f"{'--budget' if budget else '--until-ci'}: cannot be given together with --curve")
     if spec.curve and (fail_under or junit):
         raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
-    session = open_session(chosen(checkpoint), spec)
-    measured = measure(session)
+    session = open_session(chosen(checkpoint, asked.tell), spec)
+    measured = measure(session, asked, keep_all=keep_adversarials, goal=goal)
     curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
     with ExitStack() as after:  # it runs them all, also where another file could not be written
@@ -74,7 +89,9 @@ def evaluate(
             after.callback(_write_junit, measured.rows, bar, junit, cut_short)
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
-        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
+        part = told(goal, session, measured.rows, asked.path is not None)
+        tables = sheets_of(curves) or sheets
+        code = deliver(measured, session, tables, style, json_file, curves=curves, asked=asked, anytime=part)
     raise typer.Exit(code or _judge(measured.rows, bar))
 
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from robustcli.cli.console import err, notice, out, progress, warn
+from robustcli.cli.answers import Asked
+from robustcli.cli.console import err, progress, warn
+from robustcli.cli.printing import print_result
 from robustcli.config import EvalSpec, field_names, validated
-from robustcli.errors import CheckpointError, ConfigError, RobustCliError, unknown
+from robustcli.errors import ConfigError, RobustCliError, unknown
 
 if TYPE_CHECKING:
     from robustcli.data import Images
+    from robustcli.evaluation.anytime import Goal
     from robustcli.evaluation.curve import Curve
     from robustcli.evaluation.evaluate import Result, Session
     from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
     from robustcli.evaluation.seeds import Contest
+    from robustcli.evaluation.shelf import Memory
     from robustcli.evaluation.transfer import Matrix
-    from robustcli.reporting.tables import Sheet
+    from robustcli.reporting.sheets import Sheet
+    from robustcli.store.keeper import Keeper
 
-CHECKPOINTS = Path("checkpoints")
 GREY_DIGITS = (1, 28, 28)
 """Any shape: whether SPECs and flags are right does not depend on it."""
 FORMATS = ("table", "json", "csv", "markdown", "latex")
@@ -79,24 +81,6 @@ def check_output(path: Path | None, flag: str) -> None:
         raise ConfigError(f"{flag} {path}: is there already and is not writable")
 
 
-def chosen(given: Sequence[Path] | None) -> list[Path]:
-    """The checkpoints to measure: those given, or the newest complete one in checkpoints/, which is said.
-
-    Raises:
-        CheckpointError: none is given and none is there.
-    """
-    if given:
-        return list(dict.fromkeys(given))
-
-    from robustcli import checkpoint
-
-    path = checkpoint.newest(CHECKPOINTS)
-    if path is None:
-        raise CheckpointError(f"{CHECKPOINTS}/: holds no complete checkpoint; train one, such as `robustcli train`")
-    notice(f"checkpoint: {path}")
-    return [path]
-
-
 @dataclass(frozen=True)
 class Measured:
     """The rows that were finished, and what cut them short: Ctrl-C, an error, or nothing."""
@@ -107,24 +91,56 @@ class Measured:
 
 def measure(
     session: Session,
+    asked: Asked | None = None,
     *,
     keep_images: bool = False,
+    keep_all: bool = False,
+    goal: Goal | None = None,
     on_result: Callable[[Result], None] = lambda _: None,
     matrix: Matrix | None = None,
 ) -> Measured:
     """Run a session with a progress bar; Ctrl-C or a model that fails leaves the rows that are finished.
 
-    A `matrix` takes each result with its images.
+    Args:
+        session: what to run.
+        asked: for what; its store recalls what is known and keeps the rest.
+        keep_images: keep the adversarial images in the results.
+        keep_all: keep them in the store, for every broken sample.
+        goal: when to stop, where not all samples have to be reached.
+        on_result: told each result as it is there.
+        matrix: takes each result with its images.
     """
-    from robustcli.attacks import label
     from robustcli.device import keep_freed_memory
-    from robustcli.evaluation.evaluate import evaluate
+    from robustcli.evaluation.shelf import Memory
+    from robustcli.store.keeper import Keeper
 
     keep_freed_memory()
+    asked = asked or Asked(None, None)
     for images in {item.images.name: item.images for item in session.items}.values():
-        announce_sample(images)
+        announce_sample(images, asked)
     for line in session.warnings():
-        warn(line)
+        asked.tell(line, "warning")
+    if asked.path is None:
+        return _run(session, None, goal, keep_images, on_result, matrix)
+    with Keeper(asked.path, lambda: origin_of(session)) as keeper:
+        warn_of(keeper)
+        measured = _run(session, Memory(keeper, keep_all), goal, keep_images, on_result, matrix)
+    warn_of(keeper)
+    return measured
+
+
+def _run(
+    session: Session,
+    memory: Memory | None,
+    goal: Goal | None,
+    keep_images: bool,
+    on_result: Callable[[Result], None],
+    matrix: Matrix | None,
+) -> Measured:
+    from robustcli.attacks import label
+    from robustcli.evaluation.anytime import evaluate_towards
+    from robustcli.evaluation.evaluate import evaluate
+
     rows: list[Row] = []
     bar = progress()
     with bar:
@@ -133,8 +149,17 @@ def measure(
         def on_progress(checkpoint: str, planned: Any, n: int) -> None:
             bar.update(task, advance=n, description=f"{Path(checkpoint).stem}: {label(planned.attack)}")
 
+        def on_recall(n: int) -> None:
+            bar.tasks[task].completed += n  # not `advance`, which would count it as speed
+
+        known = memory and replace(memory, on_recall=on_recall)
         try:
-            for result in evaluate(session, keep_images=keep_images or matrix is not None, on_progress=on_progress):
+            if goal is None:
+                keep = keep_images or matrix is not None
+                results = evaluate(session, keep_images=keep, on_progress=on_progress, memory=known)
+            else:
+                results = evaluate_towards(goal, session, on_progress=on_progress, memory=known)
+            for result in results:
                 rows.append(result.row)
                 on_result(result)
                 for n in matrix.take(result) if matrix else ():
@@ -144,11 +169,28 @@ def measure(
     return Measured(rows, None)
 
 
-def announce_sample(images: Images) -> None:
+def warn_of(keeper: Keeper) -> None:
+    """A line for each trouble with the store; the result is printed all the same."""
+    for line in keeper.troubles():
+        warn(line)
+
+
+def announce_sample(images: Images, asked: Asked | None = None) -> None:
     """Say in bold that the bundled sample stands in for MNIST, and why."""
     if images.name == "mnist-sample":
         why = f" ({images.note})" if images.note else ""
-        notice(f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}", bold=True)
+        text = f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}"
+        (asked or Asked(None, None)).tell(text, "bold")
+
+
+def origin_of(session: Session) -> dict[str, Any]:
+    """Where a session's numbers come from."""
+    from robustcli.provenance import provenance
+
+    fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
+    return provenance(
+        seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
+    )
 
 
 def deliver(
@@ -160,6 +202,8 @@ def deliver(
     pairs: Sequence[Pair | Contest] = (),
     curves: Sequence[tuple[Curve, Sequence[float]]] = (),
     matrix: Matrix | None = None,
+    asked: Asked | None = None,
+    anytime: Mapping[str, Any] | None = None,
 ) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
 
@@ -172,6 +216,8 @@ def deliver(
         pairs: what tells the checkpoints apart.
         curves: the rows' curves and the budgets to show each at, where they were asked for.
         matrix: what each checkpoint's images do to the others, where it was asked for.
+        asked: for what; a whole answer is kept for whoever asks the same again.
+        anytime: what a run that need not reach all samples has left out.
 
     Returns:
         The exit code: 130 where Ctrl-C cut the run short, else 0.
@@ -180,28 +226,22 @@ def deliver(
         RobustCliError: what cut the run short, or why the file could not be written.
     """
     from robustcli.evaluation.results import document
-    from robustcli.provenance import provenance
-    from robustcli.reporting.files import write_whole
 
-    fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
-    origin = provenance(
-        seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
-    )
     tested = [pair.as_dict() for pair in pairs]
     drawn = [curve.as_dict(budgets) for curve, budgets in curves]
     cells = matrix.as_dicts(measured.rows) if matrix else []
-    text = json.dumps(document(measured.rows, origin, tested, drawn, cells), allow_nan=False) + "\n"
-    with ExitStack() as after:
-        if style == "json":
-            after.callback(out().file.write, text)
-        elif measured.rows:
-            after.callback(print_sheets, sheets, _to_csv(measured.rows, curves) if style == "csv" else "", style)
-        if json_file is not None:
-            write_whole(json_file, text.encode(), "--json")
+    found = document(measured.rows, origin_of(session), tested, drawn, cells)
+    found |= {"anytime": anytime} if anytime else {}
+    csv = _to_csv(measured.rows, curves) if measured.rows else ""
+    print_result(found, sheets, csv, style, json_file)
+    if asked is not None and measured.stopped_by is None:
+        asked.remember(session, found, sheets, csv, 0)
     if isinstance(measured.stopped_by, RobustCliError):
         raise measured.stopped_by
     if measured.stopped_by is not None:
-        err().print(f"[bold red]interrupted:[/] {len(measured.rows)} of {session.rows} rows were finished and are kept")
+        on = "" if asked is None or asked.path is None else "; the same command goes on from there"
+        done = f"{len(measured.rows)} of {session.rows} rows were finished and are kept{on}"
+        err().print(f"[bold red]interrupted:[/] {done}")
         return 130
     return 0
 
@@ -211,19 +251,3 @@ def _to_csv(rows: Sequence[Row], curves: Sequence[tuple[Curve, Sequence[float]]]
     from robustcli.reporting.tables import to_csv
 
     return curves_csv(curves) if curves else to_csv(rows)
-
-
-def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
-    """The sheets in one of the human formats, or the lines of `csv`."""
-    from robustcli.reporting.tables import to_rich, to_text
-
-    console = out()
-    if style == "csv":
-        console.file.write(csv + "\n")
-        return
-    for sheet in sheets:
-        if style == "table":
-            console.print(to_rich(sheet, console.width))
-            console.print()
-        else:
-            console.file.write(to_text(sheet, style) + "\n\n")

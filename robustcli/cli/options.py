@@ -152,6 +152,27 @@ Format = Annotated[
     typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
 ]
 
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Keep results in this file and compute only what is not there (default results/robustcli.db).",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
+NoStore = Annotated[
+    bool, typer.Option("--no-store", help="Compute everything anew and keep nothing.", rich_help_panel=OUTPUT)
+]
+KeepAdversarials = Annotated[
+    bool,
+    typer.Option(
+        "--keep-adversarials",
+        help="Keep the image of every broken sample in the store, not of a row's first 16.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+
 # --- Of `evaluate` alone
 
 FailUnder = Annotated[

@@ -13,8 +13,9 @@ import typer
 from rich.markup import escape
 
 from robustcli.cli import options
+from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import err, notice, out, progress
-from robustcli.cli.measure import CHECKPOINTS, announce_sample, given_flags
+from robustcli.cli.measure import announce_sample, given_flags
 from robustcli.config import TrainSpec, field_names, read_yaml, validated
 from robustcli.errors import ConfigError
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,20 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from robustcli import checkpoint
 from robustcli.attacks import describe
-from robustcli.attacks.driver import Outcome, Samples, predict, split_evenly, stream_attack
-from robustcli.attacks.guards import Meter, frozen
+from robustcli.attacks.driver import Outcome, Samples, stream_attack
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
 from robustcli.data import Images, load, overlap
 from robustcli.device import pick_device
 from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError
+from robustcli.evaluation.clean import predict_clean
 from robustcli.evaluation.eightbit import correct_8bit
 from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
 from robustcli.evaluation.results import Row, Subject, to_row
+from robustcli.evaluation.shelf import Memory, Shelf
 from robustcli.models.loading import load_model
 
 
@@ -182,6 +182,7 @@ def evaluate(
     *,
     keep_images: bool = False,
     on_progress: Callable[[str, Planned, int], None] = lambda *_: None,
+    memory: Memory | None = None,
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
@@ -192,15 +193,21 @@ def evaluate(
         session: what `open_session` made.
         keep_images: keep the adversarial images in each result's outcome.
         on_progress: told the checkpoint, the attack and how many more samples are finished.
+        memory: what was measured before; samples that it knows are told to its `on_recall` and not as progress. Where
+            images are needed all is measured: not every sample's image is kept.
 
     Raises:
         AttackError: an attack or a model broke its contract; names the checkpoint.
     """
+    keep = keep_images or session.spec.eight_bit
     for item in session.items:
         subject = item.candidate.subject
+        shelf = None
+        if memory is not None:
+            saved = item.candidate.saved
+            shelf = memory.shelf(subject, saved, item.images, session.spec, recalls=not keep)
         try:
-            keep = keep_images or session.spec.eight_bit
-            for outcome in _measure(item, session, keep, partial(on_progress, subject.checkpoint)):
+            for outcome in _measure(item, session, keep, partial(on_progress, subject.checkpoint), shelf):
                 row = to_row(subject, item.images.name, item.images.ids.tolist(), outcome)
                 rounded = correct_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
@@ -210,14 +217,19 @@ def evaluate(
 
 
 def _measure(
-    item: Item, session: Session, keep_images: bool, on_progress: Callable[[Planned, int], None]
+    item: Item,
+    session: Session,
+    keep_images: bool,
+    on_progress: Callable[[Planned, int], None],
+    shelf: Shelf | None,
 ) -> Iterator[Outcome]:
     spec, images = session.spec, item.images
     model = item.candidate.model.to(session.device)
     samples = Samples(
         images.pixels(slice(None), session.device), images.y.to(session.device), images.ids.to(session.device)
     )
-    pred, shares = _predict_clean(model, samples, spec, item.rows)
+    pred, spent = predict_clean(model, samples, spec, shelf)
+    shares = iter(spent.split(item.rows))
     for planned in item.plan:
         outcomes = stream_attack(
             model,
@@ -230,19 +242,8 @@ def _measure(
             keep_images=keep_images,
             dtype=getattr(torch, spec.dtype),
             on_progress=partial(on_progress, planned),
+            journal=shelf,
         )
         for outcome in outcomes:
-            seconds, forwards = next(shares)
-            yield replace(outcome, seconds=outcome.seconds + seconds, forwards=outcome.forwards + forwards)
-
-
-def _predict_clean(
-    model: nn.Module, samples: Samples, spec: EvalSpec, rows: int
-) -> tuple[Tensor, Iterator[tuple[float, int]]]:
-    """The clean predictions (n,), and each row's share of their cost."""
-    started = time.perf_counter()
-    with frozen(model):
-        meter = Meter(model)
-        pred = predict(meter, samples.x, spec.batch_size, spec.eot or 1)
-    seconds = time.perf_counter() - started
-    return pred, ((seconds / rows, forwards) for forwards in split_evenly(meter.forwards, rows))
+            share = next(shares)
+            yield replace(outcome, seconds=outcome.seconds + share.seconds, forwards=outcome.forwards + share.forwards)

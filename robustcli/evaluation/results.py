@@ -45,6 +45,7 @@ class Row:
             was wrong before, infinite where there is none.
         correct_8bit: how many are right after the attack once its images are rounded to 8 bits inside the ball; None
             where that was not looked at.
+        cached: how many of the samples were known from an earlier run; the work is what was spent on them then.
     """
 
     subject: Subject
@@ -61,6 +62,7 @@ class Row:
     ensemble: str | None = None
     distances: tuple[float, ...] = ()
     correct_8bit: int | None = None
+    cached: int = 0
 
     @property
     def n(self) -> int:
@@ -98,6 +100,7 @@ class Row:
             "seconds": self.seconds,
             "forwards": self.forwards,
             "backwards": self.backwards,
+            "cached": self.cached,
         }
         if self.eps is None:
             row["unconverged"] = self.correct
@@ -133,6 +136,7 @@ def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome)
         backwards=outcome.backwards,
         ensemble=outcome.ensemble,
         distances=tuple(outcome.distance.tolist()) if minimal else (),
+        cached=outcome.recalled,
     )
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest, norm, t
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ALPHA = 0.05
 POWER = 0.8

@@ -1,4 +1,4 @@
-"""Rows of results as tables: one neutral `Sheet`, rendered for a terminal, Markdown, LaTeX or CSV."""
+"""Rows of results as tables: sheets, and CSV."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from os.path import commonprefix
-from typing import TYPE_CHECKING
-
-from tabulate import tabulate
 
 from robustcli.attacks import label
 from robustcli.evaluation.results import Row
-from robustcli.evaluation.stats import wilson
+from robustcli.reporting.rates import interval, percent
+from robustcli.reporting.sheets import Sheet, to_rich, to_text, transposed
 
-if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
+__all__ = ["Sheet", "interval", "percent", "to_rich", "to_text", "transposed"]
 
 UPPER_BOUND = (
     "Accuracy: classified right after the attack, of all n; in brackets its 95 % Wilson interval. "
@@ -29,46 +24,19 @@ UPPER_BOUND = (
 MEMBERS = "A member of an ensemble meets what those before it left standing; its accuracy is what is left after it."
 
 
-@dataclass(frozen=True)
-class Sheet:
-    """A table before it is rendered: `cells` are rows of text, `notes` stand under it."""
-
-    title: str
-    headers: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...] = ()
-    left: int = 1
-
-
-def percent(correct: int, n: int) -> str:
-    """`46.8`, in per cent: one digit, two from 10 000 samples on, and more where 0 or 100 would be untrue."""
-    if n == 0:
-        return "-"
-    digits = 2 if n >= 10_000 else 1
-    while 0 < correct < n and float(f"{100 * correct / n:.{digits}f}") in (0, 100):
-        digits += 1
-    return f"{100 * correct / n:.{digits}f}"
-
-
-def interval(correct: int, n: int) -> str:
-    """`[45.8, 47.8]`, in per cent, with one digit, two from 10 000 samples on."""
-    low, high = wilson(correct, n)
-    digits = 2 if n >= 10_000 else 1
-    return f"[{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
-
-
 def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
     """One checkpoint's rows: an attack and budget a row, the clean accuracy first."""
-    first = rows[0]
-    subject = first.subject
-    cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-")]
+    first = max(rows, key=lambda row: row.n)
+    subject, varied = first.subject, len({row.n for row in rows}) > 1  # where a run stopped early
+    cells = [_line("clean", "-", first.clean_correct, first.n, "-", "-", varied)]
     cells += [
-        _line(row_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}")
+        _line(row_name(row), budget(row), row.correct, row.n, median(row), f"{seconds:.1f}", varied)
         for row, seconds in zip(rows, _seconds(rows), strict=True)
     ]
     return Sheet(
-        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, n = {first.n}",
-        headers=("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec"),
+        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, "
+        + ("n as in the rows" if varied else f"n = {first.n}"),
+        headers=("attack", "budget", *(["n"] if varied else []), "acc. %", "95 % CI", "right", "median", "sec"),
         cells=tuple(cells),
         notes=(*notes_on(rows), *([MEMBERS] if any(row.ensemble for row in rows) else []), UPPER_BOUND),
         left=2,
@@ -88,8 +56,9 @@ def _seconds(rows: Sequence[Row]) -> Iterator[float]:
         members = members + row.seconds if row.ensemble else 0.0
 
 
-def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str) -> tuple[str, ...]:
-    return attack, budget, percent(correct, n), interval(correct, n), str(correct), distance, seconds
+def _line(attack: str, budget: str, correct: int, n: int, distance: str, seconds: str, varied: bool) -> tuple[str, ...]:
+    size = (str(n),) if varied else ()
+    return attack, budget, *size, percent(correct, n), interval(correct, n), str(correct), distance, seconds
 
 
 def median(row: Row) -> str:
@@ -181,51 +150,6 @@ def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
     end = re.search(r"([-.].*)?$", shared_end)[0]  # type: ignore[index]
     shared = f"{start}*{end}" if start or end else f"{len(checkpoints)} checkpoints"
     return shared, [name.removesuffix(end) for name in rest]
-
-
-def transposed(sheet: Sheet) -> Sheet:
-    """The same sheet with rows and columns exchanged."""
-    head, *rows = zip(sheet.headers, *sheet.cells, strict=True)
-    return replace(sheet, headers=tuple(head), cells=tuple(map(tuple, rows)), left=1)
-
-
-def to_rich(sheet: Sheet, width: int) -> Group:
-    """For a terminal of so many columns; a sheet that is too wide for it is transposed."""
-    from rich.console import Console, Group
-    from rich.measure import Measurement
-    from rich.text import Text
-
-    upright = replace(sheet, headers=tuple(header.replace(":", "\n") for header in sheet.headers))
-    table, unbounded = _rich(upright), Console(width=10_000)
-    if Measurement.get(unbounded, unbounded.options, table).maximum > width and len(sheet.cells) < len(sheet.headers):
-        table = _rich(transposed(sheet))
-    return Group(Text(sheet.title, style="bold"), table, *(Text(note, style="dim") for note in sheet.notes))
-
-
-def _rich(sheet: Sheet) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD)
-    for i, header in enumerate(sheet.headers):
-        table.add_column(Text(header), justify="left" if i < sheet.left else "right", overflow="fold")
-    for cells in sheet.cells:
-        table.add_row(*map(Text, cells))
-    return table
-
-
-def to_text(sheet: Sheet, style: str) -> str:
-    """As Markdown or LaTeX (booktabs), with title and notes."""
-    headers = [header.replace("\n", " ") for header in sheet.headers]
-    rows = [[cell.replace("\n", " ") for cell in cells] for cells in sheet.cells]
-    align = ["left" if i < sheet.left else "right" for i in range(len(sheet.headers))]
-    if style == "markdown":
-        rows = [[cell.replace("|", "\\|") for cell in cells] for cells in rows]
-        body = tabulate(rows, headers, tablefmt="github", colalign=align, disable_numparse=True)
-        return "\n\n".join((*([f"**{sheet.title}**"] if sheet.title else []), body, *sheet.notes))
-    body = tabulate(rows, headers, tablefmt="latex_booktabs", colalign=align, disable_numparse=True)
-    return "\n".join((f"% {sheet.title}", body, *(f"% {note}" for note in sheet.notes)))
 
 
 def to_csv(rows: Sequence[Row]) -> str:

@@ -215,7 +215,18 @@ def _fingerprint(dataset: str, data_dir: Path | None, split: Literal["train", "t
 def _counts(network: Network, row: Row, origin: Json, named: Json) -> Json:
     """A row without its per-sample part and cost, with where it comes from."""
     values = row.as_dict()
-    dropped = ("ids", "robust", "checkpoint", "dataset", "model", "method", "seconds", "forwards", "backwards")
+    dropped = (
+        "ids",
+        "robust",
+        "checkpoint",
+        "dataset",
+        "model",
+        "method",
+        "seconds",
+        "forwards",
+        "backwards",
+        "cached",
+    )
     kept = {key: value for key, value in values.items() if key not in dropped}
     kept["attack"] = kept["attack"] | named
     where = ("seed", "commit", "device", "hardware", "threads")

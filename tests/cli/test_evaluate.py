@@ -16,8 +16,8 @@ from .conftest import Call, write_checkpoint
 
 ROW = {
     *("checkpoint", "checkpoint_sha256", "dataset", "model", "method", "attack", "norm", "eps", "n", "clean_correct"),
-    *("correct", "accuracy", "ci95", "correct_8bit", "median_distance", "seconds", "forwards", "backwards", "ids"),
-    "robust",
+    *("correct", "accuracy", "ci95", "correct_8bit", "median_distance", "seconds", "forwards", "backwards", "cached"),
+    *("ids", "robust"),
 }
 MINIMAL = {"by_iter", "unconverged", "distances"}
 BOTH = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")

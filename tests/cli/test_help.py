@@ -55,7 +55,7 @@ def test_every_option_and_argument_has_a_line_of_help(command: str) -> None:
 
 def test_attack_evaluate_and_compare_share_the_flags_that_the_design_lists() -> None:
     shared = {"dataset", "data_dir", "split", "limit", "batch_size", "seed", "device", "norm", "eps", "steps", "iters"}
-    shared |= {"style", "json_file"}
+    shared |= {"style", "json_file", "store", "no_store"}
     for command in ("attack", "evaluate", "compare"):
         parameters = typer.main.get_command(app).commands[command].params  # type: ignore[attr-defined]
         assert shared <= {parameter.name for parameter in parameters}

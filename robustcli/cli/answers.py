@@ -1,0 +1,160 @@
+"""Answers from the store at once: what a command found before is printed without torch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from robustcli.cli.choice import CHECKPOINTS
+from robustcli.cli.console import notice, warn
+from robustcli.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from robustcli.evaluation.evaluate import Session
+    from robustcli.reporting.sheets import Sheet
+
+STORE = Path("results/robustcli.db")
+
+NOT_ASKED = frozenset({"checkpoint", "style", "json_file", "batch_size", "store", "no_store"})
+"""Flags that do not change what is found."""
+
+MADE_ANEW = (
+    "no_store",
+    "keep_adversarials",
+    "fail_under",
+    "junit",
+    "curve_plot",
+    "gallery",
+    "save",
+    "budget",
+    "until_ci",
+)
+"""Flags whose work is more than to print what was found."""
+
+
+def store_path(flags: Mapping[str, Any]) -> Path | None:
+    """Where results are kept; None for `--no-store`.
+
+    Raises:
+        ConfigError: two flags that exclude each other.
+    """
+    if not flags.get("no_store"):
+        return Path(flags.get("store") or STORE)
+    for flag, other in (("store", "--store"), ("keep_adversarials", "--keep-adversarials")):
+        if flags.get(flag):
+            raise ConfigError(f"--no-store: cannot be given together with {other}")
+    return None
+
+
+class Asked:
+    """What a command was asked: an answer to it may be kept, or is to be.
+
+    Args:
+        path: the store's file.
+        key: what the answer is found by; None where it has to be made anew.
+    """
+
+    def __init__(self, path: Path | None, key: str | None) -> None:
+        self.path = path
+        self.key = key
+        self.said: list[tuple[str, str]] = []
+
+    def tell(self, text: str, kind: str = "notice") -> None:
+        """Tell the user, and whoever asks the same again; `kind` is `notice`, `bold` or `warning`."""
+        self.said.append((kind, text))
+        _tell(text, kind)
+
+    def reply(self, style: str, json_file: Path | None) -> None:
+        """Print the answer and end the command, where one is kept and still holds."""
+        from robustcli.cli.measure import FORMATS, check_output
+        from robustcli.cli.printing import print_result
+        from robustcli.reporting.sheets import Sheet
+        from robustcli.store.answers import find
+
+        answer = find(self.path, self.key) if self.path is not None and self.key is not None else None
+        if answer is None or style not in FORMATS:
+            return
+        check_output(json_file, "--json")
+        for kind, text in answer.said:
+            _tell(text, kind)
+        rows = [row | {"cached": row["n"]} for row in answer.document["rows"]]
+        sheets = [Sheet(**{key: _tuples(value) for key, value in sheet.items()}) for sheet in answer.sheets]
+        print_result(answer.document | {"rows": rows}, sheets, answer.csv, style, json_file)
+        raise typer.Exit(answer.code)
+
+    def remember(
+        self, session: Session, document: dict[str, Any], sheets: Sequence[Sheet], csv: str, code: int
+    ) -> None:
+        """Keep what was found."""
+        if self.path is None or self.key is None:
+            return
+        from robustcli.data import data_folder
+        from robustcli.evaluation.evaluate import images_for
+        from robustcli.store.answers import SHORT_SECONDS, Answer, data_files, remember, stamps
+
+        wanted = [images_for(item.candidate, session.spec) for item in session.items]
+        files = [path for spec in wanted for path in data_files(spec.dataset, data_folder(spec.data_dir))]
+        stands_in = any(item.images.note for item in session.items)
+        answer = Answer(
+            document=document,
+            sheets=[asdict(sheet) for sheet in sheets],
+            csv=csv,
+            said=self.said,
+            code=code,
+            evidence=stamps(dict.fromkeys(files)),
+            until=time.time() + SHORT_SECONDS if stands_in else None,
+        )
+        remember(self.path, self.key, answer)
+
+
+def ask(command: str, flags: Mapping[str, Any]) -> Asked:
+    """What a command's flags ask of the store.
+
+    Raises:
+        ConfigError: two flags that exclude each other.
+    """
+    from robustcli.store.answers import request_key, stamps
+
+    path = store_path(flags)
+    if path is None or any(flags.get(flag) for flag in MADE_ANEW):
+        return Asked(path, None)
+    given = flags["checkpoint"]
+    named = [given] if isinstance(given, str | Path) else list(given or ())
+    try:
+        files = [(str(one), sha256_of(Path(one))) for one in named] or stamps(sorted(CHECKPOINTS.glob("*.pt")))
+    except (OSError, CheckpointError):  # it will be told where the checkpoint is opened
+        return Asked(path, None)
+    decisive = {key: value for key, value in flags.items() if key not in NOT_ASKED}
+    return Asked(path, request_key(command, decisive, files))
+
+
+def sha256_of(path: Path) -> str:
+    """A checkpoint's hash, without reading what is in it.
+
+    Raises:
+        OSError: it cannot be read.
+        CheckpointError: the zoo has none of that name.
+    """
+    import hashlib
+
+    from robustcli.zoo import locate
+
+    with locate(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _tell(text: str, kind: str) -> None:
+    if kind == "warning":
+        warn(text)
+    else:
+        notice(text, bold=kind == "bold")
+
+
+def _tuples(value: Any) -> Any:
+    """Lists of JSON as the tuples that they were."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value

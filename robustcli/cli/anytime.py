@@ -1,0 +1,94 @@
+"""The flags of an evaluation that may stop early: `--budget` and `--until-ci`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robustcli.cli import options
+from robustcli.cli.console import notice
+from robustcli.errors import ConfigError
+
+if TYPE_CHECKING:
+    from robustcli.evaluation.anytime import Goal
+    from robustcli.evaluation.evaluate import Session
+    from robustcli.evaluation.results import Row
+
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        "--budget",
+        help="Stop after this time, such as 60s, 5m or 2h: cheap attacks first, samples in a random order.",
+        rich_help_panel=options.COMPUTE,
+        show_default=False,
+    ),
+]
+UntilCI = Annotated[
+    str | None,
+    typer.Option(
+        "--until-ci",
+        help="Stop each attack when its 95 % interval reaches so many points to each side, such as 1.0.",
+        rich_help_panel=options.COMPUTE,
+        show_default=False,
+    ),
+]
+
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def read_goal(budget: str | None, until_ci: str | None) -> Goal | None:
+    """What the two flags mean; None where neither is given.
+
+    Raises:
+        ConfigError: a value that is not allowed.
+    """
+    if budget is None and until_ci is None:
+        return None
+    seconds, points = _seconds(budget), _points(until_ci)
+
+    from robustcli.evaluation.anytime import Goal
+
+    return Goal(seconds, points)
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh])", text.strip())
+    if match is None or not float(match[1]):
+        raise ConfigError(f"--budget {text}: should be a time above 0 with its unit, such as 60s, 5m or 2h")
+    return float(match[1]) * SECONDS[match[2]]
+
+
+def _points(text: str | None) -> float | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"\d+\.?\d*|\.\d+", text.strip())
+    if match is None or not 0 < float(match[0]) < 50:
+        raise ConfigError(f"--until-ci {text}: should be points of accuracy above 0 and below 50, such as 1.0")
+    return float(match[0])
+
+
+def told(goal: Goal | None, session: Session, rows: Sequence[Row], store: bool) -> dict[str, Any] | None:
+    """What a run towards a goal left out: as JSON holds it, and a line on stderr."""
+    if goal is None:
+        return None
+    from robustcli.evaluation.anytime import left_out
+
+    missing = left_out(session, rows)
+    if missing:
+        by_checkpoint: dict[str, list[str]] = {}
+        for part in missing:
+            by_checkpoint.setdefault(part.checkpoint, []).append(str(part))
+        on = "; a later call goes on" if store else ""
+        for checkpoint, parts in by_checkpoint.items():
+            notice(f"{checkpoint}: left out: {', '.join(parts)}{on}", bold=True)
+    return {
+        "budget_s": goal.seconds,
+        "until_ci": goal.half_width,
+        "left_out": [asdict(part) for part in missing],
+    }

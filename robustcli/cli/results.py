@@ -1,0 +1,190 @@
+"""`robustcli results`: what the store holds."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustcli.cli.answers import STORE
+from robustcli.cli.console import notice, out
+from robustcli.cli.printing import print_sheets
+from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from robustcli.store.catalogue import Line
+
+results = typer.Typer(help="List, show, export and prune what the store holds.", rich_markup_mode="markdown")
+
+Store = Annotated[Path, typer.Option("--store", help="The store's file.")]
+Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
+Row = Annotated[int, typer.Argument(help="A row's id, as `robustcli results list` gives it.")]
+Rows = Annotated[list[int] | None, typer.Argument(help="Rows by id; all if left out.", show_default=False)]
+File = Annotated[Path, typer.Argument(help="A .json or .csv of all samples, or an .npz that has the images too.")]
+Age = Annotated[
+    str | None, typer.Option("--older-than", help="Rows whose last sample is older, such as 12h, 30d or 8w.")
+]
+Of = Annotated[str | None, typer.Option("--checkpoint", help="Rows of this file, or of a hash that begins so.")]
+Under = Annotated[str | None, typer.Option("--attack", help="Rows of the attack of this name.")]
+All = Annotated[bool, typer.Option("--all", help="All rows.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
+
+HOURS = {"h": 1, "d": 24, "w": 7 * 24}
+
+
+@results.command("list")
+def list_rows(store: Store = STORE, style: Style = "table") -> None:
+    """A stored row a line: an attack at a budget on a checkpoint.
+
+    Example: `robustcli results list`
+    """
+    from robustcli.reporting.stored import as_dict, list_sheet
+
+    _check_style(style)
+    with _opened(store) as (connection, found):
+        if style == "json":
+            wanted = {"ids", "robust", "distances", "pred", "pred_after", "broken_at", "provenance"}
+            rows = [as_dict(connection, line) for line in found]
+            short = [{key: value for key, value in row.items() if key not in wanted} for row in rows]
+            out().file.write(json.dumps({"schema": 1, "rows": short}) + "\n")
+        elif found:
+            print_sheets([list_sheet(found, f"{store}: {len(found)} rows")], "", "table")
+        else:
+            notice(f"{store}: holds no rows")
+
+
+@results.command()
+def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
+    """One stored row with its parameters and where its samples come from.
+
+    Example: `robustcli results show 3`
+    """
+    from robustcli.reporting.stored import as_dict, show_sheet
+
+    _check_style(style)
+    with _opened(store) as (connection, found):
+        (line,) = _chosen(found, [row], store)
+        if style == "json":
+            out().file.write(json.dumps(as_dict(connection, line), allow_nan=False) + "\n")
+        else:
+            print_sheets([show_sheet(connection, line)], "", "table")
+
+
+@results.command()
+def export(file: File, row: Rows = None, store: Store = STORE) -> None:
+    """Write rows with their samples to a file.
+
+    Example: `robustcli results export all.csv`
+    """
+    from robustcli.cli.measure import check_output
+    from robustcli.reporting.files import write_whole
+    from robustcli.reporting.stored import FORMATS
+
+    if file.suffix not in FORMATS:
+        raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")
+    check_output(file, "results export")
+    with _opened(store) as (connection, found):
+        lines = _chosen(found, row, store) if row else found
+        write_whole(file, FORMATS[file.suffix](connection, lines), "results export")
+    notice(f"{file}: {len(lines)} rows, {sum(line.n for line in lines)} samples")
+
+
+@results.command()
+def prune(
+    older_than: Age = None,
+    checkpoint: Of = None,
+    attack: Under = None,
+    everything: All = False,
+    dry_run: DryRun = False,
+    store: Store = STORE,
+) -> None:
+    """Remove rows, and give their room back to the disk. Where several filters are given, all have to fit.
+
+    Example: `robustcli results prune --older-than 30d`
+    """
+    from robustcli.store.catalogue import Wanted, ago, remove
+
+    if not everything and not (older_than or checkpoint or attack):
+        raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
+    wanted = Wanted(
+        before=ago(_age(older_than)) if older_than else None,
+        sha256=_hash(checkpoint) if checkpoint else None,
+        checkpoint=checkpoint,
+        attack=attack,
+    )
+    size = _size(store)
+    with _opened(store, writes=not dry_run) as (connection, found):
+        gone = [line for line in found if everything or wanted.takes(line)]
+        if not dry_run:
+            remove(connection, gone)
+    told = f"{len(gone)} of {len(found)} rows with {sum(line.n for line in gone)} samples"
+    if dry_run:
+        notice(f"{store}: would remove {told}")
+    else:
+        notice(f"{store}: removed {told}; {(size - _size(store)) / 1e6:.1f} MB are free again")
+
+
+@contextmanager
+def _opened(path: Path, writes: bool = False) -> Iterator[tuple[sqlite3.Connection, list[Line]]]:
+    """The store and its rows.
+
+    Raises:
+        DataError: it is missing, damaged, locked or of another schema; or read-only, where it is written.
+    """
+    from robustcli.store.catalogue import lines
+    from robustcli.store.database import StoreError, connect, writable
+
+    try:
+        if writes and path.exists() and not writable(path):
+            raise StoreError("is read-only")
+        connection = connect(path, make=False)
+        try:
+            yield connection, lines(connection)
+        finally:
+            connection.close()
+    except StoreError as error:
+        raise DataError(f"--store {path}: {error}") from None
+
+
+def _chosen(found: list[Line], ids: list[int], store: Path) -> list[Line]:
+    by_id = {line.id: line for line in found}
+    for number in ids:
+        if number not in by_id:
+            raise ConfigError(f"results: {store} has no row {number}; `robustcli results list` gives those there are")
+    return [by_id[number] for number in ids]
+
+
+def _check_style(style: str) -> None:
+    if style not in ("table", "json"):
+        raise unknown("--format", style, ("table", "json"))
+
+
+def _age(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
+    if match is None:
+        raise ConfigError(f"--older-than {text}: should be a number of hours, days or weeks, such as 12h, 30d or 8w")
+    return timedelta(hours=float(match[1]) * HOURS[match[2]])
+
+
+def _hash(checkpoint: str) -> str | None:
+    """The hash of a file, or the beginning of one as it was given."""
+    from robustcli.cli.answers import sha256_of
+
+    try:
+        return sha256_of(Path(checkpoint))
+    except (OSError, CheckpointError):
+        return checkpoint.lower() if re.fullmatch(r"[0-9a-fA-F]{6,64}", checkpoint) else None
+
+
+def _size(path: Path) -> int:
+    """Of the file and what lies beside it, in bytes."""
+    files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
+    return sum(file.stat().st_size for file in files if file.exists())

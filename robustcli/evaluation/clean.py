@@ -1,0 +1,32 @@
+"""The clean predictions of a checkpoint, which all its attacks start from."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor, nn
+
+from robustcli.attacks.driver import Samples, predict
+from robustcli.attacks.guards import Meter, frozen
+from robustcli.attacks.outcome import Work
+from robustcli.config import EvalSpec
+from robustcli.evaluation.shelf import Shelf
+
+
+def predict_clean(model: nn.Module, samples: Samples, spec: EvalSpec, shelf: Shelf | None) -> tuple[Tensor, Work]:
+    """The clean predictions (n,), and what was spent on them; those that are known are not made again."""
+    n = len(samples)
+    pred, known, before = shelf.predictions() if shelf else (torch.zeros(n).long(), torch.zeros(n).bool(), Work())
+    missing = (~known).nonzero()[:, 0]
+    if len(missing):
+        here = missing.to(samples.x.device)
+        started = time.perf_counter()
+        with frozen(model):
+            meter = Meter(model)
+            found = predict(meter, samples.x[here], spec.batch_size, spec.eot or 1).cpu()
+        work = Work(time.perf_counter() - started, meter.forwards)
+        pred[missing], before = found, before + work
+        if shelf:
+            shelf.keep_predictions(missing, found, samples.y[here].cpu(), work)
+    return pred.to(samples.x.device), before

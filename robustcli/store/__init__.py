@@ -1,0 +1,1 @@
+"""What was measured once is kept in one SQLite file, and found again. No torch here: a kept answer comes at once."""

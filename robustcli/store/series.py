@@ -1,0 +1,114 @@
+"""Rows of results as the store knows them: what a row is found by, and its samples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+Digest = tuple[int, bytes]
+"""A sample: its id, which its draws are keyed by, and a digest of its pixels and class."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """A row of results, apart from its samples.
+
+    Attributes:
+        checkpoint: the file as it was named; what counts is `sha256`, its hash.
+        model: all that the network is built of but its weights.
+        method: the training method's name, for tables.
+        dataset: the images' name, for tables; what counts is `source`, the namespace of the samples' ids.
+        attack: name and parameters with the budget, `{"name": "clean"}` for the predictions before any attack.
+        label, norm, eps: the attack as tables write it.
+        ensemble: of a member of an ensemble, that one's name, its parameters and the member's place.
+        seed, dtype, eot: of the draws, of activations, and the passes a clean prediction.
+        attack_schema: which numbers the attacks give: see `robustcli.attacks.ATTACK_SCHEMA`.
+    """
+
+    checkpoint: str
+    sha256: str
+    model: Mapping[str, Any]
+    method: str
+    dataset: str
+    source: str
+    attack: Mapping[str, Any]
+    label: str
+    norm: str
+    eps: str | None
+    ensemble: Mapping[str, Any] | None
+    seed: int
+    dtype: str
+    eot: int
+    attack_schema: int
+
+    @cached_property
+    def key(self) -> str:
+        """What it is found by: neither batch size nor device, names of files nor how a number was written."""
+        counts = {
+            "sha256": self.sha256,
+            "model": dict(self.model),
+            "source": self.source,
+            "attack": plain(self.attack),
+            "ensemble": plain(self.ensemble),
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "eot": self.eot,
+            "attack_schema": self.attack_schema,
+        }
+        return hashlib.sha256(json.dumps(counts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:
+    """Parameters with each budget as its number: `8/255` and `0.03137254901960784` are one."""
+    if isinstance(value, Mapping):
+        return {key: _number(item) if key == "eps" else plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _number(eps: Any) -> Any:
+    numerator, _, divisor = str(eps).partition("/")
+    try:
+        return repr(float(numerator) / float(divisor or 1))
+    except ValueError:
+        return eps
+
+
+class Entry(NamedTuple):
+    """What is known of a sample in a series.
+
+    Attributes:
+        robust: right before and after the attack.
+        distance: of its adversarial, in the attack's norm: 0 where wrong before, infinite where there is none.
+        pred, pred_after: the predicted class.
+        broken_at: the iteration that broke it, of an attack with a trace.
+        seconds, forwards, backwards: what was spent on it.
+    """
+
+    robust: bool
+    distance: float
+    pred: int
+    pred_after: int
+    broken_at: int
+    seconds: float
+    forwards: int
+    backwards: int
+
+
+class Picture(NamedTuple):
+    """An adversarial image: its shape (c, h, w), and its pixels as float32 in little-endian order."""
+
+    shape: tuple[int, ...]
+    pixels: bytes
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What a chunk adds to a series."""
+
+    series: Series
+    entries: Mapping[Digest, Entry]
+    pictures: Mapping[Digest, Picture]

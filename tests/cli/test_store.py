@@ -1,0 +1,354 @@
+"""The store as the commands use it: the second call answers at once, and no trouble with the file costs a result."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from robustcli.cli import run
+from robustcli.cli.answers import STORE
+from robustcli.store import database, keeper
+
+from .conftest import Call, write_images
+
+FGSM = ("--attack", "fgsm", "--eps", "0.1,0.2", "--limit", "20")
+PROGRAM = """
+import sys
+from robustcli.cli import run
+code = run(sys.argv[1:])
+print({name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "scipy", "pandas"}, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The calls that measure something."""
+    from robustcli.evaluation import evaluate
+
+    calls: list[Any] = []
+    measure = evaluate._measure
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(arguments)
+        return measure(*arguments)
+
+    monkeypatch.setattr(evaluate, "_measure", counted)
+    return calls
+
+
+def rows(text: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(text)["rows"]
+    return found
+
+
+def flags(text: str) -> list[Any]:
+    return [(row["attack"], row["ids"], row["robust"]) for row in rows(text)]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "attack"])
+@pytest.mark.parametrize("style", ["table", "json", "csv", "markdown", "latex"])
+def test_the_same_call_prints_the_same_again_without_measuring(
+    call: Call, models: Path, computed: list[Any], command: str, style: str
+) -> None:
+    first = call(command, *FGSM, "--format", style)
+    computed.clear()
+    second = call(command, *FGSM, "--format", style)
+    assert (first.code, second.code, computed) == (0, 0, [])
+    assert second.err == first.err
+    if style == "json":
+        assert [row["cached"] for row in rows(first.out)] == [0] * len(rows(first.out))
+        assert [row | {"cached": 0} for row in rows(second.out)] == rows(first.out)
+        assert json.loads(first.out)["pairs"] == json.loads(second.out)["pairs"]
+    else:
+        assert second.out == first.out
+
+
+def test_another_format_is_the_same_question(call: Call, models: Path, computed: list[Any]) -> None:
+    call("evaluate", *FGSM)
+    computed.clear()
+    ended = call("evaluate", *FGSM, "--format", "json", "--json", "r.json", "--batch-size", "7")
+    assert computed == []
+    assert rows(ended.out) == rows(Path("r.json").read_text())
+
+
+def test_a_kept_answer_needs_no_torch(call: Call, models: Path, images: Path) -> None:
+    arguments = ["evaluate", "checkpoints/vanilla.pt", *FGSM]
+    assert call(*arguments).code == 0
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "set()"), done.stderr
+    assert done.stdout == call(*arguments).out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["list"], ["list", "--format", "json"], ["show", "1"], ["export", "all.csv"], ["prune", "--all"]],
+    ids=" ".join,
+)
+def test_results_need_no_torch(call: Call, models: Path, arguments: list[str]) -> None:
+    call("evaluate", *FGSM)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "results", *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "torch" not in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("what", ["checkpoint", "images", "newest"])
+def test_what_has_changed_is_measured_again(call: Call, models: Path, computed: list[Any], what: str) -> None:
+    data = write_images(Path("bars.npz"))
+    arguments = ["evaluate", *([] if what == "newest" else [models / "vanilla.pt"]), *FGSM, "--dataset", data]
+    assert call(*arguments).code == 0
+    computed.clear()
+    if what == "checkpoint":
+        (models / "vanilla.pt").write_bytes((models / "batchout.pt").read_bytes())
+    elif what == "images":
+        write_images(data, n_test=90)
+    else:
+        os.utime(models / "vanilla.pt")
+    assert call(*arguments).code == 0
+    assert len(computed) == 1
+
+
+def test_more_samples_are_told_as_known(call: Call, models: Path) -> None:
+    call("evaluate", *FGSM)
+    found = rows(call("evaluate", *FGSM[:-1], "50", "--format", "json").out)
+    assert [(row["n"], row["cached"]) for row in found] == [(50, 20)] * 2
+
+
+def test_without_a_store_nothing_is_kept(call: Call, models: Path, computed: list[Any]) -> None:
+    for _ in range(2):
+        assert call("evaluate", *FGSM, "--no-store").code == 0
+    assert len(computed) == 2
+    assert not STORE.exists()
+
+
+def test_the_store_lies_where_it_is_told(call: Call, models: Path, computed: list[Any]) -> None:
+    for _ in range(2):
+        assert call("evaluate", *FGSM, "--store", "deep/er/mine.db").code == 0
+    assert len(computed) == 1
+    assert Path("deep/er/mine.db").is_file()
+    assert not STORE.exists()
+
+
+@pytest.mark.parametrize("flag", [["--store", "x.db"], ["--keep-adversarials"]], ids=lambda flag: flag[0])
+def test_no_store_and_what_needs_one_exclude_each_other(call: Call, models: Path, flag: list[str]) -> None:
+    ended = call("evaluate", *FGSM, "--no-store", *flag)
+    assert (ended.code, ended.error) == (2, f"error: --no-store: cannot be given together with {flag[0]}")
+
+
+def test_all_images_are_kept_where_that_is_asked_for(call: Call, models: Path) -> None:
+    arguments = ["evaluate", "--attack", "pgd", "--eps", "0.3", "--format", "json"]
+    few = rows(call(*arguments).out)[0]
+    broken = few["clean_correct"] - few["correct"]
+    assert _images() == min(16, broken) < broken
+    again = rows(call(*arguments, "--keep-adversarials").out)[0]
+    assert (_images(), again["robust"]) == (broken, few["robust"])
+
+
+def _images() -> int:
+    connection = sqlite3.connect(STORE)
+    (count,) = connection.execute("SELECT count(*) FROM adversarials").fetchone()
+    connection.close()
+    return int(count)
+
+
+def test_an_attack_whose_images_are_wanted_is_run_again(call: Call, models: Path, computed: list[Any]) -> None:
+    attack = ["attack", "--attack", "fgsm", "--eps", "0.1", "--limit", "20"]
+    call(*attack)
+    assert call(*attack, "--save", "x.npz").code == 0
+    assert len(computed) == 2
+
+
+@pytest.mark.parametrize("value", [["--format", "yaml"], ["--json", "nowhere/r.json"]], ids=lambda value: value[0])
+def test_a_mistake_is_told_where_the_answer_is_known(call: Call, models: Path, value: list[str]) -> None:
+    call("evaluate", *FGSM)
+    ended = call("evaluate", *FGSM, *value)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.error.startswith(f"error: {value[0]}")
+
+
+# --- Faults: each is one line, and the result is printed all the same
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (database, keeper):
+        monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(keeper, "IMPATIENT_SECONDS", 0.01)
+    monkeypatch.setattr(database.connect, "__kwdefaults__", {"make": True, "wait": 0.05})
+
+
+def warnings(err: str) -> list[str]:
+    return [line for line in err.splitlines() if line.startswith("warning:")]
+
+
+def test_a_locked_store_still_prints_the_result(call: Call, models: Path, impatient: None) -> None:
+    expected = call("evaluate", *FGSM, "--format", "json", "--no-store").out
+    call("evaluate", "--attack", "noise", "--limit", "5")
+    other = sqlite3.connect(STORE, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    ended = call("evaluate", *FGSM, "--format", "json")
+    other.close()
+    assert (ended.code, flags(ended.out)) == (0, flags(expected))
+    assert "is locked by another process" in warnings(ended.err)[0]
+    assert "could not be kept" in warnings(ended.err)[1]
+
+
+@pytest.mark.parametrize("fault", ["corrupt", "read-only", "older", "newer", "another program's", "a folder"])
+def test_a_store_that_cannot_be_used_still_prints_the_result(
+    call: Call, models: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = call("evaluate", *FGSM, "--format", "json", "--no-store").out
+    call("evaluate", "--attack", "noise", "--limit", "5")
+    if fault == "corrupt":
+        STORE.write_bytes(b"\xa5" * 10_000)
+    elif fault == "read-only":
+        monkeypatch.setattr(database, "writable", lambda _: False)
+    elif fault == "a folder":
+        STORE.unlink()
+        STORE.mkdir()
+    else:
+        pragma = {"older": "user_version = 0", "newer": "user_version = 9"}.get(fault, "application_id = 1")
+        other = sqlite3.connect(STORE)
+        other.execute(f"PRAGMA {pragma}")
+        other.close()
+    before = STORE.read_bytes() if STORE.is_file() else b""
+    ended = call("evaluate", *FGSM, "--format", "json")
+    assert (ended.code, flags(ended.out)) == (0, flags(expected))
+    (line,) = warnings(ended.err)
+    assert line.startswith(f"warning: --store {STORE}: ")
+    assert before == (STORE.read_bytes() if STORE.is_file() else b"")
+
+
+def test_a_run_that_was_interrupted_goes_on(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from robustcli.attacks import driver
+
+    attack, calls = driver._Run._attack_chunk, []
+
+    def stops(*arguments: Any) -> None:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        attack(*arguments)
+
+    arguments = ["evaluate", "--attack", "pgd", "--eps", "0.1", "--batch-size", "10", "--format", "json"]
+    with monkeypatch.context() as patched:
+        patched.setattr(driver._Run, "_attack_chunk", stops)
+        ended = call(*arguments)
+    assert ended.code == 130
+    assert "0 of 1 rows were finished and are kept; the same command goes on from there" in ended.err
+    assert rows(call(*arguments).out)[0]["cached"] >= 30
+
+
+# --- robustcli results
+
+
+@pytest.fixture
+def kept(call: Call, models: Path) -> None:
+    assert (
+        call("evaluate", "checkpoints/vanilla.pt", "--attack", "pgd", "--attack", "deepfool", "--eps", "0.2").code == 0
+    )
+    assert call("evaluate", "checkpoints/batchout.pt", *FGSM).code == 0
+
+
+@pytest.mark.usefixtures("kept")
+def test_results_are_listed(call: Call) -> None:
+    ended = call("results", "list")
+    assert ended.code == 0
+    for word in ("clean", "pgd:steps=20", "Linf 0.2", "deepfool", "checkpoints/vanilla.pt", "fgsm", "bars"):
+        assert word in ended.out
+    found = rows(call("results", "list", "--format", "json").out)
+    assert [row["id"] for row in found] == [1, 2, 3, 4, 5, 6]
+    assert [row["n"] for row in found] == [60, 60, 60, 20, 20, 20]
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_row_is_shown_with_where_it_comes_from(call: Call) -> None:
+    ended = call("results", "show", "2")
+    assert ended.code == 0
+    for word in ("checkpoints/vanilla.pt", '"steps": 20', "images kept", "60 samples"):
+        assert word in ended.out
+    row = json.loads(call("results", "show", "2", "--format", "json").out)
+    assert (len(row["robust"]), sum(row["robust"]), row["provenance"][0]["samples"]) == (60, row["correct"], 60)
+
+
+@pytest.mark.usefixtures("kept")
+def test_rows_are_exported_with_their_samples(call: Call) -> None:
+    import numpy as np
+
+    for suffix in ("csv", "json", "npz"):
+        assert call("results", "export", f"all.{suffix}").code == 0
+    assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 60 + 3 * 20
+    exported = rows(Path("all.json").read_text())
+    with np.load("all.npz") as arrays:
+        assert arrays["2_robust"].tolist() == exported[1]["robust"]
+        assert arrays["2_x_adv"].shape[1:] == (1, 8, 8)
+        assert set(arrays["2_x_adv_ids"]) <= set(exported[1]["ids"])
+        assert 0 <= arrays["2_x_adv"].min() <= arrays["2_x_adv"].max() <= 1
+    assert call("results", "export", "one.csv", "4").code == 0
+    assert len(Path("one.csv").read_text().splitlines()) == 21
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize(
+    ("flags", "left"),
+    [
+        (["--all"], []),
+        (["--attack", "pgd"], [1, 3, 4, 5, 6]),
+        (["--checkpoint", "checkpoints/vanilla.pt"], [4, 5, 6]),
+        (["--checkpoint", "checkpoints/vanilla.pt", "--attack", "clean"], [2, 3, 4, 5, 6]),
+        (["--older-than", "1h"], [1, 2, 3, 4, 5, 6]),
+        (["--older-than", "0h", "--attack", "nothing"], [1, 2, 3, 4, 5, 6]),
+        (["--all", "--dry-run"], [1, 2, 3, 4, 5, 6]),
+    ],
+    ids=str,
+)
+def test_rows_are_pruned(call: Call, flags: list[str], left: list[int]) -> None:
+    ended = call("results", "prune", *flags)
+    assert ended.code == 0
+    assert f"{6 - len(left) if '--dry-run' not in flags else 6} of 6 rows" in ended.err
+    assert [row["id"] for row in rows(call("results", "list", "--format", "json").out)] == left
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_pruned_row_is_measured_again(call: Call, models: Path, computed: list[Any]) -> None:
+    call("results", "prune", "--attack", "fgsm")
+    found = rows(call("evaluate", "checkpoints/batchout.pt", *FGSM, "--format", "json").out)
+    assert [row["cached"] for row in found] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["list"], "--store results/robustcli.db: is not there"),
+        (["show", "1"], "--store results/robustcli.db: is not there"),
+        (["list", "--format", "xml"], "--format 'xml' is unknown (allowed: json, table)"),
+        (["export", "all.txt"], "results export all.txt: should end in .json, .csv, .npz"),
+        (["prune"], "results prune: say which rows"),
+        (["prune", "--older-than", "30"], "--older-than 30: should be a number of hours, days or weeks"),
+    ],
+    ids=str,
+)
+def test_a_mistake_with_results_is_one_line(call: Call, here: Path, arguments: list[str], words: str) -> None:
+    ended = call("results", *arguments)
+    assert (ended.code in (2, 3), ended.out) == (True, "")
+    assert words in ended.error
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_row_that_is_not_there_is_one_line(call: Call) -> None:
+    assert "has no row 77" in call("results", "show", "77").error
+
+
+def test_results_show_help_for_each_command(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("list", "show", "export", "prune"):
+        assert run(["results", command, "--help"]) == 0
+        assert "--store" in capsys.readouterr().out

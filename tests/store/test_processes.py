@@ -1,0 +1,102 @@
+"""Processes that are killed, and processes that share a store."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from robustcli.config import EvalSpec
+from robustcli.evaluation.evaluate import evaluate, open_session
+from robustcli.evaluation.shelf import Memory
+from robustcli.store.keeper import Keeper
+
+PROGRAM = """
+import sys, torch
+from dataclasses import replace
+from pathlib import Path
+from robustcli.config import EvalSpec
+from robustcli.evaluation.evaluate import evaluate, open_session
+from robustcli.evaluation.shelf import Memory
+from robustcli.store.keeper import Keeper
+
+torch.set_num_threads(1)
+checkpoint, store, first, step = sys.argv[1:]
+attacks = ("pgd:steps=10", "autoattack:rounds=3,queries=20")
+session = open_session([Path(checkpoint)], EvalSpec(attacks=attacks, eps="0.1", batch_size=4))
+(item,) = session.items
+part = replace(item, images=item.images.take(torch.arange(int(first), len(item.images), int(step))))
+print("ready", flush=True)
+with Keeper(Path(store)) as keeper:
+    told = lambda *_: print("chunk", flush=True)
+    for result in evaluate(replace(session, items=(part,)), memory=Memory(keeper), on_progress=told):
+        pass
+    assert not keeper.troubles(), keeper.troubles()
+"""
+SPEC = EvalSpec(attacks=("pgd:steps=10", "autoattack:rounds=3,queries=20"), eps="0.1")
+
+
+def start(checkpoint: Path, store: Path, first: int = 0, step: int = 1) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PROGRAM, str(checkpoint), str(store), str(first), str(step)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def flags(checkpoint: Path, store: Path | None) -> tuple[list[tuple[int, ...]], int]:
+    """The flags of each row, and how many of all samples were known."""
+    session = open_session([checkpoint], SPEC)
+    if store is None:
+        return [result.row.robust for result in evaluate(session)], 0
+    with Keeper(store) as keeper:
+        rows = [result.row for result in evaluate(session, memory=Memory(keeper))]
+    return [row.robust for row in rows], sum(row.cached for row in rows)
+
+
+@pytest.fixture(scope="module")
+def expected(checkpoint: Path) -> list[tuple[int, ...]]:
+    return flags(checkpoint, None)[0]
+
+
+def test_killed_three_times_the_flags_are_those_of_an_uninterrupted_run(
+    checkpoint: Path, tmp_path: Path, expected: list[tuple[int, ...]]
+) -> None:
+    store, known = tmp_path / "r.db", [0]
+    for chunks in (3, 11, 14):
+        with start(checkpoint, store) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                chunks -= line == "chunk\n"
+                if not chunks:
+                    process.send_signal(signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL
+        with Keeper(store) as keeper:
+            assert keeper.connection is not None
+            known.append(keeper.connection.execute("SELECT count(*) FROM samples").fetchone()[0])
+    assert known == sorted(known)
+    assert known[-1] > 0
+    found, cached = flags(checkpoint, store)
+    assert found == expected
+    assert cached > 0
+
+
+def test_two_processes_share_a_store(checkpoint: Path, tmp_path: Path, expected: list[tuple[int, ...]]) -> None:
+    store = tmp_path / "r.db"
+    both = [start(checkpoint, store, first, 2) for first in (0, 1)]
+    ended = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert flags(checkpoint, store) == (expected, 61 * len(expected))
+
+
+def test_two_processes_with_the_same_work_do_not_disturb_each_other(
+    checkpoint: Path, tmp_path: Path, expected: list[tuple[int, ...]]
+) -> None:
+    store = tmp_path / "r.db"
+    both = [start(checkpoint, store) for _ in range(2)]
+    ended = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], ended
+    assert flags(checkpoint, store) == (expected, 61 * len(expected))

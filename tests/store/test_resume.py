@@ -1,0 +1,197 @@
+"""What was measured once is not measured again, and what is found again is what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robustcli.attacks import driver
+from robustcli.config import EvalSpec
+from robustcli.evaluation import evaluate as module
+from robustcli.evaluation.evaluate import Session, evaluate, open_session
+from robustcli.evaluation.results import Row
+from robustcli.evaluation.shelf import FIRST, Memory
+from robustcli.store.keeper import Keeper
+
+SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3", "autoattack:rounds=2,queries=4"), eps="0.05,0.1")
+
+
+@pytest.fixture
+def measured(checkpoint: Path, tmp_path: Path) -> Callable[..., list[Row]]:
+    """The rows of a spec, with `store` as memory, on the samples `index`."""
+
+    def rows(store: str | None = "r.db", index: Any = slice(None), **changes: Any) -> list[Row]:
+        session = chosen(open_session([checkpoint], SPEC.model_copy(update=changes)), index)
+        if store is None:
+            return [result.row for result in evaluate(session)]
+        with Keeper(tmp_path / store) as keeper:
+            found = [result.row for result in evaluate(session, memory=Memory(keeper))]
+        assert keeper.troubles() == []
+        return found
+
+    return rows
+
+
+def chosen(session: Session, index: Any) -> Session:
+    (item,) = session.items
+    return replace(session, items=(replace(item, images=item.images.take(index)),))
+
+
+def essence(row: Row) -> tuple[Any, ...]:
+    """Distances are left out: a batch of another size rounds their last digits in another way."""
+    return (row.attack, row.ensemble, row.ids, row.robust, row.by_iter, row.clean_correct)
+
+
+def by_sample(rows: list[Row]) -> list[dict[int, int]]:
+    return [dict(zip(row.ids, row.robust, strict=True)) for row in rows]
+
+
+@pytest.fixture
+def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many samples passed a model forwards, call by call."""
+    seen: list[int] = []
+    checked = driver.Meter._checked
+
+    def counted(self: Any, logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        seen.append(len(x))
+        return checked(self, logits, x)
+
+    monkeypatch.setattr(driver.Meter, "_checked", counted)
+    return seen
+
+
+def test_a_second_run_gives_the_same_rows_and_computes_nothing(measured: Any, forwards: list[int]) -> None:
+    plain, first = measured(None), measured()
+    forwards.clear()
+    second = measured()
+    assert forwards == []
+    assert [essence(row) for row in plain] == [essence(row) for row in first] == [essence(row) for row in second]
+    assert [row.distances for row in plain] == [row.distances for row in first] == [row.distances for row in second]
+    assert [row.cached for row in first] == [0] * len(first)
+    assert [row.cached for row in second] == [row.n for row in second]
+
+
+def test_what_was_spent_is_told_again(measured: Any) -> None:
+    first, second = measured(), measured()
+    assert [(row.forwards, row.backwards) for row in first] == [(row.forwards, row.backwards) for row in second]
+    for before, after in zip(first, second, strict=True):
+        assert after.seconds == pytest.approx(before.seconds, rel=0.01, abs=0.01)
+
+
+def test_more_samples_compute_only_what_is_missing(measured: Any, forwards: list[int]) -> None:
+    measured(limit=20)
+    few = sum(forwards)
+    forwards.clear()
+    rows = measured()
+    rest = sum(forwards)
+    forwards.clear()
+    assert [essence(row) for row in rows] == [essence(row) for row in measured(None)]
+    assert few + rest < 1.1 * sum(forwards)
+    assert {row.cached for row in rows} == {20}
+
+
+def test_one_more_attack_or_budget_computes_only_that(measured: Any, forwards: list[int]) -> None:
+    measured(attacks=("fgsm",), eps=EvalSpec(eps="0.1").eps)
+    forwards.clear()
+    rows = measured(attacks=("fgsm", "pgd:steps=2"), eps=EvalSpec(eps="0.1,0.2").eps)
+    assert [row.cached for row in rows] == [61, 0, 0, 0]
+    assert [essence(row) for row in rows] == [
+        essence(row) for row in measured(None, attacks=("fgsm", "pgd:steps=2"), eps=EvalSpec(eps="0.1,0.2").eps)
+    ]
+
+
+def test_a_budget_written_in_another_way_is_the_same_budget(measured: Any) -> None:
+    first = measured(attacks=("fgsm",), eps=EvalSpec(eps="1/10").eps)
+    (row,) = measured(attacks=("fgsm",), eps=EvalSpec(eps="0.1").eps)
+    assert (row.cached, row.robust, str(row.eps)) == (61, first[0].robust, "0.1")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 1}, {"dtype": "bfloat16"}, {"eot": 2}, {"attacks": ("pgd:steps=4",)}],
+    ids=["seed", "dtype", "eot", "steps"],
+)
+def test_another_seed_type_or_parameter_is_another_result(measured: Any, change: dict[str, Any]) -> None:
+    base = {"attacks": ("pgd:steps=3",)}
+    measured(**base)
+    assert {row.cached for row in measured(**(base | change))} == {0}
+
+
+def test_numbers_of_older_attacks_are_not_recalled(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(attacks=("fgsm",))
+    monkeypatch.setattr("robustcli.evaluation.shelf.ATTACK_SCHEMA", 10**6)
+    assert {row.cached for row in measured(attacks=("fgsm",))} == {0}
+
+
+def test_the_batch_size_may_change(measured: Any) -> None:
+    runs = [measured(f"{size}.db", batch_size=size) for size in (1, 37, 256)]
+    assert [essence(row) for row in runs[0]] == [essence(row) for row in runs[1]] == [essence(row) for row in runs[2]]
+    assert {row.cached for row in measured("37.db", batch_size=5)} == {61}
+
+
+def test_parts_and_a_permuted_order_share_a_store(measured: Any) -> None:
+    whole = by_sample(measured(None))
+    measured(index=torch.arange(0, 61, 2))
+    assert {row.cached for row in measured(index=torch.arange(40))} == {20}
+    permuted = measured(index=torch.randperm(61, generator=torch.Generator().manual_seed(3)))
+    assert {row.cached for row in permuted} == {31 + 20}
+    assert by_sample(permuted) == whole
+
+
+def test_images_that_changed_are_measured_again(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(attacks=("fgsm",))
+    take = module.load
+
+    def altered(spec: Any) -> Any:
+        images = take(spec)
+        x = images.x.clone()
+        x[7] = 255 - x[7]
+        return replace(images, x=x)
+
+    monkeypatch.setattr(module, "load", altered)
+    assert {row.cached for row in measured(attacks=("fgsm",))} == {60}
+
+
+def test_a_run_that_ends_within_an_attack_loses_a_chunk_at_most(
+    measured: Any, checkpoint: Path, tmp_path: Path, forwards: list[int]
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    expected = [essence(row) for row in measured(None)]
+    for calls in (3, 20, 30):
+        left = [calls]
+
+        def progress(*_: Any, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+
+        keeper = Keeper(tmp_path / "r.db")  # never closed, as after a kill -9
+        session = open_session([checkpoint], SPEC.model_copy(update={"batch_size": 8}))
+        with pytest.raises(Killed):
+            list(evaluate(session, on_progress=progress, memory=Memory(keeper)))
+    rows = measured(batch_size=8)
+    assert [essence(row) for row in rows] == expected
+    assert sum(row.cached for row in rows) > 100
+
+
+def test_the_images_of_the_first_broken_samples_are_kept(measured: Any, tmp_path: Path) -> None:
+    rows = measured(
+        attacks=("pgd:steps=3", "deepfool:iters=3", "autoattack:rounds=2,queries=4"), eps=EvalSpec(eps="0.2").eps
+    )
+    with Keeper(tmp_path / "r.db") as keeper:
+        assert keeper.connection is not None
+        kept = dict(
+            keeper.connection.execute(
+                "SELECT series.label || coalesce(series.ensemble, ''), count(*) FROM adversarials JOIN series "
+                "ON series.id = series GROUP BY series"
+            )
+        )
+    broken = {row.attack.name: row.clean_correct - row.correct for row in rows if row.ensemble is None}
+    assert sorted(kept.values()) == sorted(min(FIRST, count) for count in broken.values())
