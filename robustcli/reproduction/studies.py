@@ -101,7 +101,7 @@ def _shown(scale: Scale, dataset: str) -> str:
     return {"mnist": "MNIST", "cifar10": "CIFAR-10"}.get(scale.mnist if dataset == "mnist" else dataset, scale.mnist)
 
 
-def _accuracies(scale: Scale, dataset: str, budgets: Budgets, seeds: int) -> Part:
+def _accuracies(scale: Scale, dataset: str, budgets: Budgets, seeds: int, dear: Budgets) -> Part:
     shown = _shown(scale, dataset)
     section = {"mnist": "6.2", "cifar10": "6.3"}[dataset]
     return Part(
@@ -110,7 +110,7 @@ def _accuracies(scale: Scale, dataset: str, budgets: Budgets, seeds: int) -> Par
         source=f"section {section}",
         dataset=dataset,
         networks=_headline(scale, dataset, seeds) + _beyond(scale, dataset),
-        probes=(*_probes(budgets, budgets), Probe("autoattack", budgets, price="dear")),
+        probes=(*_probes(budgets, budgets), Probe("autoattack", dear, price="dear")),
     )
 
 
@@ -227,13 +227,13 @@ def parts(scale: Scale) -> dict[str, Part]:
             "Figure 1",
             note="Every point is moved by U[0, 0.5] of its way to a partner: more than in training, to be seen.",
         ),
-        _accuracies(scale, "mnist", grey, scale.seeds),
+        _accuracies(scale, "mnist", grey, scale.seeds, grey),
         _against_attacks(scale, "fig2", "mnist", sweep, ("0.05", "0.1", "0.2", "0.3")),
         _fig4b(scale, note),
         _fig5a(scale, note),
         _fig5b(scale, note),
         _stopgrad(scale, note),
-        _accuracies(scale, "cifar10", colour, 1),
+        _accuracies(scale, "cifar10", colour, 1, colour[-1:]),
         _against_attacks(scale, "fig3", "cifar10", fine, ("1/255", "2/255", "4/255", "8/255")),
         Part(
             "fig4a",

@@ -164,9 +164,9 @@ def test_iterative_attacks_are_the_costly_ones_and_autoattack_is_dear(scale: Sca
 
 
 def test_the_tables_of_clean_accuracy_have_autoattack_beside_pgd() -> None:
-    for name in ("mnist", "cifar10"):
+    for name, eps in (("mnist", ("0.1", "0.3")), ("cifar10", ("8/255",))):
         pgd, autoattack = parts(FULL)[name].probes[-2:]
-        assert (pgd.attack, autoattack.attack, autoattack.eps) == ("pgd:steps=40", "autoattack", pgd.eps)
+        assert (pgd.attack, autoattack.attack, autoattack.eps) == ("pgd:steps=40", "autoattack", eps)
 
 
 def test_a_parts_networks_need_the_data_set_that_it_names() -> None:
