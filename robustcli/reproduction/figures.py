@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from robustcli.reporting.files import write_whole
 from robustcli.reproduction.results import Measure, Results
+from robustcli.reproduction.tables import test_images
 from robustcli.reproduction.toy import CLASSES, ETA, toy
 
 COLOURS = {
@@ -55,8 +56,7 @@ def _footer(results: Results) -> str:
         seeds = sorted(set(Counter(network["label"] for network in results.networks).values()), reverse=True)
         said.append(f"trained for {' or '.join(map(str, epochs))} epochs, seeds {' or '.join(map(str, seeds))}")
     if results.rows:
-        sizes = sorted({int(row["n"]) for row in results.rows}, reverse=True)
-        said.append(f"n = {' (clean, FGSM) and '.join(map(str, sizes))}{' (others)' if len(sizes) > 1 else ''}")
+        said.append(f"n: {test_images(results)}")
         said.append("bars: 95 % intervals, Wilson's or over seeds Student's if wider")
     said += [f"missing: {missing['label']}" for missing in results.missing]
     return "; ".join(said)

@@ -130,13 +130,21 @@ def small_drop(findings: Findings, dataset: str) -> Judgement:
 
 
 def not_masked(findings: Findings) -> Judgement:
-    """Does not hold where FGSM's images of vanilla break BatchOut more often than its own: its gradients hide those."""
+    """Does not hold where images that BatchOut's gradients do not find break it: FGSM's of vanilla, or AutoAttack's."""
     found = [masked(findings, "mnist", "BatchOut")]
     if "cifar10" in findings.parts:
         with suppress(NotMeasuredError):
             found.append(masked(findings, "cifar10", "BatchOut"))
+    with suppress(NotMeasuredError):
+        found += [beyond_pgd(findings, dataset, "BatchOut") for dataset in findings.parts if dataset in LARGE]
     verdict: Verdict = "does not hold" if any(yes for yes, _ in found) else "cannot be told"
     return Judgement(verdict, "; ".join(numbers for _, numbers in found), _under_pgd(findings, "mnist", "BatchOut"))
+
+
+def beyond_pgd(findings: Findings, dataset: str, label: str) -> tuple[bool, str]:
+    """Whether AutoAttack leaves less than PGD does, and the numbers."""
+    pgd, all_of_it = (findings.get(dataset, label, f"{name} {LARGE[dataset]}") for name in ("PGD-40", "AutoAttack"))
+    return above(pgd, all_of_it), f"PGD-40 {LARGE[dataset]} leaves {pgd.text}, AutoAttack {all_of_it.text}"
 
 
 def masked(findings: Findings, dataset: str, label: str) -> tuple[bool, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from robustcli.reporting.tables import Sheet, transposed
 from robustcli.reproduction.results import Results
@@ -73,13 +74,10 @@ def notes(results: Results) -> list[str]:
     """What a reader must know beside the numbers: samples, epochs, commit, hardware, and what is missing."""
     found = []
     if results.rows:
-        different = {(row["attack"]["name"], int(row["n"])) for row in results.rows}
-        sizes = sorted(different, key=lambda size: (-size[1], size[0]))
-        clean = max(n for _, n in sizes)
-        said = ", ".join([f"clean {clean}", *(f"{name} {n}" for name, n in dict(sizes).items())])
+        dear = " AutoAttack on the first seed alone." if "autoattack" in {_attack(row) for row in results.rows} else ""
         found.append(
-            f"Accuracy in per cent. Test images: {said}. Linf budgets. "
-            f"DeepFool in L2, after its number of iterations; the median is of 50 inside the box."
+            f"Accuracy in per cent. Test images: {test_images(results)}. Linf budgets. DeepFool in L2, after its "
+            f"number of iterations; the median is of 50 inside the box.{dear}"
         )
     if results.note:
         found.append(results.note)
@@ -99,6 +97,17 @@ def notes(results: Results) -> list[str]:
     if results.quick:
         found.append("A quick look: few images and few epochs; these are not the paper's numbers.")
     return found
+
+
+def test_images(results: Results) -> str:
+    """How many each attack met: `clean 10000, fgsm 10000, pgd 1000`."""
+    different = {(_attack(row), int(row["n"])) for row in results.rows}
+    sizes = sorted(different, key=lambda size: (-size[1], size[0]))
+    return ", ".join([f"clean {sizes[0][1]}", *(f"{name} {n}" for name, n in dict(sizes).items())])
+
+
+def _attack(row: Mapping[str, Any]) -> str:
+    return str(row["attack"]["name"])
 
 
 def short(commit: str) -> str:

@@ -16,7 +16,7 @@ def plain_words(findings: Findings) -> list[str]:
 
 
 def _masking(findings: Findings, label: str) -> str:
-    """Whether images made on vanilla break a network that its own gradients do not, on each data set."""
+    """Whether vanilla's images or AutoAttack break a network that its own gradients do not, on each data set."""
     said, hides = [], False
     for dataset, shown in SHOWN.items():
         try:
@@ -24,10 +24,12 @@ def _masking(findings: Findings, label: str) -> str:
             clean, pgd = (findings.get(dataset, label, name) for name in ("clean", f"PGD-40 {LARGE[dataset]}"))
         except NotMeasuredError:
             continue
-        hides = hides or yes
+        strongest = findings.part(dataset).measure(label, f"AutoAttack {LARGE[dataset]}")
+        unseen = strongest is not None and above(pgd, strongest)
+        hides = hides or yes or unseen
         sign = "there is more to find than its own gradient shows" if yes else "that shows no masking"
-        strongest = under_autoattack(findings, dataset, label)
-        said.append(f"On {shown}, {numbers}: {sign}. PGD-40 leaves {pgd.text} of {clean.text}{strongest}.")
+        left = f"PGD-40 leaves {pgd.text} of {clean.text}{under_autoattack(findings, dataset, label)}"
+        said.append(f"On {shown}, {numbers}: {sign}. {left}{': it finds what PGD does not' if unseen else ''}.")
     head = "masks its gradients" if hides else "was not seen to mask its gradients"
     return f"**{label} {head}.** {' '.join(said)}" if said else ""
 

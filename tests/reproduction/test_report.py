@@ -83,6 +83,14 @@ def test_masking_is_said_only_where_vanillas_images_break_more(transferred: floa
     assert line[2] == ("**does not hold**" if masks else "**cannot be told**")
 
 
+@pytest.mark.parametrize(("left", "masks"), [(1.0, True), (20.0, False)])
+def test_masking_is_said_where_autoattack_breaks_what_pgd_does_not(left: float, masks: bool) -> None:
+    cells = attacked(fgsm_large=45, pgd_large=20, transferred=60) | {"AutoAttack 0.3": left}
+    text = report({"mnist": mnist(batchout=cells)}, ".")
+    assert ("**BatchOut masks its gradients.**" in text) == masks
+    assert (": it finds what PGD does not" in on_masking(text)) == masks
+
+
 def test_masking_of_the_fgsm_trained_network_is_said_too() -> None:
     text = on_masking(report({"mnist": mnist(fgsm=attacked(fgsm_large=95, transferred=58))}, "."))
     assert "**FGSM-trained masks its gradients.** On MNIST, FGSM-trained at eps 0.3: its own" in text
