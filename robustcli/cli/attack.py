@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.checks import Checks, Force, exit_code, look_first, read_level
 from robustcli.cli.console import notice
-from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.cli.measure import check_output, chosen, deliver, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -69,12 +70,15 @@ def attack(
     dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
+    checks: Checks = "quick",
+    force: Force = False,
 ) -> None:
     """Run one attack on one checkpoint, and keep its images.
 
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
     spec = read_flags(context.params)
+    read_level(checks)
     check_save(save)
 
     from robustcli.evaluation.evaluate import open_session
@@ -87,15 +91,17 @@ def attack(
         flag = "--save" if save else "--gallery"
         raise ConfigError(f"{flag}: takes the images of one budget, not of {budgets}; give one, such as --eps 0.3")
     results: list[Result] = []
-    measured = measure(session, keep_images=keep, on_result=results.append)
+    checking = look_first(session, checks, force)
+    measured = checking.measure(keep_images=keep, on_result=results.append)
+    verdicts = checking.verdicts(measured)
     sheets = [evaluation_sheet(measured.rows)] if measured.rows else []
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if results and gallery is not None:
             after.callback(_draw, session, results[-1], gallery)
         if results and save is not None:
             after.callback(_save, session, results[-1], save)
-        code = deliver(measured, session, sheets, style, json_file)
-    raise typer.Exit(code)
+        code = deliver(measured, session, sheets, style, json_file, verdicts=verdicts, checks=checks)
+    raise typer.Exit(code or exit_code(verdicts))
 
 
 def check_save(path: Path | None) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.checks import Checks, Force, exit_code, look_first, read_level
 from robustcli.cli.console import notice
-from robustcli.cli.measure import CHECKPOINTS, chosen, deliver, measure, read_flags
+from robustcli.cli.measure import CHECKPOINTS, chosen, deliver, read_flags
 from robustcli.errors import DataError
 
 
@@ -34,6 +35,8 @@ def compare(
     dtype: options.Dtype = None,
     json_file: options.JsonFile = None,
     style: options.Format = "table",
+    checks: Checks = "quick",
+    force: Force = False,
 ) -> None:
     """Measure several checkpoints on the same samples, and say which of them can be told apart.
 
@@ -41,6 +44,7 @@ def compare(
     McNemar's exact test. Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
     spec = read_flags(context.params)
+    read_level(checks)
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.evaluation.pairs import pairs
@@ -54,7 +58,8 @@ def compare(
         raise DataError(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
-    measured = measure(session)
+    checking = look_first(session, checks, force)
+    measured = checking.measure()
     whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
     groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
     found = pairs(groups)
@@ -64,7 +69,9 @@ def compare(
     recipes = families(groups, [specs[rows[0].subject] for rows in groups])
     rivals = contests(recipes)
     sheets += [seeds_sheet(recipes, rivals)] if recipes else []
-    raise typer.Exit(deliver(measured, session, sheets, style, json_file, [*found, *rivals]))
+    verdicts = checking.verdicts(measured, found)
+    code = deliver(measured, session, sheets, style, json_file, [*found, *rivals], (), verdicts, checks)
+    raise typer.Exit(code or exit_code(verdicts))
 
 
 def _siblings(newest: Path) -> list[Path]:

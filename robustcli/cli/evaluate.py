@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.checks import Checks, Force, exit_code, look_first, read_level
 from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
-from robustcli.cli.measure import check_output, chosen, deliver, measure, read_flags
+from robustcli.cli.measure import check_output, chosen, deliver, read_flags
 from robustcli.config import parse_number
 from robustcli.errors import ConfigError
 
@@ -48,12 +49,15 @@ def evaluate(
     style: options.Format = "table",
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
+    checks: Checks = "quick",
+    force: Force = False,
 ) -> None:
     """Measure checkpoints under attacks: accuracy with its interval, an attack and budget a row.
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
     spec = read_flags(context.params)
+    read_level(checks)
     bar = read_bar(fail_under)
     check_output(junit, "--junit")
     if spec.curve and (fail_under or junit):
@@ -63,7 +67,9 @@ def evaluate(
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint), spec)
-    measured = measure(session)
+    checking = look_first(session, checks, force)
+    measured = checking.measure()
+    verdicts = checking.verdicts(measured)
     curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
     with ExitStack() as after:  # it runs them all, also where another file could not be written
@@ -73,8 +79,8 @@ def evaluate(
             after.callback(_write_junit, measured.rows, bar, junit, cut_short)
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
-        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, curves=curves)
-    raise typer.Exit(code or _judge(measured.rows, bar))
+        code = deliver(measured, session, sheets_of(curves) or sheets, style, json_file, (), curves, verdicts, checks)
+    raise typer.Exit(code or exit_code(verdicts) or _judge(measured.rows, bar))
 
 
 def read_bar(text: str | None) -> float | None:

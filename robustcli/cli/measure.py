@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from robustcli.evaluation.results import Row
     from robustcli.evaluation.seeds import Contest
     from robustcli.reporting.tables import Sheet
+    from robustcli.verdict.findings import Verdict
 
 CHECKPOINTS = Path("checkpoints")
 GREY_DIGITS = (1, 28, 28)
@@ -149,6 +150,8 @@ def deliver(
     json_file: Path | None,
     pairs: Sequence[Pair | Contest] = (),
     curves: Sequence[tuple[Curve, Sequence[float]]] = (),
+    verdicts: Sequence[Verdict] = (),
+    checks: str = "off",
 ) -> int:
     """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
 
@@ -160,6 +163,8 @@ def deliver(
         json_file: where to write the JSON document too.
         pairs: what tells the checkpoints apart.
         curves: the rows' curves and the budgets to show each at, where they were asked for.
+        verdicts: on each checkpoint.
+        checks: which were asked for.
 
     Returns:
         The exit code: 130 where Ctrl-C cut the run short, else 0.
@@ -170,6 +175,7 @@ def deliver(
     from robustcli.evaluation.results import document
     from robustcli.provenance import provenance
     from robustcli.reporting.files import write_whole
+    from robustcli.verdict.findings import as_document
 
     fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
     origin = provenance(
@@ -177,11 +183,13 @@ def deliver(
     )
     tested = [pair.as_dict() for pair in pairs]
     drawn = [curve.as_dict(budgets) for curve, budgets in curves]
-    text = json.dumps(document(measured.rows, origin, tested, drawn), allow_nan=False) + "\n"
+    word = as_document(verdicts, checks)
+    text = json.dumps(document(measured.rows, origin, tested, drawn, word), allow_nan=False) + "\n"
     with ExitStack() as after:
         if style == "json":
             after.callback(out().file.write, text)
         elif measured.rows:
+            after.callback(print_verdicts, verdicts, style)
             after.callback(print_sheets, sheets, _to_csv(measured.rows, curves) if style == "csv" else "", style)
         if json_file is not None:
             write_whole(json_file, text.encode(), "--json")
@@ -214,3 +222,12 @@ def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
             console.print()
         else:
             console.file.write(to_text(sheet, style) + "\n\n")
+
+
+def print_verdicts(verdicts: Sequence[Verdict], style: str) -> None:
+    """The verdicts under the sheets; CSV, which holds rows only, has none."""
+    if verdicts and style != "csv":
+        from robustcli.reporting.verdict import verdict_text
+
+        console = out()
+        console.file.write(verdict_text(verdicts, style, console.width) + "\n\n")

@@ -137,6 +137,7 @@ def document(
     provenance: dict[str, Any],
     pairs: Sequence[dict[str, Any]] = (),
     curves: Sequence[dict[str, Any]] = (),
+    verdict: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON document of a run; `curves` are there where they were asked for."""
     return {
@@ -144,6 +145,6 @@ def document(
         "rows": [row.as_dict() for row in rows],
         **({"curves": list(curves)} if curves else {}),
         "pairs": list(pairs),
-        "verdict": None,
+        "verdict": verdict,
         "provenance": provenance,
     }
