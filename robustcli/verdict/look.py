@@ -73,7 +73,7 @@ def look(model: nn.Module, samples: Samples) -> Look:
     in_train_mode = tuple(name or "the model" for name, module in model.named_modules() if module.training)
     few = samples[spread_over(len(samples), WIDE)]
     close = few[spread_over(len(few), CLOSE)]
-    with frozen(model):
+    with frozen(model), torch.random.fork_rng(devices=[]):  # a randomised model draws; the run must not notice
         meter = Meter(model)
         with _watched() as calls:
             first = meter.exact(close.x).detach()
