@@ -115,21 +115,20 @@ def control(samples: Samples, attacks: Sequence[Attack], shape: tuple[int, ...],
     return [Finding("P14", "OK", told, share)]
 
 
-def transferred(model: nn.Module, samples: Samples, index: Tensor, rows: Sequence[Row], seed: int) -> list[Finding]:
+def transferred(model: nn.Module, tried: Samples, index: Tensor, rows: Sequence[Row], seed: int) -> list[Finding]:
     """R14: FGSM images of the undefended network, asked of the model, against its own gradient attacks.
 
     Args:
         model: what was measured.
-        samples: all n samples.
-        index: (m,) those that are tried.
+        tried: m of the n samples.
+        index: (m,) their places among the n.
         rows: of the model, each with flags of all n.
         seed: of the draws.
     """
     source, sha256 = undefended()
-    tried = samples[index.to(samples.x.device)]
     if not rows or rows[0].subject.sha256 == sha256 or not len(tried):
         return []
-    usual = default_budgets(tuple(samples.x.shape[1:]))[1]
+    usual = default_budgets(tuple(tried.x.shape[1:]))[1]
     found = []
     for name, group in budgets(rows):
         attacked = [row for row in group if wants_gradients(row.attack)]

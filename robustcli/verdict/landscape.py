@@ -116,6 +116,19 @@ def noisy(scene: Scene) -> list[Finding]:
     return [Finding("R16", "OK", told, change)]
 
 
+def binarisation_finding(found: float, by_noise: float) -> Finding:
+    """R17, of the shares of the adversarials by construction that an attack found, and that noise found.
+
+    `--checks full` calls it once the test itself (Zimmermann et al. 2022) is there; until then R17 is told as not run.
+    """
+    told = f"of the adversarials by construction the attack finds {100 * found:.0f} %, noise {100 * by_noise:.0f} %"
+    if by_noise >= 0.5:
+        return Finding("R17", "WARN", f"{told}: the test is too easy to tell", by_noise)
+    if found < 0.95:
+        return Finding("R17", "SUSPECT", f"{told}: the attack is too weak for this model", found)
+    return Finding("R17", "OK", told, found)
+
+
 def survey(scene: Scene) -> list[Finding]:
     """All of these; those of images only where a budget attack ran."""
     if not len(scene.samples):

@@ -108,8 +108,8 @@ def after(
         return
     model = item.candidate.model.to(session.device)
     if controlled(item.images):
-        samples = _samples(item, torch.arange(len(item.images)), session.device)
-        yield from transferred(model, samples, spread_over(len(samples), WIDE), rows, session.spec.seed)
+        index = spread_over(len(item.images), WIDE)
+        yield from transferred(model, _samples(item, index, session.device), index, rows, session.spec.seed)
     if how.full:
         yield from _probes(item, model, rows, session, how, on_step)
 
@@ -139,16 +139,22 @@ def verdicts(
     how: Judged,
     on_step: Callable[[], None] = lambda: None,
 ) -> list[Verdict]:
-    """The verdict on each checkpoint that has rows or was refused; probes that Ctrl-C cuts short count as not run."""
+    """The verdict on each checkpoint that has rows or was refused.
+
+    Checks that Ctrl-C or a failing model cuts short count as not run.
+    """
     found = []
     for item in session.items:
         name = item.candidate.subject.checkpoint
         own = [row for row in rows if row.subject == item.candidate.subject]
         findings = list(preflights.get(name, []))
         try:
-            findings.extend(after(item, own, session, how, on_step))
+            for finding in after(item, own, session, how, on_step):
+                findings.append(finding)  # noqa: PERF402 - what was found before a stop counts
         except KeyboardInterrupt:
             how = replace(how, full=False)
+        except AttackError:  # a probe met logits that are none: the rows are worth more than the rest of the checks
+            pass
         if own or any(finding.level == "INVALID" for finding in findings):
             found.append(judge(name, findings, own))
     return found

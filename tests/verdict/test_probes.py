@@ -17,7 +17,17 @@ from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.masked import MASKS
 from robustcli.verdict import probes
 from robustcli.verdict.case import Case, make_case
-from robustcli.verdict.landscape import Scene, huge_eps, kept, noisy, re_evaluated, rounded, survey, without_budget
+from robustcli.verdict.landscape import (
+    Scene,
+    binarisation_finding,
+    huge_eps,
+    kept,
+    noisy,
+    re_evaluated,
+    rounded,
+    survey,
+    without_budget,
+)
 from robustcli.verdict.probes import probe, share_moving
 
 from .conftest import Answers
@@ -151,3 +161,8 @@ def test_rounding_that_saves_samples_is_told() -> None:
     here = scene(tiny_net().float())
     found = rounded(here, here.run(parse_attack("pgd:eps=0.0005")))
     assert found[0].id == "R4"
+
+
+@pytest.mark.parametrize(("found", "by_noise", "level"), [(1.0, 0.1, "OK"), (0.5, 0.1, "SUSPECT"), (1.0, 0.9, "WARN")])
+def test_an_attack_must_find_what_is_there_by_construction(found: float, by_noise: float, level: str) -> None:
+    assert binarisation_finding(found, by_noise).level == level
