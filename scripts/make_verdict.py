@@ -1,6 +1,7 @@
 """Measures the calibration set and writes docs/verdict.md.
 
     python scripts/make_verdict.py --data-dir DIR    # measures; about five minutes on one core
+    python scripts/make_verdict.py --go-on --data-dir DIR    # measures what results/verdict.json lacks
     python scripts/make_verdict.py --page            # writes the page again from results/verdict.json
 
 A test says that the page is what the code and results/verdict.json give.
@@ -97,8 +98,8 @@ def measured(item: Item, spec: EvalSpec, name: str, model: nn.Module) -> tuple[V
     return verdict, rows
 
 
-def calibrate(spec: EvalSpec, dataset: str | None = None) -> dict[str, Any]:
-    """All networks of the set, as results/verdict.json holds them."""
+def calibrate(spec: EvalSpec, entries: list[dict[str, Any]]) -> None:
+    """Measure all networks of the set but those in `entries`; each is kept in results/verdict.json once it is done."""
     names = [*GOOD, *AS_THEY_ARE]
     session = open_session([Path(f"zoo:{name}") for name in names], spec)
     items = dict(zip(names, session.items, strict=True))
@@ -107,13 +108,16 @@ def calibrate(spec: EvalSpec, dataset: str | None = None) -> dict[str, Any]:
         *(("as it is", f"zoo:{name}", items[name], items[name].candidate.model) for name in AS_THEY_ARE),
         *(("masked", mask.name, items[WRAPPED], mask.build(items[WRAPPED].candidate.model)) for mask in MASKS),
     ]
-    entries = []
+    images = items[WRAPPED].images
     for kind, name, item, model in networks:
+        if name in {entry["name"] for entry in entries}:
+            continue
         verdict, rows = measured(item, spec, name, model)
         entries.append(told(kind, verdict, rows))
+        origin = provenance(seed=spec.seed, device="cpu", data_fingerprint=images.fingerprint)
+        found = {"n": N, "probed": LIMIT, "dataset": images.name, "networks": entries, "provenance": origin}
+        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: {verdict.word}: {entries[-1]['fired']}", flush=True)
-    origin = provenance(seed=spec.seed, device="cpu", data_fingerprint=items[WRAPPED].images.fingerprint)
-    return {"n": N, "probed": LIMIT, "dataset": items[WRAPPED].images.name, "networks": entries, "provenance": origin}
 
 
 def told(kind: str, verdict: Verdict, rows: Sequence[Row]) -> dict[str, Any]:
@@ -201,11 +205,12 @@ def main() -> None:
     """Measure, unless `--page`, and write the page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data-dir", type=Path, help="where MNIST lies")
+    parser.add_argument("--go-on", action="store_true", help="keep what was measured")
     parser.add_argument("--page", action="store_true", help="do not measure")
     options = parser.parse_args()
     if not options.page:
-        found = calibrate(EvalSpec(dataset="mnist", data_dir=options.data_dir, limit=N, allow_sample=False))
-        RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        kept = json.loads(RESULTS.read_text(encoding="utf-8"))["networks"] if options.go_on else []
+        calibrate(EvalSpec(dataset="mnist", data_dir=options.data_dir, limit=N, allow_sample=False), kept)
     PAGE.write_text(page(json.loads(RESULTS.read_text(encoding="utf-8"))), encoding="utf-8")
 
 

@@ -37,6 +37,7 @@ class Wrapped(nn.Module):
         self.model = model
         self.before = before
         self.after = after
+        self.training = model.training
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (n, c, h, w) to what stands for logits (n, classes)."""
@@ -48,7 +49,8 @@ class LeftOn(nn.Module):
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
-        self.layer = layer
+        self.layer = layer.eval()
+        self.training = False
 
     def forward(self, h: Tensor) -> Tensor:
         """As the layer does while training."""
