@@ -114,7 +114,7 @@ RUN_CHECKS = (
     Check(
         "R17",
         "binarisation test",
-        "on a head with an adversarial by construction the attack finds less than 95 %: SUSPECT; noise finds half: WARN",
+        "on a head with an adversarial by construction the attack finds under 95 %: SUSPECT; noise finds half: WARN",
         "Zimmermann et al. 2022",
         "SUSPECT",
         "later",
