@@ -50,6 +50,7 @@ numbers: $(VENV)/.installed-dev
 	$(BIN)/robustcli reproduce all --no-zoo $(DATA_DIR)
 	$(BIN)/python benchmarks/training.py $(DATA_DIR) --json results/reproduction/training-speed.json
 	$(BIN)/python scripts/make_zoo.py $(DATA_DIR)
+	$(BIN)/python scripts/make_verdict.py $(DATA_DIR)
 	$(BIN)/robustcli reproduce fig1 --report docs/reproduction.md
 	$(BIN)/python scripts/stamp_numbers.py --sample
 

@@ -58,7 +58,7 @@ def test_the_page_is_what_the_command_writes() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted(path for path in (ROOT / "docs").glob("*.md") if path != PAGE), ids=lambda p: p.name
+    "path", sorted({*(ROOT / "docs").glob("*.md")} - {PAGE, ROOT / "docs" / "verdict.md"}), ids=lambda p: p.name
 )
 def test_the_other_pages_quote_no_accuracy(path: Path) -> None:
     assert MEASURED.findall(path.read_text(encoding="utf-8")) == []

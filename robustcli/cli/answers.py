@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from robustcli.cli.choice import CHECKPOINTS
-from robustcli.cli.console import notice, warn
+from robustcli.cli.console import fail, notice, warn
 from robustcli.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Asked:
         self.said: list[tuple[str, str]] = []
 
     def tell(self, text: str, kind: str = "notice") -> None:
-        """Tell the user, and whoever asks the same again; `kind` is `notice`, `bold` or `warning`."""
+        """Tell the user, and whoever asks the same again; `kind` is `notice`, `bold`, `warning` or `error`."""
         self.said.append((kind, text))
         _tell(text, kind)
 
@@ -149,8 +149,8 @@ def sha256_of(path: Path) -> str:
 
 
 def _tell(text: str, kind: str) -> None:
-    if kind == "warning":
-        warn(text)
+    if kind in ("warning", "error"):
+        (warn if kind == "warning" else fail)(text)
     else:
         notice(text, bold=kind == "bold")
 

@@ -11,9 +11,11 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.answers import ask
+from robustcli.cli.checks import Checks, Force, look_first, read_level
 from robustcli.cli.choice import chosen
 from robustcli.cli.console import notice
-from robustcli.cli.measure import check_output, deliver, measure, read_flags
+from robustcli.cli.delivery import Delivery, deliver
+from robustcli.cli.measure import check_output, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,6 +77,8 @@ def attack(
     store: options.Store = None,
     no_store: options.NoStore = False,
     keep_adversarials: options.KeepAdversarials = False,
+    checks: Checks = "quick",
+    force: Force = False,
 ) -> None:
     """Run one attack on one checkpoint, and keep its images.
 
@@ -83,6 +87,7 @@ def attack(
     asked = ask("attack", context.params)
     asked.reply(style, json_file)
     spec = read_flags(context.params)
+    read_level(checks)
     check_save(save)
 
     from robustcli.evaluation.evaluate import open_session
@@ -95,14 +100,17 @@ def attack(
         flag = "--save" if save else "--gallery"
         raise ConfigError(f"{flag}: takes the images of one budget, not of {budgets}; give one, such as --eps 0.3")
     results: list[Result] = []
-    measured = measure(session, asked, keep_images=keep, keep_all=keep_adversarials, on_result=results.append)
+    checking = look_first(session, asked, checks, force)
+    measured = checking.measure(keep_images=keep, keep_all=keep_adversarials, on_result=results.append)
+    verdicts = checking.verdicts(measured)
     sheets = [evaluation_sheet(measured.rows)] if measured.rows else []
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if results and gallery is not None:
             after.callback(_draw, session, results[-1], gallery)
         if results and save is not None:
             after.callback(_save, session, results[-1], save)
-        code = deliver(measured, session, sheets, style, json_file, asked=asked)
+        found = Delivery(sheets, verdicts=verdicts, checks=checks)
+        code = deliver(measured, session, found, style, json_file, asked)
     raise typer.Exit(code)
 
 

@@ -10,8 +10,10 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.answers import Asked, ask
+from robustcli.cli.checks import Checks, Force, look_first, read_level
 from robustcli.cli.choice import CHECKPOINTS, chosen
-from robustcli.cli.measure import deliver, measure, read_flags
+from robustcli.cli.delivery import Delivery, deliver
+from robustcli.cli.measure import read_flags
 from robustcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -53,6 +55,8 @@ def compare(
     store: options.Store = None,
     no_store: options.NoStore = False,
     keep_adversarials: options.KeepAdversarials = False,
+    checks: Checks = "quick",
+    force: Force = False,
 ) -> None:
     """Measure several checkpoints on the same samples, and say which of them can be told apart.
 
@@ -62,6 +66,7 @@ def compare(
     asked = ask("compare", context.params)
     asked.reply(style, json_file)
     spec = read_flags(context.params)
+    read_level(checks)
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.evaluation.pairs import pairs
@@ -78,7 +83,8 @@ def compare(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
     matrix = _matrix(session) if transfer else None
-    measured = measure(session, asked, keep_all=keep_adversarials, matrix=matrix)
+    checking = look_first(session, asked, checks, force)
+    measured = checking.measure(keep_all=keep_adversarials, matrix=matrix)
     whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
     groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
     found = pairs(groups)
@@ -89,8 +95,9 @@ def compare(
     recipes = families(groups, [specs[rows[0].subject] for rows in groups])
     rivals = contests(recipes)
     sheets += [seeds_sheet(recipes, rivals)] if recipes else []
-    code = deliver(measured, session, sheets, style, json_file, [*found, *rivals], matrix=matrix, asked=asked)
-    raise typer.Exit(code)
+    verdicts = checking.verdicts(measured, found, matrix.cells if matrix else ())
+    delivery = Delivery(sheets, [*found, *rivals], (), matrix, verdicts, checks)
+    raise typer.Exit(deliver(measured, session, delivery, style, json_file, asked))
 
 
 def _matrix(session: Session) -> Matrix:

@@ -13,10 +13,12 @@ import typer
 from robustcli.cli import options
 from robustcli.cli.answers import ask
 from robustcli.cli.anytime import Budget, UntilCI, read_goal, told
+from robustcli.cli.checks import Checks, Force, look_first, read_level
 from robustcli.cli.choice import chosen
 from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
-from robustcli.cli.measure import check_output, deliver, measure, read_flags
+from robustcli.cli.delivery import Delivery, deliver
+from robustcli.cli.measure import check_output, read_flags
 from robustcli.config import parse_number
 from robustcli.errors import ConfigError
 
@@ -57,6 +59,8 @@ def evaluate(
     until_ci: UntilCI = None,
     fail_under: options.FailUnder = None,
     junit: options.JUnit = None,
+    checks: Checks = "quick",
+    force: Force = False,
 ) -> None:
     """Measure checkpoints under attacks: accuracy with its interval, an attack and budget a row.
 
@@ -65,6 +69,7 @@ def evaluate(
     asked = ask("evaluate", context.params)
     asked.reply(style, json_file)
     spec = read_flags(context.params)
+    read_level(checks)
     bar = read_bar(fail_under)
     check_output(junit, "--junit")
     goal = read_goal(budget, until_ci)
@@ -79,7 +84,9 @@ def evaluate(
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint, asked.tell), spec)
-    measured = measure(session, asked, keep_all=keep_adversarials, goal=goal)
+    checking = look_first(session, asked, checks, force)
+    measured = checking.measure(keep_all=keep_adversarials, goal=goal)
+    verdicts = checking.verdicts(measured)
     curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
     with ExitStack() as after:  # it runs them all, also where another file could not be written
@@ -90,8 +97,8 @@ def evaluate(
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
         part = told(goal, session, measured.rows, asked.path is not None)
-        tables = sheets_of(curves) or sheets
-        code = deliver(measured, session, tables, style, json_file, curves=curves, asked=asked, anytime=part)
+        found = Delivery(sheets_of(curves) or sheets, (), curves, None, verdicts, checks, part)
+        code = deliver(measured, session, found, style, json_file, asked)
     raise typer.Exit(code or _judge(measured.rows, bar))
 
 

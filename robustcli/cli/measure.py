@@ -1,30 +1,25 @@
-"""What attack, evaluate and compare share: from flags to rows, with progress, and to the chosen format."""
+"""What attack, evaluate and compare share: from flags to rows, with progress."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustcli.cli.answers import Asked
-from robustcli.cli.console import err, progress, warn
-from robustcli.cli.printing import print_result
+from robustcli.cli.console import progress, warn
 from robustcli.config import EvalSpec, field_names, validated
 from robustcli.errors import ConfigError, RobustCliError, unknown
 
 if TYPE_CHECKING:
     from robustcli.data import Images
     from robustcli.evaluation.anytime import Goal
-    from robustcli.evaluation.curve import Curve
     from robustcli.evaluation.evaluate import Result, Session
-    from robustcli.evaluation.pairs import Pair
     from robustcli.evaluation.results import Row
-    from robustcli.evaluation.seeds import Contest
     from robustcli.evaluation.shelf import Memory
     from robustcli.evaluation.transfer import Matrix
-    from robustcli.reporting.sheets import Sheet
     from robustcli.store.keeper import Keeper
 
 GREY_DIGITS = (1, 28, 28)
@@ -191,63 +186,3 @@ def origin_of(session: Session) -> dict[str, Any]:
     return provenance(
         seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
     )
-
-
-def deliver(
-    measured: Measured,
-    session: Session,
-    sheets: Sequence[Sheet],
-    style: str,
-    json_file: Path | None,
-    pairs: Sequence[Pair | Contest] = (),
-    curves: Sequence[tuple[Curve, Sequence[float]]] = (),
-    matrix: Matrix | None = None,
-    asked: Asked | None = None,
-    anytime: Mapping[str, Any] | None = None,
-) -> int:
-    """Write the JSON file and print the result; what is finished is delivered whatever happens to either.
-
-    Args:
-        measured: the rows.
-        session: what was run.
-        sheets: the rows as tables.
-        style: the format on stdout.
-        json_file: where to write the JSON document too.
-        pairs: what tells the checkpoints apart.
-        curves: the rows' curves and the budgets to show each at, where they were asked for.
-        matrix: what each checkpoint's images do to the others, where it was asked for.
-        asked: for what; a whole answer is kept for whoever asks the same again.
-        anytime: what a run that need not reach all samples has left out.
-
-    Returns:
-        The exit code: 130 where Ctrl-C cut the run short, else 0.
-
-    Raises:
-        RobustCliError: what cut the run short, or why the file could not be written.
-    """
-    from robustcli.evaluation.results import document
-
-    tested = [pair.as_dict() for pair in pairs]
-    drawn = [curve.as_dict(budgets) for curve, budgets in curves]
-    cells = matrix.as_dicts(measured.rows) if matrix else []
-    found = document(measured.rows, origin_of(session), tested, drawn, cells)
-    found |= {"anytime": anytime} if anytime else {}
-    csv = _to_csv(measured.rows, curves) if measured.rows else ""
-    print_result(found, sheets, csv, style, json_file)
-    if asked is not None and measured.stopped_by is None:
-        asked.remember(session, found, sheets, csv, 0)
-    if isinstance(measured.stopped_by, RobustCliError):
-        raise measured.stopped_by
-    if measured.stopped_by is not None:
-        on = "" if asked is None or asked.path is None else "; the same command goes on from there"
-        done = f"{len(measured.rows)} of {session.rows} rows were finished and are kept{on}"
-        err().print(f"[bold red]interrupted:[/] {done}")
-        return 130
-    return 0
-
-
-def _to_csv(rows: Sequence[Row], curves: Sequence[tuple[Curve, Sequence[float]]]) -> str:
-    from robustcli.reporting.curves import curves_csv
-    from robustcli.reporting.tables import to_csv
-
-    return curves_csv(curves) if curves else to_csv(rows)

@@ -25,6 +25,7 @@ def print_result(
         if style == "json":
             after.callback(out().file.write, text)
         elif document["rows"]:
+            after.callback(print_verdicts, document["verdict"], style)
             after.callback(print_sheets, sheets, csv, style)
         if json_file is not None:
             write_whole(json_file, text.encode(), "--json")
@@ -44,3 +45,13 @@ def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
             console.print()
         else:
             console.file.write(to_text(sheet, style) + "\n\n")
+
+
+def print_verdicts(told: dict[str, Any] | None, style: str) -> None:
+    """The verdicts of a document under the sheets; CSV, which holds rows only, has none."""
+    if told is not None and style != "csv":
+        from robustcli.reporting.verdict import verdict_text
+        from robustcli.verdict.findings import from_document
+
+        console = out()
+        console.file.write(verdict_text(from_document(told), style, console.width) + "\n\n")

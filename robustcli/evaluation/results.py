@@ -146,6 +146,7 @@ def document(
     pairs: Sequence[dict[str, Any]] = (),
     curves: Sequence[dict[str, Any]] = (),
     transfer: Sequence[dict[str, Any]] = (),
+    verdict: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The JSON document of a run; `curves` and `transfer` are there where they were asked for."""
     return {
@@ -154,6 +155,6 @@ def document(
         **({"curves": list(curves)} if curves else {}),
         **({"transfer": list(transfer)} if transfer else {}),
         "pairs": list(pairs),
-        "verdict": None,
+        "verdict": verdict,
         "provenance": provenance,
     }

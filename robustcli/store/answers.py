@@ -33,7 +33,8 @@ class Answer:
         document: the JSON document.
         sheets: the tables, each a `reporting.sheets.Sheet` as a dict.
         csv: the rows as CSV.
-        said: what the command told on stderr besides, as (kind, text): `notice`, `bold` or `warning`.
+        said: what the command told on stderr besides, as (kind, text): `notice`, `bold`, `warning` or
+            `error`.
         code: the exit code.
         evidence: the files that it rests on, as they were; where one is no longer as it was, it does not hold.
         until: when it ends to hold, in seconds since 1970; None where it does not.

@@ -106,7 +106,8 @@ def test_seeds_of_one_recipe_are_grouped(call: Call, models: Path) -> None:
         saved = checkpoint.load(models / f"{name}.pt")
         checkpoint.save(models / f"{name}-1.pt", replace(saved, spec=saved.spec | {"seed": 1}))
     found = call("compare", *ATTACKS, "--format", "markdown").out
-    (_, _, table), note = tables(found), found.strip().splitlines()[-1]
+    _, _, table = tables(found)
+    (note,) = [line for line in found.splitlines() if line.startswith("Per cent, ")]
     assert table[0] == ["method", "seeds", "clean", "fgsm Linf 0.1", "deepfool:iters=2 L2"]
     assert [row[:2] for row in table[1:]] == [["batchout", "2"], ["vanilla", "2"]]
     assert note.startswith("Per cent, mean and standard deviation over seeds of one recipe.")

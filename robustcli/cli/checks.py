@@ -1,0 +1,141 @@
+"""`--checks` and `--force`: the checks around a run, and the exit code of an invalid one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from robustcli.cli import options
+from robustcli.cli.answers import Asked
+from robustcli.cli.console import err
+from robustcli.cli.measure import Measured, measure
+from robustcli.errors import unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from robustcli.evaluation.anytime import Goal
+    from robustcli.evaluation.evaluate import Result, Session
+    from robustcli.evaluation.pairs import Pair
+    from robustcli.evaluation.transfer import Matrix, Transferred
+    from robustcli.verdict.findings import Finding, Verdict
+
+INVALID = 5
+CHOICES = ("quick", "full", "off")
+
+Checks = Annotated[
+    str,
+    typer.Option(
+        "--checks",
+        help="What stands behind the verdict under the table: quick (a look at the model, and what the rows say), full "
+        "(more attacks on the survivors; minutes) or off.",
+        rich_help_panel=options.OUTPUT,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Run although the checks say INVALID.", rich_help_panel=options.OUTPUT),
+]
+
+
+@dataclass(frozen=True)
+class Checking:
+    """The checks of one command: `before` has looked at the models, `verdicts` looks at the rows.
+
+    Attributes:
+        session: what runs.
+        asked: for what.
+        level: quick, full or off.
+        preflights: by checkpoint.
+        stopped: whether the run must not start.
+    """
+
+    session: Session
+    asked: Asked
+    level: str
+    preflights: dict[str, list[Finding]] = field(default_factory=dict)
+    stopped: bool = False
+
+    def measure(
+        self,
+        *,
+        keep_images: bool = False,
+        keep_all: bool = False,
+        goal: Goal | None = None,
+        on_result: Callable[[Result], None] = lambda _: None,
+        matrix: Matrix | None = None,
+    ) -> Measured:
+        """The session's rows, as `measure` has them; none where the run must not start."""
+        if self.stopped:
+            return Measured([], None)
+        return measure(
+            self.session,
+            self.asked,
+            keep_images=keep_images,
+            keep_all=keep_all,
+            goal=goal,
+            on_result=on_result,
+            matrix=matrix,
+        )
+
+    def verdicts(
+        self, measured: Measured, pairs: Sequence[Pair] = (), cells: Sequence[Transferred] = ()
+    ) -> list[Verdict]:
+        """A verdict a checkpoint; of a run that was cut short without probes.
+
+        Args:
+            measured: the rows.
+            pairs: of two checkpoints under one attack, where they were compared.
+            cells: of the transfer matrix, where it was asked for.
+        """
+        if self.level == "off":
+            return []
+
+        from robustcli.verdict.paired import judge_cells, judge_pairs
+        from robustcli.verdict.session import Judged, verdicts
+
+        shape = self.session.items[0].images.shape
+        others = [judge_pairs(pairs), judge_cells(cells, measured.rows, shape)]
+        findings = {
+            name: [*found, *(one for paired in others for one in paired.get(name, []))]
+            for name, found in self.preflights.items()
+        }
+        how = Judged(full=self.level == "full" and measured.stopped_by is None and not self.stopped)
+        with err().status("checking") if how.full and err().is_terminal else nullcontext():
+            return verdicts(self.session, measured.rows, findings, how)
+
+
+def look_first(session: Session, asked: Asked, level: str, force: bool) -> Checking:
+    """The checks before a run; what is INVALID is told at once, a line each, and stops it unless `--force`."""
+    if level == "off":
+        return Checking(session, asked, level)
+
+    from robustcli.verdict.session import before
+
+    preflights = before(session)
+    invalid = [(name, one) for name, found in preflights.items() for one in found if one.level == "INVALID"]
+    for name, finding in invalid:
+        asked.tell(f"{name}: INVALID {finding.id}: {finding.message}", "warning" if force else "error")
+    if invalid and not force:
+        asked.tell("nothing was measured; --force measures all the same, --checks off asks nothing")
+    return Checking(session, asked, level, preflights, stopped=bool(invalid) and not force)
+
+
+def read_level(text: str) -> str:
+    """What `--checks` means.
+
+    Raises:
+        ConfigError: none of the choices.
+    """
+    if text not in CHOICES:
+        raise unknown("--checks", text, CHOICES)
+    return text
+
+
+def exit_code(verdicts: Sequence[Verdict]) -> int:
+    """5 where a verdict is INVALID, else 0."""
+    return INVALID if any(verdict.word == "INVALID" for verdict in verdicts) else 0

@@ -1,0 +1,61 @@
+"""What kinds of attack there are, as the checks tell them apart."""
+
+from __future__ import annotations
+
+from robustcli.attacks import Bisection, DeepFool
+from robustcli.attacks.base import Attack, Ensemble
+from robustcli.attacks.facts import needs
+
+ONE_STEP = frozenset({"fgsm"})
+WEAK = ONE_STEP | {"deepfool", "noise"}
+"""Alone they prove little: one step, a few iterations, or none."""
+
+CROSS_ENTROPY = frozenset({"fgsm", "mifgsm", "pgd"})
+ITERATIVE = frozenset({"mifgsm", "pgd", "apgd", "apgd-t", "fab-t", "autoattack"})
+"""Budget attacks of many steps along gradients."""
+
+MANY_QUERIES = 1000
+"""From so many on, Square's random search does what R13's uniform noise does."""
+
+
+def wants_gradients(attack: Attack) -> bool:
+    """Whether an attack, or a member of it, takes gradients."""
+    inner = parts(attack)
+    return any(needs(one) == "gradients" for one in inner)
+
+
+def parts(attack: Attack) -> tuple[Attack, ...]:
+    """The attacks that an attack is made of: an ensemble's members, what is bisected, or itself."""
+    if isinstance(attack, Ensemble):
+        return attack.members
+    return (attack.attack,) if isinstance(attack, Bisection) else (attack,)
+
+
+def losses_of(attack: Attack) -> set[str]:
+    """The losses that an attack takes gradients of: `cross-entropy`, `margin`, both or none."""
+    return {_loss(one) for one in parts(attack) if needs(one) == "gradients"}
+
+
+def _loss(attack: Attack) -> str:
+    on_cross_entropy = attack.name in CROSS_ENTROPY or getattr(attack, "loss", "") == "ce"
+    return "cross-entropy" if on_cross_entropy else "margin"
+
+
+def is_black_box(attack: Attack) -> bool:
+    """Whether it searches without gradients; noise searches nothing."""
+    return needs(attack) != "gradients" and attack.name != "noise"
+
+
+def is_weak(attack: Attack) -> bool:
+    """Whether it proves little alone."""
+    return all(one.name in WEAK for one in parts(attack))
+
+
+def is_iterative(attack: Attack) -> bool:
+    """Whether it takes many steps along gradients inside a ball."""
+    return attack.name in ITERATIVE and getattr(attack, "steps", 100) > 1
+
+
+def converges(attack: Attack) -> bool:
+    """Whether a minimal-norm attack has what it takes to leave nothing standing: FMN leaves 27 % of a good net."""
+    return isinstance(attack, DeepFool) and attack.iters >= 50 and attack.bounded

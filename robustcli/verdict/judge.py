@@ -1,0 +1,53 @@
+"""From findings to a word."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from robustcli.evaluation.results import Row
+from robustcli.verdict.effort import MANY_QUERIES, parts
+from robustcli.verdict.findings import Finding, Verdict, Word, at_least
+from robustcli.verdict.table import CHECKS, When
+
+IN_ONE_RUN: tuple[When, ...] = ("preflight", "reuse", "full")
+
+
+def judge(checkpoint: str, findings: Sequence[Finding], rows: Sequence[Row] = ()) -> Verdict:
+    """The verdict on one checkpoint.
+
+    INVALID and SUSPECT follow from the worst finding. RELIABLE takes, beyond their absence, an attack that is not weak
+    (R23), a black-box attack beside the others (R12) and a random search (R13, or Square's own with many queries).
+
+    Args:
+        checkpoint: whose numbers these are.
+        findings: of all checks that ran.
+        rows: the numbers.
+    """
+    ran = {finding.id for finding in findings}
+    not_run = tuple(name for name, check in CHECKS.items() if check.when in IN_ONE_RUN and name not in ran)
+    word, reason = _word(findings, ran, rows)
+    return Verdict(checkpoint, word, reason, tuple(findings), not_run)
+
+
+def _word(findings: Sequence[Finding], ran: set[str], rows: Sequence[Row]) -> tuple[Word, str]:
+    bad = at_least(findings, "SUSPECT")
+    if bad:
+        word: Word = "INVALID" if bad[0].level == "INVALID" else "SUSPECT"
+        more = len({finding.id for finding in bad}) - 1
+        return word, f"{bad[0].id}: {bad[0].message}" + (f" (and {more} more)" if more else "")
+    weak = [finding for finding in findings if finding.id == "R23" and finding.level != "OK"]
+    if weak:
+        return "PRELIMINARY", weak[0].message
+    missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _searched(name, rows)]
+    if missing or not rows:
+        told = f"not run: {', '.join(missing)}; --checks full runs them, --preset standard has them" if rows else ""
+        return "PRELIMINARY", told or "nothing was measured"
+    return "RELIABLE", "for this threat model: nothing speaks against it"
+
+
+def _searched(check: str, rows: Sequence[Row]) -> bool:
+    """Whether Square, with queries enough, did R13's random search."""
+    attacks = [one for row in rows for one in parts(row.attack)]
+    return check == "R13" and any(
+        one.name == "square" and int(getattr(one, "queries", 0)) >= MANY_QUERIES for one in attacks
+    )

@@ -1,0 +1,173 @@
+"""The checks of a run: before it, from its rows, and by more attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from robustcli.attacks.base import Attack
+from robustcli.attacks.driver import Samples
+from robustcli.errors import AttackError
+from robustcli.evaluation.evaluate import Item, Session
+from robustcli.evaluation.results import Row
+from robustcli.verdict.case import make_case
+from robustcli.verdict.controls import control, controlled, self_test, transferred
+from robustcli.verdict.effort import is_iterative
+from robustcli.verdict.findings import Finding, Verdict
+from robustcli.verdict.judge import judge
+from robustcli.verdict.landscape import Scene, right_ones, survey
+from robustcli.verdict.look import CLOSE, WIDE, look, spread_over
+from robustcli.verdict.preflight import preflight
+from robustcli.verdict.probes import LIMIT, probe
+from robustcli.verdict.rivals import RIVALS
+from robustcli.verdict.runs import EACH, RUNS, budgets, shared
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How a run is checked.
+
+    Attributes:
+        full: whether probes run, beyond what costs next to nothing.
+        limit: how many survivors of a budget a probe takes.
+    """
+
+    full: bool = False
+    limit: int = LIMIT
+
+
+def planned_attacks(item: Item) -> list[Attack]:
+    """The attacks of an item, each with its budget."""
+    return [
+        replace(planned.attack, eps=eps) if eps is not None else planned.attack  # type: ignore[type-var]
+        for planned in item.plan
+        for eps in (planned.budgets or (None,))
+    ]
+
+
+def before(session: Session) -> dict[str, list[Finding]]:
+    """The preflight of each checkpoint, P1 to P14.
+
+    A model without usable logits has none: the run itself says what is wrong with it.
+    """
+    found: dict[str, list[Finding]] = {}
+    tested: dict[tuple[object, ...], list[Finding]] = {}
+    for item in session.items:
+        attacks = planned_attacks(item)
+        try:
+            own = _preflight(item, attacks, session.device)
+        except AttackError:
+            own = []
+        norms = tuple(dict.fromkeys(attack.norm for attack in attacks))
+        if norms not in tested:
+            tested[norms] = self_test(norms)
+        key = (item.images.fingerprint, *attacks)
+        if key not in tested:
+            tested[key] = _control(item, attacks, session)
+        found[item.candidate.subject.checkpoint] = [*own, *tested[norms], *tested[key]]
+    return found
+
+
+def _preflight(item: Item, attacks: Sequence[Attack], device: str) -> list[Finding]:
+    samples = _samples(item, spread_over(len(item.images), WIDE), device)
+    if not len(samples):
+        return []
+    return preflight(look(item.candidate.model.to(device), samples), attacks, item.images.shape)
+
+
+def _control(item: Item, attacks: Sequence[Attack], session: Session) -> list[Finding]:
+    if not controlled(item.images) or not len(item.images):
+        return []
+    few = _samples(item, spread_over(len(item.images), CLOSE), session.device)
+    return control(few, attacks, item.images.shape, session.spec.seed)
+
+
+def _samples(item: Item, index: torch.Tensor, device: str) -> Samples:
+    images = item.images
+    return Samples(images.pixels(index, device), images.y[index].to(device), images.ids[index].to(device))
+
+
+def after(
+    item: Item, rows: Sequence[Row], session: Session, how: Judged, on_step: Callable[[], None] = lambda: None
+) -> Iterator[Finding]:
+    """What the rows of one checkpoint say and, where it was asked for, what probes find; one by one.
+
+    Args:
+        item: the checkpoint and its images.
+        rows: all of it, finished.
+        session: of the run.
+        how: which checks.
+        on_step: told after each probe of a budget.
+    """
+    for check in EACH:
+        yield from check(rows)
+    item, rows = _shared(item, rows)
+    if not rows or not rows[0].n:
+        return
+    for check in (*RUNS, *RIVALS):
+        yield from check(rows)
+    model = item.candidate.model.to(session.device)
+    if controlled(item.images):
+        index = spread_over(len(item.images), WIDE)
+        yield from transferred(model, _samples(item, index, session.device), index, rows, session.spec.seed)
+    if how.full:
+        yield from _probes(item, model, rows, session, how, on_step)
+
+
+def _shared(item: Item, rows: Sequence[Row]) -> tuple[Item, Sequence[Row]]:
+    """The checkpoint's images and rows, on the samples that all rows have."""
+    rows, ids = shared(rows), item.images.ids.tolist()
+    if not rows or rows[0].ids == tuple(ids):
+        return item, rows
+    common = set(rows[0].ids)
+    index = torch.tensor([i for i, sample in enumerate(ids) if sample in common], dtype=torch.int64)
+    return replace(item, images=item.images.take(index)), rows
+
+
+def _probes(
+    item: Item, model: nn.Module, rows: Sequence[Row], session: Session, how: Judged, on_step: Callable[[], None]
+) -> Iterator[Finding]:
+    samples = _samples(item, torch.arange(len(item.images)), session.device)
+    spec = session.spec
+    for _, group in budgets(rows):
+        yield from probe(
+            make_case(model, samples, rows, group, limit=how.limit, seed=spec.seed, batch_size=spec.batch_size)
+        )
+        on_step()
+    right = right_ones(model, samples)
+    index = right[spread_over(len(right), min(how.limit, CLOSE)).to(right.device)].cpu()
+    strongest = [row for row in rows if row.ensemble is None and is_iterative(row.attack)]
+    attack = min(strongest, key=lambda row: row.correct).attack if strongest else None
+    yield from survey(Scene(model, item.images.take(index), _samples(item, index, session.device), attack, spec.seed))
+    on_step()
+
+
+def verdicts(
+    session: Session,
+    rows: Sequence[Row],
+    preflights: dict[str, list[Finding]],
+    how: Judged,
+    on_step: Callable[[], None] = lambda: None,
+) -> list[Verdict]:
+    """The verdict on each checkpoint that has rows or was refused.
+
+    Checks that Ctrl-C or a failing model cuts short count as not run.
+    """
+    found = []
+    for item in session.items:
+        name = item.candidate.subject.checkpoint
+        own = [row for row in rows if row.subject == item.candidate.subject]
+        findings, interrupted = list(preflights.get(name, [])), False
+        try:
+            for finding in after(item, own, session, how, on_step):
+                findings.append(finding)  # noqa: PERF402 - what was found before a stop counts
+        except KeyboardInterrupt:
+            how, interrupted = replace(how, full=False), True
+        except AttackError:  # a probe met logits that are none: the rows are worth more than the rest of the checks
+            pass
+        if own or any(finding.level == "INVALID" for finding in findings):
+            found.append(replace(judge(name, findings, own), interrupted=interrupted))
+    return found

@@ -1,0 +1,134 @@
+"""`--checks` and `--force`, the verdict under the table and in the JSON, and exit code 5."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+from robustcli.evaluation import evaluate as evaluation
+from robustcli.testing.masked import MASKS
+from robustcli.verdict import probes, session
+
+from .conftest import Call
+
+FGSM = ("--attack", "fgsm:eps=0.1", "--limit", "24")
+PGD = ("--attack", "pgd:eps=0.1,steps=3", "--limit", "24")
+BOUND = "An upper bound; an adaptive attack may lower it."
+
+
+@pytest.fixture
+def mask(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Every checkpoint that is opened gets this fault."""
+
+    def masked(name: str) -> None:
+        build = next(one.build for one in MASKS if one.name == name)
+        real = evaluation.load_model
+
+        def load(*arguments: Any) -> nn.Module:
+            return build(real(*arguments))
+
+        monkeypatch.setattr(evaluation, "load_model", load)
+
+    return masked
+
+
+def verdict_of(out: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(out)["verdict"]
+    return found
+
+
+def test_weak_attacks_are_never_better_than_preliminary(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", *FGSM)
+    assert ended.code == 0
+    assert (
+        "\nVerdict: PRELIMINARY: only fgsm ran: an upper bound from weak attacks; add pgd or autoattack\n" in ended.out
+    )
+    assert "  Not run: P14 undefended control, R1 threat model kept, " in ended.out
+    assert ended.out.rstrip().endswith(BOUND)
+
+
+def test_json_holds_the_verdict_of_each_checkpoint(call: Call, models: Path) -> None:
+    ended = call("compare", models / "vanilla.pt", models / "batchout.pt", *PGD, "--format", "json")
+    verdict = verdict_of(ended.out)
+    assert (verdict["word"], verdict["checks"]) == ("PRELIMINARY", "quick")
+    assert [one["checkpoint"] for one in verdict["checkpoints"]] == [
+        str(models / name) for name in ("vanilla.pt", "batchout.pt")
+    ]
+    findings = {one["id"]: one for one in verdict["checkpoints"][0]["findings"]}
+    assert {"P1", "P6", "P13", "R5", "R18", "R19", "R21", "R23"} <= findings.keys()
+    assert findings["P1"].keys() == {"id", "level", "message", "criterion"}
+    assert "R8" in verdict["checkpoints"][0]["not_run"]
+
+
+def test_checks_off_ask_nothing_and_say_nothing(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "before", lambda *_: pytest.fail("checked"))
+    assert "Verdict" not in call("evaluate", models / "vanilla.pt", *FGSM, "--checks", "off").out
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--checks", "off", "--format", "json")
+    assert json.loads(ended.out)["verdict"] is None
+
+
+def test_full_checks_can_end_reliable(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "QUERIES", 20)
+    monkeypatch.setattr(probes, "DRAWS", 5)
+    attacks = ("--attack", "pgd:eps=0.02", "--limit", "24")
+    verdict = verdict_of(call("evaluate", models / "vanilla.pt", *attacks, "--checks", "full", "--format", "json").out)
+    (one,) = verdict["checkpoints"]
+    assert (verdict["checks"], one["word"]) == ("full", "RELIABLE"), one["reason"]
+    assert {"R8", "R12", "R13", "R16"} & set(one["not_run"]) == set()
+
+
+def test_the_standard_preset_has_what_reliable_takes(call: Call, models: Path) -> None:
+    attacks = ("--attack", "autoattack:eps=0.02,rounds=3,queries=1000", "--limit", "12")
+    verdict = verdict_of(call("evaluate", models / "vanilla.pt", *attacks, "--format", "json").out)
+    assert verdict["word"] == "RELIABLE", verdict["checkpoints"][0]["reason"]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare", "attack"])
+def test_an_invalid_model_is_not_measured(call: Call, models: Path, mask: Callable[[str], None], command: str) -> None:
+    mask("batch norm ignores eval")
+    ended = call(command, models / "vanilla.pt", *FGSM)
+    assert (ended.code, "fgsm" in ended.out) == (5, False)
+    assert ended.error.startswith(f"error: {models / 'vanilla.pt'}: INVALID P6: ")
+    assert "nothing was measured; --force measures all the same" in ended.err
+
+
+def test_an_invalid_models_json_says_so_and_has_no_rows(call: Call, models: Path, mask: Callable[[str], None]) -> None:
+    mask("batch norm ignores eval")
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--format", "json")
+    document = json.loads(ended.out)
+    assert (ended.code, document["rows"], document["verdict"]["word"]) == (5, [], "INVALID")
+
+
+def test_force_measures_and_still_ends_with_5(call: Call, models: Path, mask: Callable[[str], None]) -> None:
+    mask("batch norm ignores eval")
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--force", "--fail-under", 100)
+    assert ended.code == 5
+    assert "Verdict: INVALID" in ended.out
+    assert "warning: " in ended.err
+
+
+def test_a_suspect_model_is_measured_and_told(call: Call, models: Path, mask: Callable[[str], None]) -> None:
+    mask("zero-gradient layer")
+    ended = call("evaluate", models / "vanilla.pt", *PGD)
+    assert ended.code == 0
+    assert "Verdict: SUSPECT\n  SUSPECT P8 zero gradients: " in ended.out
+
+
+def test_an_unknown_level_is_told_before_anything_is_opened(call: Call, here: Path) -> None:
+    ended = call("evaluate", "nowhere.pt", "--checks", "ful")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--checks 'ful' is unknown (allowed: full, off, quick); did you mean 'full'?" in ended.error
+
+
+@pytest.mark.parametrize(("style", "told"), [("markdown", "**Verdict: PRELIMINARY"), ("latex", "% Verdict: PRELIM")])
+def test_the_verdict_stands_in_text_formats(call: Call, models: Path, style: str, told: str) -> None:
+    assert told in call("evaluate", models / "vanilla.pt", *FGSM, "--format", style).out
+
+
+def test_csv_has_rows_only(call: Call, models: Path) -> None:
+    assert len(call("evaluate", models / "vanilla.pt", *FGSM, "--format", "csv").out.splitlines()) == 2

@@ -1,0 +1,65 @@
+"""Rows and looks made by hand: what a check sees, without a run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from robustcli.attacks import parse_attack
+from robustcli.evaluation.results import Row, Subject
+from robustcli.testing import tiny_net, tiny_samples
+from robustcli.verdict.look import Look, look
+
+
+def make_row(spec: str, standing: int | Sequence[int], n: int = 100, **changes: Any) -> Row:
+    """The row of an attack under which the first `standing` of n samples stand, or those of these flags."""
+    flags = tuple(standing) if not isinstance(standing, int) else (1,) * standing + (0,) * (n - standing)
+    values: dict[str, Any] = {
+        "subject": Subject("a.pt", "a" * 64, "mnist-cnn", changes.pop("method", "vanilla")),
+        "dataset": "bars",
+        "attack": parse_attack(spec),
+        "ids": tuple(range(len(flags))),
+        "robust": flags,
+        "clean_correct": len(flags),
+        "median_distance": None,
+        "by_iter": (),
+        "seconds": 1.0,
+        "forwards": 20 * len(flags),
+        "backwards": 20 * len(flags),
+    }
+    return Row(**(values | changes))
+
+
+def last(standing: int, n: int = 100) -> list[int]:
+    """Flags: the last `standing` of n stand."""
+    return [0] * (n - standing) + [1] * standing
+
+
+def far(distances: Sequence[float]) -> dict[str, Any]:
+    """A minimal-norm row's changes: these distances, infinite where it found nothing."""
+    return {"distances": tuple(distances), "robust": tuple(int(math.isinf(one)) for one in distances)}
+
+
+def looked(model: nn.Module | None = None, n: int = 80) -> Look:
+    """A look at a model through tiny samples; at `tiny_net` where none is given."""
+    net = tiny_net() if model is None else model
+    samples = tiny_samples(tiny_net(), n)
+    return look(net, samples)
+
+
+class Answers(nn.Module):
+    """A model whose logits are whatever a function makes of its images."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self.net = tiny_net()
+        self.answer = answer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits (n, 3)."""
+        found: torch.Tensor = self.answer(self.net, x)
+        return found

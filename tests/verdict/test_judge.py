@@ -1,0 +1,82 @@
+"""The rule from findings to a word, and what is said with it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from robustcli.verdict.findings import LEVELS, Finding, as_document, at_least, worst
+from robustcli.verdict.judge import judge
+from robustcli.verdict.table import CHECKS
+
+from .conftest import make_row
+
+PASSED = [Finding(name, "OK", "") for name in ("P1", "R12", "R13", "R23")]
+ROWS = [make_row("pgd:eps=0.1", 50)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, "RELIABLE"),
+        ({"R11": "WARN"}, "RELIABLE"),
+        ({"R23": "WARN"}, "PRELIMINARY"),
+        ({"R12": None}, "PRELIMINARY"),
+        ({"R13": None}, "PRELIMINARY"),
+        ({"R6": "SUSPECT"}, "SUSPECT"),
+        ({"R6": "SUSPECT", "R23": "WARN"}, "SUSPECT"),
+        ({"P6": "INVALID", "R6": "SUSPECT"}, "INVALID"),
+    ],
+    ids=str,
+)
+def test_the_rule(changes: dict[str, str | None], word: str) -> None:
+    kept = [finding for finding in PASSED if finding.id not in changes]
+    added = [Finding(name, level, "why") for name, level in changes.items() if level]  # type: ignore[arg-type]
+    assert judge("a.pt", [*kept, *added], ROWS).word == word
+
+
+def test_squares_many_queries_stand_in_for_uniform_noise() -> None:
+    findings = [finding for finding in PASSED if finding.id != "R13"]
+    assert judge("a.pt", findings, [make_row("autoattack:eps=0.1", 50)]).word == "RELIABLE"
+    assert judge("a.pt", findings, [make_row("square:eps=0.1,queries=100", 50)]).word == "PRELIMINARY"
+
+
+def test_what_is_missing_is_the_reason() -> None:
+    verdict = judge("a.pt", [Finding("R23", "OK", "")], ROWS)
+    assert verdict.reason == (
+        "not run: black-box not better, random search; --checks full runs them, --preset standard has them"
+    )
+    assert {"R12", "R13", "R17", "P1"} <= set(verdict.not_run)
+    assert not {"R19", "R20", "R21", "R23"} & set(verdict.not_run)
+
+
+def test_the_worst_comes_first_and_others_are_counted() -> None:
+    findings = [Finding("R6", "SUSPECT", "one"), Finding("P6", "INVALID", "two")]
+    assert judge("a.pt", findings, ROWS).reason == "P6: two (and 1 more)"
+    assert [finding.id for finding in at_least([Finding("R11", "WARN", ""), *findings], "SUSPECT")] == ["P6", "R6"]
+
+
+def test_a_document_has_the_worst_word_and_every_finding() -> None:
+    verdicts = [judge("a.pt", PASSED, ROWS), judge("b.pt", [Finding("P6", "INVALID", "no", 0.5)], ROWS)]
+    document = json.loads(json.dumps(as_document(verdicts, "quick")))
+    assert document["word"] == worst(verdicts) == "INVALID"
+    assert [one["checkpoint"] for one in document["checkpoints"]] == ["a.pt", "b.pt"]
+    assert document["checkpoints"][1]["findings"] == [
+        {"id": "P6", "level": "INVALID", "message": "no", "criterion": CHECKS["P6"].criterion, "value": 0.5}
+    ]
+    assert as_document([], "quick") is None
+
+
+def test_every_check_is_declared_once_with_all_that_a_reader_needs() -> None:
+    assert list(CHECKS) == [f"P{i}" for i in range(1, 15)] + [f"R{i}" for i in range(1, 24)]
+    for check in CHECKS.values():
+        assert check.title
+        assert check.criterion
+        assert check.source
+        assert check.level in LEVELS
+
+
+def test_a_finding_of_no_check_is_refused() -> None:
+    with pytest.raises(AssertionError, match="P99"):
+        Finding("P99", "OK", "")

@@ -1,0 +1,185 @@
+"""The checks that must compute: each finds what it is for, and nothing on a good model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from robustcli.attacks import parse_attack
+from robustcli.attacks.base import Attack
+from robustcli.attacks.driver import Samples, run_attack
+from robustcli.attacks.norms import Linf
+from robustcli.data import Images
+from robustcli.evaluation.binarisation import Binarised
+from robustcli.evaluation.results import Subject, to_row
+from robustcli.testing import tiny_net, tiny_samples
+from robustcli.testing.masked import MASKS
+from robustcli.verdict import probes
+from robustcli.verdict.case import Case, make_case
+from robustcli.verdict.landscape import (
+    Scene,
+    binarisation_finding,
+    binarised,
+    huge_eps,
+    kept,
+    noisy,
+    re_evaluated,
+    rounded,
+    survey,
+    without_budget,
+)
+from robustcli.verdict.probes import probe, share_moving
+
+from .conftest import Answers
+
+BLIND = next(mask.build for mask in MASKS if mask.name == "zero-gradient layer")
+EPS = 0.15
+
+
+def case_of(model: nn.Module, *specs: str, n: int = 40) -> Case:
+    """What attacks at EPS leave standing."""
+    samples = tiny_samples(tiny_net(), n)
+    subject = Subject("a.pt", "", "tiny", "vanilla")
+    rows = [
+        to_row(subject, "tiny", samples.ids.tolist(), run_attack(model, parse_attack(f"{spec}eps={EPS}"), samples)[0])
+        for spec in specs
+    ]
+    return make_case(model, samples, rows, rows)
+
+
+def levels(found: list) -> dict[str, str]:  # type: ignore[type-arg]
+    return {finding.id: finding.level for finding in found}
+
+
+@pytest.fixture(autouse=True)
+def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "QUERIES", 100)
+    monkeypatch.setattr(probes, "DRAWS", 20)
+    monkeypatch.setattr(probes, "WITNESSED", 4)
+
+
+def test_a_good_model_raises_nothing_at_suspect() -> None:
+    found = levels(probe(case_of(tiny_net(), "pgd:")))
+    assert found.keys() == {"R3", "R10", "R11", "R12", "R13", "R15"}
+    assert set(found.values()) <= {"OK", "WARN"}
+    assert {found[check] for check in ("R3", "R13")} == {"OK"}
+
+
+def test_square_breaks_what_a_blind_gradient_leaves() -> None:
+    found = levels(probe(case_of(BLIND(tiny_net()), "pgd:steps=5,random_start=false,")))
+    assert found["R12"] == "SUSPECT"
+
+
+def test_nothing_is_probed_where_nothing_stands() -> None:
+    case = case_of(tiny_net(), "pgd:")
+    none = replace(case, standing=case.standing[slice(0, 0)])
+    assert set(levels(probe(none)).values()) == {"OK"}
+
+
+def test_steps_far_too_few_are_suspect() -> None:
+    case = case_of(tiny_net(), "pgd:steps=1,step_size=0.01,random_start=false,")
+    assert levels(probes.converged(replace(case, attacks=(stepping(0.02),))))["R10"] in ("WARN", "SUSPECT")
+
+
+def stepping(step: float) -> Attack:
+    return parse_attack(f"pgd:eps={EPS},steps=10,step_size={step},random_start=false")
+
+
+def test_an_attack_that_returns_another_iterate_than_its_best_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = case_of(tiny_net(), "noise:")
+    attack = parse_attack(f"pgd:eps={EPS},steps=20")
+    real = type(attack).perturb
+
+    def forgetful(self: Attack, model: nn.Module, x: Tensor, y: Tensor, noise: object) -> Tensor:
+        real(self, model, x, y, noise)  # type: ignore[arg-type]
+        return x.clone()
+
+    monkeypatch.setattr(type(attack), "perturb", forgetful)
+    found = probes.silent_success(replace(case, attacks=(attack,)))
+    assert levels(found) == {"R3": "WARN"}
+    assert "returns another iterate than its best" in found[0].message
+
+
+def test_a_loss_that_still_rises_moves() -> None:
+    rising = torch.linspace(0, 1, 20)[:, None]
+    settled = torch.tensor([0.0] + [1.0] * 19)[:, None]
+    assert share_moving(torch.cat([rising, settled, torch.zeros(20, 1)], 1)) == pytest.approx(1 / 3)
+
+
+def test_noise_that_breaks_survivors_is_suspect() -> None:
+    case = case_of(tiny_net(), "fgsm:")
+    weak = replace(case, standing=tiny_samples(tiny_net(), 4)[slice(0, 4)], eps=1.0)
+    assert levels(probes.random_search(weak))["R13"] == "SUSPECT"
+
+
+# --- The model as a whole
+
+
+def scene(model: nn.Module, spec: str | None = f"pgd:eps={EPS}", n: int = 20) -> Scene:
+    samples = tiny_samples(tiny_net(), n)
+    levels = (samples.x * 255).round().to(torch.uint8)
+    pixels = Samples(levels.float() / 255, samples.y, samples.ids)
+    images = Images(levels, samples.y, samples.ids, ("a", "b", "c"), "tiny", "tiny/test")
+    return Scene(model, images, pixels, parse_attack(spec) if spec else None, 0)
+
+
+def test_a_good_model_passes_the_survey() -> None:
+    found = levels(survey(scene(tiny_net().float())))
+    assert found == {"R8": "OK", "R9": "OK", "R16": "OK", "R1": "OK", "R2": "OK", "R4": found["R4"], "R17": "OK"}
+    assert "R1" not in levels(survey(scene(tiny_net().float(), None)))
+
+
+def test_a_blind_gradient_fails_where_nothing_can_stand() -> None:
+    blind = BLIND(tiny_net().float())
+    assert levels([*huge_eps(scene(blind)), *without_budget(scene(blind))]) == {"R8": "SUSPECT", "R9": "SUSPECT"}
+
+
+def test_a_stepped_surface_is_noisy() -> None:
+    def stepped(net: nn.Module, x: Tensor) -> Tensor:
+        return net(x) + 5 * torch.sin(1e4 * x.flatten(1)[:, :3])
+
+    assert levels(noisy(scene(Answers(stepped).float()))) == {"R16": "WARN"}
+
+
+def test_a_random_model_changes_its_mind() -> None:
+    def random(net: nn.Module, x: Tensor) -> Tensor:
+        return torch.randn(len(x), 3)
+
+    model = Answers(random).float()
+    outcome = scene(tiny_net().float()).run(parse_attack(f"pgd:eps={EPS}"))
+    assert levels(re_evaluated(scene(model), outcome)) == {"R2": "WARN"}
+
+
+def test_an_image_outside_the_ball_is_invalid() -> None:
+    here = scene(tiny_net().float())
+    outcome = here.run(parse_attack(f"pgd:eps={EPS}"))
+    assert outcome.x_adv is not None
+    assert levels(kept(here, replace(outcome, x_adv=1 - outcome.x_adv))) == {"R1": "INVALID"}
+
+
+def test_rounding_that_saves_samples_is_told() -> None:
+    here = scene(tiny_net().float())
+    found = rounded(here, here.run(parse_attack("pgd:eps=0.0005")))
+    assert found[0].id == "R4"
+
+
+@pytest.mark.parametrize(
+    ("found", "by_noise", "level"),
+    [(32, 3, "OK"), (31, 3, "OK"), (16, 3, "SUSPECT"), (16, 29, "SUSPECT"), (32, 29, "WARN")],
+)
+def test_an_attack_must_find_what_is_there_by_construction(found: int, by_noise: int, level: str) -> None:
+    flags = [tuple(int(i < count) for i in range(32)) for count in (found, by_noise)]
+    test = Binarised(parse_attack(f"pgd:eps={EPS}"), EPS, Linf(), tuple(range(32)), *flags, left_out=0)
+    finding = binarisation_finding("pgd", test)
+    assert (finding.id, finding.level) == ("R17", level)
+    assert f"of 32 adversarials by construction pgd finds {found}, noise {by_noise}" in finding.message
+
+
+def test_a_model_that_the_binarisation_test_does_not_fit_is_not_put_to_it() -> None:
+    here = scene(Answers(lambda net, x: 2 * net(x).sin()).float())
+    assert here.attack is not None
+    assert binarised(here, here.attack) == []
+    assert "R17" not in levels(survey(here))

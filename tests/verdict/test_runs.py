@@ -1,0 +1,127 @@
+"""Each check of rows, on rows made for it."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from robustcli.verdict.rivals import black_box, knows_attack, loss_diversity, only_weak
+from robustcli.verdict.runs import monotone, sample_size, steps_beat_one, unbounded, worst_cases
+
+from .conftest import far, last, make_row
+
+
+def test_the_worst_case_is_over_attacks_for_each_sample() -> None:
+    rows = [make_row("fgsm:eps=0.1", 60), make_row("pgd:eps=0.1", last(60)), make_row("pgd:eps=0.3", 5)]
+    low, high = worst_cases(rows)
+    assert (low.value, high.value) == (0.2, 0.05)
+    assert "20.0 % of the samples, 40 fewer than under the strongest alone" in low.message
+
+
+def test_a_closer_adversarial_of_a_minimal_norm_attack_counts() -> None:
+    near = make_row("deepfool:norm=linf", 0, **far([0.05] * 30 + [math.inf] * 70))
+    (finding,) = worst_cases([make_row("pgd:eps=0.1", 100), near])
+    assert finding.value == 0.7
+
+
+@pytest.mark.parametrize(
+    ("one", "many", "level"),
+    [(50, 40, "OK"), (50, 50, "OK"), (40, 60, "SUSPECT"), (99, 60, "WARN"), (60, 61, "OK")],
+    ids=["fewer", "equal", "more", "far fewer", "one more is chance"],
+)
+def test_many_steps_are_held_against_one(one: int, many: int, level: str) -> None:
+    (finding,) = steps_beat_one([make_row("fgsm:eps=0.1", one), make_row("pgd:eps=0.1", many)])
+    assert finding.level == level
+
+
+def test_what_fgsm_alone_breaks_is_told() -> None:
+    (finding,) = steps_beat_one([make_row("fgsm:eps=0.1", 50), make_row("pgd:eps=0.1", last(40))])
+    assert (finding.level, "FGSM alone breaks 40" in finding.message) == ("WARN", True)
+
+
+def test_budgets_are_not_mixed() -> None:
+    assert steps_beat_one([make_row("fgsm:eps=0.1", 40), make_row("pgd:eps=0.2", 60)]) == []
+
+
+@pytest.mark.parametrize(("at_small", "at_large", "level"), [(90, 40, "OK"), (96, 97, "OK"), (80, 95, "SUSPECT")])
+def test_accuracy_that_rises_with_eps_is_suspect(at_small: int, at_large: int, level: str) -> None:
+    rows = [make_row("fgsm:eps=0.3", at_large), make_row("fgsm:eps=0.1", at_small)]
+    assert [finding.level for finding in monotone(rows)] == [level]
+
+
+@pytest.mark.parametrize(("failed", "level"), [(0, "OK"), (1, "OK"), (5, "WARN"), (50, "SUSPECT")])
+def test_an_attack_without_a_budget_must_not_fail(failed: int, level: str) -> None:
+    assert [finding.level for finding in unbounded([make_row("deepfool:iters=50", failed)])] == [level]
+
+
+@pytest.mark.parametrize("spec", ["deepfool:iters=5", "fmn", "deepfool:iters=50,box=none"])
+def test_an_attack_that_may_end_early_proves_nothing(spec: str) -> None:
+    assert unbounded([make_row(spec, 50)]) == []
+
+
+@pytest.mark.parametrize(("square", "level"), [(80, "OK"), (79, "OK"), (75, "WARN"), (20, "SUSPECT")])
+def test_a_black_box_attack_must_not_be_better(square: int, level: str) -> None:
+    rows = [make_row("pgd:eps=0.1", 80), make_row("square:eps=0.1", square)]
+    assert [finding.level for finding in black_box(rows)] == [level]
+
+
+def test_square_in_an_ensemble_is_held_against_the_members_before_it() -> None:
+    rows = [
+        make_row("apgd:eps=0.1", 80, ensemble="autoattack"),
+        make_row("apgd-t:eps=0.1", 70, ensemble="autoattack"),
+        make_row("square:eps=0.1", 40, ensemble="autoattack"),
+        make_row("autoattack:eps=0.1", 40),
+    ]
+    assert [(finding.level, finding.value) for finding in black_box(rows)] == [("SUSPECT", 0.3)]
+    assert [finding.level for finding in loss_diversity(rows)] == ["WARN"]
+
+
+@pytest.mark.parametrize(("by_margin", "level", "masked"), [(78, "OK", ""), (40, "WARN", "cross-entropy is masked")])
+def test_losses_must_agree(by_margin: int, level: str, masked: str) -> None:
+    rows = [make_row("pgd:eps=0.1", 80), make_row("apgd:eps=0.1,loss=dlr", by_margin)]
+    (finding,) = loss_diversity(rows)
+    assert finding.level == level
+    assert masked in finding.message
+
+
+def test_the_interval_is_always_told() -> None:
+    (finding,) = sample_size([make_row("pgd:eps=0.1", 50), make_row("pgd:eps=0.3", 0)])
+    assert (finding.level, finding.message) == (
+        "INFO",
+        "n = 100: the 95 % intervals reach to 9.6 points to each side",
+    )
+
+
+def test_fgsm_training_that_holds_off_one_step_only_is_told_as_what_it_is() -> None:
+    rows = [make_row("fgsm:eps=0.3", 99, method="fgsm"), make_row("pgd:eps=0.3", 0, method="fgsm")]
+    (finding,) = knows_attack(rows)
+    assert finding.level == "SUSPECT"
+    assert "leaves 99.0 % at Linf 0.3 where pgd:steps=20 leaves 0.0 %: catastrophic overfitting" in finding.message
+
+
+def test_a_defence_tested_by_the_attack_it_knows_is_told() -> None:
+    assert [one.level for one in knows_attack([make_row("fgsm:eps=0.3", 99, method="fgsm")])] == ["WARN"]
+    assert [one.level for one in knows_attack([make_row("pgd:eps=0.3", 90, method="pgd")])] == ["WARN"]
+    both = [make_row("pgd:eps=0.3", 90, method="pgd"), make_row("square:eps=0.3", 90, method="pgd")]
+    assert [one.level for one in knows_attack(both)] == ["OK"]
+    assert [one.level for one in knows_attack([make_row("fgsm:eps=0.3", 9)])] == ["OK"]
+
+
+@pytest.mark.parametrize(
+    ("specs", "level"),
+    [
+        (["fgsm:eps=0.1"], "WARN"),
+        (["fgsm:eps=0.1", "deepfool", "noise:eps=0.1"], "WARN"),
+        (["fgsm:eps=0.1", "pgd:eps=0.1"], "OK"),
+        (["autoattack:eps=0.1"], "OK"),
+    ],
+)
+def test_weak_attacks_alone_are_told(specs: list[str], level: str) -> None:
+    assert [finding.level for finding in only_weak([make_row(spec, 9) for spec in specs])] == [level]
+
+
+def test_no_rows_say_nothing() -> None:
+    for check in (worst_cases, steps_beat_one, monotone, unbounded, black_box, loss_diversity, sample_size):
+        assert check([]) == []
+    assert knows_attack([]) == only_weak([]) == []
