@@ -122,7 +122,8 @@ def footer(results: Results, folder: Path) -> str:
 def test_the_footer_says_what_was_trained_and_measured(tmp_path: Path) -> None:
     results = made("fig5a", {"k = 0": {"FGSM 0.4": 10.0}, "k = 1": {"FGSM 0.4": 40.0}})
     assert footer(results, tmp_path) == (
-        "trained for 12 epochs, seeds 1; n: clean 1000, fgsm 1000; bars: 95 % intervals, Wilson's or over seeds Student's if wider"
+        "trained for 12 epochs, seeds 1; n: clean 1000, fgsm 1000; "
+        "bars: 95 % intervals, Wilson's or over seeds Student's if wider"
     )
     rows = [row | ({"n": 2000} if row["model"].startswith("k = 1") else {}) for row in results.rows]
     networks = [{**results.networks[0], "epochs": 6}, results.networks[1]]
