@@ -134,7 +134,7 @@ def _over_eps(axis: Axes, results: Results, attack: str) -> None:
                 points.append((float(Fraction(eps)), measure))
         _line(axis, [eps for eps, _ in points], [measure for _, measure in points], label)
     if any("/255" in column for label in results.labels for column in results.cells(label)):
-        ticks = [0, 2, 4, 8, 16] if attack == "FGSM" else [0, 2, 4, 8]
+        ticks = [0, 4, 8, 16] if attack == "FGSM" else [0, 2, 4, 8]
         axis.set_xticks([tick / 255 for tick in ticks], [f"{tick}/255" if tick else "0" for tick in ticks], fontsize=8)
 
 
