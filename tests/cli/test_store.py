@@ -85,6 +85,7 @@ def test_a_kept_answer_needs_no_torch(call: Call, models: Path, images: Path) ->
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "set()"), done.stderr
     assert done.stdout == call(*arguments).out
+    assert "Verdict: " in done.stdout
 
 
 @pytest.mark.parametrize(
