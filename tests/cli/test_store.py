@@ -85,6 +85,7 @@ def test_a_kept_answer_needs_no_torch(call: Call, models: Path, images: Path) ->
     done = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "set()"), done.stderr
     assert done.stdout == call(*arguments).out
+    assert "Verdict: " in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -240,6 +241,7 @@ def test_a_run_that_was_interrupted_goes_on(call: Call, models: Path, monkeypatc
         attack(*arguments)
 
     arguments = ["evaluate", "--attack", "pgd", "--eps", "0.1", "--batch-size", "10", "--format", "json"]
+    arguments += ["--checks", "off"]  # they attack too
     with monkeypatch.context() as patched:
         patched.setattr(driver._Run, "_attack_chunk", stops)
         ended = call(*arguments)

@@ -132,3 +132,111 @@ def test_the_verdict_stands_in_text_formats(call: Call, models: Path, style: str
 
 def test_csv_has_rows_only(call: Call, models: Path) -> None:
     assert len(call("evaluate", models / "vanilla.pt", *FGSM, "--format", "csv").out.splitlines()) == 2
+
+
+# --- The verdict and the store
+
+
+@pytest.mark.parametrize("style", ["table", "json", "markdown", "latex"])
+@pytest.mark.parametrize(
+    ("fault", "flags", "code"), [("", (), 0), ("batch norm ignores eval", ("--force",), 5)], ids=str
+)
+def test_the_same_call_repeats_the_verdict_and_its_exit_code(
+    call: Call,
+    models: Path,
+    mask: Callable[[str], None],
+    monkeypatch: pytest.MonkeyPatch,
+    fault: str,
+    flags: tuple[str, ...],
+    code: int,
+    style: str,
+) -> None:
+    if fault:
+        mask(fault)
+    first = call("evaluate", models / "vanilla.pt", *FGSM, *flags, "--format", style)
+    monkeypatch.setattr(session, "before", lambda *_: pytest.fail("checked again"))
+    second = call("evaluate", models / "vanilla.pt", *FGSM, *flags, "--format", style)
+    assert (first.code, second.code, second.err) == (code, code, first.err)
+    if style == "json":
+        assert verdict_of(first.out) == verdict_of(second.out)
+    else:
+        assert "Verdict: " in first.out
+        assert second.out == first.out
+
+
+def test_a_refused_model_is_refused_again_at_once(
+    call: Call, models: Path, mask: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask("batch norm ignores eval")
+    first = call("evaluate", models / "vanilla.pt", *FGSM)
+    monkeypatch.setattr(session, "before", lambda *_: pytest.fail("checked again"))
+    second = call("evaluate", models / "vanilla.pt", *FGSM)
+    assert (first.code, second.code, second.out, second.err) == (5, 5, first.out, first.err)
+    assert second.error.startswith(f"error: {models / 'vanilla.pt'}: INVALID P6: ")
+
+
+def test_other_checks_and_force_are_another_question(call: Call, models: Path) -> None:
+    call("evaluate", models / "vanilla.pt", *FGSM)
+    assert "Verdict" not in call("evaluate", models / "vanilla.pt", *FGSM, "--checks", "off").out
+    assert "Verdict" in call("evaluate", models / "vanilla.pt", *FGSM, "--force").out
+
+
+def test_a_run_from_the_store_has_a_verdict(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "QUERIES", 20)
+    monkeypatch.setattr(probes, "DRAWS", 5)
+    call("evaluate", models / "vanilla.pt", *PGD, "--checks", "off")
+    for level in ("quick", "full"):
+        ended = call("evaluate", models / "vanilla.pt", *PGD, "--checks", level, "--format", "json")
+        assert [row["cached"] for row in json.loads(ended.out)["rows"]] == [24]
+        (one,) = verdict_of(ended.out)["checkpoints"]
+        ran = {finding["id"] for finding in one["findings"]}
+        assert ran & {"R1", "R2", "R4", "R17"} == ({"R1", "R2", "R4", "R17"} if level == "full" else set())
+        assert {"R5", "R18"} <= ran
+
+
+def test_checks_that_ctrl_c_ends_are_not_kept(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stops(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    full = ("evaluate", models / "vanilla.pt", *FGSM, "--checks", "full", "--format", "json")
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "probe", stops)
+        assert "R13" in verdict_of(call(*full).out)["checkpoints"][0]["not_run"]
+    monkeypatch.setattr(probes, "QUERIES", 20)
+    assert "R13" not in verdict_of(call(*full).out)["checkpoints"][0]["not_run"]
+
+
+# --- Rows that are not on the same samples, or have no budget
+
+
+@pytest.mark.parametrize("level", ["quick", "full"])
+def test_a_run_that_stops_early_has_a_verdict_on_the_samples_that_all_attacks_met(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    monkeypatch.setattr(probes, "QUERIES", 20)
+    monkeypatch.setattr(probes, "DRAWS", 5)
+    attacks = ("--attack", "fgsm:eps=0.1", "--attack", "pgd:eps=0.5,steps=10", "--attack", "deepfool")
+    early = ("--until-ci", 14, "--batch-size", 8, "--checks", level, "--format", "json")
+    ended = call("evaluate", models / "vanilla.pt", *attacks, *early)
+    assert ended.code == 0, ended.err
+    reached = [row["n"] for row in json.loads(ended.out)["rows"]]
+    assert len(set(reached)) > 1, reached
+    told = {one["id"]: one["message"] for one in verdict_of(ended.out)["checkpoints"][0]["findings"]}
+    assert told["R18"].startswith(f"n = {min(reached)} to {max(reached)}, and what all of them met is compared: ")
+    assert ("R10" in told) == (level == "full")
+
+
+@pytest.mark.parametrize("level", ["quick", "full"])
+def test_a_curve_has_a_verdict(call: Call, models: Path, level: str) -> None:
+    flags = ("--curve", "--attack", "fmn:iters=20", "--eps", "0.1", "--limit", 12, "--checks", level)
+    ended = call("evaluate", models / "vanilla.pt", *flags)
+    assert ended.code == 0, ended.err
+    assert "Verdict: PRELIMINARY" in ended.out
+
+
+def test_the_transfer_matrix_is_heard(call: Call, models: Path) -> None:
+    ended = call("compare", *PGD, "--transfer", "--format", "json")
+    for one in verdict_of(ended.out)["checkpoints"]:
+        (heard,) = [finding for finding in one["findings"] if finding["id"] == "R14"]
+        (other,) = {str(Path("checkpoints") / name) for name in ("vanilla.pt", "batchout.pt")} - {one["checkpoint"]}
+        assert f"its images of {other} leave " in heard["message"]

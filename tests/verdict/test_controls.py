@@ -14,8 +14,9 @@ from robustcli.config import DataSpec
 from robustcli.data import load
 from robustcli.evaluation.pairs import pairs
 from robustcli.evaluation.results import Subject
+from robustcli.evaluation.transfer import Transferred
 from robustcli.verdict.controls import control, controlled, self_test, transfer_finding, transferred, undefended
-from robustcli.verdict.paired import comparison, effort, judge_pairs, threat_model
+from robustcli.verdict.paired import comparison, effort, judge_cells, judge_pairs, threat_model
 
 from .conftest import last, make_row
 
@@ -97,3 +98,20 @@ def test_unequal_effort_is_told_and_unequal_threat_models_are_invalid() -> None:
     assert effort(a, replace(b, forwards=100)).level == "INFO"
     finding = threat_model(a, make_row("pgd:eps=0.2", 50))
     assert (finding.level, "eps 0.1 and 0.2" in finding.message) == ("INVALID", True)
+
+
+def test_images_of_another_checkpoint_that_break_more_than_its_own_are_suspect() -> None:
+    other = Subject("b.pt", "b" * 64, "mnist-cnn", "vanilla")
+    rows = [make_row("pgd:eps=0.3", 80), make_row("pgd:eps=0.3", 40, subject=other), make_row("pgd:eps=0.4", 80)]
+    cells = [
+        Transferred(source, row.subject, row.attack, row.ids, (1,) * 50 + (0,) * 50)
+        for row in rows
+        for source in (rows[0].subject, other)
+    ]
+    found = judge_cells(cells, rows, SHAPE)
+    assert {name: [(one.id, one.level) for one in told] for name, told in found.items()} == {
+        "a.pt": [("R14", "SUSPECT")],
+        "b.pt": [("R14", "OK")],
+    }, "one's own images and budgets above the usual do not count"
+    assert "pgd:steps=20 at Linf 0.3 leaves 80 of 100; its images of b.pt leave 50" in found["a.pt"][0].message
+    assert judge_cells(cells, [], SHAPE) == {}

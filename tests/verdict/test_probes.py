@@ -179,7 +179,7 @@ def test_an_attack_must_find_what_is_there_by_construction(found: int, by_noise:
 
 
 def test_a_model_that_the_binarisation_test_does_not_fit_is_not_put_to_it() -> None:
-    here = scene(Answers(lambda net, x: 2 * net(x).sin()).float())
+    here = scene(Answers(lambda net, x: net(x) + net(x).flip(1)).float())
     assert here.attack is not None
     assert binarised(here, here.attack) == []
     assert "R17" not in levels(survey(here))

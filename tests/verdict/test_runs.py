@@ -7,7 +7,7 @@ import math
 import pytest
 
 from robustcli.verdict.rivals import black_box, knows_attack, loss_diversity, only_weak
-from robustcli.verdict.runs import monotone, sample_size, steps_beat_one, unbounded, worst_cases
+from robustcli.verdict.runs import monotone, sample_size, shared, steps_beat_one, unbounded, worst_cases
 
 from .conftest import far, last, make_row
 
@@ -125,3 +125,13 @@ def test_no_rows_say_nothing() -> None:
     for check in (worst_cases, steps_beat_one, monotone, unbounded, black_box, loss_diversity, sample_size):
         assert check([]) == []
     assert knows_attack([]) == only_weak([]) == []
+
+
+def test_rows_of_a_run_that_stopped_early_are_cut_to_what_all_met() -> None:
+    whole = make_row("fgsm:eps=0.1", 60)
+    part = make_row("deepfool", [1, 0, 1], ids=(5, 7, 90), distances=(math.inf, 0.5, math.inf))
+    first, second = shared([whole, part])
+    assert (first.ids, first.robust) == ((5, 7, 90), (1, 1, 0))
+    assert (second.ids, second.robust, second.distances) == ((5, 7, 90), (1, 0, 1), (math.inf, 0.5, math.inf))
+    assert shared([whole, whole]) == [whole, whole]
+    assert shared([]) == []
