@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from robustcli.cli import options
 from robustcli.cli.choice import CHECKPOINTS
-from robustcli.cli.console import err, notice, out, progress
+from robustcli.cli.console import err, notice, out, progress, warn
 from robustcli.cli.measure import announce_sample, given_flags
 from robustcli.config import TrainSpec, field_names, read_yaml, validated
 from robustcli.errors import ConfigError
@@ -161,7 +161,11 @@ def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
         return train(prepared, path, run, Observers(on_step, _print_epoch, lambda: bool(stopping)))
 
 
-def _print_epoch(entry: dict[str, float]) -> None:
+def _print_epoch(history: Sequence[Mapping[str, float]]) -> None:
+    """A line for the last epoch, and a warning with the first one that tells of catastrophic overfitting."""
+    from robustcli.training.overfitting import overfitting
+
+    entry = history[-1]
     parts = [
         f"epoch {int(entry['epoch']):>2}",
         f"loss {entry['loss']:.4f}",
@@ -171,7 +175,11 @@ def _print_epoch(entry: dict[str, float]) -> None:
         parts.append(f"validation {100 * entry['val_accuracy']:.2f} %")
     if "val_robust_accuracy" in entry:
         parts.append(f"attacked {100 * entry['val_robust_accuracy']:.2f} %")
+        parts.append(f"PGD-10 {100 * entry['val_pgd_accuracy']:.2f} %")
     notice("  ".join([*parts, f"{entry['seconds']:.1f} s"]))
+    told = overfitting(history)
+    if told and not overfitting(history[:-1]):
+        warn(told)
 
 
 class _Speed:

@@ -17,6 +17,7 @@ from robustcli.errors import TrainingError
 from robustcli.noise import Noise
 from robustcli.training.augment import AUGMENT
 from robustcli.training.methods import Recipe
+from robustcli.training.overfitting import watch
 from robustcli.training.schedules import learning_rate, make_optimizer
 
 VALIDATION_ATTACKED = 512
@@ -183,6 +184,7 @@ def _validate(job: Job) -> dict[str, float]:
         samples = Samples(part.pixels(slice(None), job.device), part.y.to(job.device), part.ids.to(job.device))
         (outcome,) = run_attack(job.model, job.recipe.attack, samples, seed=job.spec.seed)
         measured["val_robust_accuracy"] = int(outcome.robust.sum()) / len(part)
+        measured |= watch(job.model, job.recipe.attack, samples, job.spec.seed)
     return measured
 
 

@@ -11,7 +11,8 @@ from pydantic import PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import nn
 
-from robustcli.attacks import FGSM, PGD, Attack
+from robustcli.attacks import FGSM, PGD
+from robustcli.attacks.base import BudgetAttack
 from robustcli.attacks.norms import Linf, NormField, check_budget
 from robustcli.config import STRICT, Budget, Eta, Etas, Fraction, Names, field_names, validated
 from robustcli.errors import ConfigError, lookup, nearest, unknown
@@ -34,7 +35,7 @@ class Recipe:
 
     objective: Objective = standard
     filling: Mapping[str, nn.Module] = field(default_factory=dict)
-    attack: Attack | None = None
+    attack: BudgetAttack | None = None
     fraction: float = 0.0
 
 

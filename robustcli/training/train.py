@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Observers:
-    """Who is told what while a run trains, and who may stop it."""
+    """Who is told what while a run trains (of an epoch, the history up to it), and who may stop it."""
 
     on_step: Callable[[Step], None] = lambda _: None
-    on_epoch: Callable[[dict[str, float]], None] = lambda _: None
+    on_epoch: Callable[[Sequence[Mapping[str, float]]], None] = lambda _: None
     should_stop: Callable[[], bool] = lambda: False
 
 
@@ -94,7 +94,7 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
 
     def on_epoch(run: Run) -> None:
         checkpoint.save(output, _checkpoint(prepared, run))
-        observers.on_epoch(run.history[-1])
+        observers.on_epoch(run.history)
 
     try:
         finished = fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)

@@ -107,6 +107,15 @@ def test_the_shown_accuracy_is_that_of_the_weights_that_are_kept(call: Call, ima
     assert saved.metrics == kept
 
 
+def test_catastrophic_overfitting_is_told_once(call: Call, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = {"val_fgsm_accuracy": 0.9, "val_pgd_accuracy": 0.1}
+    monkeypatch.setattr("robustcli.training.loop.watch", lambda *_: left)
+    ended = call("train", "--method", "fgsm", "--dataset", images, "--epochs", 3)
+    told = " ".join(ended.err.split())
+    assert told.count("warning: catastrophic overfitting (T1): FGSM leaves 90.0 %, PGD-10 10.0 %") == 1
+    assert told.count("PGD-10 10.00 %") == 3
+
+
 # --- Built-in defaults < YAML < flags and --set
 
 
