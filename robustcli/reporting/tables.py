@@ -21,6 +21,9 @@ UPPER_BOUND = (
     "An upper bound: a stronger attack may lower it."
 )
 
+SHOWN_WHOLE = 10
+"""Iterations that are all told, the last ones too where they change nothing."""
+
 MEMBERS = "A member of an ensemble meets what those before it left standing; its accuracy is what is left after it."
 
 
@@ -77,10 +80,18 @@ def notes_on(rows: Sequence[Row]) -> list[str]:
             continue
         state = f"{row.correct} of {row.n} not converged" if row.correct else "all converged"
         if row.by_iter:
-            by_iter = " ".join(percent(correct, row.n) for correct in row.by_iter)
-            state = f"accuracy % after each iteration {by_iter}; {state}"
+            state = f"accuracy % after each iteration {_by_iter(row)}; {state}"
         notes.append(f"{label(row.attack)} {row.attack.norm.label}: {state}.")
     return notes
+
+
+def _by_iter(row: Row) -> str:
+    """`35.1 13.2 0.7`: to the end, or, of many iterations, to the first of those that change nothing any more."""
+    correct = row.by_iter
+    settled = next(i for i in range(1, len(correct) + 1) if len(set(correct[i - 1 :])) == 1)
+    shown = correct if len(correct) <= SHOWN_WHOLE else correct[:settled]
+    rest = f" (and no less in the {len(correct) - len(shown)} after)" if len(shown) < len(correct) else ""
+    return " ".join(percent(count, row.n) for count in shown) + rest
 
 
 def _rounded(row: Row) -> list[str]:

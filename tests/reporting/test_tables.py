@@ -116,6 +116,19 @@ def test_a_minimal_norm_attack_says_whether_it_converged(correct: int, state: st
     assert f"after each iteration 90.0 {percent(correct, 50)}; {state}." in note
 
 
+@pytest.mark.parametrize(
+    ("by_iter", "told"),
+    [
+        ((45, 20, 0, 0, 0), "90.0 40.0 0.0 0.0 0.0; all"),
+        ((45, 20) + 9 * (0,), "90.0 40.0 0.0 (and no less in the 8 after); all"),
+        (tuple(range(12, -1, -1)), "24.0 22.0 20.0 18.0 16.0 14.0 12.0 10.0 8.0 6.0 4.0 2.0 0.0; all"),
+    ],
+)
+def test_of_many_iterations_the_last_that_change_nothing_are_not_told(by_iter: tuple[int, ...], told: str) -> None:
+    note = evaluation_sheet([row(DeepFool(iters=len(by_iter)), correct=0, by_iter=by_iter)]).notes[0]
+    assert f"after each iteration {told}" in note
+
+
 def test_every_sheet_says_that_its_numbers_are_upper_bounds() -> None:
     rows = [row(attack) for attack in ATTACKS]
     assert all("upper bound" in sheet.notes[-1] for sheet in (evaluation_sheet(rows), compare_sheet([rows, rows])))
