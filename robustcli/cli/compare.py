@@ -94,7 +94,7 @@ def compare(
     specs = {item.candidate.subject: item.candidate.saved.spec for item in session.items}
     recipes = families(groups, [specs[rows[0].subject] for rows in groups])
     rivals = contests(recipes)
-    sheets += [seeds_sheet(recipes, rivals)] if recipes else []
+    sheets += [seeds_sheet(recipes, rivals, found)] if recipes else []
     verdicts = checking.verdicts(measured, found, matrix.cells if matrix else ())
     delivery = Delivery(sheets, [*found, *rivals], (), matrix, verdicts, checks)
     raise typer.Exit(deliver(measured, session, delivery, style, json_file, asked))

@@ -73,8 +73,14 @@ SEEDS_NOTE = (
 )
 
 
-def seeds_sheet(found: Sequence[Family], contests: Sequence[Contest]) -> Sheet:
-    """A recipe a row, an attack and budget a column; below, which recipes differ beyond their seeds."""
+def seeds_sheet(found: Sequence[Family], contests: Sequence[Contest], told: Sequence[Pair] = ()) -> Sheet:
+    """A recipe a row, an attack and budget a column; below, which recipes differ beyond their seeds.
+
+    Args:
+        found: the recipes.
+        contests: of them.
+        told: the pairs of checkpoints; of two seeds of one recipe that can be told apart it is said what that means.
+    """
     attacks = list(dict.fromkeys(attack for family in found for attack in family.attacks))
     cells = tuple(
         (
@@ -88,7 +94,20 @@ def seeds_sheet(found: Sequence[Family], contests: Sequence[Contest]) -> Sheet:
     headers = ("method", "seeds", "clean", *(f"{label(attack)}\n{_budget(attack)}" for attack in attacks))
     apart = [_told(contest) for contest in contests if contest.separable] or ["none"]
     note = (SEEDS_NOTE + "; ".join(apart) + ".",) if contests else ()
-    return Sheet("Over seeds", headers, cells, note)
+    return Sheet("Over seeds", headers, cells, (*note, *filter(None, (_luck(family, told) for family in found))))
+
+
+def _luck(family: Family, told: Sequence[Pair]) -> str:
+    """Why two seeds of one recipe can be told apart, where they can."""
+    own = {rows[0].subject for rows in family.groups}
+    apart = [pair.a.attack for pair in told if pair.separable and {pair.a.subject, pair.b.subject} <= own]
+    if not apart:
+        return ""
+    under = ", ".join(dict.fromkeys(f"{label(attack)} {_budget(attack)}" for attack in apart))
+    return (
+        f"Seeds of {family.method} are told apart under {under}: the luck of training sets these networks apart, so "
+        "that one seed says little of the recipe, and less of it against another."
+    )
 
 
 def _spread(accuracies: Sequence[float]) -> str:

@@ -9,6 +9,7 @@ from scipy.stats import ttest_ind
 from robustcli.attacks import FGSM, PGD
 from robustcli.attacks.base import Attack
 from robustcli.config import Eps, TrainSpec
+from robustcli.evaluation.pairs import pairs
 from robustcli.evaluation.results import Row, Subject
 from robustcli.evaluation.seeds import contests, families
 from robustcli.reporting.pairs import seeds_sheet
@@ -115,3 +116,11 @@ def test_the_sheet_ranks_none_that_its_seeds_do_not_tell_apart() -> None:
     other = [(group("gaussian", seed, correct), spec("gaussian", seed)) for seed, correct in enumerate((9, 13, 12))]
     found = made(*VANILLA, *other)
     assert seeds_sheet(found, contests(found)).notes[0].endswith("(Holm): none.")
+
+
+@pytest.mark.parametrize(("correct", "told"), [((10, 12), False), ((10, 40), True)])
+def test_seeds_of_one_recipe_that_can_be_told_apart_are_explained(correct: tuple[int, int], told: bool) -> None:
+    parts = [(group("vanilla", seed, count), spec("vanilla", seed)) for seed, count in enumerate(correct)]
+    found, lone = made(*parts, *BATCHOUT), (group("pgd", 0, 99), spec("pgd", 0))
+    notes = seeds_sheet(found, (), pairs([rows for rows, _ in (*parts, *BATCHOUT, lone)])).notes
+    assert [note.split(":")[0] for note in notes] == told * ["Seeds of vanilla are told apart under fgsm Linf 0.3"]
