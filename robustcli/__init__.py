@@ -33,7 +33,7 @@ _PUBLIC = {
     "robustcli.attacks.driver": ("Outcome", "Samples", "run_attack", "stream_attack"),
     "robustcli.attacks.norms": ("L1", "L2", "Linf"),
     "robustcli.checkpoint": ("Checkpoint",),
-    "robustcli.config": ("DataSpec", "Eps", "EvalSpec", "ModelSpec", "TrainSpec"),
+    "robustcli.config": ("DataSpec", "EvalSpec", "ModelSpec", "TrainSpec"),
     "robustcli.data": ("Images", "load"),
     "robustcli.errors": (
         "RobustCliError",
@@ -46,6 +46,7 @@ _PUBLIC = {
     "robustcli.evaluation.binarisation": ("Binarised", "binarise"),
     "robustcli.evaluation.curve": ("Curve", "curves"),
     "robustcli.evaluation.evaluate": ("evaluate", "open_session"),
+    "robustcli.fields": ("Eps",),
     "robustcli.models": ("MODELS", "BatchOut", "GaussianNoise"),
     "robustcli.noise": ("Noise",),
     "robustcli.training.methods": ("METHODS",),

@@ -34,8 +34,9 @@ from robustcli.checkpoint import (
     save,
     sha256,
 )
-from robustcli.config import Eps, ModelSpec, TrainSpec
+from robustcli.config import ModelSpec, TrainSpec
 from robustcli.errors import CheckpointError
+from robustcli.fields import Eps
 
 
 def make(**changes: Any) -> Checkpoint:

@@ -13,7 +13,7 @@ import robustcli
 
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
-    {"errors"},
+    {"errors", "fields"},
     {"config", "noise", "datasets", "device", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
     {"data"},

@@ -19,8 +19,8 @@ from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
 from robustcli.cli.delivery import Delivery, deliver
 from robustcli.cli.measure import check_output, read_flags
-from robustcli.config import parse_number
 from robustcli.errors import ConfigError
+from robustcli.fields import parse_number
 
 if TYPE_CHECKING:
     from robustcli.evaluation.results import Row

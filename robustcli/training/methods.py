@@ -13,8 +13,9 @@ from torch import nn
 
 from robustcli.attacks import FGSM, PGD, Attack
 from robustcli.attacks.norms import Linf, NormField, check_budget
-from robustcli.config import STRICT, Budget, Eta, Etas, Fraction, Names, field_names, validated
+from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup, nearest, unknown
+from robustcli.fields import STRICT, Budget, Eta, Etas, Fraction, Names
 from robustcli.models.batchout import BatchOut
 from robustcli.models.gaussian import GaussianNoise, Scale
 from robustcli.training.objectives import Craft, Objective, adversarial, standard

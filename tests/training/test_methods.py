@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustcli.attacks import FGSM, PGD
-from robustcli.config import Eps, format_eta
 from robustcli.errors import ConfigError
+from robustcli.fields import Eps, format_eta
 from robustcli.models import MODELS, BatchOut, GaussianNoise, MnistCNN
 from robustcli.testing import check_objective
 from robustcli.training.methods import METHODS, Setting, describe_method, parse_method
