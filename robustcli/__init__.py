@@ -34,7 +34,7 @@ _PUBLIC = {
     "robustcli.attacks.norms": ("L1", "L2", "Linf"),
     "robustcli.checkpoint": ("Checkpoint",),
     "robustcli.config": ("DataSpec", "EvalSpec", "ModelSpec", "TrainSpec"),
-    "robustcli.data": ("Images", "load"),
+    "robustcli.data": ("load",),
     "robustcli.errors": (
         "RobustCliError",
         "AttackError",
@@ -47,6 +47,7 @@ _PUBLIC = {
     "robustcli.evaluation.curve": ("Curve", "curves"),
     "robustcli.evaluation.evaluate": ("evaluate", "open_session"),
     "robustcli.fields": ("Eps",),
+    "robustcli.images": ("Images",),
     "robustcli.models": ("MODELS", "BatchOut", "GaussianNoise"),
     "robustcli.noise": ("Noise",),
     "robustcli.training.methods": ("METHODS",),

@@ -18,8 +18,9 @@ from PIL import Image
 
 from robustcli import data
 from robustcli.config import DataSpec
-from robustcli.data import DATASETS, SAMPLE_FILE, Images, load, overlap, split_validation
+from robustcli.data import DATASETS, SAMPLE_FILE, load
 from robustcli.errors import ConfigError, DataError
+from robustcli.images import Images, overlap, split_validation
 
 SAMPLE_SHA256 = "7f27f0fa6bb400dcb081fc1a8a198feceeddcb8a02cacc6d7a0a2f43ee312bb6"
 
