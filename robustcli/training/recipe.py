@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, Self
 
 from torch import nn
 
-from robustcli.attacks import Attack
+from robustcli.attacks.base import BudgetAttack
 from robustcli.fields import Eta
 from robustcli.training.objectives import Objective, standard
 
@@ -27,7 +27,7 @@ class Recipe:
 
     objective: Objective = standard
     filling: Mapping[str, nn.Module] = field(default_factory=dict)
-    attack: Attack | None = None
+    attack: BudgetAttack | None = None
     fraction: float = 0.0
 
 
