@@ -26,8 +26,9 @@ from robustcli import checkpoint
 from robustcli.attacks import FGSM, PGD, Attack, DeepFool
 from robustcli.attacks.driver import Samples, predict, run_attack
 from robustcli.config import DataSpec, ModelSpec, TrainSpec
-from robustcli.data import SAMPLE, Images, load, overlap
+from robustcli.data import SAMPLE, load
 from robustcli.device import keep_freed_memory
+from robustcli.images import Images, overlap
 from robustcli.models.loading import load_model
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole

@@ -29,10 +29,11 @@ from torch import nn
 from robustcli import checkpoint
 from robustcli.attacks.driver import Samples
 from robustcli.attacks.norms import NORMS
-from robustcli.config import DataSpec, Eps, ModelSpec
+from robustcli.config import DataSpec, ModelSpec
 from robustcli.data import load
 from robustcli.device import keep_freed_memory
 from robustcli.errors import RobustCliError
+from robustcli.fields import Eps
 from robustcli.models.loading import load_model
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole

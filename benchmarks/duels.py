@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustcli.attacks import APGD, APGDT, FAB, AutoAttack, Square
 from robustcli.attacks.driver import Samples, predict, run_attack
 from robustcli.attacks.norms import L1, Norm
-from robustcli.config import Eps
+from robustcli.fields import Eps
 
 OURS, REFERENCE = "ours", "reference"
 HALVED, UNTARGETED, UNSCALED = "ours, bfloat16", "reference, untargeted", "reference, schedule of 10 000"

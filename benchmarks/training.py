@@ -28,8 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import ToTensor
 
 from robustcli.config import TrainSpec
-from robustcli.data import Images
 from robustcli.device import keep_freed_memory
+from robustcli.images import Images
 from robustcli.models import MODELS
 from robustcli.provenance import provenance
 from robustcli.reporting.files import write_whole

@@ -13,7 +13,8 @@ from robustcli.datasets import DATASETS
 from robustcli.models import MODELS
 from robustcli.reproduction.design import FULL, resolve
 from robustcli.reproduction.studies import parts
-from robustcli.training.methods import Setting, parse_method
+from robustcli.training.methods import parse_method
+from robustcli.training.recipe import Setting
 
 FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))

@@ -13,8 +13,8 @@ import robustcli
 
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
-    {"errors"},
-    {"config", "noise", "datasets", "device", "provenance", "zoo"},
+    {"errors", "fields"},
+    {"config", "noise", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
     {"data"},
     {"attacks", "models"},

@@ -18,7 +18,7 @@ from robustcli.attacks.base import survivors
 from robustcli.attacks.losses import Model, cross_entropy, dlr, lead, likeness, margin, runners_up, targeted_dlr
 from robustcli.attacks.norms import L1, Linf, Norm, NormField
 from robustcli.attacks.targets import Target, wanted
-from robustcli.config import STRICT, Budget
+from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
 L1_STAGES = ((3, 0.3), (2, 0.3), (1, 0.4))

@@ -15,7 +15,7 @@ from robustcli.attacks.fab import FABT
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import L1, Linf, NormField
 from robustcli.attacks.square import Square
-from robustcli.config import STRICT, Budget
+from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
 EOT = 20

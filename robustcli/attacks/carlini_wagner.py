@@ -14,7 +14,7 @@ from robustcli.attacks.closest import Closest
 from robustcli.attacks.losses import Model, is_right, margin
 from robustcli.attacks.norms import L2, OnlyL2
 from robustcli.attacks.targets import Target, wanted
-from robustcli.config import STRICT, NonNegative, Positive
+from robustcli.fields import STRICT, NonNegative, Positive
 from robustcli.noise import Noise
 
 NEARLY = 0.999999

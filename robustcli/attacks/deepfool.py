@@ -14,7 +14,7 @@ from torch import Tensor
 from robustcli.attacks.hyperplane import smallest_step
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import L2, NormField
-from robustcli.config import STRICT, NonNegative
+from robustcli.fields import STRICT, NonNegative
 from robustcli.noise import Noise
 
 NEAREST_CLASSES = 9

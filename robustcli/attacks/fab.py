@@ -14,7 +14,7 @@ from robustcli.attacks.closest import Closest, farthest
 from robustcli.attacks.hyperplane import smallest_step
 from robustcli.attacks.losses import Model, input_gradient, is_right, lead, runners_up
 from robustcli.attacks.norms import Linf, NormField, per_sample
-from robustcli.config import STRICT, Budget, Fraction, Positive
+from robustcli.fields import STRICT, Budget, Fraction, Positive
 from robustcli.noise import Noise
 
 SHORTEST = 1e-8

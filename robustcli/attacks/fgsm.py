@@ -12,7 +12,7 @@ from torch import Tensor
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, likeness
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.attacks.targets import Target, wanted
-from robustcli.config import STRICT, Budget
+from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
 

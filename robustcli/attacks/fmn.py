@@ -14,7 +14,7 @@ from robustcli.attacks.closest import Closest, farthest
 from robustcli.attacks.losses import Model, input_gradient, is_right, margin
 from robustcli.attacks.norms import L2, Linf, NormField, per_sample
 from robustcli.attacks.targets import Target, wanted
-from robustcli.config import STRICT, Fraction, Positive
+from robustcli.fields import STRICT, Fraction, Positive
 from robustcli.noise import Noise
 
 LAST_GAMMA = 1e-3

@@ -15,7 +15,7 @@ from torch import Tensor
 from robustcli.attacks.base import Needs
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import L2, LinfOrL2, per_sample
-from robustcli.config import STRICT
+from robustcli.fields import STRICT
 from robustcli.noise import Noise
 
 ROWS = 512

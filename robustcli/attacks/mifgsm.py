@@ -12,7 +12,7 @@ from torch import Tensor
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField, per_sample
 from robustcli.attacks.targets import Target, wanted
-from robustcli.config import STRICT, Budget, NonNegative
+from robustcli.fields import STRICT, Budget, NonNegative
 from robustcli.noise import Noise
 
 

@@ -13,7 +13,7 @@ from robustcli.attacks.base import survivors
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.attacks.targets import Target, wanted
-from robustcli.config import STRICT, Budget
+from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from robustcli.attacks.base import Needs, survivors
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.config import STRICT, Budget
+from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
 

@@ -18,7 +18,7 @@ from robustcli.attacks.losses import Model, cross_entropy, is_right, margin
 from robustcli.attacks.norms import Linf, LinfOrL2, per_sample
 from robustcli.attacks.targets import Target, wanted
 from robustcli.attacks.windows import Moves, moves_in
-from robustcli.config import STRICT, Budget, Number
+from robustcli.fields import STRICT, Budget, Number
 from robustcli.noise import Noise
 
 HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

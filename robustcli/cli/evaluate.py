@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,13 +19,32 @@ from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
 from robustcli.cli.delivery import Delivery, deliver
 from robustcli.cli.measure import check_output, read_flags
-from robustcli.config import parse_number
 from robustcli.errors import ConfigError
+from robustcli.fields import parse_number
 
 if TYPE_CHECKING:
     from robustcli.evaluation.results import Row
 
 BELOW_THE_BAR = 4
+
+FailUnder = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-under",
+        help="Exit with 4 unless the 95 % interval of each row lies at or above this accuracy in per cent.",
+        rich_help_panel=options.OUTPUT,
+        show_default=False,
+    ),
+]
+JUnit = Annotated[
+    Path | None,
+    typer.Option(
+        "--junit",
+        help="Also write the rows as JUnit XML to this file.",
+        rich_help_panel=options.OUTPUT,
+        show_default=False,
+    ),
+]
 
 
 def evaluate(
@@ -57,8 +76,8 @@ def evaluate(
     keep_adversarials: options.KeepAdversarials = False,
     budget: Budget = None,
     until_ci: UntilCI = None,
-    fail_under: options.FailUnder = None,
-    junit: options.JUnit = None,
+    fail_under: FailUnder = None,
+    junit: JUnit = None,
     checks: Checks = "quick",
     force: Force = False,
 ) -> None:

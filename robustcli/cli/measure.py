@@ -14,12 +14,12 @@ from robustcli.config import EvalSpec, field_names, validated
 from robustcli.errors import ConfigError, RobustCliError, unknown
 
 if TYPE_CHECKING:
-    from robustcli.data import Images
     from robustcli.evaluation.anytime import Goal
     from robustcli.evaluation.evaluate import Result, Session
     from robustcli.evaluation.results import Row
     from robustcli.evaluation.shelf import Memory
     from robustcli.evaluation.transfer import Matrix
+    from robustcli.images import Images
     from robustcli.store.keeper import Keeper
 
 GREY_DIGITS = (1, 28, 28)

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-METHOD = "Method"
 DATA = "Data"
 ATTACK = "Attack"
 OUTPUT = "Output"
@@ -151,7 +150,6 @@ Format = Annotated[
     str,
     typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
 ]
-
 Store = Annotated[
     Path | None,
     typer.Option(
@@ -170,117 +168,5 @@ KeepAdversarials = Annotated[
         "--keep-adversarials",
         help="Keep the image of every broken sample in the store, not of a row's first 16.",
         rich_help_panel=OUTPUT,
-    ),
-]
-
-# --- Of `evaluate` alone
-
-FailUnder = Annotated[
-    str | None,
-    typer.Option(
-        "--fail-under",
-        help="Exit with 4 unless the 95 % interval of each row lies at or above this accuracy in per cent.",
-        rich_help_panel=OUTPUT,
-        show_default=False,
-    ),
-]
-JUnit = Annotated[
-    Path | None,
-    typer.Option(
-        "--junit", help="Also write the rows as JUnit XML to this file.", rich_help_panel=OUTPUT, show_default=False
-    ),
-]
-
-# --- Of `train` alone
-
-MethodName = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="vanilla (default), fgsm, pgd, batchout or gaussian.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="mnist-cnn or cifar-cnn; by the images if left out.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="A YAML file of keys; flags override it.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        help="KEY=VALUE for any key: optimizer, schedule, augment, weight_decay, momentum, validation, dtype, or an "
-        "option of the method, such as method.steps=7. May be repeated.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-TrainBatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", help="Samples a step (default 128).", rich_help_panel=METHOD, show_default=False),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        "--epochs", help="Passes over the training images (default 12).", rich_help_panel=METHOD, show_default=False
-    ),
-]
-LearningRate = Annotated[
-    str | None, typer.Option("--lr", help="Learning rate (default 0.001).", rich_help_panel=METHOD, show_default=False)
-]
-Eta = Annotated[
-    str | None,
-    typer.Option(
-        "--eta",
-        help="Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Fraction = Annotated[
-    str | None,
-    typer.Option(
-        "--fraction",
-        help="Share of each batch that is augmented or attacked.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Layers = Annotated[
-    str | None,
-    typer.Option(
-        "--layers", help="Slots to fill, such as c1,c2,f1; all if left out.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-TrainEps = Annotated[
-    str | None,
-    typer.Option("--eps", help="Budget of fgsm or pgd training.", rich_help_panel=METHOD, show_default=False),
-]
-Output = Annotated[
-    Path | None,
-    typer.Option(
-        "--output",
-        help="The checkpoint's file; named after the run in checkpoints/ if left out.",
-        rich_help_panel=OUTPUT,
-        show_default=False,
-    ),
-]
-Force = Annotated[bool, typer.Option("--force", help="Let --output replace a file.", rich_help_panel=OUTPUT)]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume",
-        help="Go on with the run of an incomplete checkpoint.",
-        rich_help_panel=OUTPUT,
-        show_default=False,
     ),
 ]

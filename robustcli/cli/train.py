@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape
 
-from robustcli.cli import options
+from robustcli.cli import options, train_options
 from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import err, notice, out, progress, warn
 from robustcli.cli.measure import announce_sample, given_flags
@@ -29,26 +29,26 @@ METHOD_FLAGS = ("eta", "fraction", "layers", "eps")
 
 def train(
     context: typer.Context,
-    method: options.MethodName = None,
+    method: train_options.MethodName = None,
     dataset: options.Dataset = None,
-    model: options.Model = None,
-    config: options.Config = None,
-    settings: options.Settings = None,
-    epochs: options.Epochs = None,
-    batch_size: options.TrainBatchSize = None,
-    lr: options.LearningRate = None,
+    model: train_options.Model = None,
+    config: train_options.Config = None,
+    settings: train_options.Settings = None,
+    epochs: train_options.Epochs = None,
+    batch_size: train_options.BatchSize = None,
+    lr: train_options.LearningRate = None,
     seed: options.Seed = None,
-    eta: options.Eta = None,
-    fraction: options.Fraction = None,
-    layers: options.Layers = None,
-    eps: options.TrainEps = None,
+    eta: train_options.Eta = None,
+    fraction: train_options.Fraction = None,
+    layers: train_options.Layers = None,
+    eps: train_options.Eps = None,
     limit: options.Limit = None,
     data_dir: options.DataDir = None,
     no_sample: options.NoSample = False,
     device: options.Device = None,
-    output: options.Output = None,
-    force: options.Force = False,
-    resume: options.Resume = None,
+    output: train_options.Output = None,
+    force: train_options.Force = False,
+    resume: train_options.Resume = None,
 ) -> None:
     """Train a model and write its checkpoint. Ctrl-C saves; `--resume` goes on to the same weights, bit for bit.
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.driver import Outcome, predict
 from robustcli.attacks.guards import frozen
-from robustcli.data import Images
+from robustcli.images import Images
 
 LEVELS = 255
 

@@ -16,7 +16,7 @@ from robustcli.attacks import describe
 from robustcli.attacks.driver import Outcome, Samples, stream_attack
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
-from robustcli.data import Images, load, overlap
+from robustcli.data import load
 from robustcli.device import pick_device
 from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError
 from robustcli.evaluation.clean import predict_clean
@@ -24,6 +24,7 @@ from robustcli.evaluation.eightbit import correct_8bit
 from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
 from robustcli.evaluation.results import Row, Subject, to_row
 from robustcli.evaluation.shelf import Memory, Shelf
+from robustcli.images import Images, overlap
 from robustcli.models.loading import load_model
 
 

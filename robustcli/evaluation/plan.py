@@ -11,8 +11,9 @@ import torch
 from robustcli.attacks import ATTACKS, Bisection, parse_attack, split_spec
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
 from robustcli.attacks.norms import NORMS, Norm, check_budget
-from robustcli.config import Eps, EvalSpec, default_budgets, field_names, paper_budgets, shown
+from robustcli.config import EvalSpec, default_budgets, field_names, paper_budgets, shown
 from robustcli.errors import ConfigError, lookup
+from robustcli.fields import Eps
 
 DEFAULT_ATTACKS = ("fgsm", "pgd", "deepfool")
 CURVE_ATTACKS = ("fmn", "pgd")

@@ -15,8 +15,8 @@ from robustcli.attacks.base import Attack, BudgetAttack, Ensemble
 from robustcli.attacks.outcome import Board, Work, split_evenly
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import EvalSpec
-from robustcli.data import Images
 from robustcli.evaluation.results import Subject
+from robustcli.images import Images
 from robustcli.store.keeper import Keeper
 from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
 

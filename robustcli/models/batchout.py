@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcli.config import Eta
+from robustcli.fields import Eta
 from robustcli.models.magnitude import draw_eta, n_augmented
 
 

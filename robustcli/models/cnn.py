@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from robustcli.config import Eta, ModelSpec
+from robustcli.config import ModelSpec
+from robustcli.fields import Eta
 from robustcli.models.layers import Normalize, Slots
 
 MNIST_ETA: tuple[Eta, ...] = (0.05, 0.1, 0.1)

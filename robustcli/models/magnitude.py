@@ -7,7 +7,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from robustcli.config import Eta
+from robustcli.fields import Eta
 
 
 def n_augmented(fraction: float, m: int) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustcli.attacks.driver import Outcome
 from robustcli.attacks.guards import frozen
-from robustcli.data import Images
+from robustcli.images import Images
 from robustcli.reporting.files import write_whole
 from robustcli.reporting.gallery import Picture
 

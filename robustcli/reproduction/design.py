@@ -8,7 +8,8 @@ from typing import Literal
 from robustcli.config import TrainSpec, default_budgets
 from robustcli.datasets import DATASETS, SAMPLE
 from robustcli.models import MODELS
-from robustcli.training.methods import Setting, describe_method, parse_method
+from robustcli.training.methods import describe_method, parse_method
+from robustcli.training.recipe import Setting
 
 Budgets = tuple[str, ...]
 Price = Literal["cheap", "costly", "dear"]

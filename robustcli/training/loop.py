@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.config import TrainSpec
-from robustcli.data import Images
 from robustcli.errors import TrainingError
+from robustcli.images import Images
 from robustcli.noise import Noise
 from robustcli.training.augment import AUGMENT
-from robustcli.training.methods import Recipe
 from robustcli.training.overfitting import watch
+from robustcli.training.recipe import Recipe
 from robustcli.training.schedules import learning_rate, make_optimizer
 
 VALIDATION_ATTACKED = 512

@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass as plain_dataclass
-from dataclasses import field, replace
-from typing import Any, ClassVar, Protocol, Self
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 from pydantic import PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
-from torch import nn
 
 from robustcli.attacks import FGSM, PGD
-from robustcli.attacks.base import BudgetAttack
 from robustcli.attacks.norms import Linf, NormField, check_budget
-from robustcli.config import STRICT, Budget, Eta, Etas, Fraction, Names, field_names, validated
+from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup, nearest, unknown
+from robustcli.fields import STRICT, Budget, Eta, Etas, Fraction, Names
 from robustcli.models.batchout import BatchOut
 from robustcli.models.gaussian import GaussianNoise, Scale
-from robustcli.training.objectives import Craft, Objective, adversarial, standard
-
-
-@plain_dataclass(frozen=True)
-class Recipe:
-    """What a method does to a run.
-
-    Attributes:
-        objective: the loss to minimise.
-        filling: layers for the network's slots, by name.
-        attack: what it trains against, if anything.
-        fraction: the share of each batch that is attacked. The best epoch is chosen by validation accuracy, this share
-            of it under `attack`.
-    """
-
-    objective: Objective = standard
-    filling: Mapping[str, nn.Module] = field(default_factory=dict)
-    attack: BudgetAttack | None = None
-    fraction: float = 0.0
-
-
-@plain_dataclass(frozen=True)
-class Setting:
-    """What a method's open options depend on: the network's slots, the paper's eta for each, the data's budget."""
-
-    slots: Sequence[str]
-    paper_eta: Sequence[Eta]
-    eps: float
-
-
-class Method(Protocol):
-    """A training method. `summary` is its line in `robustcli list methods`."""
-
-    name: ClassVar[str]
-    summary: ClassVar[str]
-
-    def resolved(self, setting: Setting) -> Self:
-        """The same method with every open option decided; ConfigError where one does not fit the network."""
-        ...
-
-    def recipe(self) -> Recipe:
-        """What a resolved method does to a run."""
-        ...
+from robustcli.training.objectives import Craft, adversarial
+from robustcli.training.recipe import Method, Recipe, Setting
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -12,15 +12,17 @@ from torch import nn
 from robustcli import checkpoint
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
-from robustcli.data import DATASETS, Images, load, split_validation
+from robustcli.data import DATASETS, load
 from robustcli.device import pick_device
 from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
+from robustcli.images import Images, split_validation
 from robustcli.models import MODELS
 from robustcli.models.layers import fill_slots
 from robustcli.models.loading import build_model, design
 from robustcli.provenance import provenance
 from robustcli.training.loop import Job, Run, Step, fit
-from robustcli.training.methods import Setting, describe_method, parse_method
+from robustcli.training.methods import describe_method, parse_method
+from robustcli.training.recipe import Setting
 
 
 @dataclass(frozen=True)

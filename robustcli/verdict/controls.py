@@ -18,10 +18,10 @@ from robustcli.attacks.guards import frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import Norm
 from robustcli.config import default_budgets
-from robustcli.data import Images
 from robustcli.evaluation.evaluate import open_checkpoint
 from robustcli.evaluation.results import Row
 from robustcli.evaluation.stats import paired_interval
+from robustcli.images import Images
 from robustcli.noise import Noise
 from robustcli.testing.tiny import boundary_distance, largest_eps, linear_model, linear_samples
 from robustcli.verdict.effort import is_weak, wants_gradients

@@ -12,10 +12,10 @@ from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.driver import Outcome, Samples, predict, run_attack
 from robustcli.attacks.guards import check_result, frozen
 from robustcli.attacks.losses import is_right, margin
-from robustcli.data import Images
 from robustcli.errors import AttackError
 from robustcli.evaluation.binarisation import LEAST_FOUND, Binarised, binarise
 from robustcli.evaluation.eightbit import round_to_8bit
+from robustcli.images import Images
 from robustcli.noise import Noise
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over

@@ -20,8 +20,8 @@ from robustcli.attacks import (
     parse_attack,
 )
 from robustcli.attacks.norms import L2, Linf
-from robustcli.config import Eps
 from robustcli.errors import ConfigError
+from robustcli.fields import Eps
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from robustcli.attacks import FMN, PGD, Attack, Bisection, DeepFool
 from robustcli.attacks.driver import run_attack
 from robustcli.attacks.norms import L2, Linf
-from robustcli.config import Eps
 from robustcli.evaluation.curve import Curve, Group, budgets_of, curves
 from robustcli.evaluation.results import Row, Subject, to_row
 from robustcli.evaluation.stats import wilson
+from robustcli.fields import Eps
 from robustcli.testing import boundary_distance, largest_eps, linear_model, linear_samples
 
 SUBJECT = Subject("a.pt", "ab12", "mnist-cnn", "vanilla")

@@ -10,8 +10,8 @@ from robustcli.attacks import FGSM, PGD, AutoAttack, DeepFool
 from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Outcome, Samples, run_attack
 from robustcli.attacks.norms import L2, Linf, Norm
-from robustcli.data import Images
 from robustcli.evaluation.eightbit import correct_8bit, round_to_8bit
+from robustcli.images import Images
 
 
 def images(x: Tensor, y: Tensor) -> Images:

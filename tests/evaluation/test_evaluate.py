@@ -11,10 +11,11 @@ import torch
 from robustcli import checkpoint
 from robustcli.attacks.norms import Linf
 from robustcli.config import DataSpec, EvalSpec
-from robustcli.data import Images, load
+from robustcli.data import load
 from robustcli.errors import AttackError, CheckpointError, DataError
 from robustcli.evaluation.evaluate import Session, check_fit, evaluate, images_for, open_checkpoint, open_session
 from robustcli.evaluation.results import Row
+from robustcli.images import Images
 
 Paths = tuple[Path, Path]
 SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3"), eps=("0.05", "0.1"))

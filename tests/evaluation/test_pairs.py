@@ -8,10 +8,10 @@ import pytest
 from robustcli.attacks import FGSM, PGD
 from robustcli.attacks.base import Attack
 from robustcli.attacks.norms import L2
-from robustcli.config import Eps
 from robustcli.errors import DataError
 from robustcli.evaluation.pairs import pairs, refuse_unequal
 from robustcli.evaluation.results import Row, Subject
+from robustcli.fields import Eps
 
 ATTACK = FGSM(eps=Eps("0.3"))
 

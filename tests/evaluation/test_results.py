@@ -7,8 +7,8 @@ import torch
 from robustcli.attacks import FGSM, DeepFool
 from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Outcome
-from robustcli.config import Eps
 from robustcli.evaluation.results import Row, Subject, document, to_row
+from robustcli.fields import Eps
 
 
 def row_of(attack: Attack, flags: list[int], distance: list[float] | None = None, by_iter: tuple[int, ...] = ()) -> Row:

@@ -8,10 +8,11 @@ from scipy.stats import ttest_ind
 
 from robustcli.attacks import FGSM, PGD
 from robustcli.attacks.base import Attack
-from robustcli.config import Eps, TrainSpec
+from robustcli.config import TrainSpec
 from robustcli.evaluation.pairs import pairs
 from robustcli.evaluation.results import Row, Subject
 from robustcli.evaluation.seeds import contests, families
+from robustcli.fields import Eps
 from robustcli.reporting.pairs import seeds_sheet
 
 ATTACK = FGSM(eps=Eps("0.3"))

@@ -9,9 +9,9 @@ import torch
 from matplotlib.image import imread
 
 from robustcli.attacks.norms import L2, Linf
-from robustcli.config import Eps
 from robustcli.evaluation.curve import Curve, Group
 from robustcli.evaluation.results import Subject
+from robustcli.fields import Eps
 from robustcli.reporting.curve_plot import save_curves
 from robustcli.reporting.curves import COLUMNS, class_sheet, curve_sheet, curves_csv, sparkline
 from robustcli.reporting.tables import to_rich, to_text

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 import pytest
 
 from robustcli.attacks import FGSM
-from robustcli.config import Eps
 from robustcli.evaluation.results import Row, Subject
 from robustcli.evaluation.stats import wilson
+from robustcli.fields import Eps
 from robustcli.reporting.gate import below, junit, told
 
 

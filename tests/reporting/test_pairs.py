@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from robustcli.attacks import FGSM
-from robustcli.config import Eps
 from robustcli.evaluation.pairs import pairs
 from robustcli.evaluation.results import Row, Subject
+from robustcli.fields import Eps
 from robustcli.reporting.pairs import pairs_sheet
 
 

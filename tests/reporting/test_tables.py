@@ -15,8 +15,8 @@ from rich.table import Table
 from robustcli.attacks import FGSM, PGD, DeepFool
 from robustcli.attacks.base import Attack
 from robustcli.attacks.norms import L2
-from robustcli.config import Eps
 from robustcli.evaluation.results import Row, Subject
+from robustcli.fields import Eps
 from robustcli.reporting.tables import (
     Sheet,
     compare_sheet,

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from robustcli.attacks import FGSM, PGD, Attack
-from robustcli.config import Eps
 from robustcli.evaluation.results import Row, Subject
 from robustcli.evaluation.transfer import Transferred
+from robustcli.fields import Eps
 from robustcli.reporting.tables import to_rich, to_text
 from robustcli.reporting.transfer import transfer_sheets
 

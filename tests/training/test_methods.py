@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from robustcli.attacks import FGSM, PGD
-from robustcli.config import Eps, format_eta
 from robustcli.errors import ConfigError
+from robustcli.fields import Eps, format_eta
 from robustcli.models import MODELS, BatchOut, GaussianNoise, MnistCNN
 from robustcli.testing import check_objective
-from robustcli.training.methods import METHODS, Setting, describe_method, parse_method
+from robustcli.training.methods import METHODS, describe_method, parse_method
 from robustcli.training.objectives import standard
+from robustcli.training.recipe import Setting
 
 MNIST = Setting(MnistCNN.slot_names, MnistCNN.paper_eta, Eps("0.3"))
 AUGMENTING = ("batchout", "gaussian")

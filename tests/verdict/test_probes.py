@@ -12,9 +12,9 @@ from robustcli.attacks import parse_attack
 from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import Linf
-from robustcli.data import Images
 from robustcli.evaluation.binarisation import Binarised
 from robustcli.evaluation.results import Subject, to_row
+from robustcli.images import Images
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.masked import MASKS
 from robustcli.verdict import probes

@@ -1,0 +1,126 @@
+"""The types of a spec's or an attack's fields: numbers, budgets and eta, read as people write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
+
+STRICT = ConfigDict(extra="forbid")
+"""For pydantic dataclasses, which by default ignore a key they do not know."""
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(/\d+)?")
+
+
+class Eps(float):
+    """A budget in pixel units that remembers how it was written: `8/255` stays `8/255`.
+
+    It is a float, so attacks compute with it.
+    """
+
+    text: str
+
+    def __new__(cls, value: float | str) -> Eps:
+        """Read a number or text such as `8/255`; ValueError for anything else."""
+        text = str(value).strip()
+        self = super().__new__(cls, parse_number(text))
+        self.text = text
+        return self
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __reduce__(self) -> tuple[type[Eps], tuple[str]]:
+        return Eps, (self.text,)
+
+
+def parse_number(text: str) -> float:
+    """`"0.3"`, `"1e-3"` or `"8/255"` as a float.
+
+    Raises:
+        ValueError: anything else, nan and infinity included.
+    """
+    if not NUMBER.fullmatch(text):
+        raise ValueError("should be a finite number such as 0.3 or 8/255")
+    numerator, _, denominator = text.partition("/")
+    divisor = float(denominator or 1)
+    if divisor == 0:
+        raise ValueError("should not divide by zero")
+    return _finite(float(numerator) / divisor)
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("should be a finite number")
+    return value
+
+
+def _budget(value: object) -> Eps:
+    eps = Eps(value) if isinstance(value, int | float | str) else None
+    if eps is None or eps < 0:
+        raise ValueError("should be a number of at least 0, such as 0.3 or 8/255")
+    return eps
+
+
+Budget = Annotated[float, PlainValidator(_budget), PlainSerializer(str)]
+"""A field of an attack or a spec that takes a budget; pass it `Eps`, a float or text."""
+
+
+def _number(value: object) -> object:
+    return parse_number(value) if isinstance(value, str) else value
+
+
+Number = Annotated[float, BeforeValidator(_number), AfterValidator(_finite)]
+NonNegative = Annotated[Number, Field(ge=0)]
+Positive = Annotated[Number, Field(gt=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+
+Eta = float | tuple[float, float]
+"""BatchOut's magnitude: a constant, or (low, high) of a uniform distribution drawn from per sample."""
+
+_UNIFORM = re.compile(r"U\[\s*([^,\]]+),\s*([^,\]]+)\]", re.IGNORECASE)
+_OUTSIDE_BRACKETS = re.compile(r",(?![^\[]*\])")
+
+
+def parse_eta(value: object) -> Eta:
+    """`0.1` or `"U[0,0.1]"` as an `Eta`.
+
+    Raises:
+        ValueError: anything else, or a negative or empty range.
+    """
+    hint = "should be a number of at least 0 or a range such as U[0,0.1]"
+    uniform = _UNIFORM.fullmatch(value.strip()) if isinstance(value, str) else None
+    bounds = uniform.groups() if uniform else value if isinstance(value, list | tuple) else (value,)
+    try:
+        numbers = [_finite(parse_number(str(bound).strip())) for bound in bounds]
+    except ValueError:
+        raise ValueError(hint) from None
+    if min(numbers, default=-1.0) < 0 or len(numbers) > 2 or numbers != sorted(numbers):
+        raise ValueError(hint)
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def format_eta(eta: Eta) -> float | str:
+    """An `Eta` as it is written in YAML and on the command line."""
+    low_high = [repr(float(bound)).removesuffix(".0") for bound in eta] if isinstance(eta, tuple) else []
+    return f"U[{','.join(low_high)}]" if isinstance(eta, tuple) else eta
+
+
+def split_list(value: object) -> object:
+    """`"0.1,U[0,0.1]"` as `["0.1", "U[0,0.1]"]`: commas separate, except inside brackets."""
+    if isinstance(value, str):
+        return [part.strip() for part in _OUTSIDE_BRACKETS.split(value)]
+    return value if isinstance(value, list | tuple) else [value]
+
+
+Etas = Annotated[
+    tuple[Annotated[Eta, BeforeValidator(parse_eta), PlainSerializer(format_eta)], ...],
+    BeforeValidator(split_list),
+]
+"""One eta for all slots, or one a slot."""
+
+Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]

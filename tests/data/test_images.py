@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from robustcli.config import DataSpec
+from robustcli.data import load
+from robustcli.images import overlap, split_validation
+
+from .conftest import draw, load_path, write_images, write_npz
+
+# The value
+
+
+def test_pixels_are_floats_from_0_to_1(tmp_path):
+    images = load_path(write_npz(tmp_path / "a.npz", x_test=np.full((3, 8, 8), 51, np.uint8)))
+    pixels = images.pixels(torch.tensor([2, 0]))
+    assert pixels.dtype == torch.float32
+    assert torch.equal(pixels, torch.full((2, 1, 8, 8), 0.2))
+
+
+def test_take_keeps_images_labels_and_ids_together(tmp_path):
+    images = load_path(write_npz(tmp_path / "a.npz"))
+    taken = images.take(torch.tensor([2, 0]))
+    assert taken.ids.tolist() == [2, 0]
+    assert taken.y.tolist() == [0, 2]
+    assert torch.equal(taken.x, images.x[[2, 0]])
+    assert taken.note == images.note == ""
+
+
+def test_the_fingerprint_is_of_the_content_and_not_of_the_name(tmp_path):
+    one, two = (load_path(write_npz(tmp_path / f"{name}.npz")) for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint
+    assert len({one.fingerprint, one.take(slice(2)).fingerprint, one.take(torch.tensor([1, 0, 2])).fingerprint}) == 3
+
+
+# Ids, overlap, validation
+
+
+def test_a_path_keeps_its_ids_when_it_moves_and_not_when_it_changes(tmp_path):
+    first, moved = (load_path(write_npz(tmp_path / f"{name}.npz"), split="train") for name in "ab")
+    changed = load_path(write_npz(tmp_path / "c.npz", x_train=draw(6, 8, 8) // 2), split="train")
+    assert first.source == moved.source != changed.source
+    assert first.source.endswith("/train")
+
+
+def test_a_folder_has_the_same_source_under_any_limit(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 6)
+    sources = [load_path(tmp_path, limit=limit, split="train").source for limit in (1, None)]
+    assert sources[0] == sources[1] != load_path(tmp_path).source
+
+
+def test_overlap_counts_shared_ids_of_the_same_source(tmp_path):
+    images = load_path(write_npz(tmp_path / "a.npz"), split="train")
+    assert overlap(images.source, torch.tensor([5, 1, 77]), images) == 2
+    assert overlap("mnist/train", images.ids, images) == 0
+
+
+def test_the_sample_overlaps_mnists_training_set_and_not_itself():
+    train, test = (load(DataSpec(dataset="mnist-sample", split=split)) for split in ("train", "test"))
+    assert overlap("mnist/train", torch.arange(60000), test) == 1000
+    assert overlap(train.source, train.ids, test) == 0
+
+
+@pytest.mark.parametrize(("fraction", "count"), [(0.0, 0), (0.25, 250), (0.9999, 999)])
+def test_validation_divides_the_images(fraction, count):
+    images = load(DataSpec(dataset="mnist-sample"))
+    train, validation = split_validation(images, fraction, seed=3)
+    assert len(validation) == count
+    assert torch.equal(torch.cat([train.ids, validation.ids]).sort().values, images.ids.sort().values)
+
+
+def test_validation_depends_on_the_seed_alone():
+    images = load(DataSpec(dataset="mnist-sample"))
+    state = torch.get_rng_state()
+    parts = []
+    for seed in (0, 0, 1):
+        torch.manual_seed(len(parts))
+        parts.append(split_validation(images, 0.1, seed)[1].ids)
+    assert torch.equal(parts[0], parts[1])
+    assert not torch.equal(parts[0], parts[2])
+    torch.set_rng_state(state)
+
+
+def test_the_global_generator_is_left_alone():
+    state = torch.get_rng_state()
+    split_validation(load(DataSpec(dataset="mnist-sample")), 0.1, seed=0)
+    assert torch.equal(torch.get_rng_state(), state)
