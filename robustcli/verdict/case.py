@@ -14,6 +14,7 @@ from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import Norm
 from robustcli.evaluation.results import Row
+from robustcli.verdict.effort import passes
 from robustcli.verdict.look import spread_over
 from robustcli.verdict.runs import worst_case
 
@@ -48,8 +49,7 @@ class Case:
         stepping = [one for one in self.attacks if one.name in ("pgd", "mifgsm", "apgd")]
         if stepping:
             return max(stepping, key=lambda one: int(getattr(one, "steps", 0)))
-        eot = max(getattr(one, "eot", None) or 1 for one in self.attacks)
-        return PGD(self.eps, steps=20, norm=self.norm, eot=eot)
+        return PGD(self.eps, steps=20, norm=self.norm, eot=max(map(passes, self.attacks)))
 
     def breaks(self, attack: Attack) -> int:
         """How many of the survivors an attack breaks."""

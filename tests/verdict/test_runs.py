@@ -113,6 +113,7 @@ def test_a_defence_tested_by_the_attack_it_knows_is_told() -> None:
     [
         (["fgsm:eps=0.1"], "WARN"),
         (["fgsm:eps=0.1", "deepfool", "noise:eps=0.1"], "WARN"),
+        (["pgd:eps=0.1,steps=1", "mifgsm:eps=0.1,steps=1"], "WARN"),
         (["fgsm:eps=0.1", "pgd:eps=0.1"], "OK"),
         (["autoattack:eps=0.1"], "OK"),
     ],
