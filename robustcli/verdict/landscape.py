@@ -17,6 +17,7 @@ from robustcli.errors import AttackError
 from robustcli.evaluation.binarisation import LEAST_FOUND, Binarised, binarise
 from robustcli.evaluation.eightbit import round_to_8bit
 from robustcli.noise import Noise
+from robustcli.verdict.case import tried
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
 from robustcli.verdict.runs import standard_error, unbounded_finding
@@ -121,13 +122,14 @@ def noisy(scene: Scene) -> list[Finding]:
 
 
 def binarised(scene: Scene, attack: Attack) -> list[Finding]:
-    """R17, of an attack with a budget; nothing of a model that the test does not fit."""
+    """R17, of an attack with a budget.
+
+    Raises:
+        AttackError: the test does not fit the model.
+    """
     assert isinstance(attack, BudgetAttack)
     few = scene.samples[spread_over(len(scene.samples), PLANTED).to(scene.samples.x.device)]
-    try:
-        test = binarise(scene.model, attack, few.x, attack.eps, attack.norm, scene.seed, ids=few.ids)
-    except AttackError:
-        return []
+    test = binarise(scene.model, attack, few.x, attack.eps, attack.norm, scene.seed, ids=few.ids)
     return [binarisation_finding(f"{label(test.attack)} at {test.norm.label} {test.eps}", test)]
 
 
@@ -146,12 +148,14 @@ def survey(scene: Scene) -> list[Finding]:
     """All of these; those of images only where a budget attack ran."""
     if not len(scene.samples):
         return []
-    found = [*huge_eps(scene), *without_budget(scene), *noisy(scene)]
-    if scene.attack is not None:
-        outcome = scene.run(scene.attack)
-        found += [*kept(scene, outcome), *re_evaluated(scene, outcome), *rounded(scene, outcome)]
-        found += binarised(scene, scene.attack)
-    return found
+    found = [finding for check in (huge_eps, without_budget, noisy) for finding in tried(check, scene)]
+    return found if scene.attack is None else [*found, *tried(_of_images, scene, scene.attack)]
+
+
+def _of_images(scene: Scene, attack: Attack) -> list[Finding]:
+    outcome = scene.run(attack)
+    found = [*kept(scene, outcome), *re_evaluated(scene, outcome), *rounded(scene, outcome)]
+    return [*found, *tried(binarised, scene, attack)]
 
 
 def right_ones(model: nn.Module, samples: Samples) -> torch.Tensor:

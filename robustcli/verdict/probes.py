@@ -12,7 +12,7 @@ from robustcli.attacks.guards import ball_edge, frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import L1
 from robustcli.noise import Noise
-from robustcli.verdict.case import Case, Recorder, Witness, stronger
+from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried
 from robustcli.verdict.effort import parts, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.rivals import black_box_finding, losses_finding
@@ -141,4 +141,4 @@ def probe(case: Case) -> list[Finding]:
     """All probes of a budget; where nothing stands there is nothing to find."""
     if not len(case.standing):
         return [Finding(check, "OK", f"nothing stands at {case.name}") for check in sorted(STANDS_NOTHING)]
-    return [finding for check in PROBES for finding in check(case)]
+    return [finding for check in PROBES for finding in tried(check, case)]

@@ -133,5 +133,12 @@ RUN_CHECKS = (
         "SUSPECT",
         "reuse",
     ),
-    Check("R23", "weak attacks only", "FGSM, DeepFool, noise or attacks of a single step are all that ran", CARLINI, "WARN", "reuse"),
+    Check(
+        "R23",
+        "weak attacks only",
+        "FGSM, DeepFool, noise or attacks of a single step are all that ran",
+        CARLINI,
+        "WARN",
+        "reuse",
+    ),
 )

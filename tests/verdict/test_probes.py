@@ -13,6 +13,7 @@ from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import Linf
 from robustcli.data import Images
+from robustcli.errors import AttackError
 from robustcli.evaluation.binarisation import Binarised
 from robustcli.evaluation.results import Subject, to_row
 from robustcli.testing import tiny_net, tiny_samples
@@ -181,5 +182,6 @@ def test_an_attack_must_find_what_is_there_by_construction(found: int, by_noise:
 def test_a_model_that_the_binarisation_test_does_not_fit_is_not_put_to_it() -> None:
     here = scene(Answers(lambda net, x: net(x) + net(x).flip(1)).float())
     assert here.attack is not None
-    assert binarised(here, here.attack) == []
+    with pytest.raises(AttackError, match="binarisation"):
+        binarised(here, here.attack)
     assert "R17" not in levels(survey(here))
