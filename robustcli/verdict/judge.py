@@ -42,7 +42,11 @@ def judge(
     elif word == "RELIABLE" and interrupted:
         word, reason = "PRELIMINARY", "the checks were cut short"
     elif word == "RELIABLE" and missing:
-        way = "they take a budget in Linf or L2" if full else "--checks full runs them, --preset standard has them"
+        way = (
+            "an attack of many steps in Linf or L2 has to run"
+            if full
+            else "--checks full runs them, --preset standard has them"
+        )
         word, reason = "PRELIMINARY", f"{'could not run' if full else 'not run'}: {', '.join(missing)}; {way}"
     return Verdict(checkpoint, word, reason, tuple(findings), not_run, interrupted)
 

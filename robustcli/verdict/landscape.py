@@ -20,7 +20,7 @@ from robustcli.noise import Noise
 from robustcli.verdict.case import tried
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
-from robustcli.verdict.runs import standard_error, unbounded_finding
+from robustcli.verdict.runs import rounding_finding, standard_error, unbounded_finding
 
 SMALL_STEP = 4 / 255
 STEPS = 100
@@ -78,10 +78,7 @@ def re_evaluated(scene: Scene, outcome: Outcome) -> list[Finding]:
 def rounded(scene: Scene, outcome: Outcome) -> list[Finding]:
     """R4."""
     found = round_to_8bit(scene.model, scene.images, outcome)
-    n = len(scene.samples)
-    saved = int((~found.fools).sum())
-    told = f"rounded to 8 bits, {saved} of {len(found.index)} adversarials no longer fool"
-    return [Finding("R4", "INFO" if saved > 0.01 * n else "OK", told, saved / n)]
+    return [rounding_finding(outcome.attack.name, int((~found.fools).sum()), len(scene.samples))]
 
 
 def huge_eps(scene: Scene) -> list[Finding]:

@@ -53,7 +53,7 @@ def test_what_is_missing_is_the_reason() -> None:
 
 def test_a_reason_offers_no_checks_that_ran_already() -> None:
     verdict = judge("a.pt", [Finding("R13", "OK", ""), Finding("R23", "OK", "")], ROWS, full=True)
-    assert verdict.reason == "could not run: black-box not better; they take a budget in Linf or L2"
+    assert verdict.reason == "could not run: black-box not better; an attack of many steps in Linf or L2 has to run"
 
 
 def test_checks_that_were_cut_short_are_never_reliable_and_hide_nothing() -> None:

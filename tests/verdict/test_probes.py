@@ -69,6 +69,16 @@ def test_a_good_model_raises_nothing_at_suspect() -> None:
     assert {found[check] for check in ("R3", "R13")} == {"OK"}
 
 
+@pytest.mark.parametrize(
+    ("spec", "checks"),
+    [("fgsm:", {"R3", "R13"}), ("apgd:loss=dlr,steps=3,", {"R3", "R10", "R11", "R12", "R13"})],
+)
+def test_what_one_step_leaves_is_not_held_against_attacks_that_did_not_run(spec: str, checks: set[str]) -> None:
+    case = case_of(tiny_net(), spec)
+    assert len(case.standing)
+    assert levels(probe(case)).keys() == checks
+
+
 def test_square_breaks_what_a_blind_gradient_leaves() -> None:
     found = levels(probe(case_of(BLIND(tiny_net()), "pgd:steps=5,random_start=false,")))
     assert found["R12"] == "SUSPECT"
