@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.closest import Closest
-from robustcli.attacks.losses import Model, is_right, margin
+from robustcli.attacks.losses import Model, gradient_of, is_right, margin
 from robustcli.attacks.norms import L2, OnlyL2
 from robustcli.attacks.targets import Target, wanted
 from robustcli.fields import STRICT, NonNegative, Positive
@@ -107,7 +107,7 @@ class CarliniWagner:
             lead = margin(logits, aim)
             gap = (lead if self.target is None else -lead) + self.confidence
             loss = (x_adv - x).flatten(1).square().sum(1) + const * gap.clamp_min(0)
-            (gradient,) = torch.autograd.grad(loss.sum(), z)
+            gradient = gradient_of(loss.sum(), z)
         return (
             gradient,
             loss.detach(),

@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.hyperplane import smallest_step
-from robustcli.attacks.losses import Model, is_right
+from robustcli.attacks.losses import Model, gradient_of, is_right
 from robustcli.attacks.norms import L2, NormField
 from robustcli.fields import STRICT, NonNegative
 from robustcli.noise import Noise
@@ -88,7 +88,7 @@ class DeepFool:
             others = gaps.detach().scatter(1, y[:, None], torch.inf)
             classes = others.argsort(1)[:, : min(NEAREST_CLASSES, logits.shape[1] - 1)]
             nearest = gaps.gather(1, classes)
-            uphill = [torch.autograd.grad(gap.sum(), x, retain_graph=True)[0].flatten(1) for gap in nearest.unbind(1)]
+            uphill = [gradient_of(gap.sum(), x, retain_graph=True).flatten(1) for gap in nearest.unbind(1)]
         return self._onto_nearest(-torch.stack(uphill, 1), nearest.detach(), x.detach())
 
     def _onto_nearest(self, w: Tensor, gap: Tensor, x: Tensor) -> Tensor:

@@ -90,6 +90,9 @@ def input_gradient(model: Model, loss: Loss, x: Tensor, y: Tensor, eot: int = 1)
     Only the input's gradient is computed: no parameter's `.grad` is touched. Of a randomised model both are means over
     `eot` passes (expectation over transformations; Athalye et al. 2018, *Obfuscated Gradients Give a False Sense of
     Security*).
+
+    Raises:
+        AttackError: the model passes no gradient to its images.
     """
     with torch.enable_grad():
         x = x.detach().requires_grad_()
@@ -100,8 +103,24 @@ def input_gradient(model: Model, loss: Loss, x: Tensor, y: Tensor, eot: int = 1)
 
 def _one_pass(model: Model, loss: Loss, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     logits = model(x)
-    (gradient,) = torch.autograd.grad(loss(logits, y).sum(), x)
-    return gradient, logits.detach()
+    return gradient_of(loss(logits, y).sum(), x), logits.detach()
+
+
+def gradient_of(total: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
+    """The gradient of a sum over samples with respect to the images or what they are made of, in its shape.
+
+    Raises:
+        AttackError: there is none: the model cuts the graph, or fails on the way back.
+    """
+    try:
+        return torch.autograd.grad(total, x, retain_graph=retain_graph)[0]
+    except torch.cuda.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # what torch raises where the graph is cut
+        reason = str(error).splitlines()[0]
+        raise AttackError(
+            f"the model passes no gradient to its images ({reason}); square and hopskipjump take none"
+        ) from error
 
 
 def mean_logits(model: Model, x: Tensor, eot: int = 1) -> Tensor:

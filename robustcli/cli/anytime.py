@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,6 +71,12 @@ def _points(text: str | None) -> float | None:
     if match is None or not 0 < float(match[0]) < 50:
         raise ConfigError(f"--until-ci {text}: should be points of accuracy above 0 and below 50, such as 1.0")
     return float(match[0])
+
+
+def never_run(part: Mapping[str, Any] | None) -> list[str]:
+    """Of what `told` says, the attacks that no sample met: they have no row, and a gate must not pass without them."""
+    left_out = [] if part is None else part["left_out"]
+    return [f"{one['checkpoint']}: {one['attack']} {one['budget']}" for one in left_out if not one["reached"]]
 
 
 def told(goal: Goal | None, session: Session, rows: Sequence[Row], store: bool) -> dict[str, Any] | None:

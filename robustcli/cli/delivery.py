@@ -82,7 +82,7 @@ def deliver(
         asked: for what; a whole answer is kept for whoever asks the same again.
 
     Returns:
-        The exit code: 130 where Ctrl-C cut the run short, 5 where a verdict is INVALID, else 0.
+        The exit code: 130 where Ctrl-C cut the run or its checks short, 5 where a verdict is INVALID, else 0.
 
     Raises:
         RobustCliError: what cut the run short, or why the file could not be written.
@@ -93,13 +93,15 @@ def deliver(
         exit_code(made.verdicts),
     )
     print_result(found, made.sheets, csv, style, json_file)
-    if measured.stopped_by is None and not any(verdict.interrupted for verdict in made.verdicts):
+    unchecked = any(verdict.interrupted for verdict in made.verdicts)
+    if measured.stopped_by is None and not unchecked:
         asked.remember(session, found, made.sheets, csv, code)
     if isinstance(measured.stopped_by, RobustCliError):
         raise measured.stopped_by
-    if measured.stopped_by is not None:
+    if measured.stopped_by is not None or unchecked:
         on = "" if asked.path is None else "; the same command goes on from there"
-        done = f"{len(measured.rows)} of {session.rows} rows were finished and are kept{on}"
+        cut = "" if measured.stopped_by is not None else "; the checks were cut short"
+        done = f"{len(measured.rows)} of {session.rows} rows were finished and are kept{cut}{on}"
         err().print(f"[bold red]interrupted:[/] {done}")
         return 130
     return code

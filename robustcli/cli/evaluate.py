@@ -12,7 +12,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.answers import ask
-from robustcli.cli.anytime import Budget, UntilCI, read_goal, told
+from robustcli.cli.anytime import Budget, UntilCI, never_run, read_goal, told
 from robustcli.cli.checks import Checks, Force, look_first, read_level
 from robustcli.cli.choice import chosen
 from robustcli.cli.console import fail, notice
@@ -108,17 +108,18 @@ def evaluate(
     verdicts = checking.verdicts(measured)
     curves = curves_of(session, measured.rows) if spec.curve else []
     sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
+    part = told(goal, session, measured.rows, asked.path is not None)
+    not_run = never_run(part)
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
             stopped = measured.stopped_by
             cut_short = "" if stopped is None else str(stopped) or "interrupted"
-            after.callback(_write_junit, measured.rows, bar, junit, cut_short)
+            after.callback(_write_junit, measured.rows, bar, junit, cut_short, not_run)
         if curves and curve_plot is not None:
             after.callback(draw_curves, curves, curve_plot)
-        part = told(goal, session, measured.rows, asked.path is not None)
         found = Delivery(sheets_of(curves) or sheets, (), curves, None, verdicts, checks, part)
         code = deliver(measured, session, found, style, json_file, asked)
-    raise typer.Exit(code or _judge(measured.rows, bar))
+    raise typer.Exit(code or _judge(measured.rows, bar, not_run))
 
 
 def read_bar(text: str | None) -> float | None:
@@ -140,19 +141,22 @@ def read_bar(text: str | None) -> float | None:
     return value
 
 
-def _judge(rows: Sequence[Row], bar: float | None) -> int:
-    """The exit code that the bar asks for; each row below it is told."""
+def _judge(rows: Sequence[Row], bar: float | None, not_run: Sequence[str]) -> int:
+    """The exit code that the bar asks for; each row below it is told, and each attack that --budget left no time."""
+    if bar is None:
+        return 0
     from robustcli.reporting.gate import below, told
 
-    failed = [] if bar is None else below(rows, bar)
-    for row in failed:
-        fail(f"{told(row)}: the interval begins below --fail-under {bar:g} %")
+    failed = [f"{told(row)}: the interval begins below --fail-under {bar:g} %" for row in below(rows, bar)]
+    failed += [f"{name}: was not run, so nothing shows --fail-under {bar:g} %" for name in not_run]
+    for line in failed:
+        fail(line)
     return BELOW_THE_BAR if failed else 0
 
 
-def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str) -> None:
+def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str, not_run: Sequence[str]) -> None:
     from robustcli.reporting.files import write_whole
     from robustcli.reporting.gate import junit
 
-    write_whole(path, junit(rows, bar, cut_short), "--junit")
+    write_whole(path, junit(rows, bar, cut_short, not_run), "--junit")
     notice(f"JUnit: {path}")

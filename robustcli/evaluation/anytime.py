@@ -12,11 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import label
-from robustcli.attacks.driver import Outcome, Samples, stream_attack
+from robustcli.attacks.driver import Outcome
 from robustcli.attacks.facts import effort
 from robustcli.errors import AttackError
-from robustcli.evaluation.clean import predict_clean
-from robustcli.evaluation.evaluate import Item, Result, Session
+from robustcli.evaluation.evaluate import Item, Result, Session, run_item
 from robustcli.evaluation.plan import Planned
 from robustcli.evaluation.results import Row, to_row
 from robustcli.evaluation.shelf import Memory
@@ -124,33 +123,8 @@ class _Slices:
         return max(1, min(size, int((self.deadline - self.clock()) / 2 / seconds)))
 
     def _attack(self, planned: Planned, index: Tensor) -> list[Outcome]:
-        spec, images, candidate = self.session.spec, self.item.images.take(index), self.item.candidate
-        device = self.session.device
-        model = candidate.model.to(device)
-        samples = Samples(images.pixels(slice(None), device), images.y.to(device), images.ids.to(device))
-        shelf = None
-        if self.memory is not None:
-            shelf = self.memory.shelf(candidate.subject, candidate.saved, images, spec, recalls=True)
-        pred, spent = predict_clean(model, samples, spec, shelf)
-        outcomes = list(
-            stream_attack(
-                model,
-                planned.attack,
-                samples,
-                budgets=planned.budgets,
-                seed=spec.seed,
-                batch_size=spec.batch_size,
-                pred=pred,
-                dtype=getattr(torch, spec.dtype),
-                on_progress=partial(self.on_progress, planned),
-                journal=shelf,
-            )
-        )
-        shares = spent.split(len(outcomes))
-        return [
-            replace(outcome, seconds=outcome.seconds + share.seconds, forwards=outcome.forwards + share.forwards)
-            for outcome, share in zip(outcomes, shares, strict=True)
-        ]
+        part = replace(self.item, images=self.item.images.take(index), plan=[planned])
+        return list(run_item(part, self.session, False, self.on_progress, self.memory))
 
 
 def sample_order(item: Item, seed: int) -> Tensor:

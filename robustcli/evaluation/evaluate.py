@@ -23,7 +23,7 @@ from robustcli.evaluation.clean import predict_clean
 from robustcli.evaluation.eightbit import correct_8bit
 from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
 from robustcli.evaluation.results import Row, Subject, to_row
-from robustcli.evaluation.shelf import Memory, Shelf
+from robustcli.evaluation.shelf import Memory
 from robustcli.images import Images, overlap
 from robustcli.models.loading import load_model
 
@@ -203,12 +203,8 @@ def evaluate(
     keep = keep_images or session.spec.eight_bit
     for item in session.items:
         subject = item.candidate.subject
-        shelf = None
-        if memory is not None:
-            saved = item.candidate.saved
-            shelf = memory.shelf(subject, saved, item.images, session.spec, recalls=not keep)
         try:
-            for outcome in _measure(item, session, keep, partial(on_progress, subject.checkpoint), shelf):
+            for outcome in run_item(item, session, keep, partial(on_progress, subject.checkpoint), memory):
                 row = to_row(subject, item.images.name, item.images.ids.tolist(), outcome)
                 rounded = correct_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
@@ -217,22 +213,26 @@ def evaluate(
             raise AttackError(f"{subject.checkpoint}: {error}") from None
 
 
-def _measure(
+def run_item(
     item: Item,
     session: Session,
     keep_images: bool,
     on_progress: Callable[[Planned, int], None],
-    shelf: Shelf | None,
+    memory: Memory | None,
 ) -> Iterator[Outcome]:
-    spec, images = session.spec, item.images
-    model = item.candidate.model.to(session.device)
+    """What each attack of an item's plan does to its images, with its share of the clean predictions' cost."""
+    spec, images, candidate = session.spec, item.images, item.candidate
+    shelf = None
+    if memory is not None:
+        shelf = memory.shelf(candidate.subject, candidate.saved, images, spec, recalls=not keep_images)
+    model = candidate.model.to(session.device)
     samples = Samples(
         images.pixels(slice(None), session.device), images.y.to(session.device), images.ids.to(session.device)
     )
     pred, spent = predict_clean(model, samples, spec, shelf)
     shares = iter(spent.split(item.rows))
     for planned in item.plan:
-        outcomes = stream_attack(
+        found = stream_attack(
             model,
             planned.attack,
             samples,
@@ -245,6 +245,6 @@ def _measure(
             on_progress=partial(on_progress, planned),
             journal=shelf,
         )
-        for outcome in outcomes:
+        for outcome in found:
             share = next(shares)
             yield replace(outcome, seconds=outcome.seconds + share.seconds, forwards=outcome.forwards + share.forwards)

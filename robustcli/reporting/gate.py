@@ -21,13 +21,17 @@ def told(row: Row) -> str:
     return f"{row.subject.checkpoint}: {_case(row)}: {_accuracy(row)}"
 
 
-def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "") -> bytes:
+def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "", not_run: Sequence[str] = ()) -> bytes:
     """JUnit XML: a suite a checkpoint, a case a row, which fails where it is below `fail_under`.
 
-    Where the run was `cut_short` by something, one more case is in error: a part of a run is not green.
+    Where the run was `cut_short` by something, one more case is in error: a part of a run is not green. Nor is an
+    attack that was `not_run`, for want of time: it fails where there is a bar, and is skipped where there is none.
     """
     failed = below(rows, fail_under) if fail_under is not None else []
-    suites = ElementTree.Element("testsuites", name="robustcli", tests=str(len(rows)), failures=str(len(failed)))
+    failures = len(failed) + (len(not_run) if fail_under is not None else 0)
+    suites = ElementTree.Element(
+        "testsuites", name="robustcli", tests=str(len(rows) + len(not_run)), failures=str(failures)
+    )
     for subject, group in groupby(rows, key=lambda row: row.subject):
         own = list(group)
         count = sum(row in failed for row in own)
@@ -43,6 +47,13 @@ def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "") ->
                 message = f"{_accuracy(row)}: its lower end is below {fail_under:g} %"
                 ElementTree.SubElement(case, "failure", message=message, type="fail-under")
             ElementTree.SubElement(case, "system-out").text = f"{row.dataset}: {_accuracy(row)}"
+    if not_run:
+        end = "skipped" if fail_under is None else "failure"
+        counts = {"tests": str(len(not_run)), "skipped" if fail_under is None else "failures": str(len(not_run))}
+        suite = ElementTree.SubElement(suites, "testsuite", counts, name="not run")
+        for name in not_run:
+            case = ElementTree.SubElement(suite, "testcase", classname="not run", name=name)
+            ElementTree.SubElement(case, end, message="no sample was reached in time")
     if cut_short:
         suites.set("errors", "1")
         suite = ElementTree.SubElement(suites, "testsuite", name="robustcli", tests="1", errors="1")

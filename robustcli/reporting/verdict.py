@@ -27,9 +27,10 @@ def told(findings: Sequence[Finding]) -> list[str]:
 
 
 def left_out(verdict: Verdict) -> str:
-    """`Not run: R2 re-evaluation, ...`, or nothing."""
+    """`Not run: R2 re-evaluation, ...`, and whether Ctrl-C is why."""
     names = ", ".join(f"{name} {CHECKS[name].title}" for name in verdict.not_run)
-    return f"Not run: {names}." if names else "Every check ran."
+    cut = "The checks were cut short. " if verdict.interrupted else ""
+    return cut + (f"Not run: {names}." if names else "Every check ran.")
 
 
 def verdict_text(verdicts: Sequence[Verdict], style: str, width: int = 120) -> str:
@@ -43,7 +44,8 @@ def verdict_text(verdicts: Sequence[Verdict], style: str, width: int = 120) -> s
     parts = []
     for verdict in verdicts:
         head = heading(verdict, len(verdicts) > 1)
-        body = [*told(verdict.findings), left_out(verdict)]
+        more = [finding for finding in verdict.findings if finding.message != verdict.reason]  # not twice
+        body = [*told(more), left_out(verdict)]
         if style == "markdown":
             parts.append(f"**{head}**\n\n" + "\n".join(f"- {line}" for line in body))
         elif style == "latex":

@@ -89,9 +89,9 @@ def data_files(dataset: str, folder: Path) -> list[Path]:
 
 
 def code_stamp() -> str:
-    """A hash of this package's files as they are: an answer of other code is none."""
+    """A hash of this package's files as they are: an answer of other code, networks or bundled images is none."""
     package = Path(robustcli.__file__).parent
-    files = [stamp(path) for path in sorted(package.rglob("*.py"))]
+    files = [stamp(path) for path in sorted(package.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
     return hashlib.sha256(json.dumps([robustcli.__version__, files]).encode()).hexdigest()
 
 

@@ -125,14 +125,18 @@ class Keeper:
         self._open()
         assert self.connection is not None
         with told(), transaction(self.connection):
-            run = self._run_id() if self.run is None else self.run
+            run = self._run_id()
             for chunk in self.pending:
                 _write(self.connection, chunk, run)
         self.run = run
         self.pending.clear()
 
     def _run_id(self) -> int:
+        """This run's number in the file; a new one also where `results prune` has removed it with its samples."""
         assert self.connection is not None
+        there = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (self.run,)).fetchone()
+        if self.run is not None and there:
+            return self.run
         origin = dict(self.provenance())
         time = str(origin.get("time") or datetime.now(UTC).isoformat(timespec="seconds"))
         content = json.dumps(origin, default=str)

@@ -60,9 +60,10 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     _check_side_effects(attack, net, samples)
     x_adv = _check_images(attack, net, samples)
     _check_trace(attack, net, samples, x_adv)
-    _check_independence(attack, net, samples, x_adv)
-    _check_driver(attack, net, samples)
-    _check_needs(attack, net, samples, x_adv)
+    outcome, forwards = _watched(attack, net, samples)
+    _check_independence(attack, net, samples, x_adv, outcome)
+    _check_driver(attack, samples, outcome, forwards)
+    _check_needs(attack, net, samples, x_adv, outcome.backwards)
     if not weak:
         _check_closed_form(attack)
 
@@ -113,20 +114,36 @@ def _in_single_precision(net: nn.Module) -> Callable[[Tensor], Tensor]:
     return logits
 
 
-def _check_independence(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+def _watched(attack: Attack, net: nn.Module, samples: Samples) -> tuple[Outcome, int]:
+    """What the driver makes of it, and how many images the net was really asked about."""
+    seen: list[int] = []
+    handle = net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    outcome = _run(attack, net, samples)
+    handle.remove()
+    return outcome, sum(seen)
+
+
+def _check_independence(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor, outcome: Outcome) -> None:
+    """Each image alone, and in the driver's chunks of 3; both in reverse.
+
+    An image alone is the farthest from the whole batch: whatever a batch changes, it changes most there.
+    """
     require(torch.equal(_perturb(attack, net, samples), x_adv), f"{attack.name} gave other images for the same seed")
     n = len(samples)
     backwards = torch.arange(n).flip(0)
-    flags = _run(attack, net, samples).robust
-    for batch_size in (1, 3, 7):
-        parts = [_perturb(attack, net, samples[index]) for index in torch.split(backwards, batch_size)]
-        gap = float((torch.cat(parts).flip(0) - x_adv).abs().max())
-        require(gap < 1e-6, f"{attack.name} depends on the batch: pixels move by {gap:.2g} in batches of {batch_size}")
-        again = _run(attack, net, samples[backwards], batch_size).robust.flip(0)
-        moved = int((again != flags).sum())
-        require(
-            moved == 0, f"{attack.name} depends on the batch: {moved} of {n} flags differ in batches of {batch_size}"
-        )
+    alone = torch.cat([_perturb(attack, net, samples[index]) for index in torch.split(backwards, 1)]).flip(0)
+    _require_close(attack, alone, x_adv, 1)
+    parts = _run(attack, net, samples[backwards], 3)
+    assert outcome.x_adv is not None
+    assert parts.x_adv is not None
+    _require_close(attack, parts.x_adv.flip(0), outcome.x_adv, 3)
+    moved = int((parts.robust.flip(0) != outcome.robust).sum())
+    require(moved == 0, f"{attack.name} depends on the batch: {moved} of {n} flags differ in batches of 3")
+
+
+def _require_close(attack: Attack, images: Tensor, expected: Tensor, batch_size: int) -> None:
+    gap = float((images - expected).abs().max())
+    require(gap < 1e-6, f"{attack.name} depends on the batch: pixels move by {gap:.2g} in batches of {batch_size}")
 
 
 def _check_trace(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
@@ -137,21 +154,16 @@ def _check_trace(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor
     require(torch.equal(images[-1].detach(), x_adv), f"{attack.name} gave other images than its trace ends with")
 
 
-def _check_driver(attack: Attack, net: nn.Module, samples: Samples) -> None:
-    seen: list[int] = []
-    handle = net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    outcome = _run(attack, net, samples)
-    handle.remove()
-    require(sum(seen) == outcome.forwards, f"{attack.name} ran {sum(seen)} forwards, {outcome.forwards} were counted")
+def _check_driver(attack: Attack, samples: Samples, outcome: Outcome, forwards: int) -> None:
+    require(forwards == outcome.forwards, f"{attack.name} ran {forwards} forwards, {outcome.forwards} were counted")
     wrong = ~outcome.clean
     untouched = outcome.x_adv is not None and torch.equal(outcome.x_adv[wrong], samples.x[wrong].float())
     require(untouched, f"{attack.name} moved a sample that was wrong before")
     require(not bool(outcome.distance[wrong].any()), f"{attack.name} has a distance for a sample that was wrong before")
 
 
-def _check_needs(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor) -> None:
+def _check_needs(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor, taken: int) -> None:
     asked = needs(attack)
-    taken = _run(attack, net, samples).backwards
     require(
         asked == "gradients" or taken == 0, f"{attack.name} says that it needs {asked}, and takes {taken} gradients"
     )

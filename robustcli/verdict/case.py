@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,10 @@ from robustcli.attacks import PGD
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import Norm
+from robustcli.errors import AttackError
 from robustcli.evaluation.results import Row
+from robustcli.verdict.effort import passes
+from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
 from robustcli.verdict.runs import worst_case
 
@@ -48,8 +51,7 @@ class Case:
         stepping = [one for one in self.attacks if one.name in ("pgd", "mifgsm", "apgd")]
         if stepping:
             return max(stepping, key=lambda one: int(getattr(one, "steps", 0)))
-        eot = max(getattr(one, "eot", None) or 1 for one in self.attacks)
-        return PGD(self.eps, steps=20, norm=self.norm, eot=eot)
+        return PGD(self.eps, steps=20, norm=self.norm, eot=max(map(passes, self.attacks)))
 
     def breaks(self, attack: Attack) -> int:
         """How many of the survivors an attack breaks."""
@@ -147,6 +149,14 @@ class Witness:
         inside &= ((at >= 0) & (at <= 1)).flatten(1).all(1)
         self.saw_it |= bool((inside & (logits.detach().argmax(1) != self.y)).any())
         return logits
+
+
+def tried(check: Callable[..., list[Finding]], *arguments: Any) -> list[Finding]:
+    """What a check finds; nothing where the model gives it nothing to work with: then it counts as not run."""
+    try:
+        return check(*arguments)
+    except AttackError:
+        return []
 
 
 def stronger(attack: Any, **changes: Any) -> Attack:

@@ -88,6 +88,7 @@ class Verdict:
             "reason": self.reason,
             "findings": [finding.as_dict() for finding in self.findings],
             "not_run": list(self.not_run),
+            "interrupted": self.interrupted,
         }
 
 
@@ -123,6 +124,7 @@ def from_document(told: Mapping[str, Any]) -> list[Verdict]:
             one["reason"],
             tuple(Finding(each["id"], each["level"], each["message"], each.get("value")) for each in one["findings"]),
             tuple(one["not_run"]),
+            one["interrupted"],
         )
         for one in told["checkpoints"]
     ]

@@ -12,24 +12,47 @@ from robustcli.verdict.table import CHECKS, When
 IN_ONE_RUN: tuple[When, ...] = ("preflight", "reuse", "full")
 
 
-def judge(checkpoint: str, findings: Sequence[Finding], rows: Sequence[Row] = ()) -> Verdict:
+def judge(
+    checkpoint: str,
+    findings: Sequence[Finding],
+    rows: Sequence[Row] = (),
+    *,
+    full: bool = False,
+    interrupted: bool = False,
+) -> Verdict:
     """The verdict on one checkpoint.
 
     INVALID and SUSPECT follow from the worst finding. RELIABLE takes, beyond their absence, an attack that is not weak
-    (R23), a black-box attack beside the others (R12) and a random search (R13, or Square's own with many queries).
+    (R23), a black-box attack beside the others (R12), a random search (R13, or Square's own with many queries), and
+    that the checks came to their end.
 
     Args:
         checkpoint: whose numbers these are.
         findings: of all checks that ran.
         rows: the numbers.
+        full: whether all checks were asked for.
+        interrupted: whether Ctrl-C cut the checks short.
     """
     ran = {finding.id for finding in findings}
     not_run = tuple(name for name, check in CHECKS.items() if check.when in IN_ONE_RUN and name not in ran)
-    word, reason = _word(findings, ran, rows)
-    return Verdict(checkpoint, word, reason, tuple(findings), not_run)
+    missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _searched(name, rows)]
+    word, reason = _word(findings)
+    if word == "RELIABLE" and not rows:
+        word, reason = "PRELIMINARY", "nothing was measured"
+    elif word == "RELIABLE" and interrupted:
+        word, reason = "PRELIMINARY", "the checks were cut short"
+    elif word == "RELIABLE" and missing:
+        way = (
+            "an attack of many steps in Linf or L2 has to run"
+            if full
+            else "--checks full runs them, --preset standard has them"
+        )
+        word, reason = "PRELIMINARY", f"{'could not run' if full else 'not run'}: {', '.join(missing)}; {way}"
+    return Verdict(checkpoint, word, reason, tuple(findings), not_run, interrupted)
 
 
-def _word(findings: Sequence[Finding], ran: set[str], rows: Sequence[Row]) -> tuple[Word, str]:
+def _word(findings: Sequence[Finding]) -> tuple[Word, str]:
+    """What the findings alone say."""
     bad = at_least(findings, "SUSPECT")
     if bad:
         word: Word = "INVALID" if bad[0].level == "INVALID" else "SUSPECT"
@@ -38,10 +61,6 @@ def _word(findings: Sequence[Finding], ran: set[str], rows: Sequence[Row]) -> tu
     weak = [finding for finding in findings if finding.id == "R23" and finding.level != "OK"]
     if weak:
         return "PRELIMINARY", weak[0].message
-    missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _searched(name, rows)]
-    if missing or not rows:
-        told = f"not run: {', '.join(missing)}; --checks full runs them, --preset standard has them" if rows else ""
-        return "PRELIMINARY", told or "nothing was measured"
     return "RELIABLE", "for this threat model: nothing speaks against it"
 
 

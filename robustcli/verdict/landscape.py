@@ -17,9 +17,10 @@ from robustcli.evaluation.binarisation import LEAST_FOUND, Binarised, binarise
 from robustcli.evaluation.eightbit import round_to_8bit
 from robustcli.images import Images
 from robustcli.noise import Noise
+from robustcli.verdict.case import tried
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
-from robustcli.verdict.runs import standard_error, unbounded_finding
+from robustcli.verdict.runs import rounding_finding, standard_error, unbounded_finding
 
 SMALL_STEP = 4 / 255
 STEPS = 100
@@ -77,10 +78,7 @@ def re_evaluated(scene: Scene, outcome: Outcome) -> list[Finding]:
 def rounded(scene: Scene, outcome: Outcome) -> list[Finding]:
     """R4."""
     found = round_to_8bit(scene.model, scene.images, outcome)
-    n = len(scene.samples)
-    saved = int((~found.fools).sum())
-    told = f"rounded to 8 bits, {saved} of {len(found.index)} adversarials no longer fool"
-    return [Finding("R4", "INFO" if saved > 0.01 * n else "OK", told, saved / n)]
+    return [rounding_finding(outcome.attack.name, int((~found.fools).sum()), len(scene.samples))]
 
 
 def huge_eps(scene: Scene) -> list[Finding]:
@@ -121,13 +119,14 @@ def noisy(scene: Scene) -> list[Finding]:
 
 
 def binarised(scene: Scene, attack: Attack) -> list[Finding]:
-    """R17, of an attack with a budget; nothing of a model that the test does not fit."""
+    """R17, of an attack with a budget.
+
+    Raises:
+        AttackError: the test does not fit the model.
+    """
     assert isinstance(attack, BudgetAttack)
     few = scene.samples[spread_over(len(scene.samples), PLANTED).to(scene.samples.x.device)]
-    try:
-        test = binarise(scene.model, attack, few.x, attack.eps, attack.norm, scene.seed, ids=few.ids)
-    except AttackError:
-        return []
+    test = binarise(scene.model, attack, few.x, attack.eps, attack.norm, scene.seed, ids=few.ids)
     return [binarisation_finding(f"{label(test.attack)} at {test.norm.label} {test.eps}", test)]
 
 
@@ -146,12 +145,14 @@ def survey(scene: Scene) -> list[Finding]:
     """All of these; those of images only where a budget attack ran."""
     if not len(scene.samples):
         return []
-    found = [*huge_eps(scene), *without_budget(scene), *noisy(scene)]
-    if scene.attack is not None:
-        outcome = scene.run(scene.attack)
-        found += [*kept(scene, outcome), *re_evaluated(scene, outcome), *rounded(scene, outcome)]
-        found += binarised(scene, scene.attack)
-    return found
+    found = [finding for check in (huge_eps, without_budget, noisy) for finding in tried(check, scene)]
+    return found if scene.attack is None else [*found, *tried(_of_images, scene, scene.attack)]
+
+
+def _of_images(scene: Scene, attack: Attack) -> list[Finding]:
+    outcome = scene.run(attack)
+    found = [*kept(scene, outcome), *re_evaluated(scene, outcome), *rounded(scene, outcome)]
+    return [*found, *tried(binarised, scene, attack)]
 
 
 def right_ones(model: nn.Module, samples: Samples) -> torch.Tensor:

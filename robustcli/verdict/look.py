@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from robustcli.attacks.driver import Samples
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import Loss, cross_entropy, input_gradient, is_right, margin
+from robustcli.errors import AttackError
 
 PASSES = 5
 CLOSE = 64
@@ -115,8 +116,8 @@ def _gradients(meter: Meter, samples: Samples) -> tuple[dict[str, Tensor | None]
     for name, loss in LOSSES.items():
         try:
             found[name] = input_gradient(meter.exact, loss, samples.x, samples.y)[0]
-        except RuntimeError as error:  # what torch raises where the graph is cut
-            found[name], broken = None, str(error).splitlines()[0]
+        except AttackError as error:
+            found[name], broken = None, str(error.__cause__ or error).splitlines()[0]
     return found, broken
 
 

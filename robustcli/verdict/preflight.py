@@ -13,7 +13,7 @@ from robustcli.attacks import label
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.evaluation.plan import Planned, budget_warnings
-from robustcli.verdict.effort import losses_of, wants_gradients
+from robustcli.verdict.effort import losses_of, passes, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import Look
 
@@ -77,7 +77,10 @@ def randomised(look: Look, attacks: Sequence[Attack]) -> Finding:
     gap = max(float((other - unit[0]).norm(dim=1).max()) for other in unit[1:])
     if len(counts) == 1 and gap <= 1e-4:
         return Finding("P5", "OK", "the same image gets the same logits", gap)
-    if all(getattr(attack, "eot", 1) >= 20 for attack in attacks if wants_gradients(attack)):
+    averaged = [passes(attack) for attack in attacks if wants_gradients(attack)]
+    if not averaged:
+        return Finding("P5", "INFO", "the model answers at random; no attack takes a gradient of it", gap)
+    if min(averaged) >= 20:
         return Finding("P5", "INFO", "the model answers at random; gradients are averaged over 20 passes or more", gap)
     told = "the model answers the same image differently: dropout or an augmentation such as BatchOut was left on, or"
     return Finding("P5", "WARN", f"{told} it is randomised by design; attack it with --eot 20 or more", gap)

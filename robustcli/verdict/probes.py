@@ -12,8 +12,8 @@ from robustcli.attacks.guards import ball_edge, frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import L1
 from robustcli.noise import Noise
-from robustcli.verdict.case import Case, Recorder, Witness, stronger
-from robustcli.verdict.effort import parts, wants_gradients
+from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried
+from robustcli.verdict.effort import is_iterative, losses_of, parts, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.rivals import black_box_finding, losses_finding
 
@@ -125,20 +125,27 @@ def random_search(case: Case) -> list[Finding]:
 
 
 def other_loss(case: Case) -> list[Finding]:
-    """R15, with APGD on the difference-of-logits ratio."""
+    """R15, with APGD on the difference-of-logits ratio, beside an attack on the cross-entropy."""
+    if not any("cross-entropy" in losses_of(one) for one in case.attacks if is_iterative(one)):
+        return []
     attack = APGD(case.eps, steps=50, loss="dlr", norm=case.norm, eot=getattr(case.reference, "eot", 1))
     broken = case.breaks(attack)
     return [losses_finding(case.name, broken, len(case.standing), case.points(broken))]
 
 
-PROBES: tuple[Probe, ...] = (silent_success, converged, restarts, black_box_probe, random_search, other_loss)
-"""R3, R10, R11, R12, R13, R15, at each budget."""
+OF_ANY: tuple[Probe, ...] = (silent_success, random_search)
+"""R3, R13, at each budget."""
 
-STANDS_NOTHING = {"R3", "R10", "R11", "R12", "R13", "R15"}
+OF_STEPS: tuple[Probe, ...] = (converged, restarts, black_box_probe, other_loss)
+"""R10, R11, R12, R15, at each budget where an attack of many steps along gradients ran: what FGSM alone leaves, any of
+them breaks."""
+
+STANDS_NOTHING = ("R10", "R11", "R12", "R13", "R15", "R3")
 
 
 def probe(case: Case) -> list[Finding]:
     """All probes of a budget; where nothing stands there is nothing to find."""
     if not len(case.standing):
-        return [Finding(check, "OK", f"nothing stands at {case.name}") for check in sorted(STANDS_NOTHING)]
-    return [finding for check in PROBES for finding in check(case)]
+        return [Finding(check, "OK", f"nothing stands at {case.name}") for check in STANDS_NOTHING]
+    checks = OF_ANY + (OF_STEPS if any(map(is_iterative, case.attacks)) else ())
+    return [finding for check in checks for finding in tried(check, case)]

@@ -159,6 +159,23 @@ def sample_size(rows: Sequence[Row]) -> list[Finding]:
     return [Finding("R18", "INFO", told, max(widths))]
 
 
+def eight_bit(rows: Sequence[Row]) -> list[Finding]:
+    """R4, of rows that were measured with `--eight-bit`."""
+    return [
+        rounding_finding(
+            f"{label(row.attack)} at {row.attack.norm.label} {row.eps}", row.correct_8bit - row.correct, row.n
+        )
+        for row in rows
+        if row.correct_8bit is not None and row.n
+    ]
+
+
+def rounding_finding(attack: str, saved: int, n: int) -> Finding:
+    """R4, where rounding saves so many of n samples."""
+    told = f"rounded to 8 bits inside the ball, {saved} of {n} images of {attack} no longer fool"
+    return Finding("R4", "INFO" if saved > 0.01 * n else "OK", told, saved / n)
+
+
 def shared(rows: Sequence[Row]) -> list[Row]:
     """The rows on the samples that they all have: those of a run that may stop early come to different ones.
 
@@ -176,8 +193,8 @@ def _cut(row: Row, common: Collection[int]) -> Row:
     return replace(row, ids=ids, robust=robust, distances=tuple(row.distances[i] for i in places if row.distances))
 
 
-EACH: tuple[RunCheck, ...] = (unbounded, sample_size)
-"""R9, R18: of each row by itself."""
+EACH: tuple[RunCheck, ...] = (eight_bit, unbounded, sample_size)
+"""R4, R9, R18: of each row by itself."""
 
 RUNS: tuple[RunCheck, ...] = (worst_cases, steps_beat_one, monotone)
 """R5, R6, R7: they hold rows against each other, on the same samples."""

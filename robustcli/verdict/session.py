@@ -154,13 +154,14 @@ def verdicts(
 ) -> list[Verdict]:
     """The verdict on each checkpoint that has rows or was refused.
 
-    Checks that Ctrl-C or a failing model cuts short count as not run.
+    Checks that Ctrl-C or a failing model cuts short count as not run; after Ctrl-C no more probes run.
     """
-    found = []
+    found: list[Verdict] = []
+    full, interrupted = how.full, False
     for item in session.items:
         name = item.candidate.subject.checkpoint
         own = [row for row in rows if row.subject == item.candidate.subject]
-        findings, interrupted = list(preflights.get(name, [])), False
+        findings = list(preflights.get(name, []))
         try:
             for finding in after(item, own, session, how, on_step):
                 findings.append(finding)  # noqa: PERF402 - what was found before a stop counts
@@ -169,5 +170,5 @@ def verdicts(
         except AttackError:  # a probe met logits that are none: the rows are worth more than the rest of the checks
             pass
         if own or any(finding.level == "INVALID" for finding in findings):
-            found.append(replace(judge(name, findings, own), interrupted=interrupted))
+            found.append(judge(name, findings, own, full=full, interrupted=interrupted))
     return found

@@ -22,7 +22,14 @@ RUN_CHECKS = (
         "WARN",
         "full",
     ),
-    Check("R4", "8-bit", "rounding to k/255 inside the ball saves more than 1 point", "ours", "INFO", "full"),
+    Check(
+        "R4",
+        "8-bit",
+        "rounding to k/255 inside the ball saves more than 1 point; of the rows too under --eight-bit",
+        "ours",
+        "INFO",
+        "full",
+    ),
     Check(
         "R5", "per-sample worst case", "always told: what stands under all attacks at once", CARLINI, "INFO", "reuse"
     ),
@@ -73,7 +80,8 @@ RUN_CHECKS = (
     Check(
         "R12",
         "black-box not better",
-        "a black-box attack breaks survivors of all white-box attacks: WARN above 0.2 points, SUSPECT above 10",
+        "a black-box attack breaks survivors of all white-box attacks, one of many steps among them: WARN above 0.2 "
+        "points, SUSPECT above 10",
         f"{AUTOATTACK}; ours",
         "SUSPECT",
         "reuse",
@@ -107,7 +115,7 @@ RUN_CHECKS = (
     Check(
         "R16",
         "noisy landscape",
-        "100 random steps within 4/255 change the loss by more than 10 % in the mean",
+        "100 random steps within 4/255 change the margin by more than 10 % in the mean",
         f"{PINTOR}; ours",
         "WARN",
         "full",
@@ -133,5 +141,12 @@ RUN_CHECKS = (
         "SUSPECT",
         "reuse",
     ),
-    Check("R23", "weak attacks only", "FGSM, DeepFool or noise are all that ran", CARLINI, "WARN", "reuse"),
+    Check(
+        "R23",
+        "weak attacks only",
+        "FGSM, DeepFool, noise or attacks of a single step are all that ran",
+        CARLINI,
+        "WARN",
+        "reuse",
+    ),
 )

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from robustcli.evaluation.anytime import _Slices
+
 from .conftest import Call
 
 FGSM = ("--attack", "fgsm:eps=0.01", "--limit", "24")
@@ -54,3 +56,14 @@ def test_a_junit_file_that_cannot_be_written_is_told_before_anything_is_measured
     ended = call("evaluate", models / "vanilla.pt", *FGSM, "--junit", "nowhere/report.xml")
     assert (ended.code, ended.out) == (2, "")
     assert "--junit nowhere/report.xml: its folder nowhere does not exist" in ended.error
+
+
+def test_an_attack_that_the_budget_left_no_time_meets_no_bar(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_Slices, "_over", lambda _: True)
+    bar = ("--budget", "1s", "--fail-under", 0, "--checks", "off", "--junit", "report.xml")
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, *bar)
+    assert (ended.code, ended.out) == (4, "")
+    assert ended.error.endswith("vanilla.pt: fgsm Linf 0.01: was not run, so nothing shows --fail-under 0 %")
+    assert ElementTree.parse("report.xml").getroot().get("failures") == "1"

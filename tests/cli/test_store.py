@@ -34,13 +34,13 @@ def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     from robustcli.evaluation import evaluate
 
     calls: list[Any] = []
-    measure = evaluate._measure
+    measure = evaluate.run_item
 
     def counted(*arguments: Any) -> Any:
         calls.append(arguments)
         return measure(*arguments)
 
-    monkeypatch.setattr(evaluate, "_measure", counted)
+    monkeypatch.setattr(evaluate, "run_item", counted)
     return calls
 
 

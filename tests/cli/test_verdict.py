@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 from robustcli.evaluation import evaluate as evaluation
-from robustcli.testing.masked import MASKS
+from robustcli.testing.masked import MASKS, Wrapped
 from robustcli.verdict import probes, session
 
 from .conftest import Call
@@ -201,9 +201,61 @@ def test_checks_that_ctrl_c_ends_are_not_kept(call: Call, models: Path, monkeypa
     full = ("evaluate", models / "vanilla.pt", *FGSM, "--checks", "full", "--format", "json")
     with monkeypatch.context() as patched:
         patched.setattr(session, "probe", stops)
-        assert "R13" in verdict_of(call(*full).out)["checkpoints"][0]["not_run"]
+        assert verdict_of(call(*full).out)["checkpoints"][0]["interrupted"]
     monkeypatch.setattr(probes, "QUERIES", 20)
     assert "R13" not in verdict_of(call(*full).out)["checkpoints"][0]["not_run"]
+
+
+def test_ctrl_c_during_the_checks_prints_what_is_finished(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "probe", stops)
+    ended = call("compare", "--attack", "pgd:eps=0.1,steps=3", "--checks", "full", "--json", "r.json")
+    told = "2 of 2 rows were finished and are kept; the checks were cut short; the same command goes on from there"
+    assert (ended.code, ended.err.splitlines()[-1]) == (130, f"interrupted: {told}")
+    assert ended.out.count("PRELIMINARY: the checks were cut short") == 2, "also where the second one's never began"
+    assert ended.out.count("  The checks were cut short. Not run: ") == 2
+    document = json.loads(Path("r.json").read_text())
+    assert (len(document["rows"]), document["verdict"]["word"]) == (2, "PRELIMINARY")
+
+
+# --- A model that cuts the graph
+
+
+@pytest.fixture
+def cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every checkpoint that is opened passes no gradient to its images."""
+    real = evaluation.load_model
+    monkeypatch.setattr(
+        evaluation, "load_model", lambda *arguments: Wrapped(real(*arguments), before=lambda x: x.detach())
+    )
+
+
+@pytest.mark.usefixtures("cut")
+@pytest.mark.parametrize("spec", ["fgsm:eps=0.1", "deepfool", "autoattack:eps=0.1", "fab-t:eps=0.1"])
+@pytest.mark.parametrize("flags", [("--force",), ("--checks", "off")], ids=str)
+def test_an_attack_along_gradients_on_a_cut_graph_is_one_line(
+    call: Call, models: Path, spec: str, flags: tuple[str, ...]
+) -> None:
+    ended = call("evaluate", models / "vanilla.pt", "--attack", spec, "--limit", 8, *flags)
+    assert ended.code == 3
+    assert ended.error.startswith(f"error: {models / 'vanilla.pt'}: the model passes no gradient to its images (")
+
+
+@pytest.mark.usefixtures("cut")
+def test_a_cut_graph_costs_only_the_checks_that_take_gradients(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probes, "DRAWS", 5)
+    square = ("--attack", "square:eps=0.01,queries=10", "--limit", 12, "--checks", "full", "--format", "json")
+    ended = call("evaluate", models / "vanilla.pt", *square)
+    assert ended.code == 0, ended.err
+    (one,) = verdict_of(ended.out)["checkpoints"]
+    assert {"R8", "R9", "R10", "R17"} <= set(one["not_run"])
+    assert not {"R13", "R16"} & set(one["not_run"])
 
 
 # --- Rows that are not on the same samples, or have no budget

@@ -59,3 +59,11 @@ def test_a_run_that_was_cut_short_is_not_green() -> None:
 
 def test_without_a_bar_nothing_fails() -> None:
     assert ElementTree.fromstring(junit([row("a.pt", 0)], None)).get("failures") == "0"
+
+
+@pytest.mark.parametrize(("bar", "end", "failures"), [(45, "failure", "1"), (None, "skipped", "0")])
+def test_junit_does_not_call_an_attack_green_that_was_not_run(bar: float | None, end: str, failures: str) -> None:
+    root = ElementTree.fromstring(junit([row("a.pt", 90)], bar, not_run=["a.pt: pgd Linf 0.3"]))
+    assert (root.get("tests"), root.get("failures")) == ("2", failures)
+    (case,) = [case for case in root.iter("testcase") if case.get("name") == "a.pt: pgd Linf 0.3"]
+    assert case.find(end) is not None

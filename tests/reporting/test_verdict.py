@@ -39,6 +39,18 @@ def test_the_word_the_reason_and_what_was_not_run_are_told() -> None:
     ]
 
 
+def test_a_reason_is_told_once() -> None:
+    weak = Finding("R23", "WARN", "only fgsm ran")
+    verdict = Verdict(
+        "a.pt", "PRELIMINARY", weak.message, (weak, Finding("R11", "WARN", "restarts help")), ("R2",), True
+    )
+    assert verdict_text([verdict], "table").splitlines()[:3] == [
+        "Verdict: PRELIMINARY: only fgsm ran",
+        "  WARN R11 restarts: restarts help",
+        "  The checks were cut short. Not run: R2 re-evaluation.",
+    ]
+
+
 def test_several_checkpoints_are_named() -> None:
     text = verdict_text([SUSPECT, CLEAN], "table")
     assert "Verdict on a.pt: SUSPECT\n" in text

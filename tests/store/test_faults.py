@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import robustcli
 from robustcli.store import database, keeper
+from robustcli.store.answers import code_stamp
+from robustcli.store.catalogue import lines, remove
 from robustcli.store.database import StoreError, connect
 from robustcli.store.keeper import Keeper
 from robustcli.store.series import Chunk, Entry, Picture, Series
@@ -271,3 +274,31 @@ def test_ctrl_c_within_a_write_leaves_all_of_it_or_nothing(path: Path, monkeypat
         assert store.connection is not None
         assert store.connection.execute("SELECT count(*) FROM samples").fetchone() == (1,)
     assert known(path) == 2  # what was left is written at the end
+
+
+def test_a_run_whose_rows_were_pruned_meanwhile_goes_on(path: Path) -> None:
+    with Keeper(path, lambda: {"command": "mine"}) as running:
+        running.keep([chunk(1)])
+        with connect(path) as other:
+            remove(other, lines(other))
+        other.close()
+        running.keep([chunk(2)])
+        assert running.troubles() == []
+    with connect(path) as connection:
+        assert [line.n for line in lines(connection)] == [1]
+    connection.close()
+    assert known(path) == 1
+
+
+def test_an_answer_of_other_code_networks_or_bundled_images_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(robustcli, "__file__", str(tmp_path / "__init__.py"))
+    stamps = []
+    for name in ("__init__.py", "assets/zoo/mnist-vanilla.pt", "assets/digits.npz"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+        stamps.append(code_stamp())
+    assert len(set(stamps)) == 3
+    (tmp_path / "__init__.cpython-311.pyc").write_bytes(b"")
+    assert code_stamp() == stamps[-1]

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from robustcli.verdict.findings import LEVELS, Finding, as_document, at_least, worst
+from robustcli.verdict.findings import LEVELS, Finding, as_document, at_least, from_document, worst
 from robustcli.verdict.judge import judge
 from robustcli.verdict.table import CHECKS
 
@@ -49,6 +49,19 @@ def test_what_is_missing_is_the_reason() -> None:
     )
     assert {"R12", "R13", "R17", "P1"} <= set(verdict.not_run)
     assert not {"R19", "R20", "R21", "R23"} & set(verdict.not_run)
+
+
+def test_a_reason_offers_no_checks_that_ran_already() -> None:
+    verdict = judge("a.pt", [Finding("R13", "OK", ""), Finding("R23", "OK", "")], ROWS, full=True)
+    assert verdict.reason == "could not run: black-box not better; an attack of many steps in Linf or L2 has to run"
+
+
+def test_checks_that_were_cut_short_are_never_reliable_and_hide_nothing() -> None:
+    verdict = judge("a.pt", PASSED, ROWS, full=True, interrupted=True)
+    assert (verdict.word, verdict.reason) == ("PRELIMINARY", "the checks were cut short")
+    suspect = judge("a.pt", [*PASSED, Finding("R6", "SUSPECT", "one")], ROWS, full=True, interrupted=True)
+    assert (suspect.word, suspect.interrupted) == ("SUSPECT", True)
+    assert from_document(as_document([suspect], "full") or {}) == [suspect]
 
 
 def test_the_worst_comes_first_and_others_are_counted() -> None:

@@ -83,6 +83,24 @@ def test_gradients_averaged_over_twenty_passes_answer_a_randomised_model() -> No
     assert found(noisy)["P5"].level == "WARN"
 
 
+@pytest.mark.parametrize(
+    ("spec", "level"),
+    [
+        ("autoattack:eps=0.1", "WARN"),
+        ("autoattack:eps=0.1,version=rand", "INFO"),
+        ("autoattack:eps=0.1,eot=20", "INFO"),
+        ("autoattack:eps=0.1,version=rand,eot=5", "WARN"),
+        ("square:eps=0.1", "INFO"),
+    ],
+)
+def test_an_ensemble_averages_as_its_members_do(spec: str, level: str) -> None:
+    seen = looked()
+    noisy = replace(seen, passes=(*seen.passes, seen.passes[0] * torch.tensor([1.0, 3.0, 2.0])))
+    finding = found(noisy, [parse_attack(spec)])["P5"]
+    assert finding.level == level
+    assert ("no attack takes a gradient" in finding.message) == spec.startswith("square")
+
+
 def test_a_model_that_refuses_an_image_alone_depends_on_batches() -> None:
     def fussy(net: nn.Module, x: Tensor) -> Tensor:
         if len(x) == 1:

@@ -12,6 +12,7 @@ from robustcli.attacks import parse_attack
 from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import Linf
+from robustcli.errors import AttackError
 from robustcli.evaluation.binarisation import Binarised
 from robustcli.evaluation.results import Subject, to_row
 from robustcli.images import Images
@@ -66,6 +67,16 @@ def test_a_good_model_raises_nothing_at_suspect() -> None:
     assert found.keys() == {"R3", "R10", "R11", "R12", "R13", "R15"}
     assert set(found.values()) <= {"OK", "WARN"}
     assert {found[check] for check in ("R3", "R13")} == {"OK"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "checks"),
+    [("fgsm:", {"R3", "R13"}), ("apgd:loss=dlr,steps=3,", {"R3", "R10", "R11", "R12", "R13"})],
+)
+def test_what_one_step_leaves_is_not_held_against_attacks_that_did_not_run(spec: str, checks: set[str]) -> None:
+    case = case_of(tiny_net(), spec)
+    assert len(case.standing)
+    assert levels(probe(case)).keys() == checks
 
 
 def test_square_breaks_what_a_blind_gradient_leaves() -> None:
@@ -181,5 +192,6 @@ def test_an_attack_must_find_what_is_there_by_construction(found: int, by_noise:
 def test_a_model_that_the_binarisation_test_does_not_fit_is_not_put_to_it() -> None:
     here = scene(Answers(lambda net, x: net(x) + net(x).flip(1)).float())
     assert here.attack is not None
-    assert binarised(here, here.attack) == []
+    with pytest.raises(AttackError, match="binarisation"):
+        binarised(here, here.attack)
     assert "R17" not in levels(survey(here))

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from robustcli.verdict.rivals import black_box, knows_attack, loss_diversity, only_weak
-from robustcli.verdict.runs import monotone, sample_size, shared, steps_beat_one, unbounded, worst_cases
+from robustcli.verdict.runs import eight_bit, monotone, sample_size, shared, steps_beat_one, unbounded, worst_cases
 
 from .conftest import far, last, make_row
 
@@ -66,6 +66,11 @@ def test_a_black_box_attack_must_not_be_better(square: int, level: str) -> None:
     assert [finding.level for finding in black_box(rows)] == [level]
 
 
+@pytest.mark.parametrize("weak", ["fgsm:eps=0.1", "noise:eps=0.1", "pgd:eps=0.1,steps=1"])
+def test_a_black_box_attack_beside_weak_ones_says_nothing_of_masking(weak: str) -> None:
+    assert black_box([make_row(weak, 80), make_row("square:eps=0.1", 20)]) == []
+
+
 def test_square_in_an_ensemble_is_held_against_the_members_before_it() -> None:
     rows = [
         make_row("apgd:eps=0.1", 80, ensemble="autoattack"),
@@ -113,12 +118,20 @@ def test_a_defence_tested_by_the_attack_it_knows_is_told() -> None:
     [
         (["fgsm:eps=0.1"], "WARN"),
         (["fgsm:eps=0.1", "deepfool", "noise:eps=0.1"], "WARN"),
+        (["pgd:eps=0.1,steps=1", "mifgsm:eps=0.1,steps=1"], "WARN"),
         (["fgsm:eps=0.1", "pgd:eps=0.1"], "OK"),
         (["autoattack:eps=0.1"], "OK"),
     ],
 )
 def test_weak_attacks_alone_are_told(specs: list[str], level: str) -> None:
     assert [finding.level for finding in only_weak([make_row(spec, 9) for spec in specs])] == [level]
+
+
+@pytest.mark.parametrize(("after", "level"), [(50, "OK"), (51, "OK"), (52, "INFO")])
+def test_what_rounding_saves_is_told_where_it_was_measured(after: int, level: str) -> None:
+    (finding,) = eight_bit([make_row("pgd:eps=0.1", 50, correct_8bit=after), make_row("fgsm:eps=0.1", 60)])
+    assert (finding.id, finding.level) == ("R4", level)
+    assert f"{after - 50} of 100 images of pgd:steps=20 at Linf 0.1 no longer fool" in finding.message
 
 
 def test_no_rows_say_nothing() -> None:
