@@ -59,6 +59,11 @@ Whatever the word: **every number is an upper bound; an adaptive attack may lowe
 each budget, minutes on a CPU; `off` asks nothing and says nothing. The JSON holds all findings, with criterion and
 value.
 
+Training is watched too (T1): where a method trains against an attack, FGSM and PGD-10 meet the first 256 validation
+images after each epoch, and `train` warns of catastrophic overfitting (Wong et al. 2020) once FGSM leaves 20 points more
+than PGD-10, or PGD-10's accuracy halves within an epoch. The epoch that is kept is still the best under the attack that
+was trained against: the number is then told as what it is (R22), and the warning names the epoch that PGD-10 liked best.
+
 ## The checks"""
 
 KNOWN = """\
