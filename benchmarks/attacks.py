@@ -212,10 +212,11 @@ def main() -> None:
         entrants = [entrant for entrant in task.build(model) if entrant.name not in missing]
         race.run(entrants, samples, turns=options.runs, batch_sizes=options.batch_sizes, slow_n=options.slow_n)
         races.append(Race(name, task.title, task.goal, entrants))
-        print(f"\n{task.title}; median of {options.runs} runs\n\n{races[-1].table()}\n\n{races[-1].verdict()}")
-    if options.json is not None:
-        text = json.dumps(document(races, samples, images, options), indent=1) + "\n"
-        write_whole(options.json, text.encode(), "--json")
+        title = f"{task.title}; median of {options.runs} runs"
+        print(f"\n{title}\n\n{races[-1].table()}\n\n{races[-1].verdict()}", flush=True)
+        if options.json is not None:  # after each, for the next takes minutes
+            text = json.dumps(document(races, samples, images, options), indent=1) + "\n"
+            write_whole(options.json, text.encode(), "--json")
 
 
 if __name__ == "__main__":
