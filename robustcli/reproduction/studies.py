@@ -17,7 +17,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle", "dtype": "bfloat16"},
     "cifar10": {
         "model": "cifar-cnn",
-        "epochs": 40,
+        "epochs": 60,
         "batch_size": 64,
         "lr": 1e-3,
         "schedule": "onecycle",
