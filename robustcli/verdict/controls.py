@@ -28,8 +28,12 @@ from robustcli.verdict.effort import is_weak, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.runs import budgets, table
 
-UNDEFENDED = Path("zoo:mnist-vanilla")
-CONTROLLED = ("mnist", "mnist-sample")
+UNDEFENDED = {
+    "mnist": Path("zoo:mnist-vanilla"),
+    "mnist-sample": Path("zoo:mnist-vanilla"),
+    "cifar10": Path("zoo:cifar10-vanilla"),
+}
+"""By data set."""
 STANDS = 0.05
 TRANSFERS = 0.05
 """Own FGSM images against those of the undefended net, at 0.3: 44 and 26 % of BatchOut, 98 and 58 % of the FGSM-trained
@@ -74,34 +78,34 @@ def _self_test(norm: Norm, model: nn.Module, samples: Samples, eps: float) -> Fi
 
 
 @cache
-def undefended() -> tuple[nn.Module, str]:
-    """The undefended network, in eval mode, and the hash of its file."""
-    candidate = open_checkpoint(UNDEFENDED)
+def undefended(dataset: str) -> tuple[nn.Module, str]:
+    """The data set's undefended network, in eval mode, and the hash of its file."""
+    candidate = open_checkpoint(UNDEFENDED[dataset])
     return candidate.model, candidate.subject.sha256
 
 
 def controlled(images: Images) -> bool:
-    """Whether the undefended network fits the images."""
-    return images.name in CONTROLLED
+    """Whether there is an undefended network for the images."""
+    return images.name in UNDEFENDED
 
 
-def control(samples: Samples, attacks: Sequence[Attack], shape: tuple[int, ...], seed: int) -> list[Finding]:
+def control(dataset: str, samples: Samples, attacks: Sequence[Attack], seed: int) -> list[Finding]:
     """P14, of budget attacks at the usual large budget or above; weak ones are known to leave more.
 
     Args:
-        samples: what the undefended network is attacked on.
+        dataset: whose undefended network is attacked.
+        samples: what it is attacked on.
         attacks: with their budgets.
-        shape: (c, h, w) of an image.
         seed: of the attacks' draws.
     """
-    usual = default_budgets(shape)[1]
+    usual = default_budgets(tuple(samples.x.shape[1:]))[1]
     tried = [
         one for one in attacks if isinstance(one, BudgetAttack) and one.norm.name == "linf" and one.eps >= usual - 1e-9
     ]
     tried = [one for one in tried if wants_gradients(one) and not is_weak(one)]
     if not tried:
         return []
-    model = undefended()[0].to(samples.x.device)
+    model = undefended(dataset)[0].to(samples.x.device)
     left = samples
     for attack in tried:
         outcome = run_attack(model, attack, left, seed=seed)[-1]
@@ -115,17 +119,20 @@ def control(samples: Samples, attacks: Sequence[Attack], shape: tuple[int, ...],
     return [Finding("P14", "OK", told, share)]
 
 
-def transferred(model: nn.Module, tried: Samples, index: Tensor, rows: Sequence[Row], seed: int) -> list[Finding]:
+def transferred(
+    dataset: str, model: nn.Module, tried: Samples, index: Tensor, rows: Sequence[Row], seed: int
+) -> list[Finding]:
     """R14: FGSM images of the undefended network, asked of the model, against its own gradient attacks.
 
     Args:
+        dataset: whose undefended network makes the images.
         model: what was measured.
         tried: m of the n samples.
         index: (m,) their places among the n.
         rows: of the model, each with flags of all n.
         seed: of the draws.
     """
-    source, sha256 = undefended()
+    source, sha256 = undefended(dataset)
     if not rows or rows[0].subject.sha256 == sha256 or not len(tried):
         return []
     found = []

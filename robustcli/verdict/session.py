@@ -82,7 +82,7 @@ def _control(item: Item, attacks: Sequence[Attack], session: Session) -> list[Fi
     if not controlled(item.images) or not len(item.images):
         return []
     few = _samples(item, spread_over(len(item.images), CLOSE), session.device)
-    return control(few, attacks, item.images.shape, session.spec.seed)
+    return control(item.images.name, few, attacks, session.spec.seed)
 
 
 def _samples(item: Item, index: torch.Tensor, device: str) -> Samples:
@@ -112,7 +112,8 @@ def after(
     model = item.candidate.model.to(session.device)
     if controlled(item.images):
         index = spread_over(len(item.images), WIDE)
-        yield from transferred(model, _samples(item, index, session.device), index, rows, session.spec.seed)
+        tried = _samples(item, index, session.device)
+        yield from transferred(item.images.name, model, tried, index, rows, session.spec.seed)
     if how.full:
         yield from _probes(item, model, rows, session, how, on_step)
 

@@ -101,7 +101,7 @@ PREFLIGHT_CHECKS = (
     Check(
         "P14",
         "undefended control",
-        "of zoo:mnist-vanilla more than 5 % stand under the same budget attacks at the usual large budget",
+        "of the zoo's vanilla network more than 5 % stand under the same budget attacks at the usual large budget",
         f"{CARLINI}; ours",
         "WARN",
         "preflight",

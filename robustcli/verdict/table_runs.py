@@ -97,9 +97,9 @@ RUN_CHECKS = (
     Check(
         "R14",
         "transfer not better",
-        "up to the usual large budget, FGSM images of zoo:mnist-vanilla, or under compare --transfer the same attack's "
-        "images of another checkpoint, leave 5 points less than a gradient attack does, and the 95 % interval of the "
-        "paired difference lies above 0",
+        "up to the usual large budget, FGSM images of the zoo's vanilla network, or under compare --transfer the same "
+        "attack's images of another checkpoint, leave 5 points less than a gradient attack does, and the 95 % interval "
+        "of the paired difference lies above 0",
         f"{CARLINI}; ours",
         "SUSPECT",
         "reuse",

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from robustcli import checkpoint
 from robustcli.attacks import PGD, parse_attack
 from robustcli.attacks.driver import Samples
 from robustcli.attacks.norms import NORMS
@@ -15,7 +16,15 @@ from robustcli.data import load
 from robustcli.evaluation.pairs import pairs
 from robustcli.evaluation.results import Subject
 from robustcli.evaluation.transfer import Transferred
-from robustcli.verdict.controls import control, controlled, self_test, transfer_finding, transferred, undefended
+from robustcli.verdict.controls import (
+    UNDEFENDED,
+    control,
+    controlled,
+    self_test,
+    transfer_finding,
+    transferred,
+    undefended,
+)
 from robustcli.verdict.paired import comparison, effort, judge_cells, judge_pairs, threat_model
 
 from .conftest import last, make_row
@@ -44,24 +53,32 @@ def test_an_attack_that_goes_the_wrong_way_is_invalid(monkeypatch: pytest.Monkey
 
 
 def test_a_good_attack_breaks_the_undefended_network(digits: Samples) -> None:
-    (finding,) = control(digits, [parse_attack("fgsm:eps=0.3"), parse_attack("pgd:eps=0.3")], SHAPE, seed=0)
+    (finding,) = control("mnist", digits, [parse_attack("fgsm:eps=0.3"), parse_attack("pgd:eps=0.3")], seed=0)
     assert (finding.level, finding.value) == ("OK", 0)
 
 
 def test_an_attack_with_steps_too_short_leaves_the_undefended_network_standing(digits: Samples) -> None:
-    (finding,) = control(digits, [parse_attack("pgd:eps=0.3,steps=2,step_size=0.001,random_start=false")], SHAPE, 0)
+    (finding,) = control("mnist", digits, [parse_attack("pgd:eps=0.3,steps=2,step_size=0.001,random_start=false")], 0)
     assert finding.level == "WARN"
 
 
 @pytest.mark.parametrize("spec", ["fgsm:eps=0.3", "pgd:eps=0.1", "pgd:eps=2,norm=l2", "square:eps=0.3", "deepfool"])
 def test_what_may_leave_something_is_no_control(digits: Samples, spec: str) -> None:
-    assert control(digits, [parse_attack(spec)], SHAPE, 0) == []
+    assert control("mnist", digits, [parse_attack(spec)], 0) == []
 
 
-def test_only_mnist_has_an_undefended_network() -> None:
+def test_data_sets_of_the_zoo_have_an_undefended_network() -> None:
     sample = load(DataSpec(dataset="mnist-sample", limit=1))
     assert controlled(sample)
+    assert controlled(replace(sample, name="cifar10"))
     assert not controlled(replace(sample, name="bars"))
+
+
+@pytest.mark.parametrize("dataset", UNDEFENDED)
+def test_an_undefended_network_is_one_of_its_data_set(dataset: str) -> None:
+    saved = checkpoint.load(UNDEFENDED[dataset])
+    assert saved.data["name"] == dataset.removesuffix("-sample")
+    assert saved.spec["method"] == {"name": "vanilla"}
 
 
 @pytest.mark.parametrize(("own", "other", "level"), [(95, 94, "OK"), (40, 60, "OK"), (98, 58, "SUSPECT")])
@@ -73,11 +90,14 @@ def test_images_of_another_network_must_not_be_better(own: int, other: int, leve
 
 def test_a_row_that_its_own_gradient_cannot_explain_is_suspect(digits: Samples) -> None:
     blind = make_row("fgsm:eps=0.3", 24, n=24)  # says that FGSM breaks nothing
-    found = transferred(undefended()[0], digits, torch.arange(24), [blind], seed=0)
+    found = transferred("mnist", undefended("mnist")[0], digits, torch.arange(24), [blind], seed=0)
     assert [finding.level for finding in found] == ["SUSPECT"]
-    itself = replace(blind, subject=Subject("a.pt", undefended()[1], "mnist-cnn", "vanilla"))
-    assert transferred(undefended()[0], digits, torch.arange(24), [itself], seed=0) == []
-    assert transferred(undefended()[0], digits, torch.arange(24), [make_row("fgsm:eps=0.4", 24, n=24)], 0) == []
+    itself = replace(blind, subject=Subject("a.pt", undefended("mnist")[1], "mnist-cnn", "vanilla"))
+    assert transferred("mnist", undefended("mnist")[0], digits, torch.arange(24), [itself], seed=0) == []
+    assert (
+        transferred("mnist", undefended("mnist")[0], digits, torch.arange(24), [make_row("fgsm:eps=0.4", 24, n=24)], 0)
+        == []
+    )
 
 
 def test_two_checkpoints_that_cannot_be_told_apart_are_not_ranked() -> None:
