@@ -42,7 +42,7 @@ def digits() -> Samples:
 def quick(model: nn.Module, rows: list[Row], samples: Samples) -> list[Finding]:
     found = preflight(look(model, samples), [row.attack for row in rows], SHAPE)
     found += [finding for check in (*EACH, *RUNS, *RIVALS) for finding in check(rows)]
-    return found + transferred(model, samples, torch.arange(len(samples)), rows, seed=0)
+    return found + transferred("mnist", model, samples, torch.arange(len(samples)), rows, seed=0)
 
 
 def measured(name: str, samples: Samples) -> list[Finding]:
