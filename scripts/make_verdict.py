@@ -60,9 +60,9 @@ each budget, minutes on a CPU; `off` asks nothing and says nothing. The JSON hol
 value.
 
 Training is watched too (T1): where a method trains against an attack, FGSM and PGD-10 meet the first 256 validation
-images after each epoch, and `train` warns of catastrophic overfitting (Wong et al. 2020) once FGSM leaves 20 points more
-than PGD-10, or PGD-10's accuracy halves within an epoch. The epoch that is kept is still the best under the attack that
-was trained against: the number is then told as what it is (R22), and the warning names the epoch that PGD-10 liked best.
+images after each epoch, and `train` warns of catastrophic overfitting (Wong et al. 2020) once FGSM leaves 20 points
+more than PGD-10, or PGD-10's accuracy halves within an epoch. The epoch that is kept is still the best under the attack
+that was trained against: its number is told as what it is (R22), and the warning names the epoch with the best PGD-10.
 
 ## The checks"""
 
