@@ -90,7 +90,7 @@ def _by_iter(row: Row) -> str:
     correct = row.by_iter
     settled = next(i for i in range(1, len(correct) + 1) if len(set(correct[i - 1 :])) == 1)
     shown = correct if len(correct) <= SHOWN_WHOLE else correct[:settled]
-    rest = f" (and no less in the {len(correct) - len(shown)} after)" if len(shown) < len(correct) else ""
+    rest = f" (the same in the {len(correct) - len(shown)} after)" if len(shown) < len(correct) else ""
     return " ".join(percent(count, row.n) for count in shown) + rest
 
 

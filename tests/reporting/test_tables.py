@@ -120,7 +120,7 @@ def test_a_minimal_norm_attack_says_whether_it_converged(correct: int, state: st
     ("by_iter", "told"),
     [
         ((45, 20, 0, 0, 0), "90.0 40.0 0.0 0.0 0.0; all"),
-        ((45, 20) + 9 * (0,), "90.0 40.0 0.0 (and no less in the 8 after); all"),
+        ((45, 20) + 9 * (0,), "90.0 40.0 0.0 (the same in the 8 after); all"),
         (tuple(range(12, -1, -1)), "24.0 22.0 20.0 18.0 16.0 14.0 12.0 10.0 8.0 6.0 4.0 2.0 0.0; all"),
     ],
 )
