@@ -113,6 +113,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--ensemble", action="store_true", help="only the ensemble, or beside --members")
     parser.add_argument("--bfloat16", action="store_true", help="the ensemble also as ours is with --dtype bfloat16")
     parser.add_argument("--members", nargs="*", choices=MEMBERS, help="only these, or all of them if none is named")
+    parser.add_argument("--ahead", action="store_true", help="only the reference's flags, untimed: the machine is busy")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of both sides")
     parser.add_argument("--json", type=Path, help="where finished runs are kept, and read")
     parser.add_argument("--table", action="store_true", help="run nothing; only print what --json holds")
@@ -180,14 +181,16 @@ def fight(
     """Run the sides that are not in the ledger yet; which is first changes from seed to seed."""
     named = partial(Key, origin["network"], ball, part, seed=duel.seed, n=options.n, threads=options.threads)
     if part in TOGETHER:
-        if any(ledger.find(named(side)) is None for side in (OURS, REFERENCE)):
+        if not options.ahead and any(ledger.find(named(side)) is None for side in (OURS, REFERENCE)):
             for side, result in TOGETHER[part](duel).items():
                 ledger.add(named(side), result, stamp(origin, options))
         return
     sides = [side for side in ALTERNATING[part].items() if side[0] != HALVED or options.bfloat16]
     for side, run in sides if duel.seed % 2 else reversed(sides):
-        if ledger.find(named(side)) is None:
-            ledger.add(named(side), run(duel), stamp(origin, options))
+        if ledger.find(named(side)) is None and (side == REFERENCE or not options.ahead):
+            result = run(duel)
+            untimed = {name: None for name in official.COSTS if options.ahead and name in result}
+            ledger.add(named(side), result | untimed, stamp(origin, options))
 
 
 def stamp(origin: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:

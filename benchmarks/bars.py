@@ -127,9 +127,12 @@ def _flags(ours: dict[int, Run], theirs: dict[int, Run]) -> Line:
 
 
 def _time(ours: dict[int, Run], theirs: dict[int, Run], most: float | None, unit: str = "seconds") -> Line:
-    """The median over turns of the ratio; of all threads' seconds on a processor, where others keep it busy."""
-    ratio = statistics.median(ours[seed][unit] / theirs[seed][unit] for seed in ours if seed in theirs)
-    mine, its = (" ".join(f"{run[unit]:.1f}" for run in side.values()) for side in (ours, theirs))
+    """The median over the timed turns of the ratio."""
+    timed = [seed for seed in ours if seed in theirs and ours[seed][unit] and theirs[seed][unit]]
+    if not timed:
+        return unit.replace("_", " "), "", "", "no timed turn", "", None
+    ratio = statistics.median(ours[seed][unit] / theirs[seed][unit] for seed in timed)
+    mine, its = (" ".join(f"{side[seed][unit]:.1f}" for seed in timed) for side in (ours, theirs))
     bar = "" if most is None else f"at most {most:g} x"
     return unit.replace("_", " "), mine, its, f"{ratio:.2f} x", bar, None if most is None else ratio <= most
 

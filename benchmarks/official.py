@@ -37,6 +37,10 @@ def find(folder: Path) -> str | None:
     return answer.stdout.strip() or None
 
 
+COSTS = ("seconds", "cpu_seconds")
+"""What a run took by the clock, and on a processor in all threads, which others on the machine do not lengthen."""
+
+
 @contextmanager
 def _quiet(seed: int) -> Iterator[None]:
     """It prints, warns and draws from the global generator."""
@@ -52,11 +56,9 @@ class Clock:
         self.wall, self.processor = time.perf_counter(), time.process_time()
 
     def cost(self) -> dict[str, float]:
-        """Seconds, and those of all threads on a processor: a machine that is busy with others adds to the first."""
-        return {
-            "seconds": time.perf_counter() - self.wall,
-            "cpu_seconds": time.process_time() - self.processor,
-        }
+        """`COSTS`."""
+        spent = time.perf_counter() - self.wall, time.process_time() - self.processor
+        return dict(zip(COSTS, spent, strict=True))
 
 
 @dataclass
