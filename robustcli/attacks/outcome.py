@@ -155,11 +155,15 @@ class Board:
         self.broken_at[index] = broken_at
 
     def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor]) -> None:
-        """Judge a minimal-norm attack's images after each iteration; after an early end nothing changes."""
+        """Judge a minimal-norm attack's images after each iteration, those that moved; after an early end none does."""
+        before = chunk.x
         for i, x_adv in enumerate(iterates):
             standing = self.robust[index]
-            self.record(meter, chunk, index, x_adv)
+            moved = (x_adv != before).flatten(1).any(1).nonzero()[:, 0]
+            if len(moved):
+                self.record(meter, chunk[moved], index[moved], x_adv[moved])
             self.broken_at[index[standing & ~self.robust[index]]] = i
+            before = x_adv
 
     def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.

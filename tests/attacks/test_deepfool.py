@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from robustcli.attacks import DeepFool
+from robustcli.attacks import DeepFool, deepfool
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.noise import Noise
 from robustcli.testing import tiny_net, tiny_samples
@@ -95,11 +95,52 @@ def test_a_model_without_gradient_is_left_robust_not_nan():
     assert outcome.robust.all()
 
 
-def test_the_nearest_classes_are_tried_and_no_more():
+def linear(weight, bias):
+    """A model with these weights (classes, 4) of the four pixels of an image, and a grey image of class 0."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, len(bias))).double()
+    with torch.no_grad():
+        model[1].weight.copy_(torch.tensor(weight))
+        model[1].bias.copy_(torch.tensor(bias))
+    return model, Samples(torch.full((1, 1, 2, 2), 0.5, dtype=torch.float64), torch.zeros(1).long(), torch.zeros(1))
+
+
+def test_at_most_the_nine_nearest_classes_are_tried(monkeypatch):
+    monkeypatch.setattr(deepfool, "SLACK", torch.inf)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 30)).double()
-    samples = tiny_samples(model, n=5)
-    outcome = run_attack(model, DeepFool(iters=1), samples)[0]
+    outcome = run_attack(model, DeepFool(iters=1), tiny_samples(model, n=5))[0]
     assert outcome.backwards == 9 * int(outcome.clean.sum())
+
+
+@boxes
+@norms
+def test_the_classes_that_are_not_tried_change_no_step(trained, box, norm, monkeypatch):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)).double()
+    samples = trained[1]
+    right = Samples(samples.x, net(samples.x).argmax(1), samples.ids)
+    few = run_attack(net, DeepFool(iters=4, box=box, norm=norm), right)[0]
+    monkeypatch.setattr(deepfool, "SLACK", torch.inf)
+    all_of_them = run_attack(net, DeepFool(iters=4, box=box, norm=norm), right)[0]
+    assert few.backwards < 0.7 * all_of_them.backwards
+    assert few.by_iter == all_of_them.by_iter
+    assert torch.allclose(few.distance, all_of_them.distance, atol=1e-9)
+
+
+@boxes
+def test_a_farther_logit_with_the_nearer_boundary_is_found(box):
+    # Gaps 0.3 and 0.45 along gradients 1 and 1.9 long: the second is nearer.
+    model, samples = linear([[0.0] * 4, [1.0, 0, 0, 0], [0, 1.9, 0, 0]], [2.0, 1.2, 0.6])
+    outcome = run_attack(model, DeepFool(iters=1, box=box, overshoot=0.1), samples, keep_images=True)[0]
+    moved = (outcome.x_adv != samples.x).flatten()
+    assert moved.tolist() == [False, True, False, False]
+
+
+@boxes
+def test_where_the_first_class_has_no_boundary_the_next_is_tried(box):
+    model, samples = linear([[0.0] * 4, [0.0] * 4, [0, 0.1, 0, 0], [9.0, 0, 0, 0]], [1.0, 0.9, 0.0, -4.5])
+    outcome = run_attack(model, DeepFool(iters=1, box=box), samples, keep_images=True)[0]
+    assert outcome.pred_after.tolist() == [3], "class 1 never changes, class 2 is out of reach"
 
 
 def test_only_without_a_box_may_pixels_leave_it():
