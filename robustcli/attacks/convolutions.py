@@ -53,9 +53,9 @@ def _replace_backward(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -
     """The same output, with a backward of its own where only the input wants a gradient."""
     assert isinstance(layer, nn.Conv2d)
     (x,) = args
-    padding, columns = _padding(layer), output[:, 0].numel() * layer.weight[0].numel()
     if not x.requires_grad or layer.weight.requires_grad or x.ndim != 4 or x.device.type != "cpu":
         return None
+    padding, columns = _padding(layer), output[:, 0].numel() * layer.weight[0].numel()
     if padding is None or columns > MOST_COLUMNS:
         return None
     replaced: Tensor = _Folded.apply(x, output.detach(), layer, padding)

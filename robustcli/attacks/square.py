@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.base import Needs, compact, survivors
+from robustcli.attacks.incremental import Incremental
 from robustcli.attacks.losses import Model, cross_entropy, is_right, margin
 from robustcli.attacks.norms import Linf, LinfOrL2, per_sample
 from robustcli.attacks.targets import Target, wanted
@@ -28,7 +29,7 @@ BLOCK = 64
 """Queries whose draws are made at once: one such call costs as much as the forward pass of a few small images."""
 
 TIE = 16
-"""Roundings of a logit within which a margin counts as unchanged: see `_Search.asked`."""
+"""Roundings of a logit within which a margin counts as unchanged: see `_Search.told`."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -44,8 +45,9 @@ class Square:
     other colour (the authors' first code drew again): on grey images half of the single-pixel queries were lost. And
     the windows always shrink to the smallest by the last query, as in that code's default; its ensemble keeps to the
     schedule of 10 000 queries, of which it asks the first 5 000. As there, the starting image comes before the
-    `queries` and is none of them. With a `target` it lowers the cross-entropy of that class, as the paper does, until
-    the sample is taken for it.
+    `queries` and is none of them. Where the network allows it, logits are computed only as far as the windows of a
+    query reach (`Incremental`): for each size of them it runs once or twice more, on images asked about before. With a
+    `target` it lowers the cross-entropy of that class, as the paper does, until the sample is taken for it.
     """
 
     eps: Budget
@@ -73,8 +75,9 @@ class Square:
         aim = y if self.target is None else wanted(self.target, model, x, y, noise)
         x_adv = moves.start(x, noise.stream("start"))
         search = _Search(torch.arange(len(x), device=x.device), x, aim, x_adv, x.new_full((len(x),), torch.inf))
-        search, standing = search.asked(model, x_adv, self.target is not None)
+        search, standing, _ = search.told(model(x_adv), x_adv, self.target is not None)
         x_adv, search = search.x_adv.clone(), search[standing]
+        asked = None
         for number, (side, count) in enumerate(self._blocks(moves, x)):
             if not len(search):
                 break
@@ -83,12 +86,16 @@ class Square:
             like = torch.empty(shape, dtype=torch.float32, device=x.device)
             draws = noise[search.index].stream(f"block {number}").uniform(like)
             window = moves.window(side, x)
+            if asked is None or asked.side != side:
+                asked = Incremental.at(model, search.x_adv, side, moves.count)
             for i in range(count):
-                candidate = moves.candidate(search.x, search.x_adv, window, draws[:, i])
-                search, standing = search.asked(model, candidate, self.target is not None)
+                candidate, corners = moves.candidate(search.x, search.x_adv, window, draws[:, i])
+                logits = asked.ask(candidate, corners)
+                search, standing, better = search.told(logits, candidate, self.target is not None)
+                asked.keep(better)
                 if not bool(standing.all()):
                     x_adv[search.index] = search.x_adv
-                    search, draws = search[standing], draws[standing]
+                    search, draws, asked = search[standing], draws[standing], asked[standing]
                     if not len(search):
                         break
         x_adv[search.index] = search.x_adv
@@ -125,16 +132,16 @@ class _Search:
     def __getitem__(self, kept: Tensor) -> _Search:
         return compact(self, kept)
 
-    def asked(self, model: Model, candidate: Tensor, targeted: bool) -> tuple[_Search, Tensor]:
-        """The search after one query a sample, and (n,) bool: not away from its class yet, or not in the wanted one.
+    def told(self, logits: Tensor, candidate: Tensor, targeted: bool) -> tuple[_Search, Tensor, Tensor]:
+        """The search after one query a sample, and two (n,) bool.
 
-        A change within rounding is no improvement. Without that rule a square that no unit of the network sees would be
-        taken or not as the last bit of its logits says, which depends on the number of images beside it.
+        The first is of the samples not away from their class yet, or not in the wanted one, the second of those whose
+        candidate was taken. A change within rounding is no improvement. Without that rule a square that no unit of the
+        network sees would be taken or not as the last bit of its logits says, which depends on the images beside it.
         """
-        logits = model(candidate)
         standing = is_right(logits, self.aim) != targeted
         value = cross_entropy(logits, self.aim) if targeted else margin(logits, self.aim)
         rounding = TIE * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
         better = (value < self.loss - rounding) | ~standing
         x_adv = torch.where(per_sample(better, candidate), candidate, self.x_adv)
-        return dataclasses.replace(self, x_adv=x_adv, loss=value.where(better, self.loss)), standing
+        return dataclasses.replace(self, x_adv=x_adv, loss=value.where(better, self.loss)), standing, better

@@ -9,8 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from robustcli.attacks.incremental import Corner
 from robustcli.attacks.norms import L2, Norm, per_sample
 from robustcli.noise import Noise
+
+CANCELLED = 1e-6
+"""The energy, of 4 at most, below which a pattern and what the window has have cancelled each other."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,13 @@ class Moves(Protocol):
         """The first images (n, c, h, w), in ball and box."""
         ...
 
-    def candidate(self, x: Tensor, x_adv: Tensor, window: Window, draws: Tensor) -> Tensor:
-        """The images to try after `x_adv`, from draws (n, numbers)."""
+    @property
+    def count(self) -> int:
+        """In how many windows a candidate differs from the image before it."""
+        ...
+
+    def candidate(self, x: Tensor, x_adv: Tensor, window: Window, draws: Tensor) -> tuple[Tensor, list[Corner]]:
+        """The images to try after `x_adv`, from draws (n, numbers), and where they differ from it."""
         ...
 
 
@@ -65,6 +74,7 @@ class LinfMoves:
     """Each pixel is moved by eps, up or down, as far as the box allows: vertical stripes first, then squares."""
 
     eps: float
+    count: int = 1
 
     def numbers(self, channels: int) -> int:
         """Row, column, and a colour a channel."""
@@ -82,15 +92,16 @@ class LinfMoves:
         """Stripes one pixel wide, a colour a channel."""
         return (x + self.eps * _sign(noise.uniform(x[:, :, :1]), x)).clamp(0, 1)
 
-    def candidate(self, x: Tensor, x_adv: Tensor, window: Window, draws: Tensor) -> Tensor:
+    def candidate(self, x: Tensor, x_adv: Tensor, window: Window, draws: Tensor) -> tuple[Tensor, list[Corner]]:
         """A square of one colour a channel; of the opposite ones where it would change nothing."""
-        cells = _cells(draws[:, :2], window.side, x)
+        corner = _corner(draws[:, :2], window.side, x)
+        cells = _cells(corner, window.side, x)
         origin, old = (image.flatten(2).gather(2, cells) for image in (x, x_adv))
         step = self.eps * _sign(draws[:, 2:, None], x)
         new = (origin + step).clamp(0, 1)
         idle = (new == old).flatten(1).all(1)
         new = torch.where(per_sample(idle, new), (origin - step).clamp(0, 1), new)
-        return x_adv.flatten(2).scatter(2, cells, new).reshape(x.shape)
+        return x_adv.flatten(2).scatter(2, cells, new).reshape(x.shape), [corner]
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,7 @@ class L2Moves:
     """The whole of eps is spent, on patterns of two opposite bumps; a step moves what one window has to another."""
 
     eps: float
+    count: int = 2
 
     def numbers(self, channels: int) -> int:
         """Row and column of two windows, the pattern, and its sign a channel."""
@@ -125,19 +137,26 @@ class L2Moves:
             delta[:, :, top : top + side, left : left + side] = tile
         return self._spent(x, delta)
 
-    def candidate(self, x: Tensor, x_adv: Tensor, window: Window, draws: Tensor) -> Tensor:
-        """A window gets a pattern on top of what it has, with the length that it, a second window and the rest had."""
+    def candidate(self, x: Tensor, x_adv: Tensor, window: Window, draws: Tensor) -> tuple[Tensor, list[Corner]]:
+        """A window gets a pattern on top of what it has, with the length that it, a second window and eps have left.
+
+        What clipping took of eps before is spent as well: before it is clipped the whole is as long as eps.
+        """
         channels = x.shape[1]
         delta = (x_adv - x).flatten(2)
-        first, second = (_cells(place, window.side, x) for place in (draws[:, :2], draws[:, 2:4]))
-        spare = (self.eps**2 - delta.square().sum((1, 2))).clamp_min(0)[:, None, None] / channels
+        corners = [_corner(place, window.side, x) for place in (draws[:, :2], draws[:, 2:4])]
+        first, second = (_cells(corner, window.side, x) for corner in corners)
+        spare = (self.eps**2 - delta.square().sum((1, 2)))[:, None, None] / channels
         old = delta.gather(2, first)
-        delta = delta.scatter(2, first, 0.0)
-        given_up = delta.gather(2, second)
-        delta = delta.scatter(2, second, 0.0)
-        length = (spare + _energy(old) + _energy(given_up)).sqrt()
-        new = _unit(self._signed(window, draws[:, 4:], x) + _unit(old)) * length
-        return self._spent(x, delta.scatter(2, first, new).reshape(x.shape))
+        given_up = delta.scatter(2, first, 0.0).gather(2, second)
+        length = (spare + _energy(old) + _energy(given_up)).clamp_min(0).sqrt()
+        pattern = self._signed(window, draws[:, 4:], x)
+        both = pattern + _unit(old)
+        new = _unit(both.where(_energy(both) > CANCELLED, pattern)) * length
+        origin = x.flatten(2)
+        emptied = x_adv.flatten(2).scatter(2, second, origin.gather(2, second))
+        filled = emptied.scatter(2, first, (origin.gather(2, first) + new).clamp(0, 1))
+        return filled.reshape(x.shape), corners
 
     def _signed(self, window: Window, draws: Tensor, like: Tensor) -> Tensor:
         """(n, c, side * side): a pattern upright or on its side, with a sign a channel, by draws (n, 1 + c)."""
@@ -156,12 +175,17 @@ def _unit(delta: Tensor) -> Tensor:
     return delta / _energy(delta).sqrt().clamp_min(1e-12)
 
 
-def _cells(draws: Tensor, side: int, x: Tensor) -> Tensor:
-    """(n, c, side * side), the flat indices of the window at the place that draws (n, 2) mean."""
-    n, channels, height, width = x.shape
+def _corner(draws: Tensor, side: int, x: Tensor) -> Corner:
+    """Where the window begins that draws (n, 2) mean."""
+    height, width = x.shape[2:]
+    return _place(draws[:, 0], height - side), _place(draws[:, 1], width - side)
+
+
+def _cells(corner: Corner, side: int, x: Tensor) -> Tensor:
+    """(n, c, side * side), the flat indices of the window that begins there."""
+    n, channels, _, width = x.shape
     reach = torch.arange(side, device=x.device)
-    rows = _place(draws[:, 0], height - side)[:, None] + reach
-    columns = _place(draws[:, 1], width - side)[:, None] + reach
+    rows, columns = (edge[:, None] + reach for edge in corner)
     flat = (rows[:, :, None] * width + columns[:, None, :]).reshape(n, 1, side * side)
     return flat.expand(n, channels, side * side)
 

@@ -1,0 +1,234 @@
+"""Logits of images that differ in small windows from images the model has seen: only what these reach is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map_only
+
+from robustcli.attacks.losses import Model
+from robustcli.attacks.patches import Layer, Map, Overwritten, Windows
+
+MOST = 0.5
+"""The largest share of a layer's output that is computed in windows; for more, the whole is as quick."""
+
+WORTHWHILE = 0.6
+"""The largest share of the convolutions' products that may be left for windows to pay."""
+
+ROUNDINGS = 200
+"""Within so many roundings of the largest logit the first answer is the model's own, or no more are given."""
+
+IN_PLACE = {torch.ops.aten.relu_.default: torch.ops.aten.relu.default}
+
+Corner = tuple[Tensor, Tensor]
+"""Row and column (n,) of a window's first pixel."""
+
+
+@dataclass
+class Incremental:
+    """A model that remembers its activations on some images, asked about images that differ from them in windows.
+
+    A window of an image reaches, layer by layer, a window of the activations, a little larger each time. Convolutions,
+    pooling and what acts on each number alone are computed there only, until the windows cover `MOST` of a layer; that
+    layer, and all from the first other operation on (say, a linear layer), is computed whole. The logits are the
+    model's own up to rounding. The first answer is held against it, and a model of which that is not true, such as a
+    randomised one, is just called; so is one on another device than the CPU, where many small steps cost more.
+
+    Attributes:
+        model: called without gradients.
+        side: of the windows, in pixels.
+        trail: what is remembered.
+        tried: whether an answer was held against the model's own.
+    """
+
+    model: Model
+    side: int
+    trail: _Trail
+    tried: bool = False
+
+    @classmethod
+    def at(cls, model: Model, x: Tensor, side: int, count: int) -> Incremental:
+        """Remembers images `x` (n, c, h, w), for `count` windows of this side in each."""
+        trail = _Trail(count, [Map.of(x)])
+        asker = cls(model, side, trail)
+        if x.device.type == "cpu" and trail.is_small(side, x.shape):
+            nowhere = torch.zeros(0, dtype=torch.long)
+            asker._answer(_Seen(trail, trail.maps[0], Windows(nowhere, nowhere, nowhere, side), x[:0]))
+        return asker
+
+    def __getitem__(self, kept: Tensor) -> Incremental:
+        """For the images `kept` alone."""
+        return replace(self, trail=self.trail[kept])
+
+    def ask(self, x: Tensor, corners: Sequence[Corner]) -> Tensor:
+        """Logits of images (n, c, h, w) that differ from the remembered ones in the windows with these corners.
+
+        From now on these are remembered; `keep` takes back those that shall not be.
+        """
+        if not self.trail.pays:
+            return self.model(x)
+        top, left = (torch.cat(edges) for edges in zip(*corners, strict=True))
+        windows = Windows(torch.arange(len(x)).repeat(len(corners)), top, left, self.side)
+        logits = self._answer(self.trail.begin(x, windows))
+        if logits is None or not self.tried:
+            own, self.tried = self.model(x), True
+            if logits is None or not self.trail.agree(logits, own):
+                self.trail = _Trail(self.trail.count)
+            return own
+        return logits
+
+    def keep(self, taken: Tensor) -> None:
+        """Of the images last asked about remember those `taken` (n,), and what was there before of the others."""
+        self.trail.take_back(~taken)
+
+    def _answer(self, seen: _Seen) -> Tensor | None:
+        """Logits; None of a model that takes none but plain tensors, or changes its course."""
+        try:
+            return self.model(seen)
+        except (RuntimeError, TypeError):
+            return None
+
+
+@dataclass
+class _Trail:
+    """The activations on the way through a model.
+
+    Attributes:
+        count: windows an image.
+        maps: of the image and of each layer; None where one is computed whole.
+        layers: the operation that made each map, but the image.
+        at: how many layers the present pass has been through; None in the first one, which lays the trail.
+        products: multiplications an image in all convolutions that the first pass came through, and in their windows.
+        overwritten: by the last question.
+    """
+
+    count: int
+    maps: list[Map | None] = field(default_factory=list)
+    layers: list[Any] = field(default_factory=list)
+    at: int | None = None
+    products: tuple[float, float] = (0.0, 0.0)
+    overwritten: list[Overwritten] = field(default_factory=list)
+
+    def __getitem__(self, kept: Tensor) -> _Trail:
+        return replace(self, maps=[made and made[kept] for made in self.maps], overwritten=[])
+
+    @property
+    def pays(self) -> bool:
+        """Whether windows are less work."""
+        whole, in_windows = self.products
+        return 0 < in_windows <= WORTHWHILE * whole
+
+    def is_small(self, side: int, shape: torch.Size) -> bool:
+        """Whether windows of this side leave most of a map of this shape alone."""
+        return len(shape) == 4 and self.count * side**2 <= MOST * shape[2] * shape[3]
+
+    def agree(self, logits: Tensor, own: Tensor) -> bool:
+        """Whether these logits are the model's own, but for rounding."""
+        rounding = max(torch.finfo(made.pixels.dtype).eps for made in self.maps if made is not None)
+        return bool((logits - own).abs().max() <= min(ROUNDINGS * rounding, 0.1) * own.abs().max())
+
+    def begin(self, x: Tensor, windows: Windows) -> _Seen:
+        """The images `x`, remembered in these windows, as what the model is asked about."""
+        self.at, image = 0, self.maps[0]
+        assert image is not None
+        patches = Map.of(x).read(windows)
+        self.overwritten = [image.write(windows, patches)]
+        return _Seen(self, image, windows, patches)
+
+    def take_back(self, lost: Tensor) -> None:
+        """What the last question overwrote of the samples `lost` (n,)."""
+        for before in self.overwritten:
+            before.restore(lost)
+        self.overwritten = []
+
+    def through(self, layer: Layer, seen: _Seen) -> Any:
+        """What a layer makes of `seen`."""
+        windows = seen.windows if layer.kernel is None else layer.kernel.outputs(seen.windows)
+        made, known = self._lay(layer, seen, windows.side) if self.at is None else self._follow(layer, seen, windows)
+        if known is None:
+            return made
+        patches, *others = made if isinstance(made, tuple) else (made,)
+        result = _Seen(self, known, windows, patches)
+        return (result, *others) if isinstance(made, tuple) else result
+
+    def _lay(self, layer: Layer, seen: _Seen, side: int) -> tuple[Any, Map | None]:
+        """The whole output, and the map that remembers it."""
+        made = layer.whole(seen.map)
+        out = made[0] if isinstance(made, tuple) else made
+        small = self.is_small(side, out.shape)
+        products = layer.products * out[0].numel()
+        share = self.count * side**2 / out[0, 0].numel() if small else 1
+        self.products = self.products[0] + products, self.products[1] + share * products
+        seen.map.is_read |= layer.kernel is not None or not small
+        self.layers.append(layer.function)
+        self.maps.append(Map.of(out) if small else None)
+        return made, self.maps[-1]
+
+    def _follow(self, layer: Layer, seen: _Seen, windows: Windows) -> tuple[Any, Map | None]:
+        """The output in these windows, and the map that remembers it from now on; or the whole output and none."""
+        assert self.at is not None
+        if self.layers[self.at : self.at + 1] != [layer.function]:
+            raise RuntimeError("the model changes its course")
+        self.at += 1
+        known = self.maps[self.at]
+        if known is None:
+            return layer.whole(seen.map), None
+        made = layer.of_patches(seen.patches if layer.kernel is None else seen.map.read(layer.kernel.inputs(windows)))
+        if known.is_read:
+            self.overwritten.append(known.write(windows, made[0] if isinstance(made, tuple) else made))
+        return made, known
+
+
+class _Seen(Tensor):
+    """Stands for a map while the model runs; `patches` (m, c, side, side) is what it holds in `windows`."""
+
+    trail: _Trail
+    map: Map
+    windows: Windows
+    patches: Tensor
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    @staticmethod
+    def __new__(cls, trail: _Trail, known: Map | None, windows: Windows, patches: Tensor) -> _Seen:
+        assert known is not None
+        pixels = known.pixels
+        seen: _Seen = Tensor._make_wrapper_subclass(cls, known.shape, dtype=pixels.dtype, device=pixels.device)
+        seen.trail, seen.map, seen.windows, seen.patches = trail, known, windows, patches
+        return seen
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """In windows where the operation allows it, else on all."""
+        kwargs = kwargs or {}
+        seen, *rest = args
+        if isinstance(seen, cls) and not any(isinstance(other, cls) for other in rest):
+            layer = Layer.of(IN_PLACE.get(function, function), rest, kwargs)
+            if layer is not None:
+                made = seen.trail.through(layer, seen)
+                return seen._become(made) if function in IN_PLACE else made
+        if function._schema.is_mutable:
+            raise TypeError("changes activations in place")
+        args, kwargs = tree_map_only(cls, _whole, (args, kwargs))
+        return function(*args, **kwargs)
+
+    def _become(self, made: Any) -> _Seen:
+        if not isinstance(made, _Seen):
+            raise TypeError("changes activations in place")
+        self.map, self.windows, self.patches = made.map, made.windows, made.patches
+        return self
+
+
+def _whole(seen: _Seen) -> Tensor:
+    """All of a map; a copy, as what is made of it may be a view."""
+    if seen.trail.at is None:
+        seen.map.is_read = True
+    elif not seen.map.is_read:
+        raise RuntimeError("the model changes its course")
+    return seen.map.whole().clone(memory_format=torch.contiguous_format)

@@ -1,0 +1,180 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from robustcli.attacks import Square, incremental
+from robustcli.attacks.incremental import Incremental
+from robustcli.config import ModelSpec
+from robustcli.models.loading import build_model
+from robustcli.noise import Noise
+
+SHAPE = (2, 24, 20)
+
+
+def seeded(net, dtype=torch.float64):
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        for parameter in net.parameters():
+            parameter.copy_(torch.randn_like(parameter) / parameter[0].numel() ** 0.5)
+    return net.to(dtype).eval().requires_grad_(False)
+
+
+NETS = {
+    "convolution": lambda: [nn.Conv2d(2, 4, 3)],
+    "strides": lambda: [nn.Conv2d(2, 4, 5, stride=2, padding=2), nn.Tanh(), nn.Conv2d(4, 4, 3, stride=3)],
+    "padding": lambda: [nn.Conv2d(2, 4, 5, padding="same"), nn.ReLU(), nn.Conv2d(4, 4, 3, padding=1, bias=False)],
+    "pools": lambda: [
+        nn.Conv2d(2, 4, 3),
+        nn.MaxPool2d(2),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(4, 4, 2),
+        nn.AvgPool2d(3, 2),
+    ],
+    "overlapping pools": lambda: [nn.MaxPool2d(3, 1), nn.Conv2d(2, 4, 3, groups=2), nn.Sigmoid()],
+    "others": lambda: [
+        nn.Conv2d(2, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.Conv2d(4, 4, 3, dilation=2),
+        nn.MaxPool2d(2, padding=1),
+    ],
+    "reflected": lambda: [nn.Conv2d(2, 4, 3), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")],
+}
+
+
+def built(name):
+    net = nn.Sequential(*NETS[name](), nn.Flatten())
+    net.eval()
+    with torch.no_grad():
+        width = net(torch.zeros(1, *SHAPE)).shape[1]
+    return seeded(nn.Sequential(net, nn.Linear(width, 5)))
+
+
+def images(n, seed):
+    return Noise(seed, torch.arange(n)).uniform(torch.empty(n, *SHAPE, dtype=torch.float64))
+
+
+def changed(x, side, count, seed):
+    """Images with new windows, and where these are: in corners and at edges too."""
+    draws = Noise(seed, torch.arange(len(x))).uniform(torch.empty(len(x), count, 2))
+    spans = [length - side for length in x.shape[2:]]
+    corners = [
+        tuple((draws[:, k, i] * 1.4 * span - 0.2 * span).round().clamp(0, span).long() for i, span in enumerate(spans))
+        for k in range(count)
+    ]
+    new, x = images(len(x), seed + 1), x.clone()
+    for top, left in corners:
+        for i in range(len(x)):
+            place = (i, slice(None), slice(int(top[i]), int(top[i]) + side), slice(int(left[i]), int(left[i]) + side))
+            x[place] = new[place]
+    return x, corners
+
+
+def ask_in_turn(net, side, count, turns=6):
+    """Answers to questions about windows, some of which are taken, then fewer samples; the model's own beside them."""
+    x = images(7, 0)
+    asker = Incremental.at(net, x, side, count)
+    used = asker.trail.pays
+    for turn in range(turns):
+        candidate, corners = changed(x, side, count, 10 * turn + 1)
+        yield asker.ask(candidate, corners), net(candidate), used
+        taken = torch.arange(len(x)) % 3 == turn % 3
+        asker.keep(taken)
+        x = torch.where(taken[:, None, None, None], candidate, x)
+        if turn == turns // 2:
+            asker, x = asker[torch.tensor([0, 2, 3, 5])], x[[0, 2, 3, 5]]
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(("side", "count"), [(1, 1), (3, 1), (4, 2), (11, 1)])
+def test_the_logits_are_the_models_own(name, side, count):
+    with torch.no_grad():
+        for logits, own, _ in ask_in_turn(built(name), side, count):
+            assert torch.allclose(logits, own, rtol=0, atol=1e-12)
+
+
+@given(
+    side=st.integers(1, 6),
+    count=st.integers(1, 2),
+    size=st.integers(1, 5),
+    stride=st.integers(1, 3),
+    padding=st.integers(0, 2),
+)
+def test_any_convolution_and_pool_reach_what_they_reach(side, count, size, stride, padding):
+    net = nn.Sequential(
+        nn.Conv2d(2, 3, size, stride, min(padding, size)), nn.MaxPool2d(2, stride), nn.Conv2d(3, 3, 3, padding=1)
+    )
+    seeded(net)
+    with torch.no_grad():
+        for logits, own, _ in ask_in_turn(lambda x: net(x).flatten(1), side, count, turns=2):
+            assert torch.allclose(logits, own, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["mnist-cnn", "cifar-cnn"])
+def test_the_papers_networks_compute_windows_alone(name):
+    side = {"mnist-cnn": 28, "cifar-cnn": 32}[name]
+    channels = {"mnist-cnn": 1, "cifar-cnn": 3}[name]
+    net = seeded(build_model(ModelSpec(name=name, channels=channels, height=side, width=side, classes=10)))
+    x = Noise(0, torch.arange(3)).uniform(torch.empty(3, channels, side, side, dtype=torch.float64))
+    with torch.no_grad():
+        assert Incremental.at(net, x, side=2, count=1).trail.pays
+        assert not Incremental.at(net, x, side=20, count=1).trail.pays
+
+
+def test_few_numbers_are_computed():
+    net, x, seen = built("padding"), images(7, 0), []
+    net[0][2].register_forward_hook(lambda module, args, out: seen.append(getattr(args[0], "patches", x).shape))
+    with torch.no_grad():
+        candidate, corners = changed(x, 2, 1, 1)
+        Incremental.at(net, x, 2, 1).ask(candidate, corners)
+    assert seen[1][-2:] == (6, 6), "2 pixels and 2 more on each side"
+
+
+class Stumbles(nn.Module):
+    """Convolves, and then does what windows do not allow."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.conv = how, nn.Conv2d(2, 5, 3)
+
+    def forward(self, x):
+        return self.how(self.conv(x)).mean((2, 3))
+
+
+def noisy(h):
+    return h + torch.randn(5, 1, 1)
+
+
+def halved(h):
+    return h.mul_(0.5)
+
+
+def counted(h, calls=[]):  # noqa: B006
+    calls.append(1)
+    return h.relu() if len(calls) % 2 else h.tanh()
+
+
+@pytest.mark.parametrize("how", [noisy, halved, counted], ids=lambda how: how.__name__)
+def test_a_model_that_is_not_itself_in_windows_is_just_called(how):
+    net = seeded(Stumbles(how))
+    with torch.no_grad(), torch.random.fork_rng():
+        x = images(7, 0)
+        asker = Incremental.at(net, x, 2, 1)
+        for turn in range(3):
+            candidate, corners = changed(x, 2, 1, turn)
+            asker.ask(candidate, corners)
+            asker.keep(torch.zeros(7, dtype=torch.bool))
+        assert not asker.trail.pays
+
+
+def test_the_square_attack_finds_the_same_images(monkeypatch):
+    net, x = built("pools"), images(6, 3)
+    y = net(x).argmax(1)
+    for norm in ("linf", "l2"):
+        attack = Square(0.02, queries=150, norm=norm)
+        found = attack.perturb(net, x, y, Noise(0, torch.arange(6)))
+        monkeypatch.setattr(incremental, "WORTHWHILE", 0)
+        assert torch.allclose(found, attack.perturb(net, x, y, Noise(0, torch.arange(6))), rtol=0, atol=1e-12)
+        assert not torch.equal(found, x)
+        monkeypatch.undo()
