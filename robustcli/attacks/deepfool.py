@@ -150,7 +150,7 @@ class _Tangent:
         """At `x`."""
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            logits = model(x)
+            logits = model(x).to(x.dtype)
             if classes is None:
                 classes = runners_up(logits.detach(), y)[:, :NEAREST_CLASSES]
             return cls(x, y, logits.detach(), classes, logits.gather(1, y[:, None]) - logits.gather(1, classes))

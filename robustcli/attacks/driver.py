@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, SweepingAttack, TracingAttack
 from robustcli.attacks.convolutions import quick_convolutions
+from robustcli.attacks.facts import needs
 from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import Model
 from robustcli.attacks.outcome import Board, Journal, Outcome, Samples, Work, chunks_of, predict, split_evenly
@@ -53,7 +54,7 @@ def run_attack(
         budgets: for a budget attack, one outcome each; without any, its own eps. An ensemble has one for each of its
             members too, and the worst case is the last.
         seed: of the attack's draws.
-        batch_size: samples a chunk; it changes speed and memory only.
+        batch_size: samples a chunk, twice as many for an attack without gradients; it changes speed and memory only.
         pred: (n,) the model's clean predictions, where they are known already.
         keep_images: keep `Outcome.x_adv`.
         dtype: of the model's activations while images are made (autocast). They are judged without it, and a sample
@@ -144,7 +145,7 @@ class _Run:
             active = unknown[group[0].clean[unknown]]
             self.on_progress((len(unknown) - len(active)) * len(group))
             told = Work().split(len(group))
-            for index, span in chunks_of(active, unknown, self.batch_size):
+            for index, span in chunks_of(active, unknown, self._chunk(group[0].attack)):
                 self._attack_chunk(group, index, self._noise(index, group[0].attack))
                 done = (Work.until_now(self.meter) - started).split(len(group))
                 started += self._keep(group, span, [now - before for now, before in zip(done, told, strict=True)])
@@ -174,7 +175,7 @@ class _Run:
             standing = unknown[board.robust[unknown]]
             self.on_progress(len(unknown) - len(standing))
             told = Work()
-            for index, span in chunks_of(standing, unknown, self.batch_size):
+            for index, span in chunks_of(standing, unknown, self._chunk(member)):
                 if len(index):
                     chunk, noise = self.samples[index], self._noise(index, ensemble).stream(f"attempt {i}")
                     self._judge(
@@ -204,6 +205,10 @@ class _Run:
         began = time.perf_counter()
         self.journal.keep(boards, span, shares, member)
         return Work(time.perf_counter() - began)
+
+    def _chunk(self, attack: Attack) -> int:
+        """How many samples at once: twice as many for an attack that keeps no graph for a way back."""
+        return self.batch_size * (1 if needs(attack) == "gradients" else 2)
 
     def _noise(self, index: Tensor, attack: Attack) -> Noise:
         return Noise(self.seed, self.samples.ids[index]).stream(attack.name)

@@ -20,7 +20,10 @@ WORTHWHILE = 0.6
 """The largest share of the convolutions' products that may be left for windows to pay."""
 
 ROUNDINGS = 200
-"""Within so many roundings of the largest logit the first answer is the model's own, or no more are given."""
+"""Within so many roundings of the largest logit an answer is the model's own. Half precision is not."""
+
+HELD_AGAINST = 256
+"""Of so many answers the first is held against the model's own."""
 
 IN_PLACE = {torch.ops.aten.relu_.default: torch.ops.aten.relu.default}
 
@@ -35,29 +38,31 @@ class Incremental:
     A window of an image reaches, layer by layer, a window of the activations, a little larger each time. Convolutions,
     pooling and what acts on each number alone are computed there only, until the windows cover `MOST` of a layer; that
     layer, and all from the first other operation on (say, a linear layer), is computed whole. The logits are the
-    model's own up to rounding. The first answer is held against it, and a model of which that is not true, such as a
-    randomised one, is just called; so is one on another device than the CPU, where many small steps cost more.
+    model's own up to rounding. The first answer and some later ones are held against it. A model of which that is not
+    true, that takes no tensor but a plain one, or that does not take the same course each time is from then on just
+    called; so is one on another device than the CPU, where many small steps cost more.
 
     Attributes:
         model: called without gradients.
         side: of the windows, in pixels.
         trail: what is remembered.
-        tried: whether an answer was held against the model's own.
+        answers: how many were given.
     """
 
     model: Model
     side: int
     trail: _Trail
-    tried: bool = False
+    answers: int = 0
 
     @classmethod
     def at(cls, model: Model, x: Tensor, side: int, count: int) -> Incremental:
         """Remembers images `x` (n, c, h, w), for `count` windows of this side in each."""
-        trail = _Trail(count, [Map.of(x)])
-        asker = cls(model, side, trail)
-        if x.device.type == "cpu" and trail.is_small(side, x.shape):
-            nowhere = torch.zeros(0, dtype=torch.long)
-            asker._answer(_Seen(trail, trail.maps[0], Windows(nowhere, nowhere, nowhere, side), x[:0]))
+        asker = cls(model, side, _Trail(count))
+        if x.device.type == "cpu" and asker.trail.is_small(side, x.shape):
+            trail, nowhere = _Trail(count, [Map.of(x)]), torch.zeros(0, dtype=torch.long)
+            seen = _Seen(trail, trail.maps[0], Windows(nowhere, nowhere, nowhere, side), x[:0])
+            if asker._answer(seen) is not None and trail.pays:
+                asker.trail = trail
         return asker
 
     def __getitem__(self, kept: Tensor) -> Incremental:
@@ -74,11 +79,12 @@ class Incremental:
         top, left = (torch.cat(edges) for edges in zip(*corners, strict=True))
         windows = Windows(torch.arange(len(x)).repeat(len(corners)), top, left, self.side)
         logits = self._answer(self.trail.begin(x, windows))
-        if logits is None or not self.tried:
-            own, self.tried = self.model(x), True
-            if logits is None or not self.trail.agree(logits, own):
+        if logits is None or self.answers % HELD_AGAINST == 0:
+            own = self.model(x)
+            if logits is None or not _agree(logits, own):
                 self.trail = _Trail(self.trail.count)
-            return own
+                return own
+        self.answers += 1
         return logits
 
     def keep(self, taken: Tensor) -> None:
@@ -86,10 +92,10 @@ class Incremental:
         self.trail.take_back(~taken)
 
     def _answer(self, seen: _Seen) -> Tensor | None:
-        """Logits; None of a model that takes none but plain tensors, or changes its course."""
+        """Logits; None of a model that cannot give them: whatever is wrong with it, it says when it is just called."""
         try:
             return self.model(seen)
-        except (RuntimeError, TypeError):
+        except Exception:
             return None
 
 
@@ -100,21 +106,21 @@ class _Trail:
     Attributes:
         count: windows an image.
         maps: of the image and of each layer; None where one is computed whole.
-        layers: the operation that made each map, but the image.
+        layers: what made each map, but the image.
         at: how many layers the present pass has been through; None in the first one, which lays the trail.
-        products: multiplications an image in all convolutions that the first pass came through, and in their windows.
+        products: multiplications an image in the convolutions that windows can reach, and in these windows.
         overwritten: by the last question.
     """
 
     count: int
     maps: list[Map | None] = field(default_factory=list)
-    layers: list[Any] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
     at: int | None = None
     products: tuple[float, float] = (0.0, 0.0)
     overwritten: list[Overwritten] = field(default_factory=list)
 
     def __getitem__(self, kept: Tensor) -> _Trail:
-        return replace(self, maps=[made and made[kept] for made in self.maps], overwritten=[])
+        return replace(self, maps=[made and made[kept] for made in self.maps], layers=[*self.layers], overwritten=[])
 
     @property
     def pays(self) -> bool:
@@ -125,11 +131,6 @@ class _Trail:
     def is_small(self, side: int, shape: torch.Size) -> bool:
         """Whether windows of this side leave most of a map of this shape alone."""
         return len(shape) == 4 and self.count * side**2 <= MOST * shape[2] * shape[3]
-
-    def agree(self, logits: Tensor, own: Tensor) -> bool:
-        """Whether these logits are the model's own, but for rounding."""
-        rounding = max(torch.finfo(made.pixels.dtype).eps for made in self.maps if made is not None)
-        return bool((logits - own).abs().max() <= min(ROUNDINGS * rounding, 0.1) * own.abs().max())
 
     def begin(self, x: Tensor, windows: Windows) -> _Seen:
         """The images `x`, remembered in these windows, as what the model is asked about."""
@@ -164,14 +165,14 @@ class _Trail:
         share = self.count * side**2 / out[0, 0].numel() if small else 1
         self.products = self.products[0] + products, self.products[1] + share * products
         seen.map.is_read |= layer.kernel is not None or not small
-        self.layers.append(layer.function)
+        self.layers.append(layer)
         self.maps.append(Map.of(out) if small else None)
         return made, self.maps[-1]
 
     def _follow(self, layer: Layer, seen: _Seen, windows: Windows) -> tuple[Any, Map | None]:
         """The output in these windows, and the map that remembers it from now on; or the whole output and none."""
         assert self.at is not None
-        if self.layers[self.at : self.at + 1] != [layer.function]:
+        if self.at == len(self.layers) or not layer.is_like(self.layers[self.at]):
             raise RuntimeError("the model changes its course")
         self.at += 1
         known = self.maps[self.at]
@@ -183,8 +184,16 @@ class _Trail:
         return made, known
 
 
+def _agree(logits: Tensor, own: Tensor) -> bool:
+    """Whether these logits are the model's own, but for rounding."""
+    return bool((logits - own).abs().max() <= ROUNDINGS * torch.finfo(own.dtype).eps * own.abs().max())
+
+
 class _Seen(Tensor):
-    """Stands for a map while the model runs; `patches` (m, c, side, side) is what it holds in `windows`."""
+    """Stands for a map while the model runs; `patches` (m, c, side, side) is what it holds in `windows`.
+
+    A tensor subclass is how torch lets one take part in whatever a model does with its input.
+    """
 
     trail: _Trail
     map: Map

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -107,13 +108,13 @@ def chunks_of(active: Tensor, unknown: Tensor, batch_size: int) -> Iterator[tupl
     Args:
         active: (k,) positions among `unknown`, in ascending order.
         unknown: (m,) positions in ascending order.
-        batch_size: of a chunk.
+        batch_size: the most of a chunk; all are about as large, as a small one costs almost what a large one does.
     """
     if not len(active):
         if len(unknown):
             yield active, unknown
         return
-    parts = torch.split(active, batch_size)
+    parts = torch.split(active, split_evenly(len(active), math.ceil(len(active) / batch_size)))
     start = -1
     for i, part in enumerate(parts):
         end = int(part[-1] if i + 1 < len(parts) else unknown[-1])
@@ -163,7 +164,7 @@ class Board:
             if len(moved):
                 self.record(meter, chunk[moved], index[moved], x_adv[moved])
             self.broken_at[index[standing & ~self.robust[index]]] = i
-            before = x_adv
+            before = x_adv.clone()
 
     def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.

@@ -151,6 +151,11 @@ class Layer:
             return None
         return LAYERS[function](*rest) if function in LAYERS else None
 
+    def is_like(self, other: Layer) -> bool:
+        """Whether the two make the same of the same map: the same operation, weights and options."""
+        alike = self.function is other.function and self.options == other.options and len(self.rest) == len(other.rest)
+        return alike and all(_are_equal(mine, its) for mine, its in zip(self.rest, other.rest, strict=True))
+
     def whole(self, seen: Map) -> Any:
         """All of its output."""
         return self.function(seen.whole(), *self.rest, **self.options)
@@ -158,6 +163,12 @@ class Layer:
     def of_patches(self, patches: Tensor) -> Any:
         """Its output of patches (m, c, side, side) that hold all that it reads."""
         return self.function(patches, *self.bare, **self.options)
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one is other or torch.equal(one, other)
+    return bool(one == other) if type(one) is type(other) else False
 
 
 def _is_constant(other: Tensor) -> bool:

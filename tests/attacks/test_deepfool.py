@@ -143,5 +143,23 @@ def test_where_the_first_class_has_no_boundary_the_next_is_tried(box):
     assert outcome.pred_after.tolist() == [3], "class 1 never changes, class 2 is out of reach"
 
 
+@boxes
+def test_logits_may_be_wider_than_the_images(box):
+    net = tiny_net()
+    samples = tiny_samples(net)
+    narrow = Samples(samples.x.float(), samples.y, samples.ids)
+    outcome = run_attack(Widened(net), DeepFool(iters=30, box=box), narrow)[0]
+    assert outcome.by_iter[-1] == 0
+
+
+class Widened(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return self.net(x.double())
+
+
 def test_only_without_a_box_may_pixels_leave_it():
     assert [DeepFool(box=box).bounded for box in ("project", "clip", "none")] == [True, True, False]

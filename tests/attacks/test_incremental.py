@@ -155,6 +155,40 @@ def counted(h, calls=[]):  # noqa: B006
     return h.relu() if len(calls) % 2 else h.tanh()
 
 
+def quantised(h):
+    return (h * 64).to(torch.int64).to(h.dtype) / 64
+
+
+def by_the_brightest(h):
+    return (h / h.amax((1, 2, 3), keepdim=True)).relu()
+
+
+def sometimes(h, calls=[]):  # noqa: B006
+    calls.append(1)
+    kernel = torch.full((5, 5, 3, 3), 0.1 if len(calls) % 4 else 0.2, dtype=h.dtype)
+    return nn.functional.conv2d(h, kernel)
+
+
+def plain(h):
+    assert type(h) is torch.Tensor
+    return h.relu()
+
+
+@pytest.mark.parametrize("how", [quantised, by_the_brightest, sometimes, plain], ids=lambda how: how.__name__)
+@pytest.mark.parametrize("n", [1, 7])
+def test_no_model_gives_logits_that_are_not_its_own(how, n):
+    net = seeded(Stumbles(how))
+    with torch.no_grad():
+        x = images(n, 0)
+        asker = Incremental.at(net, x, 2, 1)
+        for turn in range(9):
+            candidate, corners = changed(x, 2, 1, turn)
+            logits = asker.ask(candidate, corners)
+            assert min(float((logits - net(candidate)).abs().max()) for _ in range(4)) < 1e-12
+            asker.keep(torch.ones(n, dtype=torch.bool))
+            x = candidate
+
+
 @pytest.mark.parametrize("how", [noisy, halved, counted], ids=lambda how: how.__name__)
 def test_a_model_that_is_not_itself_in_windows_is_just_called(how):
     net = seeded(Stumbles(how))
