@@ -19,6 +19,9 @@ MOST = 0.5
 WORTHWHILE = 0.6
 """The largest share of the convolutions' products that may be left for windows to pay."""
 
+LEAST_SAVED = 1e8
+"""Products that a question must save: the many small steps in windows cost about as much, some 1.5 ms."""
+
 ROUNDINGS = 200
 """Within so many roundings of the largest logit an answer is the model's own. Half precision is not."""
 
@@ -125,8 +128,9 @@ class _Trail:
     @property
     def pays(self) -> bool:
         """Whether windows are less work."""
-        whole, in_windows = self.products
-        return 0 < in_windows <= WORTHWHILE * whole
+        (whole, in_windows), image = self.products, self.maps[0] if self.maps else None
+        n = 0 if image is None else image.shape[0]
+        return 0 < in_windows <= WORTHWHILE * whole and n * (whole - in_windows) >= LEAST_SAVED
 
     def is_small(self, side: int, shape: torch.Size) -> bool:
         """Whether windows of this side leave most of a map of this shape alone."""

@@ -51,6 +51,11 @@ def built(name):
     return seeded(nn.Sequential(net, nn.Linear(width, 5)))
 
 
+@pytest.fixture(autouse=True)
+def small_savings_count(monkeypatch):
+    monkeypatch.setattr(incremental, "LEAST_SAVED", 0)
+
+
 def images(n, seed):
     return Noise(seed, torch.arange(n)).uniform(torch.empty(n, *SHAPE, dtype=torch.float64))
 
@@ -109,6 +114,16 @@ def test_any_convolution_and_pool_reach_what_they_reach(side, count, size, strid
     with torch.no_grad():
         for logits, own, _ in ask_in_turn(lambda x: net(x).flatten(1), side, count, turns=2):
             assert torch.allclose(logits, own, rtol=0, atol=1e-12)
+
+
+def test_a_handful_of_small_images_is_just_asked_about(monkeypatch):
+    net = seeded(build_model(ModelSpec(name="mnist-cnn", channels=1, height=28, width=28, classes=10)))
+    monkeypatch.undo()
+    with torch.no_grad():
+        few, many = (Incremental.at(net, torch.zeros(n, 1, 28, 28, dtype=torch.float64), 2, 1) for n in (5, 60))
+        assert not few.trail.pays
+        assert many.trail.pays
+        assert not many[torch.arange(5)].trail.pays
 
 
 @pytest.mark.parametrize("name", ["mnist-cnn", "cifar-cnn"])
