@@ -46,7 +46,7 @@ def _contest(run: Run) -> tuple[Any, ...]:
 def _by_side(runs: Iterator[Run]) -> dict[str, dict[int, Run]]:
     """Runs by side and seed."""
     sides: dict[str, dict[int, Run]] = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda run: int(run["seed"])):
         sides.setdefault(run["side"], {})[run["seed"]] = run
     return sides
 
