@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
 from robustcli.attacks.losses import Model
-from robustcli.attacks.patches import Layer, Map, Overwritten, Windows
+from robustcli.attacks.patches import Copied, Layer, Map, Overwritten, Windows
 
 MOST = 0.5
-"""The largest share of a layer's output that is computed in windows; for more, the whole is as quick."""
+"""The largest share of a layer's work that is done in windows; for more, the whole is as quick."""
 
 WORTHWHILE = 0.6
 """The largest share of the convolutions' products that may be left for windows to pay."""
@@ -38,8 +38,9 @@ Corner = tuple[Tensor, Tensor]
 class Incremental:
     """A model that remembers its activations on some images, asked about images that differ from them in windows.
 
-    A window of an image reaches, layer by layer, a window of the activations, a little larger each time. Convolutions,
-    pooling and what acts on each number alone are computed there only, until the windows cover `MOST` of a layer; that
+    A window of an image reaches, layer by layer, a window of the activations, a little larger each time. Pooling and
+    what acts on each number alone are computed there only; a convolution, which is linear, of what has changed in its
+    input, and the result is added to its output. So it goes until the windows are `MOST` of a layer's work; that
     layer, and all from the first other operation on (say, a linear layer), is computed whole. The logits are the
     model's own up to rounding. The first answer and some later ones are held against it. A model of which that is not
     true, that takes no tensor but a plain one, or that does not take the same course each time is from then on just
@@ -63,7 +64,7 @@ class Incremental:
         asker = cls(model, side, _Trail(count))
         if x.device.type == "cpu" and asker.trail.is_small(side, x.shape):
             trail, nowhere = _Trail(count, [Map.of(x)]), torch.zeros(0, dtype=torch.long)
-            seen = _Seen(trail, trail.maps[0], Windows(nowhere, nowhere, nowhere, side), x[:0])
+            seen = _Seen(trail, trail.maps[0], Windows(nowhere, nowhere, nowhere, side, count), x[:0], None)
             if asker._answer(seen) is not None and trail.pays:
                 asker.trail = trail
         return asker
@@ -80,7 +81,7 @@ class Incremental:
         if not self.trail.pays:
             return self.model(x)
         top, left = (torch.cat(edges) for edges in zip(*corners, strict=True))
-        windows = Windows(torch.arange(len(x)).repeat(len(corners)), top, left, self.side)
+        windows = Windows(torch.arange(len(x)).repeat(len(corners)), top, left, self.side, len(corners))
         logits = self._answer(self.trail.begin(x, windows))
         if logits is None or self.answers % HELD_AGAINST == 0:
             own = self.model(x)
@@ -120,7 +121,7 @@ class _Trail:
     layers: list[Layer] = field(default_factory=list)
     at: int | None = None
     products: tuple[float, float] = (0.0, 0.0)
-    overwritten: list[Overwritten] = field(default_factory=list)
+    overwritten: list[Overwritten | Copied] = field(default_factory=list)
 
     def __getitem__(self, kept: Tensor) -> _Trail:
         return replace(self, maps=[made and made[kept] for made in self.maps], layers=[*self.layers], overwritten=[])
@@ -142,7 +143,7 @@ class _Trail:
         assert image is not None
         patches = Map.of(x).read(windows)
         self.overwritten = [image.write(windows, patches)]
-        return _Seen(self, image, windows, patches)
+        return _Seen(self, image, windows, patches, self._change(image))
 
     def take_back(self, lost: Tensor) -> None:
         """What the last question overwrote of the samples `lost` (n,)."""
@@ -153,24 +154,28 @@ class _Trail:
     def through(self, layer: Layer, seen: _Seen) -> Any:
         """What a layer makes of `seen`."""
         windows = seen.windows if layer.kernel is None else layer.kernel.outputs(seen.windows)
-        made, known = self._lay(layer, seen, windows.side) if self.at is None else self._follow(layer, seen, windows)
+        made, known = self._lay(layer, seen) if self.at is None else self._follow(layer, seen, windows)
         if known is None:
             return made
         patches, *others = made if isinstance(made, tuple) else (made,)
-        result = _Seen(self, known, windows, patches)
+        result = _Seen(self, known, windows, patches, self._change(known))
         return (result, *others) if isinstance(made, tuple) else result
 
-    def _lay(self, layer: Layer, seen: _Seen, side: int) -> tuple[Any, Map | None]:
+    def _change(self, known: Map) -> Tensor | None:
+        """What the question has changed in a map."""
+        return next((before.change for before in self.overwritten if before.map is known), None)
+
+    def _lay(self, layer: Layer, seen: _Seen) -> tuple[Any, Map | None]:
         """The whole output, and the map that remembers it."""
         made = layer.whole(seen.map)
         out = made[0] if isinstance(made, tuple) else made
-        small = self.is_small(side, out.shape)
-        products = layer.products * out[0].numel()
-        share = self.count * side**2 / out[0, 0].numel() if small else 1
-        self.products = self.products[0] + products, self.products[1] + share * products
+        share = self.count * layer.share(seen.windows.side, out.shape) if out.ndim == 4 else 1
+        small, products = share <= MOST, layer.products * out[0].numel()
+        self.products = self.products[0] + products, self.products[1] + (share if small else 1) * products
         seen.map.is_read |= layer.kernel is not None or not small
+        seen.map.is_compared |= small and layer.adds
         self.layers.append(layer)
-        self.maps.append(Map.of(out) if small else None)
+        self.maps.append(replace(Map.of(out), is_read=layer.adds) if small else None)
         return made, self.maps[-1]
 
     def _follow(self, layer: Layer, seen: _Seen, windows: Windows) -> tuple[Any, Map | None]:
@@ -182,6 +187,10 @@ class _Trail:
         known = self.maps[self.at]
         if known is None:
             return layer.whole(seen.map), None
+        if layer.adds:
+            assert seen.change is not None
+            self.overwritten.append(known.add(windows, layer.of_change(seen.change)))
+            return None, known
         made = layer.of_patches(seen.patches if layer.kernel is None else seen.map.read(layer.kernel.inputs(windows)))
         if known.is_read:
             self.overwritten.append(known.write(windows, made[0] if isinstance(made, tuple) else made))
@@ -194,25 +203,34 @@ def _agree(logits: Tensor, own: Tensor) -> bool:
 
 
 class _Seen(Tensor):
-    """Stands for a map while the model runs; `patches` (m, c, side, side) is what it holds in `windows`.
+    """Stands for a map while the model runs, of which some `windows` have changed.
 
-    A tensor subclass is how torch lets one take part in whatever a model does with its input.
+    `known` is what it holds there and `change` by how much that has changed, where they are at hand. A tensor subclass
+    is how torch lets one take part in whatever a model does with its input.
     """
 
     trail: _Trail
     map: Map
     windows: Windows
-    patches: Tensor
+    known: Tensor | None
+    change: Tensor | None
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(cls, trail: _Trail, known: Map | None, windows: Windows, patches: Tensor) -> _Seen:
+    def __new__(
+        cls, trail: _Trail, known: Map | None, windows: Windows, patches: Tensor | None, change: Tensor | None
+    ) -> _Seen:
         assert known is not None
         pixels = known.pixels
         seen: _Seen = Tensor._make_wrapper_subclass(cls, known.shape, dtype=pixels.dtype, device=pixels.device)
-        seen.trail, seen.map, seen.windows, seen.patches = trail, known, windows, patches
+        seen.trail, seen.map, seen.windows, seen.known, seen.change = trail, known, windows, patches, change
         return seen
+
+    @property
+    def patches(self) -> Tensor:
+        """What the map holds in the windows, (m, c, side, side)."""
+        return self.map.read(self.windows) if self.known is None else self.known
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -234,7 +252,7 @@ class _Seen(Tensor):
     def _become(self, made: Any) -> _Seen:
         if not isinstance(made, _Seen):
             raise TypeError("changes activations in place")
-        self.map, self.windows, self.patches = made.map, made.windows, made.patches
+        self.map, self.windows, self.known, self.change = made.map, made.windows, made.known, made.change
         return self
 
 

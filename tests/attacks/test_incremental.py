@@ -33,6 +33,7 @@ NETS = {
         nn.AvgPool2d(3, 2),
     ],
     "overlapping pools": lambda: [nn.MaxPool2d(3, 1), nn.Conv2d(2, 4, 3, groups=2), nn.Sigmoid()],
+    "one after another": lambda: [nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 3, 3), nn.Conv2d(3, 4, 5, padding=2)],
     "others": lambda: [
         nn.Conv2d(2, 4, 3),
         nn.BatchNorm2d(4),
