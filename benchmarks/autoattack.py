@@ -78,6 +78,7 @@ class Key:
     seed: int
     n: int
     threads: int
+    device: str
 
 
 class Ledger:
@@ -115,6 +116,8 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--members", nargs="*", choices=MEMBERS, help="only these, or all of them if none is named")
     parser.add_argument("--ahead", action="store_true", help="only the reference's flags, untimed: the machine is busy")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of both sides")
+    parser.add_argument("--device", default="cpu", help="of both sides: cpu, or cuda")
+    parser.add_argument("--batch-size", type=int, default=128, help="of ours; the reference takes its best")
     parser.add_argument("--json", type=Path, help="where finished runs are kept, and read")
     parser.add_argument("--table", action="store_true", help="run nothing; only print what --json holds")
     options = parser.parse_args()
@@ -135,18 +138,19 @@ def parts_of(options: argparse.Namespace) -> list[str]:
 def open_network(name: str, options: argparse.Namespace) -> tuple[nn.Module, Samples, dict[str, Any]]:
     """The network, frozen, the first n test images of its data set, and where both are from."""
     saved = checkpoint.load(Path(name))
-    model = load_model(ModelSpec(**saved.model), saved.state_dict, name).requires_grad_(False)
+    model = load_model(ModelSpec(**saved.model), saved.state_dict, name).requires_grad_(False).to(options.device)
     images = load(DataSpec(dataset=saved.data["name"], data_dir=options.data_dir, allow_sample=False))
     first = slice(options.n)
     if options.n > len(images):
         raise SystemExit(f"--n {options.n}: {images.name} has {len(images)} test images here")
     origin = {"checkpoint_sha256": checkpoint.sha256(Path(name)), "data_fingerprint": images.fingerprint}
-    return model, Samples(images.pixels(first), images.y[first], images.ids[first]), origin
+    inputs = (part.to(options.device) for part in (images.pixels(first), images.y[first], images.ids[first]))
+    return model, Samples(*inputs), origin
 
 
 def best_batch(model: nn.Module, samples: Samples, name: str, ledger: Ledger, options: argparse.Namespace) -> int:
     """The size at which the reference is quickest, of a few moves of APGD and queries of Square."""
-    key = Key(name, "", "batch size", REFERENCE, 0, options.n, options.threads)
+    key = Key(name, "", "batch size", REFERENCE, 0, options.n, options.threads, options.device)
     if (kept := ledger.find(key)) is None:
         sizes = sorted({min(size, len(samples)) for size in BATCH_SIZES})
         seconds = {size: official.probe(model, samples.x, samples.y, size) for size in (sizes[0], *sizes)}
@@ -159,7 +163,7 @@ def contests(options: argparse.Namespace, ledger: Ledger) -> Iterator[tuple[str,
     """Each part, ball and seed of each network: the part, the ball's name, the duel, and where its inputs are from."""
     for name in options.networks:
         model, samples, origin = open_network(name, options)
-        batch_size = best_batch(model, samples, name, ledger, options)
+        best = best_batch(model, samples, name, ledger, options)
         balls = options.balls or BALLS[samples.x.shape[1]]
         for part in parts_of(options):
             radiusless = list(dict.fromkeys(ball.partition(":")[0] for ball in balls))
@@ -170,7 +174,7 @@ def contests(options: argparse.Namespace, ledger: Ledger) -> Iterator[tuple[str,
                     yield (
                         part,
                         ball,
-                        Duel(model, samples, NORMS[norm], Eps(eps) if eps else None, seed, batch_size),
+                        Duel(model, samples, NORMS[norm], Eps(eps) if eps else None, seed, options.batch_size, best),
                         (origin | {"network": name}),
                     )
 
@@ -179,7 +183,8 @@ def fight(
     part: str, ball: str, duel: Duel, origin: dict[str, Any], ledger: Ledger, options: argparse.Namespace
 ) -> None:
     """Run the sides that are not in the ledger yet; which is first changes from seed to seed."""
-    named = partial(Key, origin["network"], ball, part, seed=duel.seed, n=options.n, threads=options.threads)
+    where = partial(Key, n=options.n, threads=options.threads, device=options.device)
+    named = partial(where, origin["network"], ball, part, seed=duel.seed)
     if part in TOGETHER:
         if not options.ahead and any(ledger.find(named(side)) is None for side in (OURS, REFERENCE)):
             for side, result in TOGETHER[part](duel).items():
@@ -195,7 +200,7 @@ def fight(
 
 def stamp(origin: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Where a run comes from."""
-    facts = provenance(seed=None, device="cpu", data_fingerprint=origin["data_fingerprint"])
+    facts = provenance(seed=None, device=options.device, data_fingerprint=origin["data_fingerprint"])
     kept = ("commit", "hardware", "platform", "command", "versions", "time", "data_fingerprint")
     told = {"checkpoint_sha256": origin["checkpoint_sha256"], "reference_commit": options.reference_commit}
     return {name: facts[name] for name in kept} | told

@@ -40,7 +40,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _contest(run: Run) -> tuple[Any, ...]:
-    return tuple(run[name] for name in ("network", "ball", "part", "n", "threads"))
+    return tuple(run[name] for name in ("network", "ball", "part", "n", "threads", "device"))
 
 
 def _by_side(runs: Iterator[Run]) -> dict[str, dict[int, Run]]:

@@ -37,7 +37,7 @@ class Duel:
         samples: the images, some of which the network may get wrong; these count as broken.
         norm, eps: the ball; None where distances are asked for.
         seed: of both.
-        batch_size: the reference's; ours takes its default.
+        batch_size, their_batch_size: ours, and the reference's.
     """
 
     model: nn.Module
@@ -46,6 +46,7 @@ class Duel:
     eps: Eps | None
     seed: int
     batch_size: int
+    their_batch_size: int
 
     @property
     def budget(self) -> Eps:
@@ -70,7 +71,7 @@ def ensemble_of_ours(duel: Duel, dtype: torch.dtype = torch.float32) -> Result:
     """`robustcli evaluate --attack autoattack --dtype DTYPE`, its checks included."""
     attack = AutoAttack(duel.budget, norm=duel.norm)
     clock = Clock()
-    outcomes = run_attack(duel.model, attack, duel.samples, seed=duel.seed, dtype=dtype)
+    outcomes = run_attack(duel.model, attack, duel.samples, seed=duel.seed, batch_size=duel.batch_size, dtype=dtype)
     cost = clock.cost()
     members = [
         {"name": one.attack.name, "seconds": one.seconds, "standing": int(one.robust.sum())} for one in outcomes[:-1]
@@ -81,7 +82,7 @@ def ensemble_of_ours(duel: Duel, dtype: torch.dtype = torch.float32) -> Result:
 def ensemble_of_reference(duel: Duel) -> Result:
     """`run_standard_evaluation` on all images."""
     x, y = duel.samples.x, duel.samples.y
-    whole = official.ensemble(duel.model, duel.norm, duel.budget, x, y, duel.seed, duel.batch_size)
+    whole = official.ensemble(duel.model, duel.norm, duel.budget, x, y, duel.seed, duel.their_batch_size)
     return {"robust": duel.flags(whole.x_adv), "members": whole.members, **whole.cost}
 
 
@@ -117,7 +118,7 @@ def _from_the_same_starts(
         start, found = climber.climb(part.x, part.y, duel.seed * TARGETS + rank, rank)
         mine = ours(start, part, rank)
         for side, x_adv in ((OURS, mine), (REFERENCE, found)):
-            standing[side][index] &= torch.tensor(there.flags(x_adv)) == 1
+            standing[side][index] &= torch.tensor(there.flags(x_adv), device=index.device) == 1
     return {side: {"robust": left.int().tolist()} for side, left in standing.items()}
 
 
@@ -128,9 +129,9 @@ def fab_of_ours(duel: Duel) -> Result:
 
 def run_attack_images(duel: Duel, attack: FAB, part: Samples) -> Tensor:
     """What the driver makes of `part`."""
-    x_adv = run_attack(duel.model, attack, part, seed=duel.seed, keep_images=True)[0].x_adv
+    x_adv = run_attack(duel.model, attack, part, seed=duel.seed, batch_size=duel.batch_size, keep_images=True)[0].x_adv
     assert x_adv is not None
-    return x_adv
+    return x_adv.to(part.x)
 
 
 def fab_of_reference(duel: Duel) -> Result:
@@ -157,7 +158,7 @@ def _distances(duel: Duel, images: Callable[[Samples], list[Tensor]]) -> Result:
     for x_adv in found:
         broken = predict(duel.model, x_adv, 128) != part.y
         least = torch.where(broken, torch.minimum(least, duel.norm.distance(x_adv, part.x)), least)
-    distance = torch.zeros(len(right)).masked_scatter(right, least)
+    distance = torch.zeros(len(right), device=right.device).masked_scatter(right, least)
     return {"distance": [None if d == torch.inf else d for d in distance.tolist()], **cost}
 
 
@@ -166,7 +167,7 @@ def square_of_ours(duel: Duel, queries: int) -> Result:
     assert not isinstance(duel.norm, L1)
     attack = Square(duel.budget, queries, norm=duel.norm)
     clock = Clock()
-    outcome = run_attack(duel.model, attack, duel.samples, seed=duel.seed)[0]
+    outcome = run_attack(duel.model, attack, duel.samples, seed=duel.seed, batch_size=duel.batch_size)[0]
     return {"robust": outcome.robust.int().tolist(), **clock.cost()}
 
 

@@ -37,6 +37,11 @@ def find(folder: Path) -> str | None:
     return answer.stdout.strip() or None
 
 
+def device_of(model: nn.Module) -> str:
+    """Where a network computes."""
+    return str(next(model.parameters()).device)
+
+
 COSTS = ("seconds", "cpu_seconds")
 """What a run took by the clock, and on a processor in all threads, which others on the machine do not lengthen."""
 
@@ -49,14 +54,22 @@ def _quiet(seed: int) -> Iterator[None]:
         yield
 
 
+def _finish() -> None:
+    """Wait for what a GPU has been told to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 class Clock:
     """What has been spent since it was made."""
 
     def __init__(self) -> None:
+        _finish()
         self.wall, self.processor = time.perf_counter(), time.process_time()
 
     def cost(self) -> dict[str, float]:
         """`COSTS`."""
+        _finish()
         spent = time.perf_counter() - self.wall, time.process_time() - self.processor
         return dict(zip(COSTS, spent, strict=True))
 
@@ -79,6 +92,7 @@ class Stopwatch:
         """The member's images."""
         started = time.perf_counter()
         x_adv: Tensor = self.member(x, y)
+        _finish()
         self.seconds += time.perf_counter() - started
         self.asked.append((y, x_adv))
         return x_adv
@@ -102,7 +116,7 @@ def ensemble(model: nn.Module, norm: Norm, eps: float, x: Tensor, y: Tensor, see
     """`standard`, on all of the images; only the attack is timed."""
     with _quiet(seed):
         whole = import_module("autoattack").AutoAttack(
-            model, norm=norm.label, eps=eps, seed=seed, version="standard", device=x.device.type, verbose=False
+            model, norm=norm.label, eps=eps, seed=seed, version="standard", device=device_of(model), verbose=False
         )
         watches = {name: Stopwatch(getattr(whole, own).perturb) for name, own in MEMBERS.items()}
         for name, own in MEMBERS.items():
@@ -123,7 +137,7 @@ class Climber:
         library = import_module("autoattack.autopgd_base")
         build = library.APGDAttack_targeted if targeted else library.APGDAttack
         self.model, self.targeted = model, targeted
-        self.attack = build(model, n_iter=steps, norm=norm.label, eps=eps, device="cpu")
+        self.attack = build(model, n_iter=steps, norm=norm.label, eps=eps, device=device_of(model))
 
     def climb(self, x: Tensor, y: Tensor, seed: int, rank: int = 0) -> tuple[Tensor, Tensor]:
         """The starts that it drew and the images that it found, both (n, c, h, w); `rank` counts the wrong classes."""
@@ -145,7 +159,9 @@ class Climber:
 
 def fab(model: nn.Module, norm: Norm, x: Tensor, y: Tensor, rank: int | None, iters: int) -> Tensor:
     """The closest images of one run, the sample itself where it found none: towards a wrong class, or towards all."""
-    attack = import_module("autoattack.fab_pt").FABAttack_PT(model, norm=norm.label, n_iter=iters, device="cpu")
+    attack = import_module("autoattack.fab_pt").FABAttack_PT(
+        model, norm=norm.label, n_iter=iters, device=device_of(model)
+    )
     attack.target_class = None if rank is None else rank + 2
     with _quiet(0):
         x_adv: Tensor = attack.attack_single_run(x, y, is_targeted=rank is not None)
@@ -157,7 +173,7 @@ def square(
 ) -> Tensor:
     """Images after so many queries, the start not counted; `scaled` fits its schedule to their number."""
     attack = import_module("autoattack.square").SquareAttack(
-        model, norm=norm.label, eps=eps, n_queries=queries, seed=seed, resc_schedule=scaled, device="cpu"
+        model, norm=norm.label, eps=eps, n_queries=queries, seed=seed, resc_schedule=scaled, device=device_of(model)
     )
     with _quiet(seed):
         x_adv: Tensor = attack.perturb(x, y)
@@ -166,11 +182,12 @@ def square(
 
 def probe(model: nn.Module, x: Tensor, y: Tensor, batch_size: int) -> float:
     """Seconds of a few moves of APGD and queries of Square on all of the images, in batches of this size."""
-    climb = import_module("autoattack.autopgd_base").APGDAttack(model, n_iter=4, norm="Linf", eps=0.01, device="cpu")
-    search = import_module("autoattack.square").SquareAttack(model, norm="Linf", eps=0.01, n_queries=20, device="cpu")
-    started = time.perf_counter()
+    shared = {"norm": "Linf", "eps": 0.01, "device": device_of(model)}
+    climb = import_module("autoattack.autopgd_base").APGDAttack(model, n_iter=4, **shared)
+    search = import_module("autoattack.square").SquareAttack(model, n_queries=20, **shared)
+    clock = Clock()
     with _quiet(0):
         for images, classes in zip(torch.split(x, batch_size), torch.split(y, batch_size), strict=True):
             climb.perturb(images, classes)
             search.perturb(images, classes)
-    return time.perf_counter() - started
+    return clock.cost()["seconds"]

@@ -1,0 +1,44 @@
+"""On a GPU as on the CPU: skipped where there is none."""
+
+import pytest
+import torch
+
+from robustcli.attacks import ATTACKS, parse_attack
+from robustcli.attacks.driver import Samples, run_attack
+from robustcli.attacks.facts import norms
+from robustcli.testing import tiny_net, tiny_samples
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+EPS = {"linf": "0.06", "l2": "0.5", "l1": "3"}
+FEW = {
+    "square": "square:queries=80",
+    "hopskipjump": "hopskipjump:iters=3,directions=30",
+    "autoattack": "autoattack:rounds=5,queries=20",
+    "cw": "cw:steps=20,binary_search_steps=3",
+}
+CASES = [(name, norm) for name in ATTACKS for norm in norms(ATTACKS[name])]
+
+
+def there(samples, device):
+    return Samples(*(part.to(device) for part in (samples.x, samples.y, samples.ids)))
+
+
+@pytest.mark.parametrize(("name", "norm"), CASES)
+def test_the_same_samples_break(name, norm):
+    net = tiny_net()
+    samples = tiny_samples(net, n=40)
+    attack = parse_attack(FEW.get(name, name), {"norm": norm, "eps": EPS[norm]})
+    here = run_attack(net, attack, samples)[-1]
+    found = run_attack(tiny_net().cuda(), attack, there(samples, "cuda"), batch_size=11)[-1]
+    assert torch.equal(found.robust, here.robust)
+    assert torch.allclose(found.distance, here.distance, rtol=1e-6, atol=1e-9)
+
+
+def test_what_bfloat16_breaks_is_broken():
+    net = tiny_net().float().cuda()
+    samples = tiny_samples(tiny_net(), n=40)
+    samples = there(Samples(samples.x.float(), samples.y, samples.ids), "cuda")
+    attack = parse_attack("autoattack:eps=0.1,rounds=5,queries=20")
+    outcome = run_attack(net, attack, samples, dtype=torch.bfloat16, keep_images=True)[-1]
+    assert torch.equal(net(outcome.x_adv.cuda()).argmax(1).cpu() == samples.y.cpu(), outcome.robust)
