@@ -29,7 +29,8 @@ class Normalize(nn.Module):
 class Slots(nn.ModuleDict):
     """The places before a network's ReLUs where an augmentation layer can sit; empty ones pass activations on.
 
-    Such layers have no parameters, so a network's state_dict does not depend on what fills its slots.
+    Such layers have no parameters, so a network's state_dict does not depend on what fills its slots. They may change
+    what they are given in place: a network uses it for nothing else.
     """
 
     def __init__(self, *names: str) -> None:

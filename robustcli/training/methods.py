@@ -127,7 +127,9 @@ class BatchOutTraining:
     def recipe(self) -> Recipe:
         """The plain objective on a network with BatchOut layers."""
         by_slot = zip(self.layers or (), self.eta or (), strict=True)
-        return Recipe(filling={slot: BatchOut(eta, self.fraction, self.stop_gradient) for slot, eta in by_slot})
+        return Recipe(
+            filling={slot: BatchOut(eta, self.fraction, self.stop_gradient, inplace=True) for slot, eta in by_slot}
+        )
 
 
 @dataclass(frozen=True, config=STRICT)

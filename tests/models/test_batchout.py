@@ -59,6 +59,26 @@ def test_the_input_is_left_as_it_is():
     assert torch.equal(h, before)
 
 
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_in_place_it_is_the_same_step_with_the_same_gradient(memory_format):
+    partners, results = torch.tensor([1, 0, 2, 1, 5, 4]), []
+    for inplace in (False, True):
+        x = activations(6, 2, 4, 4).contiguous(memory_format=memory_format).requires_grad_()
+        h = x * 2
+        moved = batchout(h, partners, ETA, 3, inplace=inplace)
+        assert (moved.data_ptr() == h.data_ptr()) == inplace
+        moved.square().sum().backward()
+        results.append((moved.detach(), x.grad))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+
+
+def test_in_place_nobody_gets_a_wrong_gradient_of_what_was_changed():
+    h = activations(6, 4).requires_grad_().exp()
+    moved = batchout(h, torch.arange(6).flip(0), ETA, 3, inplace=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        moved.sum().backward()
+
+
 def test_a_sample_that_draws_itself_stays():
     h = activations(5, 4)
     assert torch.equal(batchout(h, torch.arange(5), ETA, 5), h)
@@ -149,3 +169,4 @@ def test_it_has_no_state_and_says_its_options():
     layer = BatchOut((0.0, 0.1), 0.25, stop_gradient=False)
     assert not layer.state_dict()
     assert repr(nn.Sequential(layer)[0]) == "BatchOut(eta=(0.0, 0.1), fraction=0.25, stop_gradient=False)"
+    assert repr(BatchOut(0.1, inplace=True)).endswith("stop_gradient=True, inplace=True)")
