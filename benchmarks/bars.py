@@ -17,7 +17,7 @@ MOST_TIME = 0.6
 LEAST_EQUAL = 0.99
 MOST_DISTANCE = 1.02
 MOST_ABOVE_SQUARE = 1.0
-HEADERS = ("network", "ball", "part", "what", "ours", "reference", "result", "bar", "")
+HEADERS = ("network", "where", "ball", "part", "what", "ours", "reference", "result", "bar", "")
 
 Run = dict[str, Any]
 Line = tuple[str, str, str, str, str, bool | None]
@@ -30,9 +30,10 @@ def table(runs: Sequence[Run]) -> str:
     told = [run for run in runs if run["ball"]]
     order = {name: i for i, name in enumerate(dict.fromkeys((_contest(run)) for run in told))}
     for contest, group in groupby(sorted(told, key=lambda run: order[_contest(run)]), key=_contest):
-        network, ball, part, *_ = contest
+        network, ball, part, n, threads, device = contest
+        where = f"{device if device != 'cpu' else f'cpu x {threads}'}, n {n}"
         for *line, met in _lines(part, _by_side(group)):
-            lines.append([network, ball, part, *line, {True: "met", False: "missed", None: ""}[met]])
+            lines.append([network, where, ball, part, *line, {True: "met", False: "missed", None: ""}[met]])
     counts = [sum(line[-1] == word for line in lines) for word in ("met", "missed")]
     facts = {f"n = {run['n']}, {run['threads']} threads, {run['hardware']}, commit {run['commit']}" for run in told}
     whole = tabulate(lines, HEADERS, tablefmt="github", disable_numparse=True)
