@@ -33,7 +33,7 @@ def find(folder: Path) -> str | None:
         link = "https://github.com/fra31/auto-attack"
         raise SystemExit(f"--reference {folder}: is no checkout of fra31/auto-attack (git clone {link} {folder})")
     sys.path.insert(0, str(folder))  # first: the script beside this file has the package's name
-    asked = ["git", "-C", folder, "rev-parse", "HEAD", "--show-prefix"]
+    asked = ["git", "-C", str(folder), "rev-parse", "HEAD", "--show-prefix"]
     answer = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
     commit, prefix = answer if len(answer) == 2 else ("", "")
     return None if prefix else commit or None  # a folder of another checkout has that one's commit

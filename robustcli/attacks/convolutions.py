@@ -35,6 +35,11 @@ def quick_convolutions(model: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
+def is_quick(hook: object) -> bool:
+    """Whether a hook is of those that `quick_convolutions` registers."""
+    return hook is _replace_backward
+
+
 def _is_fit(layer: nn.Conv2d) -> bool:
     return layer.in_channels <= FEW_CHANNELS and layer.groups == 1 and layer.padding_mode == "zeros"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
+from threading import Event
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +41,13 @@ class Meter:
     Args:
         model: what is called.
         dtype: of its activations, by autocast; logits come back in the type of the images.
+        stop: once it is set, the next question is refused.
     """
 
-    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32, stop: Event | None = None) -> None:
         self.model = model
         self.dtype = dtype
+        self.stop = stop
         self.forwards = 0
         self.backwards = 0
 
@@ -65,6 +69,8 @@ class Meter:
         return self._checked(self.model(x), x)
 
     def _checked(self, logits: Tensor, x: Tensor) -> Tensor:
+        if self.stop is not None and self.stop.is_set():
+            raise CancelledError
         if logits.ndim != 2 or len(logits) != len(x):
             raise AttackError(f"the model returned shape {tuple(logits.shape)}; it should be (n, classes), n={len(x)}")
         bad = int((~logits.detach().isfinite()).any(1).sum())

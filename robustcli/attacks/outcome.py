@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,26 +99,6 @@ class Work:
 def split_evenly(total: int, parts: int) -> list[int]:
     """`parts` integers that add up to `total` and differ by at most 1."""
     return [total // parts + (i < total % parts) for i in range(parts)]
-
-
-def chunks_of(active: Tensor, unknown: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The samples to attack in chunks, each with all samples that are finished with it: those between need no attack.
-
-    Args:
-        active: (k,) positions among `unknown`, in ascending order.
-        unknown: (m,) positions in ascending order.
-        batch_size: the most of a chunk; all are about as large, as a small one costs almost what a large one does.
-    """
-    if not len(active):
-        if len(unknown):
-            yield active, unknown
-        return
-    parts = torch.split(active, split_evenly(len(active), math.ceil(len(active) / batch_size)))
-    start = -1
-    for i, part in enumerate(parts):
-        end = int(part[-1] if i + 1 < len(parts) else unknown[-1])
-        yield part, unknown[(unknown > start) & (unknown <= end)]
-        start = end
 
 
 class Board:
