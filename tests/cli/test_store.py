@@ -230,20 +230,20 @@ def test_a_store_that_cannot_be_used_still_prints_the_result(
 
 
 def test_a_run_that_was_interrupted_goes_on(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustcli.attacks import driver
+    from robustcli.attacks.chunks import Run
 
-    attack, calls = driver._Run._attack_chunk, []
+    judge, calls = Run._judge, []
 
     def stops(*arguments: Any) -> None:
         calls.append(1)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        attack(*arguments)
+        judge(*arguments)
 
     arguments = ["evaluate", "--attack", "pgd", "--eps", "0.1", "--batch-size", "10", "--format", "json"]
     arguments += ["--checks", "off"]  # they attack too
     with monkeypatch.context() as patched:
-        patched.setattr(driver._Run, "_attack_chunk", stops)
+        patched.setattr(Run, "_judge", stops)
         ended = call(*arguments)
     assert ended.code == 130
     assert "0 of 1 rows were finished and are kept; the same command goes on from there" in ended.err
