@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from robustcli.attacks import Square, incremental
-from robustcli.attacks.incremental import Incremental
+from robustcli.attacks import Square
+from robustcli.attacks.incremental import Incremental, trail
 from robustcli.config import ModelSpec
 from robustcli.models.loading import build_model
 from robustcli.noise import Noise
@@ -21,6 +21,29 @@ def seeded(net, dtype=torch.float64):
     return net.to(dtype).eval().requires_grad_(False)
 
 
+class TwoPaths(nn.Module):
+    """Two convolutions of the same map."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(2, 4, 5, padding=2)
+
+    def forward(self, x):
+        self.other(x)
+        return self.one(x)
+
+
+class Residual(nn.Module):
+    """Adds two maps, which no window can."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return x + self.conv(x.relu())
+
+
 NETS = {
     "convolution": lambda: [nn.Conv2d(2, 4, 3)],
     "strides": lambda: [nn.Conv2d(2, 4, 5, stride=2, padding=2), nn.Tanh(), nn.Conv2d(4, 4, 3, stride=3)],
@@ -34,6 +57,9 @@ NETS = {
     ],
     "overlapping pools": lambda: [nn.MaxPool2d(3, 1), nn.Conv2d(2, 4, 3, groups=2), nn.Sigmoid()],
     "one after another": lambda: [nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 3, 3), nn.Conv2d(3, 4, 5, padding=2)],
+    "two paths": lambda: [TwoPaths(), nn.ReLU(), nn.Conv2d(4, 4, 3)],
+    "residual": lambda: [nn.Conv2d(2, 4, 3), Residual(), nn.Conv2d(4, 3, 3)],
+    "wide kernels": lambda: [nn.Conv2d(2, 4, 3, padding=3), nn.Conv2d(4, 4, 3, padding=3), nn.Conv2d(4, 2, 3)],
     "others": lambda: [
         nn.Conv2d(2, 4, 3),
         nn.BatchNorm2d(4),
@@ -54,7 +80,7 @@ def built(name):
 
 @pytest.fixture(autouse=True)
 def small_savings_count(monkeypatch):
-    monkeypatch.setattr(incremental, "LEAST_SAVED", 0)
+    monkeypatch.setattr(trail, "LEAST_SAVED", 0)
 
 
 def images(n, seed):
@@ -77,14 +103,15 @@ def changed(x, side, count, seed):
     return x, corners
 
 
-def ask_in_turn(net, side, count, turns=6):
+def ask_in_turn(net, side, count, turns=6, dtype=torch.float64):
     """Answers to questions about windows, some of which are taken, then fewer samples; the model's own beside them."""
-    x = images(7, 0)
+    x = images(7, 0).to(dtype)
     asker = Incremental.at(net, x, side, count)
-    used = asker.trail.pays
     for turn in range(turns):
+        used = asker.trail.pays
         candidate, corners = changed(x, side, count, 10 * turn + 1)
-        yield asker.ask(candidate, corners), net(candidate), used
+        yield asker.ask(candidate, corners), net(candidate)
+        assert asker.trail.pays == used, "its answers are the model's own"
         taken = torch.arange(len(x)) % 3 == turn % 3
         asker.keep(taken)
         x = torch.where(taken[:, None, None, None], candidate, x)
@@ -96,8 +123,18 @@ def ask_in_turn(net, side, count, turns=6):
 @pytest.mark.parametrize(("side", "count"), [(1, 1), (3, 1), (4, 2), (11, 1)])
 def test_the_logits_are_the_models_own(name, side, count):
     with torch.no_grad():
-        for logits, own, _ in ask_in_turn(built(name), side, count):
+        for logits, own in ask_in_turn(built(name), side, count):
             assert torch.allclose(logits, own, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["padding", "pools", "wide kernels"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_rounding_sends_no_type_back_to_the_whole(name, dtype):
+    net = built(name).to(dtype)
+    with torch.no_grad():
+        assert Incremental.at(net, images(7, 0).to(dtype), 2, 1).trail.pays
+        for logits, own in ask_in_turn(net, 2, 1, turns=30, dtype=dtype):
+            assert (logits - own).abs().max() <= 30 * torch.finfo(dtype).eps * own.abs().max()
 
 
 @given(
@@ -113,7 +150,7 @@ def test_any_convolution_and_pool_reach_what_they_reach(side, count, size, strid
     )
     seeded(net)
     with torch.no_grad():
-        for logits, own, _ in ask_in_turn(lambda x: net(x).flatten(1), side, count, turns=2):
+        for logits, own in ask_in_turn(lambda x: net(x).flatten(1), side, count, turns=2):
             assert torch.allclose(logits, own, rtol=0, atol=1e-12)
 
 
@@ -224,7 +261,7 @@ def test_the_square_attack_finds_the_same_images(monkeypatch):
     for norm in ("linf", "l2"):
         attack = Square(0.02, queries=150, norm=norm)
         found = attack.perturb(net, x, y, Noise(0, torch.arange(6)))
-        monkeypatch.setattr(incremental, "WORTHWHILE", 0)
+        monkeypatch.setattr(trail, "WORTHWHILE", 0)
         assert torch.allclose(found, attack.perturb(net, x, y, Noise(0, torch.arange(6))), rtol=0, atol=1e-12)
         assert not torch.equal(found, x)
         monkeypatch.undo()

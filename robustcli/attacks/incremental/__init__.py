@@ -1,0 +1,96 @@
+"""Logits of images that differ in small windows from images the model has seen: only what these reach is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from robustcli.attacks.incremental.maps import Windows
+from robustcli.attacks.incremental.trail import Seen, Trail
+from robustcli.attacks.losses import Model
+
+ROUNDINGS = 200
+"""Within so many roundings of the largest logit an answer is the model's own."""
+
+HELD_AGAINST = 256
+"""Of so many answers the first is held against the model's own."""
+
+Corner = tuple[Tensor, Tensor]
+"""Row and column (n,) of a window's first pixel."""
+
+
+@dataclass
+class Incremental:
+    """A model that remembers its activations on some images, asked about images that differ from them in windows.
+
+    A window of an image reaches, layer by layer, a window of the activations, a little larger each time. Pooling and
+    what acts on each number alone are computed there only; a convolution, which is linear, of what has changed in its
+    input, and the result is added to its output. So it goes until the windows are most of a layer's work; that layer,
+    and all from the first other operation on (say, a linear layer), is computed whole. The logits are the model's own
+    up to rounding, of which a little gathers as changes are added up: some 8 roundings in 4 000 questions, most after
+    activations that were large for a while. The first answer and some later ones are held against the model. One of
+    which that is not true, that takes no tensor but a plain one, or that does not take the same course each time is
+    from then on just called; so is one on another device than the CPU, where many small steps cost more.
+
+    Attributes:
+        model: called without gradients.
+        side: of the windows, in pixels.
+        trail: what is remembered.
+        answers: how many were given.
+    """
+
+    model: Model
+    side: int
+    trail: Trail
+    answers: int = 0
+
+    @classmethod
+    def at(cls, model: Model, x: Tensor, side: int, count: int) -> Incremental:
+        """Remembers images `x` (n, c, h, w), for `count` windows of this side in each."""
+        asker = cls(model, side, Trail(count))
+        if x.device.type == "cpu" and asker.trail.is_small(side, x.shape):
+            trail = Trail(count)
+            if asker._answer(trail.first(x, side)) is not None and trail.pays:
+                asker.trail = trail
+        return asker
+
+    def __getitem__(self, kept: Tensor) -> Incremental:
+        """For the images `kept` alone."""
+        return replace(self, trail=self.trail[kept])
+
+    def ask(self, x: Tensor, corners: Sequence[Corner]) -> Tensor:
+        """Logits of images (n, c, h, w) that differ from the remembered ones in the windows with these corners.
+
+        From now on these are remembered; `keep` takes back those that shall not be.
+        """
+        if not self.trail.pays:
+            return self.model(x)
+        corner = torch.cat([torch.stack(each) for each in corners], dim=1)
+        windows = Windows(torch.arange(len(x)).repeat(len(corners)), corner, self.side, len(corners))
+        logits = self._answer(self.trail.begin(x, windows))
+        if logits is None or self.answers % HELD_AGAINST == 0:
+            own = self.model(x)
+            if logits is None or not _agree(logits, own):
+                self.trail = Trail(self.trail.count)
+                return own
+        self.answers += 1
+        return logits
+
+    def keep(self, taken: Tensor) -> None:
+        """Of the images last asked about remember those `taken` (n,), and what was there before of the others."""
+        self.trail.take_back(taken)
+
+    def _answer(self, seen: Seen) -> Tensor | None:
+        """Logits; None of a model that cannot give them: whatever is wrong with it, it says when it is just called."""
+        try:
+            return self.model(seen)
+        except Exception:
+            return None
+
+
+def _agree(logits: Tensor, own: Tensor) -> bool:
+    """Whether these logits are the model's own, but for rounding."""
+    return bool((logits - own).abs().max() <= ROUNDINGS * torch.finfo(own.dtype).eps * own.abs().max())
