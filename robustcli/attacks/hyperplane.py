@@ -44,21 +44,24 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
         return Step(scale[:, None] * ray, slope > 0)
     if isinstance(norm, L1):
         return _fill(w, target, low, high)
-    room = torch.where(ray > 0, high, -low) / ray.abs()
+    # In numbers, without `where`, which takes ten times as long.
+    sign, limits = ray.sign(), torch.finfo(ray.dtype)
+    room = torch.maximum(sign * high, sign * low) / ray.abs().clamp_min(limits.tiny)
     # A weight so small that its rate underflows has nothing to give, and its room may overflow.
-    room = room.where(rate > 0, room.new_zeros(())).clamp_max(torch.finfo(room.dtype).max)
+    room = room.clamp_max(limits.max) * rate.sign()
     scale = torch.zeros_like(target)
     reachable = (rate * room).sum(1) >= target
     for _ in range(MAX_NEWTON_STEPS):
         gap = target - (rate * torch.minimum(scale[:, None], room)).sum(1)
-        slope = rate.where(scale[:, None] < room, rate.new_zeros(())).sum(1)
+        is_open = (room - scale[:, None]).sign().clamp_min(0)
+        slope = (rate * is_open).sum(1)
         climbing = reachable & (gap > 0) & (slope > 0)
         advanced = torch.where(climbing, scale + gap / slope, scale)
         if torch.equal(advanced, scale):
             break
         scale = advanced
     scale = scale.where(reachable, scale.new_full((), torch.inf))
-    delta = ray.sign() * torch.minimum(scale[:, None], room) * ray.abs()
+    delta = torch.minimum(scale[:, None], room) * ray
     return Step(delta, reachable)
 
 
