@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 FEW_CHANNELS = 4
@@ -83,5 +82,21 @@ class _Folded(torch.autograd.Function):
         (weight,), (gradient,), layer = ctx.saved_tensors, gradients, ctx.layer
         # Under autocast the output, and so its gradient, is of another type than weight and image.
         columns = torch.matmul(weight.flatten(1).t().to(gradient.dtype), gradient.flatten(2)).to(ctx.dtype)
-        folded = F.fold(columns, ctx.size, layer.kernel_size, layer.dilation, ctx.padding, layer.stride)
-        return folded, None, None, None
+        columns = columns.unflatten(1, weight.shape[1:]).unflatten(-1, gradient.shape[2:])
+        return _fold(columns, ctx.size, layer, ctx.padding), None, None, None
+
+
+def _fold(columns: Tensor, size: torch.Size, layer: nn.Conv2d, padding: tuple[int, ...]) -> Tensor:
+    """What `F.fold` makes of columns (n, c, k, k, h', w'), in a third of its time: whole images are added at a time."""
+    shape = [length + 2 * edge for length, edge in zip(size, padding, strict=True)]
+    padded = columns.new_zeros(*columns.shape[:2], *shape)
+    # The pixels along each side that the outputs see with the first weight of the kernel, with the second, and so on.
+    rows, cells = (
+        [slice(i * gap, i * gap + step * (count - 1) + 1, step) for i in range(k)]
+        for k, gap, step, count in zip(layer.kernel_size, layer.dilation, layer.stride, columns.shape[4:], strict=True)
+    )
+    for i, row in enumerate(rows):
+        for j, cell in enumerate(cells):
+            padded[:, :, row, cell] += columns[:, :, i, j]
+    (top, left), (height, width) = padding, size
+    return padded[:, :, top : top + height, left : left + width]

@@ -155,9 +155,7 @@ class Seen(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     @staticmethod
-    def __new__(
-        cls, trail: Trail, known: Map, windows: Windows, held: Tensor | None, change: Tensor | None
-    ) -> Seen:
+    def __new__(cls, trail: Trail, known: Map, windows: Windows, held: Tensor | None, change: Tensor | None) -> Seen:
         pixels = known.pixels
         seen: Seen = Tensor._make_wrapper_subclass(cls, known.shape, dtype=pixels.dtype, device=pixels.device)
         seen.trail, seen.map, seen.windows, seen.held, seen.change = trail, known, windows, held, change
