@@ -69,7 +69,7 @@ MEMBERS = (*TOGETHER, *(part for part in ALTERNATING if part != "ensemble"))
 
 @dataclass(frozen=True)
 class Key:
-    """Which run: `ball` is norm and radius, or a norm alone where distances are asked for."""
+    """Which run: `ball` is norm and radius, or a norm alone where distances are asked for; `batch_size` is ours."""
 
     network: str
     ball: str
@@ -79,6 +79,7 @@ class Key:
     n: int
     threads: int
     device: str
+    batch_size: int
 
 
 class Ledger:
@@ -150,7 +151,7 @@ def open_network(name: str, options: argparse.Namespace) -> tuple[nn.Module, Sam
 
 def best_batch(model: nn.Module, samples: Samples, name: str, ledger: Ledger, options: argparse.Namespace) -> int:
     """The size at which the reference is quickest, of a few moves of APGD and queries of Square."""
-    key = Key(name, "", "batch size", REFERENCE, 0, options.n, options.threads, options.device)
+    key = Key(name, "", "batch size", REFERENCE, 0, options.n, options.threads, options.device, options.batch_size)
     if (kept := ledger.find(key)) is None:
         sizes = sorted({min(size, len(samples)) for size in BATCH_SIZES})
         seconds = {size: official.probe(model, samples.x, samples.y, size) for size in (sizes[0], *sizes)}
@@ -183,8 +184,8 @@ def fight(
     part: str, ball: str, duel: Duel, origin: dict[str, Any], ledger: Ledger, options: argparse.Namespace
 ) -> None:
     """Run the sides that are not in the ledger yet; which is first changes from seed to seed."""
-    where = partial(Key, n=options.n, threads=options.threads, device=options.device)
-    named = partial(where, origin["network"], ball, part, seed=duel.seed)
+    where = {"threads": options.threads, "device": options.device, "batch_size": options.batch_size}
+    named = partial(partial(Key, n=options.n, **where), origin["network"], ball, part, seed=duel.seed)
     if part in TOGETHER:
         if not options.ahead and any(ledger.find(named(side)) is None for side in (OURS, REFERENCE)):
             for side, result in TOGETHER[part](duel).items():

@@ -30,8 +30,8 @@ def table(runs: Sequence[Run]) -> str:
     told = [run for run in runs if run["ball"]]
     order = {name: i for i, name in enumerate(dict.fromkeys((_contest(run)) for run in told))}
     for contest, group in groupby(sorted(told, key=lambda run: order[_contest(run)]), key=_contest):
-        network, ball, part, n, threads, device = contest
-        where = f"{device if device != 'cpu' else f'cpu x {threads}'}, n {n}"
+        network, ball, part, n, threads, device, batch_size = contest
+        where = f"{device if device != 'cpu' else f'cpu x {threads}'}, n {n}, batch {batch_size}"
         for *line, met in _lines(part, _by_side(group)):
             lines.append([network, where, ball, part, *line, {True: "met", False: "missed", None: ""}[met]])
     counts = [sum(line[-1] == word for line in lines) for word in ("met", "missed")]
@@ -41,7 +41,7 @@ def table(runs: Sequence[Run]) -> str:
 
 
 def _contest(run: Run) -> tuple[Any, ...]:
-    return tuple(run[name] for name in ("network", "ball", "part", "n", "threads", "device"))
+    return tuple(run[name] for name in ("network", "ball", "part", "n", "threads", "device", "batch_size"))
 
 
 def _by_side(runs: Iterator[Run]) -> dict[str, dict[int, Run]]:

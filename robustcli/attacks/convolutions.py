@@ -82,7 +82,7 @@ class _Folded(torch.autograd.Function):
         (weight,), (gradient,), layer = ctx.saved_tensors, gradients, ctx.layer
         # Under autocast the output, and so its gradient, is of another type than weight and image.
         columns = torch.matmul(weight.flatten(1).t().to(gradient.dtype), gradient.flatten(2)).to(ctx.dtype)
-        columns = columns.unflatten(1, weight.shape[1:]).unflatten(-1, gradient.shape[2:])
+        columns = columns.view(len(gradient), *weight.shape[1:], *gradient.shape[2:])
         return _fold(columns, ctx.size, layer, ctx.padding), None, None, None
 
 

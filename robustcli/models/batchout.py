@@ -35,7 +35,7 @@ def batchout(
 
 
 class _AsConstant(torch.autograd.Function):
-    """The step as a constant: its gradient is the identity, so that nothing is copied on the way back."""
+    """Takes the step in `h` itself, as a constant: its gradient is the identity, and no way copies."""
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, partners: Tensor, eta: Tensor | float) -> Tensor:

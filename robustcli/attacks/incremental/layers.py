@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -80,7 +80,7 @@ class Layer:
     def of_change(self, change: Tensor, side: int) -> Tensor:
         """What a change of the input by (m, side * side, c) changes in the output, (m, c, side, side)."""
         weight, _, stride, _, *others = self.rest
-        patches = change.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        patches = change.view(len(change), side, side, change.shape[2]).permute(0, 3, 1, 2)
         out: Tensor = self.function(patches, weight, None, stride, [weight.shape[2] - 1] * 2, *others)
         return out
 
@@ -92,7 +92,8 @@ class Layer:
             return cls(function, None, rest, rest, options) if constant else None
         if options:
             return None
-        return LAYERS[function](*rest) if function in LAYERS else None
+        layer = LAYERS[function](*rest) if function in LAYERS else None
+        return layer and replace(layer, rest=rest)
 
     def is_asked(self, function: Any, rest: Sequence[Any], options: dict[str, Any]) -> bool:
         """Whether it is this operation, with these weights and options."""
@@ -131,27 +132,24 @@ def _convolution(
     size, step, edge = (_one(sides) for sides in (list(weight.shape[2:]), stride, padding))
     if weight.ndim != 4 or size is None or step is None or edge is None or transposed or _one(dilation) != 1:
         return None
-    rest = [weight, bias, stride, padding, dilation, transposed, *others]
     bare = (weight, bias, stride, [0, 0], dilation, transposed, *others)
-    return Layer(aten.convolution.default, Kernel(size, step, edge), rest, bare, {}, weight[0].numel())
+    return Layer(aten.convolution.default, Kernel(size, step, edge), (), bare, {}, weight[0].numel())
 
 
-def _max_pool(*rest: Any) -> Layer | None:
-    size, stride, padding, dilation, ceil = (*rest, *((), (), 0, 1, False)[len(rest) :])
+def _max_pool(size: Any, stride: Any = (), padding: Any = 0, dilation: Any = 1, ceil: bool = False) -> Layer | None:
     plain = _one(dilation) == 1
-    return _pool(aten.max_pool2d_with_indices.default, rest, size, stride, padding, ceil) if plain else None
+    return _pool(aten.max_pool2d_with_indices.default, size, stride, padding, ceil) if plain else None
 
 
-def _average_pool(*rest: Any) -> Layer | None:
-    size, stride, padding, ceil, *others = (*rest, *((), (), 0, False)[len(rest) :])
-    return None if others else _pool(aten.avg_pool2d.default, rest, size, stride, padding, ceil)
+def _average_pool(size: Any, stride: Any = (), padding: Any = 0, ceil: bool = False, *others: Any) -> Layer | None:
+    return None if others else _pool(aten.avg_pool2d.default, size, stride, padding, ceil)
 
 
-def _pool(function: Any, rest: Sequence[Any], size: Any, stride: Any, padding: Any, ceil: bool) -> Layer | None:
+def _pool(function: Any, size: Any, stride: Any, padding: Any, ceil: bool) -> Layer | None:
     side, step = _one(size), _one(stride or size)
     if side is None or step is None or _one(padding) != 0 or ceil:
         return None
-    return Layer(function, Kernel(side, step, 0), rest, (size, stride or size), {})
+    return Layer(function, Kernel(side, step, 0), (), (size, stride or size), {})
 
 
 LAYERS: dict[Any, Callable[..., Layer | None]] = {

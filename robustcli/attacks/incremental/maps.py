@@ -132,16 +132,17 @@ class Map:
 
     def whole(self) -> Tensor:
         """All of it, a view."""
-        return self.by_sample()[:, :-EXTRA].unflatten(1, self.shape[2:]).permute(0, 3, 1, 2)
+        n, c, h, w = self.shape
+        return self.by_sample()[:, :-EXTRA].view(n, h, w, c).permute(0, 3, 1, 2)
 
     def read(self, windows: Windows) -> Tensor:
         """What it holds there, (m, c, side, side), zeros beyond the border."""
         rows = self.at(windows.places(self.shape).reading)
-        return rows.unflatten(1, (windows.side, windows.side)).permute(0, 3, 1, 2)
+        return rows.view(-1, windows.side, windows.side, self.shape[1]).permute(0, 3, 1, 2)
 
     def at(self, rows: Tensor) -> Tensor:
         """What stands in these rows (m, k), (m, k, c)."""
-        return self.pixels.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        return self.pixels.index_select(0, rows.flatten()).view(*rows.shape, self.shape[1])
 
     def put(self, rows: Tensor, new: Tensor) -> None:
         """Write these numbers (m, k, c) into these rows (m, k)."""

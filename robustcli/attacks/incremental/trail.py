@@ -156,6 +156,7 @@ class Seen(Tensor):
 
     @staticmethod
     def __new__(cls, trail: Trail, known: Map, windows: Windows, held: Tensor | None, change: Tensor | None) -> Seen:
+        """Of the shape and type of the map `known`."""
         pixels = known.pixels
         seen: Seen = Tensor._make_wrapper_subclass(cls, known.shape, dtype=pixels.dtype, device=pixels.device)
         seen.trail, seen.map, seen.windows, seen.held, seen.change = trail, known, windows, held, change
