@@ -44,16 +44,15 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
         return Step(scale[:, None] * ray, slope > 0)
     if isinstance(norm, L1):
         return _fill(w, target, low, high)
-    # In numbers, without `where`, which takes ten times as long.
-    sign, limits = ray.sign(), torch.finfo(ray.dtype)
-    room = torch.maximum(sign * high, sign * low) / ray.abs().clamp_min(limits.tiny)
+    limits = torch.finfo(ray.dtype)
+    room = torch.where(ray > 0, high, -low) / ray.abs().clamp_min(limits.tiny)
     # A weight so small that its rate underflows has nothing to give, and its room may overflow.
     room = room.clamp_max(limits.max) * rate.sign()
     scale = torch.zeros_like(target)
     reachable = (rate * room).sum(1) >= target
     for _ in range(MAX_NEWTON_STEPS):
         gap = target - (rate * torch.minimum(scale[:, None], room)).sum(1)
-        is_open = (room - scale[:, None]).sign().clamp_min(0)
+        is_open = (room - scale[:, None]).sign().clamp_min(0)  # as numbers: `where` takes ten times as long
         slope = (rate * is_open).sum(1)
         climbing = reachable & (gap > 0) & (slope > 0)
         advanced = torch.where(climbing, scale + gap / slope, scale)

@@ -121,8 +121,9 @@ def test_a_boundary_out_of_reach_gives_the_far_corner(norm, problem):
 def test_a_wide_box_is_no_box(norm, problem):
     w, _, _, target = problem
     free = smallest_step(norm, torch.tensor(w)[None], torch.tensor([target]), None, None)
-    boxed, _ = solve(norm, w, np.full(DIMENSIONS, -1e9), np.full(DIMENSIONS, 1e9), target)
-    assert boxed == pytest.approx(free.delta[0].numpy(), rel=1e-9)
+    for bound in [1e9] if norm == L1() else [1e9, np.inf]:
+        boxed, _ = solve(norm, w, np.full(DIMENSIONS, -bound), np.full(DIMENSIONS, bound), target)
+        assert boxed == pytest.approx(free.delta[0].numpy(), rel=1e-9)
 
 
 @pytest.mark.parametrize("norm", NORMS.values())
