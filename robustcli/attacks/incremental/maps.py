@@ -12,6 +12,9 @@ from torch import Tensor
 COPIED = 0.5
 """The share of a map from which on it is kept whole, not window by window, for when it is taken back: as quick."""
 
+EXTRA = 2
+"""Rows after the pixels of each sample: one of zeros, what a convolution reads beyond the border, one nobody reads."""
+
 
 @dataclass
 class Windows:
@@ -28,18 +31,19 @@ class Windows:
     corner: Tensor
     side: int
     count: int
-    _known: dict[torch.Size, Places] = field(default_factory=dict)
+    _known: dict[tuple[int, int], Places] = field(default_factory=dict)
 
     def places(self, shape: torch.Size) -> Places:
         """Where their pixels are in a `Map` of this shape."""
-        if shape not in self._known:
-            _, _, h, w = shape
+        h, w = shape[2:]
+        if (h, w) not in self._known:
             table = _table(h, w, self.side)
-            top, left = self.corner + self.side  # those out of sight stay there
+            top, left = self.corner + self.side
+            # One that is wholly beyond the border may be further away.
             first = top.clamp(0, h + self.side) * table.width + left.clamp(0, w + self.side)
             pixels, start = first[:, None] + table.steps, self.sample[:, None] * (h * w + EXTRA)
-            self._known[shape] = Places(*(rows[pixels].add_(start) for rows in (table.reading, table.writing)))
-        return self._known[shape]
+            self._known[h, w] = Places(*(rows[pixels].add_(start) for rows in (table.reading, table.writing)))
+        return self._known[h, w]
 
     def is_repeated(self) -> Tensor:
         """(m, side * side) bool, the pixels that an earlier window of the same sample has too."""
@@ -67,10 +71,6 @@ class Places(NamedTuple):
     def beyond(self) -> Tensor:
         """(m, side * side) bool, which are beyond the border."""
         return self.reading != self.writing
-
-
-EXTRA = 2
-"""Rows after the pixels of each sample: one of zeros, what a convolution reads beyond the border, one nobody reads."""
 
 
 class _Table(NamedTuple):
