@@ -88,7 +88,7 @@ class Ledger:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         kept = json.loads(path.read_text()) if path is not None and path.exists() else {"runs": []}
-        self.runs: list[Result] = kept["runs"]
+        self.runs: list[Result] = [{"batch_size": 128} | run for run in kept["runs"]]
 
     def find(self, key: Key) -> Result | None:
         """The run of this key."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as hooked
 
 from robustcli.attacks.convolutions import is_quick
 from robustcli.attacks.guards import Meter
@@ -15,7 +17,10 @@ from robustcli.attacks.guards import Meter
 LEAST = 24
 """Samples a thread: for fewer, one chunk is as quick."""
 
-KNOWN = ("torch.nn.", "torchvision.models.", "torchvision.ops.", "robustcli.models.")
+MOST = 2
+"""Batches at once, however many threads there are: each keeps its activations."""
+
+KNOWN = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.", "robustcli.models.")
 """Where modules come from whose forward keeps nothing from one call to the next."""
 
 RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
@@ -24,18 +29,28 @@ RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 Task = Callable[[Meter], Tensor]
 
 
-def threads_for(model: nn.Module, device: torch.device, n: int) -> int:
+def threads_for(model: nn.Module, device: torch.device, n: int, batch_size: int) -> int:
     """How many chunks of n samples to compute beside each other; 1 of a model that may mind."""
-    if device.type != "cpu" or not all(map(_keeps_nothing, model.modules())):
+    # What a caller has switched on for his own thread, others do not have.
+    if device.type != "cpu" or torch.is_autocast_enabled("cpu") or _is_anyone_listening():
         return 1
-    return max(1, min(torch.get_num_threads(), n // LEAST))
+    if not all(map(_keeps_nothing, model.modules())):
+        return 1
+    return max(1, min(torch.get_num_threads(), min(n, MOST * batch_size) // LEAST))
+
+
+def _is_anyone_listening() -> bool:
+    """Whether there are hooks for all modules."""
+    kinds = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
+    return any(getattr(hooked, f"_global_{kind}", None) for kind in kinds)
 
 
 def _keeps_nothing(module: nn.Module) -> bool:
     """Whether two threads can call it at once, and draw nothing: no one's own class, and no one's hooks."""
-    hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values(), *module._backward_hooks.values()]
+    kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     known = type(module).__module__.startswith(KNOWN) and not isinstance(module, RANDOM)
-    return known and "forward" not in vars(module) and all(map(is_quick, hooks))
+    plain = "forward" not in vars(module) and module._compiled_call_impl is None
+    return known and plain and all(is_quick(hook) for hooks in kinds for hook in hooks.values())
 
 
 def abreast(tasks: Sequence[Task], meter: Meter, threads: int) -> Generator[Tensor, None, None]:
@@ -52,15 +67,17 @@ def abreast(tasks: Sequence[Task], meter: Meter, threads: int) -> Generator[Tens
         return task(own), own
 
     stop, before = Event(), torch.get_num_threads()
-    torch.set_num_threads(before // threads)  # those that begin now have as many
-    pool = ThreadPoolExecutor(threads)
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(before // threads,))
     try:
-        for future in [pool.submit(run, task) for task in tasks]:
-            made, own = future.result()
+        futures = deque(pool.submit(run, task) for task in tasks)
+        while futures:
+            made, own = futures.popleft().result()
             meter.forwards += own.forwards
             meter.backwards += own.backwards
             yield made
     finally:
         stop.set()
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
+        try:
+            pool.shutdown(cancel_futures=True)
+        finally:
+            torch.set_num_threads(before)  # for threads that begin later; this one has kept its own

@@ -56,6 +56,8 @@ def _padding(layer: nn.Conv2d) -> tuple[int, ...] | None:
 def _replace_backward(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor | None:
     """The same output, with a backward of its own where only the input wants a gradient."""
     assert isinstance(layer, nn.Conv2d)
+    if len(args) != 1:  # the image came by name
+        return None
     (x,) = args
     if not x.requires_grad or layer.weight.requires_grad or x.ndim != 4 or x.device.type != "cpu":
         return None

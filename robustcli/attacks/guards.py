@@ -55,6 +55,7 @@ class Meter:
         """Logits (n, classes) of pixels (n, c, h, w)."""
         if not self.rounded:
             return self.exact(x)
+        self._stop_if_told()
         with torch.autocast(x.device.type, self.dtype):
             logits = self.model(x)
         return self._checked(logits.to(x.dtype), x)
@@ -66,11 +67,14 @@ class Meter:
 
     def exact(self, x: Tensor) -> Tensor:
         """Logits without autocast, counted like all."""
+        self._stop_if_told()
         return self._checked(self.model(x), x)
 
-    def _checked(self, logits: Tensor, x: Tensor) -> Tensor:
+    def _stop_if_told(self) -> None:
         if self.stop is not None and self.stop.is_set():
             raise CancelledError
+
+    def _checked(self, logits: Tensor, x: Tensor) -> Tensor:
         if logits.ndim != 2 or len(logits) != len(x):
             raise AttackError(f"the model returned shape {tuple(logits.shape)}; it should be (n, classes), n={len(x)}")
         bad = int((~logits.detach().isfinite()).any(1).sum())

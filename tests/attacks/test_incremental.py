@@ -222,12 +222,45 @@ def sometimes(h, calls=[]):  # noqa: B006
     return nn.functional.conv2d(h, kernel)
 
 
+def scaled(h, scale=torch.ones((), dtype=torch.float64)):  # noqa: B008
+    return h / scale.copy_(h.sum().abs() + 1)
+
+
+class Gated(nn.Module):
+    """Takes a shorter way where the images are dark."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Conv2d(2, 5, 3), nn.Conv2d(5, 5, 3)
+
+    def forward(self, x):
+        h = self.one(x)
+        return (self.other(h) if float(self.brightness(x)) > 0.5 else h).mean((2, 3))
+
+    def brightness(self, x):
+        return next(self.turns)
+
+
+def test_a_shorter_way_is_no_answer():
+    net = seeded(Gated())
+    net.turns = iter([1, 1, 1, 0, 0, 1, 1, 1])
+    with torch.no_grad():
+        x = images(7, 0)
+        asker = Incremental.at(net, x, 2, 1)
+        assert asker.trail.pays
+        for turn in range(2):
+            candidate, corners = changed(x, 2, 1, turn)
+            asker.ask(candidate, corners)
+            assert asker.trail.pays == (turn == 0)
+            asker.keep(torch.ones(7, dtype=torch.bool))
+
+
 def plain(h):
     assert type(h) is torch.Tensor
     return h.relu()
 
 
-@pytest.mark.parametrize("how", [quantised, by_the_brightest, sometimes, plain], ids=lambda how: how.__name__)
+@pytest.mark.parametrize("how", [quantised, by_the_brightest, sometimes, scaled, plain], ids=lambda how: how.__name__)
 @pytest.mark.parametrize("n", [1, 7])
 def test_no_model_gives_logits_that_are_not_its_own(how, n):
     net = seeded(Stumbles(how))

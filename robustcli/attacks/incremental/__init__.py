@@ -12,8 +12,8 @@ from robustcli.attacks.incremental.maps import Windows
 from robustcli.attacks.incremental.trail import Seen, Trail
 from robustcli.attacks.losses import Model
 
-ROUNDINGS = 200
-"""Within so many roundings of the largest logit an answer is the model's own."""
+ROUNDINGS = {True: 8, False: 200}
+"""Within so many roundings of the largest logit an answer is the model's own: in half precision, and else."""
 
 HELD_AGAINST = 256
 """Of so many answers the first is held against the model's own."""
@@ -71,9 +71,10 @@ class Incremental:
         corner = torch.cat([torch.stack(each) for each in corners], dim=1)
         windows = Windows(torch.arange(len(x)).repeat(len(corners)), corner, self.side, len(corners))
         logits = self._answer(self.trail.begin(x, windows))
+        logits = logits if self.trail.is_at_its_end else None
         if logits is None or self.answers % HELD_AGAINST == 0:
             own = self.model(x)
-            if logits is None or not _agree(logits, own):
+            if logits is None or not self._agree(logits, own):
                 self.trail = Trail(self.trail.count)
                 return own
         self.answers += 1
@@ -90,7 +91,7 @@ class Incremental:
         except Exception:
             return None
 
-
-def _agree(logits: Tensor, own: Tensor) -> bool:
-    """Whether these logits are the model's own, but for rounding."""
-    return bool((logits - own).abs().max() <= ROUNDINGS * torch.finfo(own.dtype).eps * own.abs().max())
+    def _agree(self, logits: Tensor, own: Tensor) -> bool:
+        """Whether these logits are the model's own, but for rounding."""
+        grain = self.trail.grain
+        return bool((logits - own).abs().max() <= ROUNDINGS[grain > 1e-5] * grain * own.abs().max())

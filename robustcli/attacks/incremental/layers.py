@@ -89,6 +89,8 @@ class Layer:
         """None for any other operation."""
         if function in POINTWISE and options.keys() <= {"dtype"}:
             constant = all(_is_constant(other) for other in rest if isinstance(other, Tensor))
+            # Copies, as a model may write another number into the same tensor.
+            rest = [other.clone() if isinstance(other, Tensor) else other for other in rest]
             return cls(function, None, rest, rest, options) if constant else None
         if options:
             return None

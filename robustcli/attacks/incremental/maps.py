@@ -89,9 +89,9 @@ class _Table(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _table(h: int, w: int, side: int) -> _Table:
-    width, reach = w + 2 * side, torch.arange(side)
-    reading = torch.full((h + 2 * side, width), h * w)
-    reading[side : side + h, side : side + w] = torch.arange(h * w).view(h, w)
+    width, reach = w + 2 * side, torch.arange(side, device="cpu")
+    reading = torch.full((h + 2 * side, width), h * w, device="cpu")
+    reading[side : side + h, side : side + w] = torch.arange(h * w, device="cpu").view(h, w)
     reading, steps = reading.flatten(), (reach[:, None] * width + reach).flatten()
     return _Table(width, steps, reading, reading + (reading == h * w))
 
@@ -192,7 +192,7 @@ class Overwritten:
     change: Tensor | None
 
     def restore(self, samples: Tensor, windows: Tensor) -> None:
-        """Write it back, but not for these `samples` and their `windows`, few as a rule."""
+        """Write it back, but not in the `windows` of these `samples`, few as a rule."""
         kept = self.rows[windows]
         new = self.map.at(kept)
         self.map.put(self.rows, self.before)

@@ -33,6 +33,7 @@ class Trail:
         count: windows an image.
         maps: of the image and of each layer; None where one is computed whole.
         layers: what made each map, but the image.
+        sources: the place among `maps` of what each layer was asked about.
         at: how many layers the present pass has been through; None in the first one, which lays the trail.
         products: multiplications an image in the convolutions that windows can reach, and in these windows.
         overwritten: by the last question.
@@ -41,6 +42,7 @@ class Trail:
     count: int
     maps: list[Map | None] = field(default_factory=list)
     layers: list[Layer] = field(default_factory=list)
+    sources: list[int] = field(default_factory=list)
     at: int | None = None
     products: tuple[float, float] = (0.0, 0.0)
     overwritten: list[Overwritten | Copied] = field(default_factory=list)
@@ -54,6 +56,17 @@ class Trail:
         (whole, in_windows), image = self.products, self.maps[0] if self.maps else None
         n = 0 if image is None else image.shape[0]
         return 0 < in_windows <= WORTHWHILE * whole and n * (whole - in_windows) >= LEAST_SAVED
+
+    @property
+    def is_at_its_end(self) -> bool:
+        """Whether the present pass has been through all layers."""
+        return self.at == len(self.layers)
+
+    @property
+    def grain(self) -> float:
+        """The rounding of its coarsest numbers, relative to their size."""
+        kinds = {made.pixels.dtype for made in self.maps if made is not None}
+        return max(torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)
 
     def is_small(self, side: int, shape: torch.Size) -> bool:
         """Whether windows of this side leave most of a map of this shape alone."""
@@ -83,7 +96,7 @@ class Trail:
 
     def through(self, function: Any, rest: Sequence[Any], options: dict[str, Any], seen: Seen) -> Any:
         """What an operation makes of `seen`; NotImplemented of one that cannot be done in windows."""
-        layer = self._next(function, rest, options)
+        layer = self._next(function, rest, options, seen)
         if layer is None:
             return NotImplemented
         windows = seen.windows if layer.kernel is None else layer.kernel.outputs(seen.windows)
@@ -94,11 +107,12 @@ class Trail:
         result = Seen(self, known, windows, patches, self._change(known))
         return (result, *others) if isinstance(made, tuple) else result
 
-    def _next(self, function: Any, rest: Sequence[Any], options: dict[str, Any]) -> Layer | None:
+    def _next(self, function: Any, rest: Sequence[Any], options: dict[str, Any], seen: Seen) -> Layer | None:
         """The layer that this operation is, on the second way the next one of the trail."""
-        expected = self.layers[self.at] if self.at is not None and self.at < len(self.layers) else None
-        if expected is not None and expected.is_asked(function, rest, options):
-            return expected
+        if self.at is not None and not self.is_at_its_end and seen.map is self.maps[self.sources[self.at]]:
+            expected = self.layers[self.at]
+            if expected.is_asked(function, rest, options):
+                return expected
         layer = Layer.of(function, rest, options)
         if layer is not None and self.at is not None:
             raise RuntimeError("the model changes its course")
@@ -118,6 +132,7 @@ class Trail:
         seen.map.is_read |= layer.kernel is not None or not small
         seen.map.is_compared |= small and layer.adds
         self.layers.append(layer)
+        self.sources.append(next(i for i, each in enumerate(self.maps) if each is seen.map))
         self.maps.append(Map.of(out) if small else None)
         return made, self.maps[-1]
 
