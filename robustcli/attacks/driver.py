@@ -48,7 +48,8 @@ def run_attack(
         budgets: for a budget attack, one outcome each; without any, its own eps. An ensemble has one for each of its
             members too, and the worst case is the last.
         seed: of the attack's draws.
-        batch_size: samples a chunk, twice as many for an attack without gradients; it changes speed and memory only.
+        batch_size: samples a chunk; twice as many without gradients, and two chunks at once on the CPU with them. It
+            changes speed and memory only.
         pred: (n,) the model's clean predictions, where they are known already.
         keep_images: keep `Outcome.x_adv`.
         dtype: of the model's activations while images are made (autocast). They are judged without it, and a sample

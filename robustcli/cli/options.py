@@ -118,7 +118,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size",
-        help="Samples computed at once (default 128); it changes speed only.",
+        help="Samples a chunk, of which the CPU may do two at once (default 128); it changes speed and memory only.",
         rich_help_panel=COMPUTE,
         show_default=False,
     ),
