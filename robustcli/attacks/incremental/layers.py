@@ -74,7 +74,7 @@ class Layer:
     def share(self, side: int, shape: torch.Size) -> float:
         """Of the work on an output of this shape, about what one window of this side is."""
         reach = side if self.kernel is None else self.kernel.reach(side)
-        # A change takes the products of side * side places, about half as quickly as a whole convolution does.
+        # A change is side * side places' products, but so small a convolution is slower: this is nearer to its time.
         return (side if self.adds else reach) * reach / (shape[2] * shape[3])
 
     def of_change(self, change: Tensor, side: int) -> Tensor:
