@@ -184,8 +184,8 @@ def fight(
     part: str, ball: str, duel: Duel, origin: dict[str, Any], ledger: Ledger, options: argparse.Namespace
 ) -> None:
     """Run the sides that are not in the ledger yet; which is first changes from seed to seed."""
-    where = {"threads": options.threads, "device": options.device, "batch_size": options.batch_size}
-    named = partial(partial(Key, n=options.n, **where), origin["network"], ball, part, seed=duel.seed)
+    where = partial(Key, n=options.n, threads=options.threads, device=options.device, batch_size=options.batch_size)
+    named = partial(where, origin["network"], ball, part, seed=duel.seed)
     if part in TOGETHER:
         if not options.ahead and any(ledger.find(named(side)) is None for side in (OURS, REFERENCE)):
             for side, result in TOGETHER[part](duel).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -29,14 +30,21 @@ RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 Task = Callable[[Meter], Tensor]
 
 
-def threads_for(model: nn.Module, device: torch.device, n: int, batch_size: int) -> int:
-    """How many chunks of n samples to compute beside each other; 1 of a model that may mind."""
+def plan(model: nn.Module, device: torch.device, n: int, batch_size: int) -> tuple[int, int]:
+    """How many chunks of n samples to compute beside each other, and of how many samples each."""
+    threads = min(_threads_for(model, device), max(1, min(n, MOST * batch_size) // LEAST))
+    most = min(batch_size, MOST * batch_size // threads)
+    return threads, math.ceil(n / (threads * math.ceil(n / (threads * most)))) if n else batch_size
+
+
+def _threads_for(model: nn.Module, device: torch.device) -> int:
+    """How many threads can call it at once; 1 of a model that may mind."""
     # What a caller has switched on for his own thread, others do not have.
     if device.type != "cpu" or torch.is_autocast_enabled("cpu") or _is_anyone_listening():
         return 1
     if not all(map(_keeps_nothing, model.modules())):
         return 1
-    return max(1, min(torch.get_num_threads(), min(n, MOST * batch_size) // LEAST))
+    return torch.get_num_threads()
 
 
 def _is_anyone_listening() -> bool:

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from robustcli.attacks.abreast import MOST, abreast, threads_for
+from robustcli.attacks.abreast import abreast, plan
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, SweepingAttack, TracingAttack
 from robustcli.attacks.facts import needs
 from robustcli.attacks.guards import Meter
@@ -161,9 +161,7 @@ class Run:
         attack, k = rows[0][1], len(active)
         threads, size = 1, self.batch_size
         if needs(attack) == "gradients":
-            threads = threads_for(self.meter.model, self.samples.x.device, k, size)
-            size = min(size, MOST * size // threads)
-            size = math.ceil(k / (threads * math.ceil(k / (threads * size)))) if k else size
+            threads, size = plan(self.meter.model, self.samples.x.device, k, size)
         else:
             size *= 2  # there is no graph for a way back to keep
         chunks = list(chunks_of(active, unknown, size))

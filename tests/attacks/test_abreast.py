@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from robustcli.attacks import parse_attack
-from robustcli.attacks.abreast import LEAST, abreast, threads_for
+from robustcli.attacks.abreast import LEAST, abreast, plan
 from robustcli.attacks.convolutions import quick_convolutions
 from robustcli.attacks.driver import run_attack
 from robustcli.attacks.guards import Meter
@@ -79,25 +79,26 @@ def replaced(net):
 )
 def test_only_networks_that_keep_nothing_are_called_from_several_threads(net, device, n, threads):
     with quick_convolutions(net):
-        assert threads_for(net, torch.device(device), n, 128) == threads
+        assert plan(net, torch.device(device), n, 128)[0] == threads
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_papers_networks_keep_nothing(name):
     net = build_model(ModelSpec(name=name, channels=1, height=28, width=28, classes=10)).eval()
-    assert threads_for(net, CPU, N, 128) == 3
-    assert threads_for(net, CPU, N, LEAST) == 2, "two batches at once, at most"
-    assert threads_for(net, CPU, N, 2) == 1
+    assert plan(net, CPU, N, 128) == (3, N // 3)
+    assert plan(net, CPU, 100 * N, 96) == (3, 64), "two batches at once, at most"
+    assert plan(net, CPU, N, LEAST) == (2, LEAST)
+    assert plan(net, CPU, N, 2) == (1, 2)
 
 
 def test_what_a_caller_has_switched_on_for_his_thread_holds():
     net = tiny_net()
     with torch.autocast("cpu"):
-        assert threads_for(net, CPU, N, 128) == 1
+        assert plan(net, CPU, N, 128)[0] == 1
     handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
-    assert threads_for(net, CPU, N, 128) == 1
+    assert plan(net, CPU, N, 128)[0] == 1
     handle.remove()
-    assert threads_for(net, CPU, N, 128) == 3
+    assert plan(net, CPU, N, 128)[0] == 3
 
 
 def test_this_thread_keeps_its_own_threads():

@@ -12,8 +12,11 @@ from robustcli.attacks.incremental.maps import Windows
 from robustcli.attacks.incremental.trail import Seen, Trail
 from robustcli.attacks.losses import Model
 
-ROUNDINGS = {True: 8, False: 200}
-"""Within so many roundings of the largest logit an answer is the model's own: in half precision, and else."""
+ROUNDINGS = 200
+"""Within so many roundings of the largest logit an answer is the model's own."""
+
+COARSE_ROUNDINGS = 8
+"""The same where activations are in half precision: more would be as large as logits are."""
 
 HELD_AGAINST = 256
 """Of so many answers the first is held against the model's own."""
@@ -94,4 +97,5 @@ class Incremental:
     def _agree(self, logits: Tensor, own: Tensor) -> bool:
         """Whether these logits are the model's own, but for rounding."""
         grain = self.trail.grain
-        return bool((logits - own).abs().max() <= ROUNDINGS[grain > 1e-5] * grain * own.abs().max())
+        roundings = ROUNDINGS if grain <= torch.finfo(torch.float32).eps else COARSE_ROUNDINGS
+        return bool((logits - own).abs().max() <= roundings * grain * own.abs().max())
