@@ -28,6 +28,9 @@ HALVED_AT = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 BLOCK = 64
 """Queries whose draws are made at once: one such call costs as much as the forward pass of a few small images."""
 
+STRETCH = 16
+"""Blocks behind which samples wait for each other: one of which many queries are taken is behind the others."""
+
 TIE = 16
 """Roundings of a logit within which a margin counts as unchanged: see `_Search.told`."""
 
@@ -74,32 +77,45 @@ class Square:
         moves = moves_in(self.norm, self.eps)
         aim = y if self.target is None else wanted(self.target, model, x, y, noise)
         x_adv = moves.start(x, noise.stream("start"))
-        search = _Search(torch.arange(len(x), device=x.device), x, aim, x_adv, x.new_full((len(x),), torch.inf))
-        search, standing, _ = search.told(model(x_adv), x_adv, self.target is not None)
+        search = _Search.begin(x, aim, x_adv)
+        search, standing, _ = search.told(model(x_adv), x_adv, 1, self.target is not None)
         x_adv, search = search.x_adv.clone(), search[standing]
         asked = None
-        for number, (side, count) in enumerate(self._blocks(moves, x)):
+        for side, blocks in self._stretches(moves, x):
             if not len(search):
                 break
-            shape = (len(search), count, moves.numbers(x.shape[1]))
-            # float32 whatever the images are: half precision would round a draw up to 1, outside the image.
-            like = torch.empty(shape, dtype=torch.float32, device=x.device)
-            draws = noise[search.index].stream(f"block {number}").uniform(like)
-            window = moves.window(side, x)
+            search, window = search.from_the_first(), moves.window(side, x)
+            draws = self._draws(moves, search, blocks, noise)
             if asked is None or asked.side != side:
                 asked = Incremental.at(model, search.x_adv, side, moves.count)
-            for i in range(count):
-                candidate, corners = moves.candidate(search.x, search.x_adv, window, draws[:, i])
+            while not search.has_asked(draws.shape[1]):
+                now, numbers = search.next_ones(asked.at_once, draws)
+                candidate, corners = moves.candidate(now.x, now.x_adv, window, numbers)
                 logits = asked.ask(candidate, corners)
-                search, standing, better = search.told(logits, candidate, self.target is not None)
-                asked.keep(better)
+                search, standing, taken = search.told(logits, candidate, draws.shape[1], self.target is not None)
+                asked.keep(taken)
                 if not bool(standing.all()):
                     x_adv[search.index] = search.x_adv
                     search, draws, asked = search[standing], draws[standing], asked[standing]
-                    if not len(search):
-                        break
         x_adv[search.index] = search.x_adv
         return x_adv
+
+    def _draws(self, moves: Moves, search: _Search, blocks: list[tuple[int, int]], noise: Noise) -> Tensor:
+        """(n, queries, numbers), what all queries of these blocks take of U[0, 1), whoever is asked about beside."""
+        parts = []
+        for number, count in blocks:
+            # float32 whatever the images are: half precision would round a draw up to 1, outside the image.
+            shape = (len(search), count, moves.numbers(search.x.shape[1]))
+            like = torch.empty(shape, dtype=torch.float32, device=search.x.device)
+            parts.append(noise[search.index].stream(f"block {number}").uniform(like))
+        return torch.cat(parts, dim=1)
+
+    def _stretches(self, moves: Moves, x: Tensor) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        """The windows' side, and a few blocks of that side: the number of each, and how many queries it has."""
+        for side, group in groupby(enumerate(self._blocks(moves, x)), key=lambda block: block[1][0]):
+            blocks = [(number, count) for number, (_, count) in group]
+            for first in range(0, len(blocks), STRETCH):
+                yield side, blocks[first : first + STRETCH]
 
     def _blocks(self, moves: Moves, x: Tensor) -> Iterator[tuple[int, int]]:
         """The windows' side and how many queries have it, at most BLOCK, for each block after the start."""
@@ -118,13 +134,23 @@ class Square:
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    """The samples that still stand: their index in the batch, and for each the image of least loss so far."""
+    """The samples that still stand: their index in the batch, and for each the image of least loss so far.
+
+    `query` (n,) is the number of each one's next query; they need not be at the same one.
+    """
 
     index: Tensor
     x: Tensor
     aim: Tensor
     x_adv: Tensor
     loss: Tensor
+    query: Tensor
+
+    @classmethod
+    def begin(cls, x: Tensor, aim: Tensor, x_adv: Tensor) -> _Search:
+        """Before the starts `x_adv` are asked about."""
+        index = torch.arange(len(x), device=x.device)
+        return cls(index, x, aim, x_adv, x.new_full((len(x),), torch.inf), torch.zeros_like(index))
 
     def __len__(self) -> int:
         return len(self.index)
@@ -132,16 +158,46 @@ class _Search:
     def __getitem__(self, kept: Tensor) -> _Search:
         return compact(self, kept)
 
-    def told(self, logits: Tensor, candidate: Tensor, targeted: bool) -> tuple[_Search, Tensor, Tensor]:
-        """The search after one query a sample, and two (n,) bool.
+    def from_the_first(self) -> _Search:
+        """All with query number 0 before them."""
+        return dataclasses.replace(self, query=torch.zeros_like(self.query))
 
-        The first is of the samples not away from their class yet, or not in the wanted one, the second of those whose
-        candidate was taken. A change within rounding is no improvement. Without that rule a square that no unit of the
-        network sees would be taken or not as the last bit of its logits says, which depends on the images beside it.
+    def has_asked(self, queries: int) -> bool:
+        """Whether nobody has any of so many queries before it."""
+        return not bool((self.query < queries).any())
+
+    def next_ones(self, count: int, draws: Tensor) -> tuple[_Search, Tensor]:
+        """The next `count` queries of each sample, beside each other: the samples, and (n * count, numbers).
+
+        All are asked from where the search is now, as if none before them were taken. Behind the last of `draws`
+        (n, queries, numbers) there is that one again.
         """
-        standing = is_right(logits, self.aim) != targeted
-        value = cross_entropy(logits, self.aim) if targeted else margin(logits, self.aim)
+        query = (self.query[:, None] + torch.arange(count, device=draws.device)).clamp_max(draws.shape[1] - 1)
+        numbers = draws.gather(1, query[:, :, None].expand(-1, -1, draws.shape[2]))
+        return self[torch.arange(len(self), device=draws.device).repeat_interleave(count)], numbers.flatten(0, 1)
+
+    def told(self, logits: Tensor, candidate: Tensor, queries: int, targeted: bool) -> tuple[_Search, Tensor, Tensor]:
+        """The search after the same number of queries for each sample, of which it has so many; and two (n,) tensors.
+
+        The first is bool, of the samples not away from their class yet, or not in the wanted one. The second says which
+        of its candidates was taken, the first that is better, or -1; those behind it are forgotten. A change within
+        rounding is no improvement. Without that rule a square that no unit of the network sees would be taken or not as
+        the last bit of its logits says, which depends on the images beside it.
+        """
+        n = len(self)
+        count = len(logits) // n
+        aim, loss = (own.repeat_interleave(count) for own in (self.aim, self.loss))
+        standing = is_right(logits, aim) != targeted
+        value = cross_entropy(logits, aim) if targeted else margin(logits, aim)
         rounding = TIE * torch.finfo(logits.dtype).eps * logits.abs().amax(1)
-        better = (value < self.loss - rounding) | ~standing
-        x_adv = torch.where(per_sample(better, candidate), candidate, self.x_adv)
-        return dataclasses.replace(self, x_adv=x_adv, loss=value.where(better, self.loss)), standing, better
+        better = ((value < loss - rounding) | ~standing).view(n, count)
+        better &= self.query[:, None] + torch.arange(count, device=logits.device) < queries
+        found, first = better.any(1), better.int().argmax(1)
+        chosen = first + torch.arange(0, n * count, count, device=logits.device)
+        search = dataclasses.replace(
+            self,
+            x_adv=torch.where(per_sample(found, candidate), candidate[chosen], self.x_adv),
+            loss=torch.where(found, value[chosen], self.loss),
+            query=(self.query + torch.where(found, first + 1, count)).clamp_max(queries),
+        )
+        return search, standing[chosen] | ~found, torch.where(found, first, -1)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from robustcli.attacks import Square
+from robustcli.attacks import Square, incremental
 from robustcli.attacks.incremental import Incremental, trail
 from robustcli.config import ModelSpec
 from robustcli.models.loading import build_model
@@ -103,22 +103,35 @@ def changed(x, side, count, seed):
     return x, corners
 
 
+def question(asker, x, seed):
+    """The images to ask about next, and their windows."""
+    return changed(x.repeat_interleave(asker.at_once, 0), asker.side, asker.trail.count, seed)
+
+
 def ask_in_turn(net, side, count, turns=6, dtype=torch.float64):
     """Answers to questions about windows, some of which are taken, then fewer samples; the model's own beside them."""
     x = images(7, 0).to(dtype)
     asker = Incremental.at(net, x, side, count)
     for turn in range(turns):
-        used = asker.trail.pays
-        candidate, corners = changed(x, side, count, 10 * turn + 1)
+        used, at_once = asker.trail.pays, asker.at_once
+        candidate, corners = question(asker, x, 10 * turn + 1)
         yield asker.ask(candidate, corners), net(candidate)
         assert asker.trail.pays == used, "its answers are the model's own"
-        taken = torch.arange(len(x)) % 3 == turn % 3
-        asker.keep(taken)
-        x = torch.where(taken[:, None, None, None], candidate, x)
+        taken = (torch.arange(len(x)) * (turn + 3)) % (at_once + 2) - 2
+        asker.keep(taken.clamp_min(-1))
+        chosen = candidate[(torch.arange(len(x)) * at_once + taken).clamp_min(0)]
+        x = torch.where((taken >= 0)[:, None, None, None], chosen, x)
         if turn == turns // 2:
-            asker, x = asker[torch.tensor([0, 2, 3, 5])], x[[0, 2, 3, 5]]
+            kept = torch.tensor([True, False, True, True, False, True, False])
+            asker, x = asker[kept], x[kept]
 
 
+@pytest.fixture(params=[1, 3], ids=lambda copies: f"{copies} at once")
+def copies(request, monkeypatch):
+    monkeypatch.setattr(incremental, "MOST_AT_ONCE", request.param)
+
+
+@pytest.mark.usefixtures("copies")
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize(("side", "count"), [(1, 1), (3, 1), (4, 2), (11, 1)])
 def test_the_logits_are_the_models_own(name, side, count):
@@ -127,6 +140,7 @@ def test_the_logits_are_the_models_own(name, side, count):
             assert torch.allclose(logits, own, rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("copies")
 @pytest.mark.parametrize("name", ["padding", "pools", "wide kernels"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_rounding_sends_no_type_back_to_the_whole(name, dtype):
@@ -158,10 +172,10 @@ def test_a_handful_of_small_images_is_just_asked_about(monkeypatch):
     net = seeded(build_model(ModelSpec(name="mnist-cnn", channels=1, height=28, width=28, classes=10)))
     monkeypatch.undo()
     with torch.no_grad():
-        few, many = (Incremental.at(net, torch.zeros(n, 1, 28, 28, dtype=torch.float64), 2, 1) for n in (5, 60))
+        few, many = (Incremental.at(net, torch.zeros(n, 1, 28, 28, dtype=torch.float64), 2, 1) for n in (2, 60))
         assert not few.trail.pays
         assert many.trail.pays
-        assert not many[torch.arange(5)].trail.pays
+        assert not many[torch.arange(60) < 2].trail.pays
 
 
 @pytest.mark.parametrize("name", ["mnist-cnn", "cifar-cnn"])
@@ -175,12 +189,24 @@ def test_the_papers_networks_compute_windows_alone(name):
         assert not Incremental.at(net, x, side=20, count=1).trail.pays
 
 
+def test_the_fewer_images_the_more_questions_at_once(monkeypatch):
+    net = built("padding")
+    with torch.no_grad():
+        asker = Incremental.at(net, images(60, 0), 2, 1)
+        assert asker.at_once == 1
+        assert asker[torch.arange(60) < 40].at_once == 2
+        assert asker[torch.arange(60) < 3].at_once == 5
+        assert Incremental.at(lambda x: x[:, 0, 0], images(3, 0), 2, 1).at_once == 1, "nothing is done in windows"
+        monkeypatch.setattr(incremental, "MOST_HELD", 9 * asker.trail.numbers)
+        assert asker[torch.arange(60) < 3].at_once == 3, "memory"
+
+
 def test_few_numbers_are_computed():
     net, x, seen = built("padding"), images(7, 0), []
     net[0][2].register_forward_hook(lambda module, args, out: seen.append(getattr(args[0], "patches", x).shape))
     with torch.no_grad():
-        candidate, corners = changed(x, 2, 1, 1)
-        Incremental.at(net, x, 2, 1).ask(candidate, corners)
+        asker = Incremental.at(net, x, 2, 1)
+        asker.ask(*question(asker, x, 1))
     assert seen[1][-2:] == (6, 6), "2 pixels and 2 more on each side"
 
 
@@ -249,10 +275,9 @@ def test_a_shorter_way_is_no_answer():
         asker = Incremental.at(net, x, 2, 1)
         assert asker.trail.pays
         for turn in range(2):
-            candidate, corners = changed(x, 2, 1, turn)
-            asker.ask(candidate, corners)
+            asker.ask(*question(asker, x, turn))
             assert asker.trail.pays == (turn == 0)
-            asker.keep(torch.ones(7, dtype=torch.bool))
+            asker.keep(torch.zeros(7, dtype=torch.long))
 
 
 def plain(h):
@@ -268,11 +293,11 @@ def test_no_model_gives_logits_that_are_not_its_own(how, n):
         x = images(n, 0)
         asker = Incremental.at(net, x, 2, 1)
         for turn in range(9):
-            candidate, corners = changed(x, 2, 1, turn)
+            candidate, corners = question(asker, x, turn)
             logits = asker.ask(candidate, corners)
             assert min(float((logits - net(candidate)).abs().max()) for _ in range(4)) < 1e-12
-            asker.keep(torch.ones(n, dtype=torch.bool))
-            x = candidate
+            asker.keep(torch.zeros(n, dtype=torch.long))
+            x = candidate[:: len(candidate) // n]
 
 
 @pytest.mark.parametrize("how", [noisy, halved, counted], ids=lambda how: how.__name__)
@@ -282,9 +307,8 @@ def test_a_model_that_is_not_itself_in_windows_is_just_called(how):
         x = images(7, 0)
         asker = Incremental.at(net, x, 2, 1)
         for turn in range(3):
-            candidate, corners = changed(x, 2, 1, turn)
-            asker.ask(candidate, corners)
-            asker.keep(torch.zeros(7, dtype=torch.bool))
+            asker.ask(*question(asker, x, turn))
+            asker.keep(torch.full((7,), -1))
         assert not asker.trail.pays
 
 
@@ -294,7 +318,9 @@ def test_the_square_attack_finds_the_same_images(monkeypatch):
     for norm in ("linf", "l2"):
         attack = Square(0.02, queries=150, norm=norm)
         found = attack.perturb(net, x, y, Noise(0, torch.arange(6)))
-        monkeypatch.setattr(trail, "WORTHWHILE", 0)
-        assert torch.allclose(found, attack.perturb(net, x, y, Noise(0, torch.arange(6))), rtol=0, atol=1e-12)
         assert not torch.equal(found, x)
-        monkeypatch.undo()
+        for module, limit, value in ((incremental, "MOST_AT_ONCE", 1), (trail, "WORTHWHILE", 0)):
+            with monkeypatch.context() as patch:
+                patch.setattr(module, limit, value)
+                other = attack.perturb(net, x, y, Noise(0, torch.arange(6)))
+            assert torch.allclose(found, other, rtol=0, atol=1e-12)

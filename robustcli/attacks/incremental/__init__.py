@@ -21,6 +21,15 @@ COARSE_ROUNDINGS = 8
 HELD_AGAINST = 256
 """Of so many answers the first is held against the model's own."""
 
+AT_ONCE = 100
+"""Questions in a call up to which the many small steps in windows cost about as much as all else."""
+
+MOST_AT_ONCE = 5
+"""Questions an image in a call: a fifth of Square's are taken, and then those behind were asked in vain."""
+
+MOST_HELD = 5e7
+"""Numbers that may be remembered so that more than one question an image can be asked: 200 MB in float32."""
+
 Corner = tuple[Tensor, Tensor]
 """Row and column (n,) of a window's first pixel."""
 
@@ -38,16 +47,20 @@ class Incremental:
     which that is not true, that takes no tensor but a plain one, or that does not take the same course each time is
     from then on just called; so is one on another device than the CPU, where many small steps cost more.
 
+    Of few images it is asked several questions each at once: the many small steps cost about the same.
+
     Attributes:
         model: called without gradients.
         side: of the windows, in pixels.
-        trail: what is remembered.
+        trail: what is remembered, of each image `copies` times.
+        copies: questions an image at once, in windows.
         answers: how many were given.
     """
 
     model: Model
     side: int
     trail: Trail
+    copies: int = 1
     answers: int = 0
 
     @classmethod
@@ -56,18 +69,37 @@ class Incremental:
         asker = cls(model, side, Trail(count))
         if x.device.type == "cpu" and asker.trail.is_small(side, x.shape):
             trail = Trail(count)
-            if asker._answer(trail.first(x, side)) is not None and trail.pays:
-                asker.trail = trail
+            if asker._answer(trail.first(x, side)) is not None:
+                return asker._remembering(trail, torch.arange(len(x)))
         return asker
 
     def __getitem__(self, kept: Tensor) -> Incremental:
-        """For the images `kept` alone."""
-        return replace(self, trail=self.trail[kept])
+        """For the images `kept` (n,) bool alone."""
+        # One that does not pay is not up to date.
+        if not self.trail.pays:
+            return self
+        return self._remembering(self.trail, kept.nonzero()[:, 0] * self.copies)
+
+    def _remembering(self, trail: Trail, images: Tensor) -> Incremental:
+        """What `trail` remembers of these images alone, as often as so few of them should be asked about at once."""
+        n = max(len(images), 1)
+        copies = max(1, min(MOST_AT_ONCE, AT_ONCE // n, int(MOST_HELD / (n * trail.numbers))))
+        trail = trail[images.repeat_interleave(copies)]
+        return replace(self, trail=trail if trail.pays else Trail(trail.count), copies=copies)
+
+    @property
+    def at_once(self) -> int:
+        """How many questions an image the next ones should be."""
+        return self.copies if self.trail.pays else 1
 
     def ask(self, x: Tensor, corners: Sequence[Corner]) -> Tensor:
-        """Logits of images (n, c, h, w) that differ from the remembered ones in the windows with these corners.
+        """Logits of images that differ from the remembered ones in the windows with these corners.
 
-        From now on these are remembered; `keep` takes back those that shall not be.
+        From now on these are remembered, until `keep` says which.
+
+        Args:
+            x: (n * at_once, c, h, w), the questions about one image beside each other.
+            corners: (n * at_once,) of the windows.
         """
         if not self.trail.pays:
             return self.model(x)
@@ -84,8 +116,13 @@ class Incremental:
         return logits
 
     def keep(self, taken: Tensor) -> None:
-        """Of the images last asked about remember those `taken` (n,), and what was there before of the others."""
-        self.trail.take_back(taken)
+        """For each image (n,) remember which of the questions just asked, counted from 0; none where it is negative."""
+        if not self.trail.pays:
+            return
+        image = (taken >= 0).nonzero()
+        first = image * self.copies
+        kept = first + torch.arange(self.copies)
+        self.trail.take_back(kept.flatten(), (first + taken[image]).expand_as(kept).flatten())
 
     def _answer(self, seen: Seen) -> Tensor | None:
         """Logits; None of a model that cannot give them: whatever is wrong with it, it says when it is just called."""

@@ -191,12 +191,17 @@ class Overwritten:
     before: Tensor
     change: Tensor | None
 
-    def restore(self, samples: Tensor, windows: Tensor) -> None:
-        """Write it back, but not in the `windows` of these `samples`, few as a rule."""
-        kept = self.rows[windows]
-        new = self.map.at(kept)
+    def restore(self, kept: Tensor, like: Tensor, windows: Tensor) -> None:
+        """Write it back; but let the samples `kept` (k,), few as a rule, hold what those `like` (k,) held in `windows`.
+
+        These, (k * count,), are the ones of `like`; what else the two hold is the same.
+        """
+        rows = self.rows[windows]
+        new = self.map.at(rows)
         self.map.put(self.rows, self.before)
-        self.map.put(kept, new)
+        if len(kept):
+            away = (kept - like) * self.map.by_sample().shape[1]
+            self.map.put(rows + away.repeat(len(rows) // len(away))[:, None], new)
 
 
 @dataclass(frozen=True)
@@ -207,8 +212,8 @@ class Copied:
     before: Tensor
     change: Tensor | None
 
-    def restore(self, samples: Tensor, windows: Tensor) -> None:
-        """Hold it again, but not for these `samples`."""
-        new = self.map.by_sample()[samples]
+    def restore(self, kept: Tensor, like: Tensor, windows: Tensor) -> None:
+        """Hold it again; but let the samples `kept` (k,) hold what those `like` (k,) held."""
+        new = self.map.by_sample()[like]
         self.map.pixels = self.before
-        self.map.by_sample()[samples] = new
+        self.map.by_sample()[kept] = new

@@ -58,6 +58,11 @@ class Trail:
         return 0 < in_windows <= WORTHWHILE * whole and n * (whole - in_windows) >= LEAST_SAVED
 
     @property
+    def numbers(self) -> int:
+        """How many it remembers of an image."""
+        return sum(made.shape[1:].numel() for made in self.maps if made is not None)
+
+    @property
     def is_at_its_end(self) -> bool:
         """Whether the present pass has been through all layers."""
         return self.at == len(self.layers)
@@ -86,12 +91,13 @@ class Trail:
         self.overwritten = [image.write(windows, patches)]
         return Seen(self, image, windows, patches, self._change(image))
 
-    def take_back(self, taken: Tensor) -> None:
-        """What the last question overwrote, but of the samples `taken` (n,) bool."""
-        samples = taken.nonzero()[:, 0]
-        windows = torch.cat([samples + i * len(taken) for i in range(self.count)])
+    def take_back(self, kept: Tensor, like: Tensor) -> None:
+        """What the last question overwrote; but the images `kept` (k,) become what it made of those `like` (k,)."""
+        image = self.maps[0]
+        assert image is not None
+        windows = torch.cat([like + i * image.shape[0] for i in range(self.count)])
         for before in self.overwritten:
-            before.restore(samples, windows)
+            before.restore(kept, like, windows)
         self.overwritten = []
 
     def through(self, function: Any, rest: Sequence[Any], options: dict[str, Any], seen: Seen) -> Any:
