@@ -195,7 +195,7 @@ def test_the_fewer_images_the_more_questions_at_once(monkeypatch):
         asker = Incremental.at(net, images(60, 0), 2, 1)
         assert asker.at_once == 1
         assert asker[torch.arange(60) < 40].at_once == 2
-        assert asker[torch.arange(60) < 3].at_once == 5
+        assert asker[torch.arange(60) < 3].at_once == 4
         assert Incremental.at(lambda x: x[:, 0, 0], images(3, 0), 2, 1).at_once == 1, "nothing is done in windows"
         monkeypatch.setattr(incremental, "MOST_HELD", 9 * asker.trail.numbers)
         assert asker[torch.arange(60) < 3].at_once == 3, "memory"

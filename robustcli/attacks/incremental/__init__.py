@@ -22,10 +22,10 @@ HELD_AGAINST = 256
 """Of so many answers the first is held against the model's own."""
 
 AT_ONCE = 100
-"""Questions in a call up to which the many small steps in windows cost about as much as all else."""
+"""Questions in a call, at most: where there are more, the many small steps in windows are the smaller part of it."""
 
-MOST_AT_ONCE = 5
-"""Questions an image in a call: a fifth of Square's are taken, and then those behind were asked in vain."""
+MOST_AT_ONCE = 4
+"""Questions an image in a call: one of five is taken by Square, and those behind it were asked in vain."""
 
 MOST_HELD = 5e7
 """Numbers that may be remembered so that more than one question an image can be asked: 200 MB in float32."""
