@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_left
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Annotated, ClassVar
 
 import torch
@@ -29,7 +29,7 @@ BLOCK = 64
 """Queries whose draws are made at once: one such call costs as much as the forward pass of a few small images."""
 
 STRETCH = 16
-"""Blocks behind which samples wait for each other: one of which many queries are taken is behind the others."""
+"""Blocks at whose end samples wait for each other: of 13 CIFAR-10 images 8 % of the time, 14 % with one block."""
 
 TIE = 16
 """Roundings of a logit within which a margin counts as unchanged: see `_Search.told`."""
@@ -79,18 +79,20 @@ class Square:
         moves = moves_in(self.norm, self.eps)
         aim = y if self.target is None else wanted(self.target, model, x, y, noise)
         x_adv = moves.start(x, noise.stream("start"))
+        if not len(x):
+            return x_adv
         search = _Search.begin(x, aim, x_adv)
         search, standing, _ = search.told(model(x_adv), x_adv, 1, self.target is not None)
         x_adv, search = search.x_adv.clone(), search[standing]
         asked = None
-        for side, blocks in self._stretches(moves, x):
+        for side, blocks in _stretches(self._blocks(moves, x)):
             if not len(search):
                 break
             search, window = search.from_the_first(), moves.window(side, x)
-            draws = self._draws(moves, search, blocks, noise)
+            draws = _draws(moves.numbers(x.shape[1]), blocks, noise[search.index], x.device)
             if asked is None or asked.side != side:
                 asked = Incremental.at(model, search.x_adv, side, moves.count)
-            while not search.has_asked(draws.shape[1]):
+            while bool((search.query < draws.shape[1]).any()):
                 now, numbers = search.next_ones(asked.at_once, draws)
                 candidate, corners = moves.candidate(now.x, now.x_adv, window, numbers)
                 logits = asked.ask(candidate, corners)
@@ -101,23 +103,6 @@ class Square:
                     search, draws, asked = search[standing], draws[standing], asked[standing]
         x_adv[search.index] = search.x_adv
         return x_adv
-
-    def _draws(self, moves: Moves, search: _Search, blocks: list[tuple[int, int]], noise: Noise) -> Tensor:
-        """(n, queries, numbers), what all queries of these blocks take of U[0, 1), whoever is asked about beside."""
-        parts = []
-        for number, count in blocks:
-            # float32 whatever the images are: half precision would round a draw up to 1, outside the image.
-            shape = (len(search), count, moves.numbers(search.x.shape[1]))
-            like = torch.empty(shape, dtype=torch.float32, device=search.x.device)
-            parts.append(noise[search.index].stream(f"block {number}").uniform(like))
-        return torch.cat(parts, dim=1)
-
-    def _stretches(self, moves: Moves, x: Tensor) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        """The windows' side, and a few blocks of that side: the number of each, and how many queries it has."""
-        for side, group in groupby(enumerate(self._blocks(moves, x)), key=lambda block: block[1][0]):
-            blocks = [(number, count) for number, (_, count) in group]
-            for first in range(0, len(blocks), STRETCH):
-                yield side, blocks[first : first + STRETCH]
 
     def _blocks(self, moves: Moves, x: Tensor) -> Iterator[tuple[int, int]]:
         """The windows' side and how many queries have it, at most BLOCK, for each block after the start."""
@@ -132,6 +117,23 @@ class Square:
             count = len(list(group))
             for first in range(0, count, BLOCK):
                 yield side, min(BLOCK, count - first)
+
+
+def _stretches(blocks: Iterator[tuple[int, int]]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """The windows' side, and up to STRETCH blocks of that side: the number of each, and how many queries it has."""
+    for side, group in groupby(enumerate(blocks), key=lambda block: block[1][0]):
+        while some := [(number, count) for number, (_, count) in islice(group, STRETCH)]:
+            yield side, some
+
+
+def _draws(numbers: int, blocks: list[tuple[int, int]], noise: Noise, device: torch.device) -> Tensor:
+    """(n, queries, numbers), what the queries of these blocks take of U[0, 1)."""
+    parts = []
+    for number, count in blocks:
+        # float32 whatever the images are: half precision would round a draw up to 1, outside the image.
+        like = torch.empty(len(noise.ids), count, numbers, dtype=torch.float32, device=device)
+        parts.append(noise.stream(f"block {number}").uniform(like))
+    return torch.cat(parts, dim=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +166,6 @@ class _Search:
         """All with query number 0 before them."""
         return dataclasses.replace(self, query=torch.zeros_like(self.query))
 
-    def has_asked(self, queries: int) -> bool:
-        """Whether nobody has any of so many queries before it."""
-        return not bool((self.query < queries).any())
-
     def next_ones(self, count: int, draws: Tensor) -> tuple[_Search, Tensor]:
         """The next `count` queries of each sample, beside each other: the samples, and (n * count, numbers).
 
@@ -175,11 +173,12 @@ class _Search:
         (n, queries, numbers) there is that one again.
         """
         query = (self.query[:, None] + torch.arange(count, device=draws.device)).clamp_max(draws.shape[1] - 1)
-        numbers = draws.gather(1, query[:, :, None].expand(-1, -1, draws.shape[2]))
-        return self[torch.arange(len(self), device=draws.device).repeat_interleave(count)], numbers.flatten(0, 1)
+        numbers = draws.gather(1, query[:, :, None].expand(-1, -1, draws.shape[2])).flatten(0, 1)
+        index = torch.arange(len(self), device=draws.device)
+        return self if count == 1 else self[index.repeat_interleave(count)], numbers
 
     def told(self, logits: Tensor, candidate: Tensor, queries: int, targeted: bool) -> tuple[_Search, Tensor, Tensor]:
-        """The search after the same number of queries for each sample, of which it has so many; and two (n,) tensors.
+        """The search after some queries of each sample, of the `queries` that it has; and two (n,) tensors.
 
         The first is bool, of the samples not away from their class yet, or not in the wanted one. The second says which
         of its candidates was taken, the first that is better, or -1; those behind it are forgotten. A change within

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from robustcli.attacks import Square, incremental
+from robustcli.attacks import Square, incremental, parse_attack, square
 from robustcli.attacks.incremental import Incremental, trail
 from robustcli.config import ModelSpec
 from robustcli.models.loading import build_model
@@ -126,12 +126,13 @@ def ask_in_turn(net, side, count, turns=6, dtype=torch.float64):
             asker, x = asker[kept], x[kept]
 
 
-@pytest.fixture(params=[1, 3], ids=lambda copies: f"{copies} at once")
-def copies(request, monkeypatch):
-    monkeypatch.setattr(incremental, "MOST_AT_ONCE", request.param)
+@pytest.fixture(params=[7, 14], ids=["one at once", "several at once"])
+def in_a_call(request, monkeypatch):
+    """One question an image of seven or two, then one of four or three."""
+    monkeypatch.setattr(incremental, "IN_A_CALL", request.param)
 
 
-@pytest.mark.usefixtures("copies")
+@pytest.mark.usefixtures("in_a_call")
 @pytest.mark.parametrize("name", NETS)
 @pytest.mark.parametrize(("side", "count"), [(1, 1), (3, 1), (4, 2), (11, 1)])
 def test_the_logits_are_the_models_own(name, side, count):
@@ -140,7 +141,7 @@ def test_the_logits_are_the_models_own(name, side, count):
             assert torch.allclose(logits, own, rtol=0, atol=1e-12)
 
 
-@pytest.mark.usefixtures("copies")
+@pytest.mark.usefixtures("in_a_call")
 @pytest.mark.parametrize("name", ["padding", "pools", "wide kernels"])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_rounding_sends_no_type_back_to_the_whole(name, dtype):
@@ -197,8 +198,10 @@ def test_the_fewer_images_the_more_questions_at_once(monkeypatch):
         assert asker[torch.arange(60) < 40].at_once == 2
         assert asker[torch.arange(60) < 3].at_once == 4
         assert Incremental.at(lambda x: x[:, 0, 0], images(3, 0), 2, 1).at_once == 1, "nothing is done in windows"
-        monkeypatch.setattr(incremental, "MOST_HELD", 9 * asker.trail.numbers)
-        assert asker[torch.arange(60) < 3].at_once == 3, "memory"
+        monkeypatch.setattr(incremental, "HELD_IN_A_CALL", 9 * asker.trail.numbers)
+        assert asker[torch.arange(60) < 3].at_once == 3
+        monkeypatch.setattr(incremental, "PRODUCTS_IN_A_CALL", 6 * asker.trail.products[1])
+        assert asker[torch.arange(60) < 3].at_once == 2
 
 
 def test_few_numbers_are_computed():
@@ -312,15 +315,38 @@ def test_a_model_that_is_not_itself_in_windows_is_just_called(how):
         assert not asker.trail.pays
 
 
-def test_the_square_attack_finds_the_same_images(monkeypatch):
-    net, x = built("pools"), images(6, 3)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("options", [{}, {"restarts": 2}, {"target": "random"}], ids=str)
+def test_the_square_attack_finds_the_same_images(norm, options, monkeypatch):
+    net, x, noise = built("pools"), images(12, 3), Noise(0, torch.arange(12))
+    with torch.no_grad():
+        net[1].bias -= net(x).mean(0)  # else all are of one class, and none is broken
     y = net(x).argmax(1)
-    for norm in ("linf", "l2"):
-        attack = Square(0.02, queries=150, norm=norm)
-        found = attack.perturb(net, x, y, Noise(0, torch.arange(6)))
-        assert not torch.equal(found, x)
-        for module, limit, value in ((incremental, "MOST_AT_ONCE", 1), (trail, "WORTHWHILE", 0)):
-            with monkeypatch.context() as patch:
-                patch.setattr(module, limit, value)
-                other = attack.perturb(net, x, y, Noise(0, torch.arange(6)))
-            assert torch.allclose(found, other, rtol=0, atol=1e-12)
+    attack = parse_attack("square", {"eps": {"linf": 0.02, "l2": 0.2}[norm], "queries": 150, "norm": norm} | options)
+    monkeypatch.setattr(square, "BLOCK", 8)
+    found = attack.perturb(net, x, y, noise)
+    broken = int((net(found).argmax(1) != y).sum())
+    assert 1 < broken < 11, broken
+    in_turn = (incremental, "MOST_AT_ONCE", 1), (square, "STRETCH", 1), (trail, "WORTHWHILE", 0)
+    for module, limit, value in in_turn:
+        with monkeypatch.context() as patch:
+            patch.setattr(module, limit, value)
+            other = attack.perturb(net, x, y, noise)
+        assert torch.allclose(found, other, rtol=0, atol=1e-12), limit
+
+
+def test_the_square_attack_goes_on_with_a_model_that_turns_out_to_be_unfit(monkeypatch):
+    monkeypatch.setattr(incremental, "HELD_AGAINST", 1)
+    net, x, noise = built("pools"), images(6, 3), Noise(0, torch.arange(6))
+    y = net(x).argmax(1)
+    calls = []
+
+    def unfit(x):
+        calls.append(len(x))
+        logits = net(x)
+        return logits if type(x) is torch.Tensor or len(calls) < 60 else logits.flip(1)
+
+    attack = Square(0.02, queries=150)
+    assert torch.allclose(attack.perturb(unfit, x, y, noise), attack.perturb(net, x, y, noise), rtol=0, atol=1e-12)
+    assert calls[20:60].count(24) > 30, "several at once"
+    assert calls[60:].count(6) > 50

@@ -103,6 +103,12 @@ def test_images_that_the_start_breaks_cost_one_query_and_no_empty_batch(norm):
 
 
 @norms
+def test_no_images_are_no_error(norm):
+    nothing = Samples(grey(0), torch.zeros(0).long(), torch.arange(0))
+    assert perturb(Square(0.1, queries=5, norm=norm), tiny_net(), nothing).shape == (0, 1, 9, 11)
+
+
+@norms
 def test_more_restarts_never_leave_more(norm):
     net = tiny_net()
     samples = tiny_samples(net, 40)

@@ -21,14 +21,17 @@ COARSE_ROUNDINGS = 8
 HELD_AGAINST = 256
 """Of so many answers the first is held against the model's own."""
 
-AT_ONCE = 100
-"""Questions in a call, at most: where there are more, the many small steps in windows are the smaller part of it."""
-
 MOST_AT_ONCE = 4
-"""Questions an image in a call: one of five is taken by Square, and those behind it were asked in vain."""
+"""Questions an image in a call. Where one of five is taken, as in Square, three of four come before it."""
 
-MOST_HELD = 5e7
-"""Numbers that may be remembered so that more than one question an image can be asked: 200 MB in float32."""
+IN_A_CALL = 100
+"""Questions in a call, at most, where there are several an image: behind them the small steps are the lesser part."""
+
+PRODUCTS_IN_A_CALL = 6e8
+"""The same in products: 5 ms on two cores."""
+
+HELD_IN_A_CALL = 5e7
+"""The same in numbers remembered: 200 MB in float32."""
 
 Corner = tuple[Tensor, Tensor]
 """Row and column (n,) of a window's first pixel."""
@@ -52,15 +55,15 @@ class Incremental:
     Attributes:
         model: called without gradients.
         side: of the windows, in pixels.
-        trail: what is remembered, of each image `copies` times.
-        copies: questions an image at once, in windows.
-        answers: how many were given.
+        trail: what is remembered, `at_once` times of each image; nothing where windows do not pay.
+        at_once: questions an image in a call.
+        answers: calls that were answered in windows.
     """
 
     model: Model
     side: int
     trail: Trail
-    copies: int = 1
+    at_once: int = 1
     answers: int = 0
 
     @classmethod
@@ -75,22 +78,19 @@ class Incremental:
 
     def __getitem__(self, kept: Tensor) -> Incremental:
         """For the images `kept` (n,) bool alone."""
-        # One that does not pay is not up to date.
-        if not self.trail.pays:
-            return self
-        return self._remembering(self.trail, kept.nonzero()[:, 0] * self.copies)
+        return self._remembering(self.trail, kept.nonzero()[:, 0] * self.at_once) if self.trail.pays else self
 
-    def _remembering(self, trail: Trail, images: Tensor) -> Incremental:
-        """What `trail` remembers of these images alone, as often as so few of them should be asked about at once."""
-        n = max(len(images), 1)
-        copies = max(1, min(MOST_AT_ONCE, AT_ONCE // n, int(MOST_HELD / (n * trail.numbers))))
-        trail = trail[images.repeat_interleave(copies)]
-        return replace(self, trail=trail if trail.pays else Trail(trail.count), copies=copies)
-
-    @property
-    def at_once(self) -> int:
-        """How many questions an image the next ones should be."""
-        return self.copies if self.trail.pays else 1
+    def _remembering(self, trail: Trail, places: Tensor) -> Incremental:
+        """With what `trail` has in these places, one for each image, as often as so few of them are asked at once."""
+        n, (_, products) = max(len(places), 1), trail.products
+        rooms = (IN_A_CALL, PRODUCTS_IN_A_CALL / max(products, 1), HELD_IN_A_CALL / trail.numbers)
+        at_once = max(1, min(MOST_AT_ONCE, int(min(rooms) / n)))
+        held = places.repeat_interleave(at_once)
+        if not torch.equal(held, torch.arange(trail.images)):
+            trail = trail[held]
+        if not trail.pays:
+            trail, at_once = Trail(trail.count), 1
+        return replace(self, trail=trail, at_once=at_once)
 
     def ask(self, x: Tensor, corners: Sequence[Corner]) -> Tensor:
         """Logits of images that differ from the remembered ones in the windows with these corners.
@@ -110,7 +110,7 @@ class Incremental:
         if logits is None or self.answers % HELD_AGAINST == 0:
             own = self.model(x)
             if logits is None or not self._agree(logits, own):
-                self.trail = Trail(self.trail.count)
+                self.trail, self.at_once = Trail(self.trail.count), 1
                 return own
         self.answers += 1
         return logits
@@ -120,8 +120,8 @@ class Incremental:
         if not self.trail.pays:
             return
         image = (taken >= 0).nonzero()
-        first = image * self.copies
-        kept = first + torch.arange(self.copies)
+        first = image * self.at_once
+        kept = first + torch.arange(self.at_once)
         self.trail.take_back(kept.flatten(), (first + taken[image]).expand_as(kept).flatten())
 
     def _answer(self, seen: Seen) -> Tensor | None:

@@ -51,11 +51,16 @@ class Trail:
         return replace(self, maps=[made and made[kept] for made in self.maps], overwritten=[])
 
     @property
+    def images(self) -> int:
+        """How many it remembers."""
+        image = self.maps[0] if self.maps else None
+        return 0 if image is None else image.shape[0]
+
+    @property
     def pays(self) -> bool:
         """Whether windows are less work."""
-        (whole, in_windows), image = self.products, self.maps[0] if self.maps else None
-        n = 0 if image is None else image.shape[0]
-        return 0 < in_windows <= WORTHWHILE * whole and n * (whole - in_windows) >= LEAST_SAVED
+        whole, in_windows = self.products
+        return 0 < in_windows <= WORTHWHILE * whole and self.images * (whole - in_windows) >= LEAST_SAVED
 
     @property
     def numbers(self) -> int:
@@ -93,9 +98,7 @@ class Trail:
 
     def take_back(self, kept: Tensor, like: Tensor) -> None:
         """What the last question overwrote; but the images `kept` (k,) become what it made of those `like` (k,)."""
-        image = self.maps[0]
-        assert image is not None
-        windows = torch.cat([like + i * image.shape[0] for i in range(self.count)])
+        windows = torch.cat([like + i * self.images for i in range(self.count)])
         for before in self.overwritten:
             before.restore(kept, like, windows)
         self.overwritten = []
