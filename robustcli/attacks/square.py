@@ -194,7 +194,7 @@ class _Search:
         better = ((value < loss - rounding) | ~standing).view(n, count)
         better &= self.query[:, None] + torch.arange(count, device=logits.device) < queries
         found, first = better.any(1), better.int().argmax(1)
-        chosen = first + torch.arange(0, n * count, count, device=logits.device)
+        chosen = slice(None) if count == 1 else first + torch.arange(0, n * count, count, device=logits.device)
         search = dataclasses.replace(
             self,
             x_adv=torch.where(per_sample(found, candidate), candidate[chosen], self.x_adv),
