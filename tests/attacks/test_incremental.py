@@ -193,15 +193,15 @@ def test_the_papers_networks_compute_windows_alone(name):
 def test_the_fewer_images_the_more_questions_at_once(monkeypatch):
     net = built("padding")
     with torch.no_grad():
-        asker = Incremental.at(net, images(60, 0), 2, 1)
+        asker = Incremental.at(net, images(70, 0), 2, 1)
         assert asker.at_once == 1
-        assert asker[torch.arange(60) < 40].at_once == 2
-        assert asker[torch.arange(60) < 3].at_once == 4
+        assert asker[torch.arange(70) < 50].at_once == 2
+        assert asker[torch.arange(70) < 3].at_once == 4
         assert Incremental.at(lambda x: x[:, 0, 0], images(3, 0), 2, 1).at_once == 1, "nothing is done in windows"
         monkeypatch.setattr(incremental, "HELD_IN_A_CALL", 9 * asker.trail.numbers)
-        assert asker[torch.arange(60) < 3].at_once == 3
+        assert asker[torch.arange(70) < 3].at_once == 3
         monkeypatch.setattr(incremental, "PRODUCTS_IN_A_CALL", 6 * asker.trail.products[1])
-        assert asker[torch.arange(60) < 3].at_once == 2
+        assert asker[torch.arange(70) < 3].at_once == 2
 
 
 def test_few_numbers_are_computed():

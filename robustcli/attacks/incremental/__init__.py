@@ -24,7 +24,7 @@ HELD_AGAINST = 256
 MOST_AT_ONCE = 4
 """Questions an image in a call. Where one of five is taken, as in Square, three of four come before it."""
 
-IN_A_CALL = 100
+IN_A_CALL = 128
 """Questions in a call, at most, where there are several an image: behind them the small steps are the lesser part."""
 
 PRODUCTS_IN_A_CALL = 6e8
