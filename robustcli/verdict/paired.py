@@ -24,14 +24,14 @@ def comparison(pair: Pair) -> Finding:
 
 
 def effort(a: Row, b: Row) -> Finding:
-    """R20: equal attacks differ in effort only where more samples are broken early, and where Square asks ahead."""
+    """R20: equal attacks differ in effort by when samples are broken, and Square, which asks ahead, by how many stand."""
     spent = [(row.forwards + row.backwards) / max(1, row.n) for row in (a, b)]
     most = max(spent)
     gap = (most - min(spent)) / most if most else 0.0
     told = f"{label(a.attack)}: {spent[0]:.0f} and {spent[1]:.0f} passes a sample"
     if gap <= UNEQUAL:
         return Finding("R20", "OK", told, gap)
-    return Finding("R20", "INFO", f"{told}: what is broken early costs less, and Square asks ahead", gap)
+    return Finding("R20", "INFO", f"{told}: the cost depends on how many samples stand, and how long", gap)
 
 
 def threat_model(a: Row, b: Row) -> Finding:

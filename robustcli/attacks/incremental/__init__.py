@@ -22,7 +22,7 @@ HELD_AGAINST = 256
 """Of so many answers the first is held against the model's own."""
 
 MOST_AT_ONCE = 4
-"""Questions an image in a call. Where one of five is taken, as in Square, three of four come before it."""
+"""Questions an image in a call. Where one of five is taken, as in Square, three of four count."""
 
 IN_A_CALL = 128
 """Questions in a call, at most, where there are several an image: behind them the small steps are the lesser part."""
