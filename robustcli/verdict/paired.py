@@ -24,7 +24,7 @@ def comparison(pair: Pair) -> Finding:
 
 
 def effort(a: Row, b: Row) -> Finding:
-    """R20: equal attacks differ in effort by when samples are broken, and Square, which asks ahead, by how many stand."""
+    """R20: equal attacks differ in effort by when samples are broken; Square, which asks ahead, by how many stand."""
     spent = [(row.forwards + row.backwards) / max(1, row.n) for row in (a, b)]
     most = max(spent)
     gap = (most - min(spent)) / most if most else 0.0
