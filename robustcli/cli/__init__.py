@@ -86,7 +86,10 @@ def usage_error(error: typer.TyperException, arguments: list[str]) -> str:
     command, parameter = getattr(getattr(error, "ctx", None), "command", None), getattr(error, "param", None)
     if type(error).__name__ == "NoSuchOption" and command is not None:
         wrong = str(getattr(error, "option_name", ""))
-        options = [name for parameter in command.params for name in parameter.opts if name.startswith("--")]
+        names = [name for parameter in command.params for name in parameter.opts]
+        if (argument := wrong.removeprefix("--")) in names:  # a name without dashes is an argument's
+            return f"{command.name}: no such option {wrong}; write robustcli {command.name} {argument.upper()}"
+        options = [name for name in names if name.startswith("--")]
         return f"{command.name}: no such option {wrong}{nearest(wrong, options)}"
     if type(error).__name__ == "BadParameter" and parameter is not None and parameter.opts[0].startswith("--"):
         reason = message.partition(": ")[2] or message

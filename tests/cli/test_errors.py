@@ -77,6 +77,7 @@ COMMANDS = [
     ("--bogus", "--bogus"),
     ("train --methd fgsm", "--methd did you mean '--method'"),
     ("evaluate --att fgsm", "--att did you mean '--attack'"),
+    ("evaluate --checkpoint good.pt", "--checkpoint write robustcli evaluate CHECKPOINT"),
     ("evaluate --eps", "option '--eps' requires an argument"),
     ("train --epochs many", "--epochs many integer"),
     ("evaluate --limit=1.5", "--limit 1.5 integer"),
