@@ -204,6 +204,29 @@ def test_the_fewer_images_the_more_questions_at_once(monkeypatch):
         assert asker[torch.arange(70) < 3].at_once == 2
 
 
+def test_so_they_are_asked_of_a_model_that_is_just_called_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(incremental, "WINDOWS_PAY_ON", ())
+    net, calls = built("padding"), []
+
+    def heard(x):
+        calls.append(len(x))
+        return net(x)
+
+    with torch.no_grad():
+        asker = Incremental.at(heard, images(7, 0), 2, 1)
+        assert (asker.at_once, asker.trail.pays, calls) == (4, False, [1])
+        monkeypatch.setattr(incremental, "PRODUCTS_ELSEWHERE", 16 * asker.products)
+        assert Incremental.at(heard, images(7, 0), 2, 1).at_once == 2
+        assert asker[torch.arange(7) < 5].at_once == 3
+        assert Incremental.at(heard, images(17, 0), 2, 1).at_once == 1
+
+
+@pytest.mark.parametrize("model", [lambda x: x[:, 0, 0], lambda x: x.no_such], ids=["no products", "it fails"])
+def test_one_question_at_a_time_where_products_cannot_be_counted(model, monkeypatch):
+    monkeypatch.setattr(incremental, "WINDOWS_PAY_ON", ())
+    assert Incremental.at(model, images(3, 0), 2, 1).at_once == 1
+
+
 def test_few_numbers_are_computed():
     net, x, seen = built("padding"), images(7, 0), []
     net[0][2].register_forward_hook(lambda module, args, out: seen.append(getattr(args[0], "patches", x).shape))
@@ -328,7 +351,7 @@ def test_the_square_attack_finds_the_same_images(norm, options, monkeypatch):
     broken = int((net(found).argmax(1) != y).sum())
     assert 1 < broken < 11, broken
     in_turn = (incremental, "MOST_AT_ONCE", 1), (square, "STRETCH", 1), (trail, "WORTHWHILE", 0)
-    for module, limit, value in in_turn:
+    for module, limit, value in (*in_turn, (incremental, "WINDOWS_PAY_ON", ())):
         with monkeypatch.context() as patch:
             patch.setattr(module, limit, value)
             other = attack.perturb(net, x, y, noise)

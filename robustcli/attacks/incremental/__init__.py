@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from robustcli.attacks.incremental.maps import Windows
 from robustcli.attacks.incremental.trail import Seen, Trail
@@ -33,6 +35,12 @@ PRODUCTS_IN_A_CALL = 6e8
 HELD_IN_A_CALL = 5e7
 """The same in numbers remembered: 200 MB in float32."""
 
+WINDOWS_PAY_ON = ("cpu",)
+"""Devices on which windows pay; on a GPU many small steps cost more than one whole pass."""
+
+PRODUCTS_ELSEWHERE = 5e10
+"""In a call on any other device: 2 ms on an H200, about what it waits for the next call."""
+
 Corner = tuple[Tensor, Tensor]
 """Row and column (n,) of a window's first pixel."""
 
@@ -48,9 +56,10 @@ class Incremental:
     up to rounding, of which a little gathers as changes are added up: some 8 roundings in 4 000 questions, most after
     activations that were large for a while. The first answer and some later ones are held against the model. One of
     which that is not true, that takes no tensor but a plain one, or that does not take the same course each time is
-    from then on just called; so is one on another device than the CPU, where many small steps cost more.
+    from then on just called; so is one where windows do not pay (`WINDOWS_PAY_ON`).
 
-    Of few images it is asked several questions each at once: the many small steps cost about the same.
+    Of few images it is asked several questions each at once: many small steps cost about the same, and on a GPU so does
+    a whole call.
 
     Attributes:
         model: called without gradients.
@@ -58,6 +67,7 @@ class Incremental:
         trail: what is remembered, `at_once` times of each image; nothing where windows do not pay.
         at_once: questions an image in a call.
         answers: calls that were answered in windows.
+        products: multiplications an image of a model that is just called; infinitely many where one at a time is best.
     """
 
     model: Model
@@ -65,12 +75,15 @@ class Incremental:
     trail: Trail
     at_once: int = 1
     answers: int = 0
+    products: float = math.inf
 
     @classmethod
     def at(cls, model: Model, x: Tensor, side: int, count: int) -> Incremental:
         """Remembers images `x` (n, c, h, w), for `count` windows of this side in each."""
         asker = cls(model, side, Trail(count))
-        if x.device.type == "cpu" and asker.trail.is_small(side, x.shape):
+        if x.device.type not in WINDOWS_PAY_ON:
+            return replace(asker, products=_products(model, x))._just_calling(len(x))
+        if asker.trail.is_small(side, x.shape):
             trail = Trail(count)
             if asker._answer(trail.first(x, side)) is not None:
                 return asker._remembering(trail, torch.arange(len(x)))
@@ -78,13 +91,18 @@ class Incremental:
 
     def __getitem__(self, kept: Tensor) -> Incremental:
         """For the images `kept` (n,) bool alone."""
-        return self._remembering(self.trail, kept.nonzero()[:, 0] * self.at_once) if self.trail.pays else self
+        if not self.trail.pays:
+            return self._just_calling(int(kept.sum()))
+        return self._remembering(self.trail, kept.nonzero()[:, 0] * self.at_once)
+
+    def _just_calling(self, n: int) -> Incremental:
+        """About n images, of which nothing is remembered."""
+        return replace(self, at_once=_at_once(n, PRODUCTS_ELSEWHERE / self.products))
 
     def _remembering(self, trail: Trail, places: Tensor) -> Incremental:
         """With what `trail` has in these places, one for each image, as often as so few of them are asked at once."""
-        n, (_, products) = max(len(places), 1), trail.products
-        rooms = (IN_A_CALL, PRODUCTS_IN_A_CALL / max(products, 1), HELD_IN_A_CALL / trail.numbers)
-        at_once = max(1, min(MOST_AT_ONCE, int(min(rooms) / n)))
+        rooms = (IN_A_CALL, PRODUCTS_IN_A_CALL / max(trail.products[1], 1), HELD_IN_A_CALL / trail.numbers)
+        at_once = _at_once(len(places), min(rooms))
         held = places.repeat_interleave(at_once)
         if not torch.equal(held, torch.arange(trail.images)):
             trail = trail[held]
@@ -136,3 +154,18 @@ class Incremental:
         grain = self.trail.grain
         roundings = ROUNDINGS if grain <= torch.finfo(torch.float32).eps else COARSE_ROUNDINGS
         return bool((logits - own).abs().max() <= roundings * grain * own.abs().max())
+
+
+def _at_once(n: int, room: float) -> int:
+    """Questions an image in a call about n of them, if `room` questions fit in one."""
+    return max(1, min(MOST_AT_ONCE, int(room / max(n, 1))))
+
+
+def _products(model: Model, x: Tensor) -> float:
+    """Multiplications that the model takes for an image; infinitely many where they cannot be counted."""
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model(x[:1])
+    except Exception:  # Whatever is wrong with it, it says when it is asked.
+        return math.inf
+    return counter.get_total_flops() / 2 or math.inf
