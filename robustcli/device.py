@@ -5,10 +5,14 @@ from __future__ import annotations
 import ctypes
 import platform
 import re
+from collections.abc import Mapping
 
 import torch
 
 from robustcli.errors import ConfigError
+
+BFLOAT16_PRODUCTS = ("avx512_bf16", "amx_bf16", "bf16")
+"""What torch calls a processor's instructions for them; the last is ARM's."""
 
 
 def pick_device(name: str) -> str:
@@ -28,6 +32,19 @@ def pick_device(name: str) -> str:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"--device {name}: not available here {allowed}: {reason}") from None
     return name
+
+
+def multiplies(dtype: str, device: str) -> bool:
+    """Whether a device has products of numbers of this type, as far as torch knows; without, float32 is quicker."""
+    if dtype != "bfloat16":
+        return True
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    asked = getattr(torch.cpu, "get_capabilities", dict)  # not in older torch
+    can: Mapping[str, bool] = asked() if kind == "cpu" else {}
+    told = [can[name] for name in BFLOAT16_PRODUCTS if name in can]
+    return any(told) or not told
 
 
 def keep_freed_memory() -> None:

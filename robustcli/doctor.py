@@ -18,7 +18,7 @@ from robustcli.attacks.driver import Samples, run_attack
 from robustcli.config import DataSpec, EvalSpec, field_names
 from robustcli.data import data_folder, is_here, load, torchvision_datasets
 from robustcli.datasets import DATASETS, SAMPLE
-from robustcli.device import pick_device
+from robustcli.device import multiplies, pick_device
 from robustcli.errors import AttackError, DataError, RobustCliError
 from robustcli.evaluation.binarisation import LEAST_FOUND, MOST_FOUND_AT_RANDOM, Binarised, binarise
 from robustcli.evaluation.evaluate import Session, open_session
@@ -108,6 +108,11 @@ def _environment() -> Iterator[Finding]:
     hardware = provenance(seed=None, device=device, data_fingerprint=None)["hardware"]
     yield Finding("robustcli", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()}")
     yield Finding("torch", "ok", f"{torch.__version__}, {device} ({hardware}), {torch.get_num_threads()} threads")
+    yield (
+        Finding("bfloat16", "ok", "multiplied here")
+        if multiplies("bfloat16", device)
+        else Finding("bfloat16", "note", f"slow here, as {hardware} has no products of it; take float32")
+    )
     try:
         torchvision_datasets("torchvision")
     except DataError as error:

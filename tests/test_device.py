@@ -9,7 +9,7 @@ import resource
 import pytest
 import torch
 
-from robustcli.device import keep_freed_memory, pick_device
+from robustcli.device import keep_freed_memory, multiplies, pick_device
 from robustcli.errors import ConfigError
 
 
@@ -29,6 +29,33 @@ def test_an_unknown_device_is_named(name: str) -> None:
 def test_a_device_that_is_not_here_is_named() -> None:
     with pytest.raises(ConfigError, match="--device cuda:99: not available here"):
         pick_device("cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False),
+        ({"avx512_bf16": True, "amx_bf16": False}, True),
+        ({"avx512_bf16": False, "amx_bf16": True}, True),
+        ({"neon": True, "bf16": False}, False),
+        ({"neon": True, "bf16": True}, True),
+        ({}, True),
+    ],
+)
+def test_a_processor_without_bfloat16_is_known(
+    told: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    assert multiplies("bfloat16", "cpu") is expected
+    assert multiplies("float32", "cpu")
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert multiplies("bfloat16", "cpu"), "an older torch does not say"
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_gpu_that_would_emulate_bfloat16_has_none(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: there or including_emulation)
+    assert multiplies("bfloat16", "cuda:0") is there
 
 
 def test_keeping_freed_memory_changes_no_value_and_may_be_asked_for_twice() -> None:

@@ -110,6 +110,7 @@ def measure(
     from robustcli.store.keeper import Keeper
 
     keep_freed_memory()
+    warn_of_slow(session.spec.dtype, session.device)
     asked = asked or Asked(None, None)
     for images in {item.images.name: item.images for item in session.items}.values():
         announce_sample(images, asked)
@@ -168,6 +169,15 @@ def warn_of(keeper: Keeper) -> None:
     """A line for each trouble with the store; the result is printed all the same."""
     for line in keeper.troubles():
         warn(line)
+
+
+def warn_of_slow(dtype: str, device: str) -> None:
+    """A line where a device does not multiply numbers of the type that it is to compute in."""
+    from robustcli.device import multiplies
+
+    if not multiplies(dtype, device):
+        what = "processor" if device == "cpu" else "GPU"
+        warn(f"{dtype} is slow here: this {what} has no products of it; float32 is quicker")
 
 
 def announce_sample(images: Images, asked: Asked | None = None) -> None:

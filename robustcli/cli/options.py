@@ -135,7 +135,8 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         "--dtype",
-        help="float32 (default) or bfloat16: of activations while images are made; they are judged in float32.",
+        help="float32 (default), or bfloat16 where the processor multiplies it: of activations while images are made; "
+        "they are judged in float32.",
         rich_help_panel=COMPUTE,
         show_default=False,
     ),

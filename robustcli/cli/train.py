@@ -15,7 +15,7 @@ from rich.markup import escape
 from robustcli.cli import options, train_options
 from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import err, notice, out, progress, warn
-from robustcli.cli.measure import announce_sample, given_flags
+from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.config import TrainSpec, field_names, read_yaml, validated
 from robustcli.errors import ConfigError
 
@@ -146,6 +146,7 @@ def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     from robustcli.training.train import Observers, train
 
     keep_freed_memory()
+    warn_of_slow(prepared.job.spec.dtype, prepared.job.device)
     epochs = prepared.job.spec.epochs
     bar = progress("{task.fields[state]}")
     with bar, _stop_on_interrupt() as stopping:
