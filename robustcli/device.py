@@ -35,12 +35,13 @@ def pick_device(name: str) -> str:
 
 
 def multiplies(dtype: str, device: str) -> bool:
-    """Whether a device has products of numbers of this type, as far as torch knows; without, float32 is quicker."""
+    """Whether a device has instructions for this type, as far as torch knows; without, float32 is quicker."""
     if dtype != "bfloat16":
         return True
     kind = torch.device(device).type
     if kind == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     asked = getattr(torch.cpu, "get_capabilities", dict)  # not in older torch
     can: Mapping[str, bool] = asked() if kind == "cpu" else {}
     told = [can[name] for name in BFLOAT16_PRODUCTS if name in can]

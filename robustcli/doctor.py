@@ -108,11 +108,10 @@ def _environment() -> Iterator[Finding]:
     hardware = provenance(seed=None, device=device, data_fingerprint=None)["hardware"]
     yield Finding("robustcli", "ok", f"{__version__}, Python {platform.python_version()}, {platform.system()}")
     yield Finding("torch", "ok", f"{torch.__version__}, {device} ({hardware}), {torch.get_num_threads()} threads")
-    yield (
-        Finding("bfloat16", "ok", "multiplied here")
-        if multiplies("bfloat16", device)
-        else Finding("bfloat16", "note", f"slow here, as {hardware} has no products of it; take float32")
-    )
+    if multiplies("bfloat16", device):
+        yield Finding("bfloat16", "ok", "in hardware")
+    else:
+        yield Finding("bfloat16", "note", f"slow here: {hardware} has no instructions for it; take float32")
     try:
         torchvision_datasets("torchvision")
     except DataError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import platform
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -54,8 +56,21 @@ def test_a_processor_without_bfloat16_is_known(
 
 @pytest.mark.parametrize("there", [True, False])
 def test_a_gpu_that_would_emulate_bfloat16_has_none(there: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: there or including_emulation)
-    assert multiplies("bfloat16", "cuda:0") is there
+    current = ["cuda:0"]
+
+    @contextmanager
+    def switched(device: str) -> Iterator[None]:
+        current.append(device)
+        yield
+        current.pop()
+
+    def has(including_emulation: bool) -> bool:
+        return including_emulation or (current[-1] == "cuda:1") is there
+
+    monkeypatch.setattr(torch.cuda, "device", switched)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", has)
+    assert multiplies("bfloat16", "cuda:1") is there
+    assert multiplies("bfloat16", "cuda:0") is not there
 
 
 def test_keeping_freed_memory_changes_no_value_and_may_be_asked_for_twice() -> None:

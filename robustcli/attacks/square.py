@@ -50,10 +50,10 @@ class Square:
     schedule of 10 000 queries, of which it asks the first 5 000. As there, the starting image comes before the
     `queries` and is none of them. Where the network allows it, logits are computed only as far as the windows of a
     query reach (`Incremental`): for each size of them it runs once or twice more, on images asked about before. Of few
-    images, in windows or on a GPU, it is asked up to four queries each at once, as if none were taken; those behind one
-    that is taken are asked again, from the new image. So more `forwards` are counted than `queries`; the images are
-    the same. With a `target` it lowers the cross-entropy of that class, as the paper does, until the sample is taken
-    for it.
+    images, in windows or of a small network on a GPU, it is asked up to four queries each at once, as if none were
+    taken; those behind one that is taken are asked again, from the new image. So more `forwards` are counted than
+    `queries`; the images are the same up to rounding. With a `target` it lowers the cross-entropy of that class, as the
+    paper does, until the sample is taken for it.
     """
 
     eps: Budget

@@ -105,12 +105,14 @@ def measure(
         on_result: told each result as it is there.
         matrix: takes each result with its images.
     """
+    from robustcli.attacks.base import MinimalAttack
     from robustcli.device import keep_freed_memory
     from robustcli.evaluation.shelf import Memory
     from robustcli.store.keeper import Keeper
 
     keep_freed_memory()
-    warn_of_slow(session.spec.dtype, session.device)
+    if not all(isinstance(planned.attack, MinimalAttack) for item in session.items for planned in item.plan):
+        warn_of_slow(session.spec.dtype, session.device)
     asked = asked or Asked(None, None)
     for images in {item.images.name: item.images for item in session.items}.values():
         announce_sample(images, asked)
@@ -172,12 +174,12 @@ def warn_of(keeper: Keeper) -> None:
 
 
 def warn_of_slow(dtype: str, device: str) -> None:
-    """A line where a device does not multiply numbers of the type that it is to compute in."""
+    """Warn of a type that a device has no instructions for."""
     from robustcli.device import multiplies
 
     if not multiplies(dtype, device):
         what = "processor" if device == "cpu" else "GPU"
-        warn(f"{dtype} is slow here: this {what} has no products of it; float32 is quicker")
+        warn(f"{dtype} is slow here: this {what} has no instructions for it; float32 is quicker")
 
 
 def announce_sample(images: Images, asked: Asked | None = None) -> None:

@@ -135,8 +135,8 @@ Dtype = Annotated[
     str | None,
     typer.Option(
         "--dtype",
-        help="float32 (default), or bfloat16 where the processor multiplies it: of activations while images are made; "
-        "they are judged in float32.",
+        help="Of activations while images are made: float32 (default) or bfloat16, slow where the processor "
+        "or GPU lacks it. They are judged in float32.",
         rich_help_panel=COMPUTE,
         show_default=False,
     ),

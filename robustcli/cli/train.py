@@ -127,6 +127,7 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     """Train, and say what came of it."""
     job = prepared.job
     announce_sample(prepared.images)
+    warn_of_slow(job.spec.dtype, job.device)
     notice(
         f"{job.spec.method['name']} {prepared.model_spec.name} on {prepared.images.name}: "
         f"{len(job.train)} training and {len(job.validation)} validation images, {job.device}, to {path}"
@@ -146,7 +147,6 @@ def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     from robustcli.training.train import Observers, train
 
     keep_freed_memory()
-    warn_of_slow(prepared.job.spec.dtype, prepared.job.device)
     epochs = prepared.job.spec.epochs
     bar = progress("{task.fields[state]}")
     with bar, _stop_on_interrupt() as stopping:

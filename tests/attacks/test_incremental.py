@@ -6,6 +6,7 @@ from torch import nn
 
 from robustcli.attacks import Square, incremental, parse_attack, square
 from robustcli.attacks.incremental import Incremental, trail
+from robustcli.attacks.windows import moves_in
 from robustcli.config import ModelSpec
 from robustcli.models.loading import build_model
 from robustcli.noise import Noise
@@ -215,10 +216,22 @@ def test_so_they_are_asked_of_a_model_that_is_just_called_on_a_gpu(monkeypatch):
     with torch.no_grad():
         asker = Incremental.at(heard, images(7, 0), 2, 1)
         assert (asker.at_once, asker.trail.pays, calls) == (4, False, [1])
+        assert pytest.approx(1, abs=0.1) == incremental.PRODUCTS_ELSEWHERE / (1000 * 50_435_072), "cifar-cnn's"
         monkeypatch.setattr(incremental, "PRODUCTS_ELSEWHERE", 16 * asker.products)
         assert Incremental.at(heard, images(7, 0), 2, 1).at_once == 2
         assert asker[torch.arange(7) < 5].at_once == 3
         assert Incremental.at(heard, images(17, 0), 2, 1).at_once == 1
+
+
+def test_products_are_those_of_one_image_in_attention_too():
+    x, mha = torch.zeros(5, 3, 32, 32), torch.backends.mha
+    with torch.no_grad():
+        assert incremental._products(nn.Conv2d(3, 8, 3, padding=1), x) == 32 * 32 * 8 * 27
+        encoder = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
+        counted = incremental._products(lambda x: encoder(x.reshape(len(x), -1, 16)), x)
+        tokens = 3 * 32 * 32 // 16
+        assert counted >= tokens * (4 * 16 * 16 + 2 * 16 * 32), "its linear layers at least"
+    assert mha.get_fastpath_enabled()
 
 
 @pytest.mark.parametrize("model", [lambda x: x[:, 0, 0], lambda x: x.no_such], ids=["no products", "it fails"])
@@ -356,6 +369,21 @@ def test_the_square_attack_finds_the_same_images(norm, options, monkeypatch):
             patch.setattr(module, limit, value)
             other = attack.perturb(net, x, y, noise)
         assert torch.allclose(found, other, rtol=0, atol=1e-12), limit
+
+
+def test_square_on_a_gpu_counts_once_a_size_and_asks_four_at_once(monkeypatch):
+    monkeypatch.setattr(incremental, "WINDOWS_PAY_ON", ())
+    net, x, calls = built("pools"), images(6, 3), []
+
+    def heard(x):
+        calls.append(len(x))
+        return net(x)
+
+    attack = Square(1e-9, queries=150)
+    sides = {side for side, _ in attack._blocks(moves_in(attack.norm, attack.eps), x)}
+    attack.perturb(heard, x, net(x).argmax(1), Noise(0, torch.arange(6)))
+    assert (calls.count(1), calls[0], set(calls)) == (len(sides), 6, {1, 6, 24})
+    assert calls.count(6) == 1, "the start"
 
 
 def test_the_square_attack_goes_on_with_a_model_that_turns_out_to_be_unfit(monkeypatch):

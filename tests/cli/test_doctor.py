@@ -44,6 +44,15 @@ def found_in(examined: Iterator[Finding]) -> Finding:
     return finding
 
 
+@pytest.mark.parametrize(("there", "state", "told"), [(True, "ok", "in hardware"), (False, "note", "take float32")])
+def test_a_type_that_would_be_slow_is_noted(
+    there: bool, state: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "multiplies", lambda dtype, device: there)
+    (finding,) = [finding for finding in doctor._environment() if finding.what == "bfloat16"]
+    assert (finding.state, told in finding.told) == (state, True)
+
+
 def test_an_attack_that_breaks_its_contract_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise AssertionError("fgsm left the ball")

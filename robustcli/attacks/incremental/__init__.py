@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.backends import mha
 
 from robustcli.attacks.incremental.maps import Windows
 from robustcli.attacks.incremental.trail import Seen, Trail
@@ -39,7 +39,7 @@ WINDOWS_PAY_ON = ("cpu",)
 """Devices on which windows pay; on a GPU many small steps cost more than one whole pass."""
 
 PRODUCTS_ELSEWHERE = 5e10
-"""In a call on any other device: 2 ms on an H200, about what it waits for the next call."""
+"""In a call on any other device: 2 ms on an H200, about what it waits for the next call. More fill a GPU."""
 
 Corner = tuple[Tensor, Tensor]
 """Row and column (n,) of a window's first pixel."""
@@ -163,9 +163,15 @@ def _at_once(n: int, room: float) -> int:
 
 def _products(model: Model, x: Tensor) -> float:
     """Multiplications that the model takes for an image; infinitely many where they cannot be counted."""
+    from torch.utils.flop_counter import FlopCounterMode  # takes a moment, and only a GPU needs it
+
+    fused = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)  # attention in one operation is counted as nothing
     try:
         with FlopCounterMode(display=False) as counter:
             model(x[:1])
     except Exception:  # Whatever is wrong with it, it says when it is asked.
         return math.inf
+    finally:
+        mha.set_fastpath_enabled(fused)
     return counter.get_total_flops() / 2 or math.inf
