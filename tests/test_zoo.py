@@ -19,11 +19,10 @@ from robustcli.training.methods import parse_method
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 NAMES = list(zoo.entries())
 MNIST = ("mnist-vanilla", "mnist-fgsm", "mnist-pgd", "mnist-gaussian", "mnist-batchout")
-FLIPS = 10
-"""Of 10 000 samples those that another processor's rounding may decide: 4 between ones with and without AVX-512.
-
-Some gradients vanish in float32: in float64 FGSM at 0.3 breaks 3 463 more on `mnist-batchout`.
-"""
+FLIPS = 3
+"""Samples so close to a boundary that another processor's rounding may decide them."""
+ATTACKED_FLIPS = 5
+"""The same under attack, where the rounding of gradients counts too: a processor without AVX-512 differed by 4."""
 
 
 def data_dir() -> Path | None:
@@ -80,7 +79,7 @@ class TestEachNetwork:
         for row, expected in zip(found, stated, strict=True):
             assert row.n == expected["n"]
             assert abs(row.clean_correct - expected["clean_correct"]) <= FLIPS
-            assert abs(row.correct - expected["correct"]) <= FLIPS
+            assert abs(row.correct - expected["correct"]) <= ATTACKED_FLIPS
 
 
 @pytest.mark.parametrize("path", ["model.pt", "folder/zoo.pt", "folder/zoo:mnist-vanilla"])
