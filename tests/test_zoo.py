@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from robustcli import checkpoint, zoo
-from robustcli.config import EvalSpec, TrainSpec
-from robustcli.data import is_here
+from robustcli.attacks.losses import input_gradient, is_right, margin
+from robustcli.attacks.norms import Linf
+from robustcli.config import DataSpec, EvalSpec, TrainSpec
+from robustcli.data import is_here, load
 from robustcli.errors import CheckpointError
 from robustcli.evaluation.evaluate import evaluate, open_checkpoint, open_session
+from robustcli.fields import parse_number
 from robustcli.reproduction.design import FULL
 from robustcli.reproduction.studies import parts
 from robustcli.training.methods import parse_method
@@ -21,12 +27,32 @@ NAMES = list(zoo.entries())
 MNIST = ("mnist-vanilla", "mnist-fgsm", "mnist-pgd", "mnist-gaussian", "mnist-batchout")
 FLIPS = 3
 """Samples so close to a boundary that another processor's rounding may decide them."""
-ATTACKED_FLIPS = 5
-"""The same under attack, where the rounding of gradients counts too: a processor without AVX-512 differed by 4."""
+WITHOUT_AVX512 = {("mnist-gaussian", "0.3"): 1691, ("mnist-batchout", "0.3"): 4566}
+"""What FGSM leaves of 10 000 on a processor without AVX-512, where it is not what the index says.
+
+On these networks the float32 cross-entropy of many images is 0, and what is left of its gradient is rounding.
+"""
+MARGIN = {
+    "mnist-vanilla": [418, 26],
+    "mnist-fgsm": [489, 497],
+    "mnist-pgd": [487, 476],
+    "mnist-gaussian": [425, 24],
+    "mnist-batchout": [447, 28],
+    "cifar10-vanilla": [18, 8],
+    "cifar10-fgsm": [33, 28],
+    "cifar10-batchout": [24, 11],
+}
+"""What a step of the same budgets down the margin, whose gradient does not vanish, leaves of the first twentieth: exact."""
 
 
 def data_dir() -> Path | None:
     return None if "ROBUSTCLI_DATA" in os.environ else SHARED
+
+
+def stated_here(name: str, row: Mapping[str, Any]) -> int:
+    """The count of a row of the index, as this kind of processor gives it."""
+    elsewhere = {} if torch.backends.cpu.get_cpu_capability() == "AVX512" else WITHOUT_AVX512
+    return elsewhere.get((name, row["attack"]["eps"]), int(row["correct"]))
 
 
 def test_the_papers_mnist_networks_are_there() -> None:
@@ -79,7 +105,20 @@ class TestEachNetwork:
         for row, expected in zip(found, stated, strict=True):
             assert row.n == expected["n"]
             assert abs(row.clean_correct - expected["clean_correct"]) <= FLIPS
-            assert abs(row.correct - expected["correct"]) <= ATTACKED_FLIPS
+            assert abs(row.correct - stated_here(name, expected)) <= FLIPS
+
+    @pytest.mark.data
+    def test_a_step_down_the_margin_leaves_what_it_did(self, name: str) -> None:
+        entry = zoo.entries()[name]
+        if not is_here(entry.dataset, data_dir()):
+            pytest.skip(f"{entry.dataset} is not here")
+        stated = [row for row in entry.rows if row["attack"]["name"] == "fgsm"]
+        images = load(DataSpec(dataset=entry.dataset, data_dir=data_dir(), limit=stated[0]["n"] // 20))
+        model, x, y = open_checkpoint(Path(f"zoo:{name}")).model.double(), images.pixels(slice(None)).double(), images.y
+        gradient, _ = input_gradient(model, lambda logits, y: -margin(logits, y), x, y)
+        with torch.no_grad():
+            steps = [Linf().climb(x, gradient, parse_number(row["attack"]["eps"])).clamp(0, 1) for row in stated]
+            assert [int(is_right(model(step), y).sum()) for step in steps] == MARGIN[name]
 
 
 @pytest.mark.parametrize("path", ["model.pt", "folder/zoo.pt", "folder/zoo:mnist-vanilla"])
