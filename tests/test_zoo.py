@@ -42,7 +42,7 @@ MARGIN = {
     "cifar10-fgsm": [33, 28],
     "cifar10-batchout": [24, 11],
 }
-"""What a step of the same budgets down the margin, whose gradient does not vanish, leaves of the first twentieth: exact."""
+"""What one step down the margin, whose gradient does not vanish, leaves of the first twentieth, exactly."""
 
 
 def data_dir() -> Path | None:
