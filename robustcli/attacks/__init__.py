@@ -50,7 +50,7 @@ __all__ = [
     "UniformNoise",
 ]
 
-ATTACK_SCHEMA = 1
+ATTACK_SCHEMA = 2
 """Of the numbers that the attacks give: a change that moves any of them bumps it, so that no store answers with old
 ones, and is told in CHANGELOG under *Numbers*."""
 

@@ -74,8 +74,8 @@ class CarliniWagner:
         """Offer `closest` the iterates of the samples `index` (n,), and say which of them (n,) this const broke."""
         ever_broken = torch.zeros_like(const, dtype=torch.bool)
         here = torch.arange(len(index), device=index.device)
-        x = closest.x[index]
-        origin = torch.atanh((2 * x - 1) * NEARLY)
+        origin = torch.atanh((2 * closest.x[index] - 1) * NEARLY)
+        x = (origin.tanh() + 1) / 2
         z, mean, square = origin, torch.zeros_like(origin), torch.zeros_like(origin)
         last = torch.full_like(const, torch.inf)
         for step in range(self.steps):
