@@ -29,7 +29,7 @@ demo: $(VENV)/.installed
 	$(BIN)/robustcli compare $(MODELS) --limit 500 $(DATA_DIR)
 
 test: $(VENV)/.installed-dev
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
 # What CI runs beside the tests.
 check: $(VENV)/.installed-dev
