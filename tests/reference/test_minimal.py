@@ -60,7 +60,7 @@ def test_fmn_l2_is_closer_than_its_fmn(double: Case) -> None:
 
 @with_foolbox
 def test_carlini_wagner_is_its_carlini_wagner(double: Case) -> None:
-    """Step for step, with constants that float32, to which foolbox rounds them, holds exactly."""
+    """Step for step, with consts that float32, to which foolbox rounds them, holds exactly."""
     case = few(double)
     attack = CarliniWagner(steps=40, binary_search_steps=3, lr=0.1, initial_const=0.125, abort_early=False)
     options = {"steps": 40, "binary_search_steps": 3, "stepsize": 0.1, "initial_const": 0.125, "abort_early": False}
