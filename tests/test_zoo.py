@@ -49,6 +49,14 @@ def data_dir() -> Path | None:
     return None if "ROBUSTCLI_DATA" in os.environ else SHARED
 
 
+def fgsm_rows(name: str) -> list[Mapping[str, Any]]:
+    """What the index says of FGSM on a network; skips where its data set is not here."""
+    entry = zoo.entries()[name]
+    if not is_here(entry.dataset, data_dir()):
+        pytest.skip(f"{entry.dataset} is not here")
+    return [row for row in entry.rows if row["attack"]["name"] == "fgsm"]
+
+
 def stated_here(name: str, row: Mapping[str, Any]) -> int:
     """The count of a row of the index, as this kind of processor gives it."""
     elsewhere = {} if torch.backends.cpu.get_cpu_capability() == "AVX512" else WITHOUT_AVX512
@@ -96,10 +104,7 @@ class TestEachNetwork:
 
     @pytest.mark.data
     def test_it_gives_the_stated_numbers(self, name: str) -> None:
-        entry = zoo.entries()[name]
-        if not is_here(entry.dataset, data_dir()):
-            pytest.skip(f"{entry.dataset} is not here")
-        stated = [row for row in entry.rows if row["attack"]["name"] == "fgsm"]
+        stated = fgsm_rows(name)
         budgets = tuple(row["attack"]["eps"] for row in stated)
         spec = EvalSpec(data_dir=data_dir(), device="cpu", attacks=("fgsm",), eps=budgets)
         found = [result.row for result in evaluate(open_session([Path(f"zoo:{name}")], spec))]
@@ -110,11 +115,8 @@ class TestEachNetwork:
 
     @pytest.mark.data
     def test_a_step_down_the_margin_leaves_what_it_did(self, name: str) -> None:
-        entry = zoo.entries()[name]
-        if not is_here(entry.dataset, data_dir()):
-            pytest.skip(f"{entry.dataset} is not here")
-        stated = [row for row in entry.rows if row["attack"]["name"] == "fgsm"]
-        images = load(DataSpec(dataset=entry.dataset, data_dir=data_dir(), limit=stated[0]["n"] // 20))
+        stated = fgsm_rows(name)
+        images = load(DataSpec(dataset=zoo.entries()[name].dataset, data_dir=data_dir(), limit=stated[0]["n"] // 20))
         model, x, y = open_checkpoint(Path(f"zoo:{name}")).model.double(), images.pixels(slice(None)).double(), images.y
         gradient, _ = input_gradient(model, lambda logits, y: -margin(logits, y), x, y)
         with torch.no_grad():
