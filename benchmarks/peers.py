@@ -5,10 +5,12 @@ A peer is imported when its function is called: without it, that is a ModuleNotF
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -38,19 +40,23 @@ def torchattacks(model: nn.Module, attack: str, **options: Any) -> Run:
     return run
 
 
-class Single(nn.Module):
-    """Makes its input float32: ART's HopSkipJump asks about float64 images."""
+class Cast(nn.Module):
+    """Makes its input of one type: ART's HopSkipJump asks about float64 images whatever it was given."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, c, h, w) as they are, in float32."""
-        return x.float()
+        """(n, c, h, w) as they are."""
+        return x.to(self.dtype)
 
 
 def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = True, **options: Any) -> Run:
-    """ART's evasion attack of this name. It computes in float32, whatever it is given, and makes a folder `~/.art`.
+    """ART's evasion attack of this name, in the model's precision. ART makes a folder `~/.art`.
 
     Args:
-        model: in float32, with ten classes.
+        model: in float32 or float64, with ten classes.
         attack: a class of `art.attacks.evasion`.
         shape: (c, h, w) of an image.
         clip: tell ART that pixels end at 0 and 1.
@@ -58,8 +64,10 @@ def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = T
     """
     estimators: Any = import_module("art.estimators.classification")
     attacks: Any = import_module("art.attacks.evasion")
+    dtype = next(model.parameters()).dtype
+    tell_art(dtype)
     classifier = estimators.PyTorchClassifier(
-        nn.Sequential(Single(), model).eval(),
+        nn.Sequential(Cast(dtype), model).eval(),
         loss=nn.CrossEntropyLoss(),
         input_shape=shape,
         nb_classes=10,
@@ -69,6 +77,14 @@ def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = T
     perturb = getattr(attacks, attack)(classifier, **options)
 
     def run(x: Tensor, y: Tensor) -> Tensor:
+        tell_art(dtype)
         return torch.from_numpy(perturb.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
 
     return run
+
+
+def tell_art(dtype: torch.dtype) -> None:
+    """Let ART compute in float32 or float64: a constant, of which each of its modules has a copy."""
+    for name, module in sys.modules.items():
+        if name.startswith("art.") and hasattr(module, "ART_NUMPY_DTYPE"):
+            vars(module)["ART_NUMPY_DTYPE"] = np.float64 if dtype == torch.float64 else np.float32

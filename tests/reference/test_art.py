@@ -1,4 +1,4 @@
-"""Against ART 1.20, in float32, the only precision it has: a pixel may differ where rounding turns a sign over."""
+"""Against ART 1.20, in float64: in float32 a sign of a small gradient turns over with the processor."""
 
 from __future__ import annotations
 
@@ -23,26 +23,20 @@ pytestmark = [
 SHAPE = (1, 28, 28)
 
 
-def assert_same(ours: Tensor, theirs: Tensor, *, but: int) -> None:
-    """All samples agree to 1e-5, `but` so many at most."""
-    moved = (ours - theirs).abs().flatten(1).amax(1) > 1e-5
-    assert int(moved.sum()) <= but
+def assert_same(ours: Tensor, theirs: Tensor) -> None:
+    """All pixels agree up to rounding."""
+    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("eps", [0.05, 0.1, 0.3])
-def test_fgsm_is_its_fast_gradient_method(single: Case, eps: float) -> None:
-    theirs = peers.art(single.model, "FastGradientMethod", SHAPE, eps=eps, batch_size=100)(single.x, single.y)
-    ours = single.perturb(FGSM(eps=eps))
-    assert_same(ours, theirs, but=1)
-    assert single.differing(ours, theirs) <= 1
+def test_fgsm_is_its_fast_gradient_method(double: Case, eps: float) -> None:
+    theirs = peers.art(double.model, "FastGradientMethod", SHAPE, eps=eps, batch_size=100)(double.x, double.y)
+    assert_same(double.perturb(FGSM(eps=eps)), theirs)
 
 
-def test_fgsm_l2_is_its_fast_gradient_method(single: Case) -> None:
-    theirs = peers.art(single.model, "FastGradientMethod", SHAPE, norm=2, eps=2.0, batch_size=100)
-    x_adv = theirs(single.x, single.y)
-    ours = single.perturb(FGSM(eps=2.0, norm="l2"))
-    torch.testing.assert_close(ours, x_adv, atol=1e-5, rtol=0)
-    assert single.differing(ours, x_adv) <= 1
+def test_fgsm_l2_is_its_fast_gradient_method(double: Case) -> None:
+    run = peers.art(double.model, "FastGradientMethod", SHAPE, norm=2, eps=2.0, batch_size=100)
+    assert_same(double.perturb(FGSM(eps=2.0, norm="l2")), run(double.x, double.y))
 
 
 def pgd(case: Case, norm: float, eps: float, step_size: float) -> Tensor:
@@ -62,54 +56,51 @@ def pgd(case: Case, norm: float, eps: float, step_size: float) -> Tensor:
     return run(case.x, case.y)
 
 
-def test_pgd_is_its_projected_gradient_descent(single: Case) -> None:
-    ours = single.perturb(PGD(eps=0.1, steps=10, step_size=0.02, random_start=False, early_stop=False))
-    theirs = pgd(single, float("inf"), 0.1, 0.02)
-    assert_same(ours, theirs, but=3)
-    assert single.differing(ours, theirs) <= 1
+def test_pgd_is_its_projected_gradient_descent(double: Case) -> None:
+    ours = double.perturb(PGD(eps=0.1, steps=10, step_size=0.02, random_start=False, early_stop=False))
+    assert_same(ours, pgd(double, float("inf"), 0.1, 0.02))
 
 
-def test_pgd_l2_is_its_projected_gradient_descent_away_from_the_box(single: Case) -> None:
-    case = single.textured().grey()
+def test_pgd_l2_is_its_projected_gradient_descent_away_from_the_box(double: Case) -> None:
+    case = double.textured().grey()
     ours = case.perturb(PGD(eps=0.15, steps=10, step_size=0.04, norm="l2", random_start=False, early_stop=False))
-    theirs = pgd(case, 2, 0.15, 0.04)
-    assert_same(ours, theirs, but=5)
-    assert case.differing(ours, theirs) <= 1
+    assert_same(ours, pgd(case, 2, 0.15, 0.04))
 
 
-def test_pgd_l2_meets_the_box_in_another_order(single: Case) -> None:
+def test_pgd_l2_meets_the_box_in_another_order(double: Case) -> None:
     """ART clips a step to [0, 1] first and to the ball then; we, as foolbox and torchattacks, the other way round.
 
     Both are in ball and box. Ours gives a part of its length away to the clipping, ART's does not.
     """
     attack = PGD(eps=1.5, steps=10, step_size=0.3, norm="l2", random_start=False, early_stop=False)
-    ours, theirs = single.perturb(attack), pgd(single, 2, 1.5, 0.3)
-    assert single.differing(ours, theirs) <= 3
+    ours, theirs = double.perturb(attack), pgd(double, 2, 1.5, 0.3)
+    assert double.differing(ours, theirs) <= 3
     assert float((ours - theirs).abs().max()) > 1e-3
-    length = attack.norm.distance(ours, single.x) / attack.norm.distance(theirs, single.x)
+    length = attack.norm.distance(ours, double.x) / attack.norm.distance(theirs, double.x)
     assert 0.9 < float(length.median()) <= 1
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("iters", [1, 2])
 def test_deepfool_without_a_box_has_the_same_iterates(
-    single: Case, iters: int, monkeypatch: pytest.MonkeyPatch
+    double: Case, iters: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ART stretches by 1 + overshoot once, after the last step; without overshoot its steps are ours.
 
-    It aims at the boundary itself, where rounding says who wins: so do we here, and flags are not compared.
+    It aims at the boundary itself, where rounding says who wins: so do we here, and flags are not compared. It adds
+    1e-7 to the length of a gradient.
     """
     monkeypatch.setattr(deepfool_module, "BEYOND", 0.0)
-    case = single.right()
+    case = double.right()
     ours = case.perturb(DeepFool(iters=iters, box="none", overshoot=0))
     theirs = deepfool(case, iters, overshoot=0.0)
-    torch.testing.assert_close(ours, theirs, atol=1.2e-5 * iters, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=2e-7, rtol=0)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_deepfool_without_a_box_finds_the_same_distances(single: Case) -> None:
+def test_deepfool_without_a_box_finds_the_same_distances(double: Case) -> None:
     """With overshoot ours is up to 2 % closer: as the authors' code, it stretches each step, and stops sooner."""
-    case = single.right()
+    case = double.right()
     attack = DeepFool(iters=10, box="none")
     ours, theirs = case.perturb(attack), deepfool(case, 10, overshoot=0.02)
     assert case.differing(ours, theirs) <= 1
@@ -128,7 +119,10 @@ def deepfool(case: Case, iters: int, overshoot: float) -> Tensor:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("norm", "order"), [("l2", 2), ("linf", float("inf"))])
 def test_hopskipjump_comes_as_close_at_equal_queries(single: Case, norm: str, order: float) -> None:
-    """ART takes its directions from numpy's global generator, and clips, in Linf, before it steps."""
+    """ART takes its directions from numpy's global generator, and clips, in Linf, before it steps.
+
+    In float32, for ART's takes minutes in float64.
+    """
     case = single.right()
     case = Case(case.model, case.x[:16], case.y[:16])
     np.random.seed(0)  # noqa: NPY002
