@@ -65,7 +65,6 @@ def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = T
     estimators: Any = import_module("art.estimators.classification")
     attacks: Any = import_module("art.attacks.evasion")
     dtype = next(model.parameters()).dtype
-    tell_art(dtype)
     classifier = estimators.PyTorchClassifier(
         nn.Sequential(Cast(dtype), model).eval(),
         loss=nn.CrossEntropyLoss(),
