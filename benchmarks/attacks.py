@@ -44,7 +44,7 @@ PACKAGES = {"foolbox": "foolbox", "torchattacks": "torchattacks", "art": "advers
 
 
 def ours(name: str, model: nn.Module, attack: Attack, budgets: Sequence[float] = ()) -> Entrant:
-    """What `robustcli attack` runs, its checks and counts included; no one is asked what was right before: all was."""
+    """What `robustcli attack` runs after its one clean pass, its checks and counts included; all were right before."""
 
     def work(samples: Samples, batch_size: int) -> list[int]:
         outcomes = run_attack(model, attack, samples, budgets=budgets, batch_size=batch_size, pred=samples.y)
