@@ -58,11 +58,11 @@ def test_a_good_network_raises_nothing_at_suspect(name: str, digits: Samples) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "checks"), [("mnist-fgsm", {"R14", "R22"}), ("mnist-batchout", {"R14"})], ids=lambda value: str(value)
+    ("name", "checks"), [("mnist-fgsm", ["R14", "R22"]), ("mnist-batchout", ["R14"])], ids=["fgsm", "batchout"]
 )
-def test_fgsm_training_and_batchout_are_told_as_what_they_are(name: str, checks: set[str], digits: Samples) -> None:
+def test_fgsm_training_and_batchout_are_told_as_what_they_are(name: str, checks: list[str], digits: Samples) -> None:
     suspect = at_least(measured(name, digits), "SUSPECT")
-    assert {finding.id for finding in suspect} == checks
+    assert sorted(finding.id for finding in suspect) == checks
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask.name)
