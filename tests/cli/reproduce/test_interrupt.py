@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ from robustcli.training import loop
 
 from ..conftest import Call
 from .conftest import FIRST, QUICK, ROWS, SECOND, parts_in
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Python's answer to SIGINT, though a suite in the background of a script inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def at_call(count: int, act: Callable[[], None], original: Callable[..., Any]) -> Callable[..., Any]:
