@@ -25,10 +25,10 @@ def wants_gradients(attack: Attack) -> bool:
 
 
 def parts(attack: Attack) -> tuple[Attack, ...]:
-    """The attacks that an attack is made of: an ensemble's members, what is bisected, or itself."""
+    """The attacks that an attack is made of: an ensemble's members, those of what is bisected, or itself."""
     if isinstance(attack, Ensemble):
         return attack.members
-    return (attack.attack,) if isinstance(attack, Bisection) else (attack,)
+    return parts(attack.attack) if isinstance(attack, Bisection) else (attack,)
 
 
 def losses_of(attack: Attack) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from robustcli.attacks import Bisection
 from robustcli.evaluation.results import Row
 from robustcli.verdict.effort import MANY_QUERIES, parts
 from robustcli.verdict.findings import Finding, Verdict, Word, at_least
@@ -42,13 +43,18 @@ def judge(
     elif word == "RELIABLE" and interrupted:
         word, reason = "PRELIMINARY", "the checks were cut short"
     elif word == "RELIABLE" and missing:
-        way = (
-            "an attack of many steps in Linf or L2 has to run"
-            if full
-            else "--checks full runs them, --preset standard has them"
-        )
-        word, reason = "PRELIMINARY", f"{'could not run' if full else 'not run'}: {', '.join(missing)}; {way}"
+        reason = f"{'could not run' if full else 'not run'}: {', '.join(missing)}; {_way(rows, full)}"
+        word = "PRELIMINARY"
     return Verdict(checkpoint, word, reason, tuple(findings), not_run, interrupted)
+
+
+def _way(rows: Sequence[Row], full: bool) -> str:
+    """How the checks that a verdict misses are run: a curve has no budget to run them at."""
+    if any(isinstance(row.attack, Bisection) for row in rows):
+        return "--preset standard without --curve has them"
+    if full:
+        return "an attack of many steps in Linf or L2 has to run"
+    return "--checks full runs them, --preset standard has them"
 
 
 def _word(findings: Sequence[Finding]) -> tuple[Word, str]:

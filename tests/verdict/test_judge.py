@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from robustcli.attacks import AutoAttack, Bisection
 from robustcli.verdict.findings import LEVELS, Finding, as_document, at_least, from_document, worst
 from robustcli.verdict.judge import judge
 from robustcli.verdict.table import CHECKS
@@ -54,6 +56,15 @@ def test_what_is_missing_is_the_reason() -> None:
 def test_a_reason_offers_no_checks_that_ran_already() -> None:
     verdict = judge("a.pt", [Finding("R13", "OK", ""), Finding("R23", "OK", "")], ROWS, full=True)
     assert verdict.reason == "could not run: black-box not better; an attack of many steps in Linf or L2 has to run"
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_curve_is_not_told_to_run_what_it_ran(full: bool) -> None:
+    bisected = Bisection(AutoAttack(0.1))
+    rows = [replace(make_row("fmn:norm=linf", 50), attack=bisected)]
+    verdict = judge("a.pt", [Finding("R23", "OK", "")], rows, full=full)
+    words = "could not run" if full else "not run"
+    assert verdict.reason == f"{words}: black-box not better; --preset standard without --curve has them"
 
 
 def test_checks_that_were_cut_short_are_never_reliable_and_hide_nothing() -> None:
