@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from robustcli.attacks import Bisection
+from robustcli.attacks.norms import L1
 from robustcli.evaluation.results import Row
-from robustcli.verdict.effort import MANY_QUERIES, parts
+from robustcli.verdict.effort import MANY_QUERIES, is_iterative, parts
 from robustcli.verdict.findings import Finding, Verdict, Word, at_least
 from robustcli.verdict.table import CHECKS, When
 
@@ -49,11 +49,9 @@ def judge(
 
 
 def _way(rows: Sequence[Row], full: bool) -> str:
-    """How the checks that a verdict misses are run: a curve has no budget to run them at."""
-    if any(isinstance(row.attack, Bisection) for row in rows):
-        return "--preset standard without --curve has them"
-    if full:
-        return "an attack of many steps in Linf or L2 has to run"
+    """How the checks that a verdict misses can be run: they go on from an attack of many steps at a budget."""
+    if full or not any(is_iterative(row.attack) and not isinstance(row.attack.norm, L1) for row in rows):
+        return "an attack of many steps in Linf or L2 has to run at a budget"
     return "--checks full runs them, --preset standard has them"
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from robustcli.attacks import AutoAttack, Bisection
+from robustcli.attacks import FMN, PGD, AutoAttack, Bisection
+from robustcli.attacks.base import Attack
+from robustcli.attacks.norms import L1
 from robustcli.verdict.findings import LEVELS, Finding, as_document, at_least, from_document, worst
 from robustcli.verdict.judge import judge
 from robustcli.verdict.table import CHECKS
@@ -55,16 +56,26 @@ def test_what_is_missing_is_the_reason() -> None:
 
 def test_a_reason_offers_no_checks_that_ran_already() -> None:
     verdict = judge("a.pt", [Finding("R13", "OK", ""), Finding("R23", "OK", "")], ROWS, full=True)
-    assert verdict.reason == "could not run: black-box not better; an attack of many steps in Linf or L2 has to run"
+    assert (
+        verdict.reason
+        == "could not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
+    )
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_a_curve_is_not_told_to_run_what_it_ran(full: bool) -> None:
-    bisected = Bisection(AutoAttack(0.1))
-    rows = [replace(make_row("fmn:norm=linf", 50), attack=bisected)]
-    verdict = judge("a.pt", [Finding("R23", "OK", "")], rows, full=full)
-    words = "could not run" if full else "not run"
-    assert verdict.reason == f"{words}: black-box not better; --preset standard without --curve has them"
+@pytest.mark.parametrize(
+    "attack", [Bisection(AutoAttack(0.1)), FMN(), PGD(10, norm=L1())], ids=["a bisected ensemble", "FMN", "L1"]
+)
+def test_a_reason_offers_no_checks_that_cannot_run(attack: Attack) -> None:
+    findings = [Finding("R13", "OK", ""), Finding("R23", "OK", "")]
+    verdict = judge("a.pt", findings, [make_row("pgd:eps=0.1", 50, attack=attack)])
+    assert verdict.reason == (
+        "not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
+    )
+
+
+def test_squares_queries_count_inside_a_bisected_ensemble() -> None:
+    findings = [finding for finding in PASSED if finding.id != "R13"]
+    assert judge("a.pt", findings, [make_row("fmn", 50, attack=Bisection(AutoAttack(0.1)))]).word == "RELIABLE"
 
 
 def test_checks_that_were_cut_short_are_never_reliable_and_hide_nothing() -> None:
