@@ -28,10 +28,10 @@ from robustcli.attacks.driver import Samples, predict, run_attack
 from robustcli.config import DataSpec, ModelSpec, TrainSpec
 from robustcli.data import SAMPLE, load
 from robustcli.device import keep_freed_memory
+from robustcli.disk import write_whole
 from robustcli.images import Images, overlap
 from robustcli.models.loading import load_model
 from robustcli.provenance import provenance
-from robustcli.reporting.files import write_whole
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare
 

@@ -32,11 +32,11 @@ from robustcli.attacks.norms import NORMS
 from robustcli.config import DataSpec, ModelSpec
 from robustcli.data import load
 from robustcli.device import keep_freed_memory
+from robustcli.disk import write_whole
 from robustcli.errors import RobustCliError
 from robustcli.fields import Eps
 from robustcli.models.loading import load_model
 from robustcli.provenance import provenance
-from robustcli.reporting.files import write_whole
 
 NETWORKS = ("zoo:mnist-vanilla", "zoo:mnist-fgsm", "zoo:mnist-batchout", "zoo:cifar10-fgsm")
 BALLS = {1: ("linf:0.1", "l2:1.0"), 3: ("linf:8/255", "linf:2/255", "l2:0.5", "l2:1.0")}

@@ -22,8 +22,8 @@ from tabulate import tabulate
 
 from robustcli.config import TrainSpec
 from robustcli.device import keep_freed_memory
+from robustcli.disk import write_whole
 from robustcli.provenance import provenance
-from robustcli.reporting.files import write_whole
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare
 

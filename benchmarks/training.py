@@ -29,10 +29,10 @@ from torchvision.transforms import ToTensor
 
 from robustcli.config import TrainSpec
 from robustcli.device import keep_freed_memory
+from robustcli.disk import write_whole
 from robustcli.images import Images
 from robustcli.models import MODELS
 from robustcli.provenance import provenance
-from robustcli.reporting.files import write_whole
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import Prepared, prepare
 

@@ -155,7 +155,7 @@ def _judge(rows: Sequence[Row], bar: float | None, not_run: Sequence[str]) -> in
 
 
 def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str, not_run: Sequence[str]) -> None:
-    from robustcli.reporting.files import write_whole
+    from robustcli.disk import write_whole
     from robustcli.reporting.gate import junit
 
     write_whole(path, junit(rows, bar, cut_short, not_run), "--junit")

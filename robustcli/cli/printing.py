@@ -18,7 +18,7 @@ def print_result(
     document: dict[str, Any], sheets: Sequence[Sheet], csv: str, style: str, json_file: Path | None
 ) -> None:
     """Write the JSON file and print the result; each also where the other cannot be written."""
-    from robustcli.reporting.files import write_whole
+    from robustcli.disk import write_whole
 
     text = json.dumps(document, allow_nan=False) + "\n"
     with ExitStack() as after:

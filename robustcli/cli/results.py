@@ -85,7 +85,7 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
     Example: `robustcli results export all.csv`
     """
     from robustcli.cli.measure import check_output
-    from robustcli.reporting.files import write_whole
+    from robustcli.disk import write_whole
     from robustcli.reporting.stored import FORMATS
 
     if file.suffix not in FORMATS:

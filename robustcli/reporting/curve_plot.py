@@ -9,9 +9,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from robustcli.disk import write_whole
 from robustcli.evaluation.curve import Curve
 from robustcli.evaluation.stats import wilson
-from robustcli.reporting.files import write_whole
 
 POINTS = 200
 """Budgets that a line is drawn through."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from robustcli.reporting.files import write_whole
+from robustcli.disk import write_whole
 
 
 @dataclass(frozen=True)

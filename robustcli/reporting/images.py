@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from robustcli.attacks.driver import Outcome
 from robustcli.attacks.guards import frozen
+from robustcli.disk import write_whole
 from robustcli.images import Images
-from robustcli.reporting.files import write_whole
 from robustcli.reporting.gallery import Picture
 
 PICTURES = 8

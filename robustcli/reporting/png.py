@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from robustcli.attacks.driver import predict
 from robustcli.attacks.guards import frozen
+from robustcli.disk import write_whole
 from robustcli.errors import ConfigError
 from robustcli.evaluation.eightbit import EightBit
 from robustcli.images import Images
-from robustcli.reporting.files import write_whole
 
 MODES = {1: "L", 3: "RGB"}
 

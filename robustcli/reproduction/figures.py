@@ -12,7 +12,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from robustcli.reporting.files import write_whole
+from robustcli.disk import write_whole
 from robustcli.reproduction.results import Measure, Results
 from robustcli.reproduction.tables import test_images
 from robustcli.reproduction.toy import CLASSES, ETA, toy

@@ -8,7 +8,7 @@ from typing import Any
 
 from robustcli import __version__, checkpoint
 from robustcli.attacks import describe, parse_attack
-from robustcli.reporting.files import write_whole
+from robustcli.disk import write_whole
 from robustcli.reproduction.design import Probe
 
 Json = dict[str, Any]

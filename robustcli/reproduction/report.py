@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from robustcli.disk import write_whole
 from robustcli.errors import ConfigError
-from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import Sheet, to_text
 from robustcli.reproduction import PARTS
 from robustcli.reproduction.claims import CLAIMS, judged

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from robustcli.disk import write_whole
 from robustcli.errors import ConfigError
 from robustcli.evaluation.stats import student, wilson
-from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import interval, percent
 
 SCHEMA = 1

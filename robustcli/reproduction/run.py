@@ -10,9 +10,9 @@ from robustcli import checkpoint, zoo
 from robustcli.config import DataSpec
 from robustcli.data import data_folder, is_here, load
 from robustcli.device import pick_device
+from robustcli.disk import write_whole
 from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.provenance import provenance
-from robustcli.reporting.files import write_whole
 from robustcli.reporting.tables import to_text
 from robustcli.reproduction.design import Network, Part
 from robustcli.reproduction.figures import save_figure

@@ -10,9 +10,9 @@ from torch import nn
 
 from robustcli.attacks import FGSM
 from robustcli.attacks.driver import Outcome, Samples, run_attack
+from robustcli.disk import write_whole
 from robustcli.errors import ConfigError
 from robustcli.images import Images
-from robustcli.reporting.files import write_whole
 from robustcli.reporting.gallery import Picture, save_gallery
 from robustcli.reporting.images import choose_pictures, save_images
 
