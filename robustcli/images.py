@@ -21,6 +21,7 @@ class Images:
         classes: the classes' names, by label.
         name: a data set's name or a path's stem.
         source: the namespace of the ids, such as `mnist/train`: equal source and id is the same image.
+        population: how many images of each class there are before a limit; empty where that is not known.
         note: why these are not the images that were asked for, as one clause; empty where they are.
     """
 
@@ -31,6 +32,7 @@ class Images:
     name: str
     source: str
     note: str = ""
+    population: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)

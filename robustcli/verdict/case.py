@@ -15,7 +15,7 @@ from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import Norm
 from robustcli.errors import AttackError
 from robustcli.evaluation.results import Row
-from robustcli.verdict.effort import passes
+from robustcli.verdict.effort import is_reference, passes
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
 from robustcli.verdict.runs import worst_case
@@ -53,10 +53,19 @@ class Case:
             return max(stepping, key=lambda one: int(getattr(one, "steps", 0)))
         return PGD(self.eps, steps=20, norm=self.norm, eot=max(map(passes, self.attacks)))
 
+    @property
+    def graded(self) -> bool:
+        """Whether an ensemble of AutoAttack's grade ran on all samples: then its own number is judged."""
+        return any(map(is_reference, self.attacks))
+
     def breaks(self, attack: Attack) -> int:
         """How many of the survivors an attack breaks."""
-        outcome = run_attack(self.model, attack, self.standing, seed=self.seed, batch_size=self.batch_size)[-1]
-        return int((~outcome.robust).sum())
+        return len(self.standing) - len(self.left_by(attack, self.standing))
+
+    def left_by(self, attack: Attack, samples: Samples) -> Samples:
+        """What an attack leaves of samples."""
+        outcome = run_attack(self.model, attack, samples, seed=self.seed, batch_size=self.batch_size)[-1]
+        return samples[outcome.robust.nonzero()[:, 0].to(samples.x.device)]
 
     def points(self, broken: int) -> float:
         """By what share of all samples accuracy would fall, if so many of the probed survivors are broken."""

@@ -21,6 +21,7 @@ class Check:
         source: who asks for it; `ours` where the threshold is our own.
         level: the worst that it says.
         when: where it runs.
+        bars: whether a WARN of it already bars the word RELIABLE.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Check:
     source: str
     level: Level
     when: When
+    bars: bool = False
 
 
 CARLINI = "Carlini et al. 2019"

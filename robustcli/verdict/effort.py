@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from robustcli.attacks import Bisection, DeepFool
+from robustcli.attacks import APGD, APGDT, Bisection, DeepFool, Square
+from robustcli.attacks.autoattack import EOT
 from robustcli.attacks.base import Attack, Ensemble
 from robustcli.attacks.facts import needs
+from robustcli.attacks.norms import L1
 
 ONE_STEP = frozenset({"fgsm"})
 WEAK = ONE_STEP | {"deepfool", "noise"}
@@ -16,6 +18,9 @@ ITERATIVE = frozenset({"mifgsm", "pgd", "apgd", "apgd-t", "fab-t", "autoattack"}
 
 MANY_QUERIES = 1000
 """From so many on, Square's random search does what R13's uniform noise does."""
+
+MANY_STEPS = 100
+"""What the authors of AutoAttack give each run of APGD."""
 
 
 def wants_gradients(attack: Attack) -> bool:
@@ -59,6 +64,24 @@ def is_weak(attack: Attack) -> bool:
 def is_iterative(attack: Attack) -> bool:
     """Whether it takes many steps along gradients inside a ball."""
     return attack.name in ITERATIVE and getattr(attack, "steps", 100) > 1
+
+
+def is_reference(attack: Attack) -> bool:
+    """Whether it is an ensemble of AutoAttack's grade, whose own number is then the one to judge.
+
+    That takes APGD on the cross-entropy and APGD-T, each of the authors' steps, and Square, which L1 does not have; or
+    both losses of APGD with gradients averaged over passes, as AutoAttack's `rand` does.
+    """
+    if not isinstance(attack, Ensemble):
+        return False
+    inner = attack.members
+    long = [one for one in inner if isinstance(one, APGD | APGDT) and one.steps >= MANY_STEPS]
+    on_entropy = any(isinstance(one, APGD) and one.loss == "ce" for one in long)
+    if all(one.eot >= EOT for one in long):
+        return on_entropy and any(isinstance(one, APGD) and one.loss == "dlr" for one in long)
+    searched = any(isinstance(one, Square) and one.queries >= MANY_QUERIES for one in inner)
+    targeted = any(isinstance(one, APGDT) for one in long)
+    return on_entropy and targeted and (searched or isinstance(attack.norm, L1))
 
 
 def converges(attack: Attack) -> bool:

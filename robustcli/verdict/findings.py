@@ -28,12 +28,14 @@ class Finding:
         level: OK where it has nothing against the number.
         message: what was seen, then the most likely cause, in one line.
         value: the number that was held against the criterion.
+        budget: the norm and budget that it is about, such as `Linf 0.3`; None where it is about the whole.
     """
 
     id: str
     level: Level
     message: str
     value: float | None = None
+    budget: str | None = None
 
     def __post_init__(self) -> None:
         assert self.id in CHECKS, self.id
@@ -51,7 +53,8 @@ class Finding:
     def as_dict(self) -> dict[str, Any]:
         """The finding as JSON holds it."""
         told = {"id": self.id, "level": self.level, "message": self.message, "criterion": self.criterion}
-        return told | ({} if self.value is None else {"value": self.value})
+        more = {"budget": self.budget, "value": self.value}
+        return told | {key: value for key, value in more.items() if value is not None}
 
 
 def at_least(findings: Iterable[Finding], level: Level) -> list[Finding]:
@@ -122,7 +125,10 @@ def from_document(told: Mapping[str, Any]) -> list[Verdict]:
             one["checkpoint"],
             one["word"],
             one["reason"],
-            tuple(Finding(each["id"], each["level"], each["message"], each.get("value")) for each in one["findings"]),
+            tuple(
+                Finding(each["id"], each["level"], each["message"], each.get("value"), each.get("budget"))
+                for each in one["findings"]
+            ),
             tuple(one["not_run"]),
             one["interrupted"],
         )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from robustcli.attacks.norms import L1
 from robustcli.evaluation.results import Row
-from robustcli.verdict.effort import MANY_QUERIES, is_iterative, parts
+from robustcli.verdict.effort import MANY_QUERIES, is_iterative, is_reference, parts
 from robustcli.verdict.findings import Finding, Verdict, Word, at_least
+from robustcli.verdict.runs import budgets
 from robustcli.verdict.table import CHECKS, When
 
 IN_ONE_RUN: tuple[When, ...] = ("preflight", "reuse", "full")
@@ -23,9 +24,11 @@ def judge(
 ) -> Verdict:
     """The verdict on one checkpoint.
 
-    INVALID and SUSPECT follow from the worst finding. RELIABLE takes, beyond their absence, an attack that is not weak
-    (R23), a black-box attack beside the others (R12), a random search (R13, or Square's own with many queries), and
-    that the checks came to their end.
+    INVALID and SUSPECT follow from the worst finding. RELIABLE means that an ensemble of AutoAttack's grade takes at
+    most about a point more from these samples: it takes, beyond the absence of those, that such an ensemble ran at
+    each budget, on all samples or on the survivors (R24), that no check at WARN bars the word, that there was a
+    black-box attack beside the others (R12) and a random search (R13, or Square's own with many queries), and that the
+    checks came to their end.
 
     Args:
         checkpoint: whose numbers these are.
@@ -37,6 +40,8 @@ def judge(
     ran = {finding.id for finding in findings}
     not_run = tuple(name for name, check in CHECKS.items() if check.when in IN_ONE_RUN and name not in ran)
     missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _searched(name, rows)]
+    if unasked := _without_reference(findings, rows):
+        missing.insert(0, f"{CHECKS['R24'].title} at {', '.join(unasked)}")
     word, reason = _word(findings)
     if word == "RELIABLE" and not rows:
         word, reason = "PRELIMINARY", "nothing was measured"
@@ -62,10 +67,29 @@ def _word(findings: Sequence[Finding]) -> tuple[Word, str]:
         word: Word = "INVALID" if bad[0].level == "INVALID" else "SUSPECT"
         more = len({finding.id for finding in bad}) - 1
         return word, f"{bad[0].id}: {bad[0].message}" + (f" (and {more} more)" if more else "")
-    weak = [finding for finding in findings if finding.id == "R23" and finding.level != "OK"]
-    if weak:
-        return "PRELIMINARY", weak[0].message
+    warnings = at_least(findings, "WARN")
+    barring = sorted((one for one in warnings if CHECKS[one.id].bars), key=lambda one: FIRST.get(one.id, len(FIRST)))
+    if barring:
+        more = len({finding.id for finding in barring}) - 1
+        return "PRELIMINARY", barring[0].message + (f" (and {more} more)" if more else "")
+    if warnings:
+        named = ", ".join(dict.fromkeys(finding.id for finding in warnings))
+        return "RELIABLE", f"for this threat model, an ensemble of AutoAttack's grade agrees; {named} warn"
     return "RELIABLE", "for this threat model: nothing speaks against it"
+
+
+FIRST = {"R23": 0, "R24": 1}
+"""The checks whose warning is the reason where several bar the word: what ran, then the number to quote."""
+
+
+def _without_reference(findings: Sequence[Finding], rows: Sequence[Row]) -> list[str]:
+    """The budgets at which no ensemble of AutoAttack's grade ran, neither on all samples nor on the survivors."""
+    probed = {finding.budget for finding in findings if finding.id == "R24"}
+    return [
+        name
+        for name, group in budgets(rows)
+        if name not in probed and not any(is_reference(row.attack) for row in group)
+    ]
 
 
 def _searched(check: str, rows: Sequence[Row]) -> bool:

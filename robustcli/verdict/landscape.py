@@ -5,19 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from scipy.stats import binom
 from torch import nn
 
-from robustcli.attacks import PGD, DeepFool, label
+from robustcli.attacks import APGD, PGD, DeepFool, Square, label
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.driver import Outcome, Samples, predict, run_attack
 from robustcli.attacks.guards import check_result, frozen
 from robustcli.attacks.losses import is_right, margin
+from robustcli.attacks.norms import L1
 from robustcli.errors import AttackError
 from robustcli.evaluation.binarisation import LEAST_FOUND, Binarised, binarise
 from robustcli.evaluation.eightbit import round_to_8bit
 from robustcli.images import Images
 from robustcli.noise import Noise
 from robustcli.verdict.case import tried
+from robustcli.verdict.effort import MANY_QUERIES, passes
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
 from robustcli.verdict.runs import rounding_finding, standard_error, unbounded_finding
@@ -25,7 +28,9 @@ from robustcli.verdict.runs import rounding_finding, standard_error, unbounded_f
 SMALL_STEP = 4 / 255
 STEPS = 100
 PLANTED = 32
-"""Points of the binarisation test: one miss is no failure."""
+"""Points of the binarisation test."""
+
+BEYOND_CHANCE = 1e-4
 
 
 @dataclass(frozen=True)
@@ -127,15 +132,50 @@ def binarised(scene: Scene, attack: Attack) -> list[Finding]:
     assert isinstance(attack, BudgetAttack)
     few = scene.samples[spread_over(len(scene.samples), PLANTED).to(scene.samples.x.device)]
     test = binarise(scene.model, attack, few.x, attack.eps, attack.norm, scene.seed, ids=few.ids)
-    return [binarisation_finding(f"{label(test.attack)} at {test.norm.label} {test.eps}", test)]
+    again = found_again(scene, test, few) if below_chance(test) else 0
+    return [binarisation_finding(f"{label(test.attack)} at {test.norm.label} {test.eps}", test, again)]
 
 
-def binarisation_finding(attack: str, test: Binarised) -> Finding:
-    """R17; where noise finds half of the planted adversarials, the test asks for too little to pass it."""
-    told = f"of {test.n} adversarials by construction {attack} finds {sum(test.found)}"
-    told += f", noise {sum(test.found_at_random)}"
+def below_chance(test: Binarised) -> bool:
+    """Whether the attack finds fewer of the planted adversarials than chance lets one that finds LEAST_FOUND miss.
+
+    PGD-20 and PGD-40 find 27 to 32 of 32 on a good PGD-trained network, gradient masks leave less than 16.
+    """
+    return float(binom.cdf(sum(test.found), test.n, LEAST_FOUND)) < BEYOND_CHANCE
+
+
+def found_again(scene: Scene, test: Binarised, samples: Samples) -> int:
+    """How many of the planted adversarials that an attack missed APGD of five starts, or Square, finds."""
+    eps, norm = test.eps, test.norm
+    stronger: list[Attack] = [APGD(eps, restarts=5, norm=norm, eot=passes(test.attack))]
+    if not isinstance(norm, L1):
+        stronger.append(Square(eps, queries=MANY_QUERIES, norm=norm))
+    left = torch.tensor([sample for sample, found in zip(test.ids, test.found, strict=True) if not found])
+    count = 0
+    for attack in stronger:
+        if len(left):
+            few = samples[torch.isin(samples.ids.cpu(), left).nonzero()[:, 0].to(samples.x.device)]
+            again = binarise(scene.model, attack, few.x, eps, norm, scene.seed, ids=few.ids)
+            count += sum(again.found)
+            left = torch.tensor([sample for sample, found in zip(again.ids, again.found, strict=True) if not found])
+    return count
+
+
+def binarisation_finding(attack: str, test: Binarised, again: int = 0) -> Finding:
+    """R17; where noise finds half of the planted adversarials, the test asks for too little to pass it.
+
+    Args:
+        attack: as it is called.
+        test: what it found.
+        again: how many of those that it missed a stronger attack finds; asked only where it missed many.
+    """
+    found = sum(test.found)
+    told = f"of {test.n} adversarials by construction {attack} finds {found}, noise {sum(test.found_at_random)}"
     if test.asr < LEAST_FOUND:
-        return Finding("R17", "SUSPECT", f"{told}: the attack is too weak for this model", test.asr)
+        if below_chance(test) and 2 * again >= test.n - found:
+            told += f", a stronger attack {again} of the other {test.n - found}"
+            return Finding("R17", "SUSPECT", f"{told}: the attack is too weak for this model", test.asr)
+        return Finding("R17", "WARN", f"{told}: the attack may be weak for this model", test.asr)
     if not test.passed:
         return Finding("R17", "WARN", f"{told}: the test is too easy to tell", test.random_asr)
     return Finding("R17", "OK", told, test.asr)

@@ -7,11 +7,13 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import chisquare
 from torch import Tensor
 
 from robustcli.attacks import label
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.losses import cross_entropy, is_right, margin
+from robustcli.attacks.norms import Linf
 from robustcli.evaluation.plan import Planned, budget_warnings
 from robustcli.verdict.effort import losses_of, passes, wants_gradients
 from robustcli.verdict.findings import Finding
@@ -21,6 +23,12 @@ Preflight = Callable[[Look, Sequence[Attack]], Finding]
 
 ROUNDS_TO_ONE = 17.0
 """The margin from which a float32 softmax rounds to 1."""
+
+OTHER_SHARES = 0.001
+MOVED = 0.1
+
+HALF_A_LEVEL = 0.5 / 255
+"""Rounded to 8 bits, an image of a smaller Linf ball is the one in its middle."""
 
 VANISHES = 100.0
 """The margin from which the softmax of the other classes underflows, and with it every gradient of the loss."""
@@ -158,16 +166,48 @@ def clean_accuracy(look: Look, attacks: Sequence[Attack]) -> Finding:
     share = float(torch.bincount(look.y, minlength=classes).max()) / n
     chance = share + 2 * math.sqrt(share * (1 - share) / n)
     told = f"clean accuracy {100 * accuracy:.1f} % on {n} samples"
-    if accuracy <= min(chance, 1 - 1e-9) or (classes > 2 and accuracy < 2 / classes):
+    if share == 1:
+        return Finding("P11", "WARN", f"{told} of one class: a network that always says this class has 100 %", accuracy)
+    if accuracy <= chance or (classes > 2 and accuracy < 2 / classes):
         return Finding("P11", "WARN", f"{told} is near chance: wrong weights, labels or preprocessing?", accuracy)
     return Finding("P11", "OK", told, accuracy)
+
+
+def classes_in_sample(look: Look, labels: Tensor, population: Sequence[int] = ()) -> Finding:
+    """P15.
+
+    Args:
+        look: what was seen, for the network's number of classes.
+        labels: (n,) of all samples that are measured.
+        population: how many images of each class the data set has; empty where that is not known.
+    """
+    classes, n = look.classes, len(labels)
+    counts = torch.bincount(labels.clamp(0, classes - 1), minlength=classes).double()
+    present = int((counts > 0).sum())
+    if present < classes:
+        told = f"the {n} samples hold {present} of the network's {classes} classes"
+        return Finding("P15", "WARN", f"{told}: images sorted by class, or too few; raise --limit", present)
+    told = f"the {n} samples hold all {classes} classes"
+    if len(population) == classes:
+        known = torch.tensor(population, dtype=torch.float64)
+        moved = float((counts / n - known / known.sum()).abs().sum() / 2)
+        if moved > MOVED and _differ(counts, known) and _differ(counts, torch.ones(classes)):
+            told = f"{told}, but in other shares than the data set ({100 * moved:.0f} % would have to change class)"
+            return Finding("P15", "WARN", f"{told}: images sorted by class? raise --limit", moved)
+    return Finding("P15", "OK", told, present)
+
+
+def _differ(counts: Tensor, shares: Tensor) -> bool:
+    """Whether counts are of other shares, beyond chance."""
+    expected = shares.double() / shares.sum() * counts.sum()
+    return float(chisquare(counts.numpy(), expected.numpy()).pvalue) < OTHER_SHARES
 
 
 def budget_sanity(look: Look, attacks: Sequence[Attack], shape: tuple[int, ...] = ()) -> Finding:
     """P12."""
     planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in attacks]
     problems = budget_warnings(planned, shape) if shape else []
-    problems += [told for attack in attacks if (told := _step(attack))]
+    problems += [told for attack in attacks if (told := _step(attack) or _size(attack))]
     if problems:
         return Finding("P12", "WARN", "; ".join(dict.fromkeys(problems)), len(problems))
     return Finding("P12", "OK", "budgets and steps fit each other")
@@ -180,6 +220,16 @@ def _step(attack: Attack) -> str:
     if steps * step < eps:
         return f"{label(attack)}: {steps} steps of {step} cannot reach eps {eps}"
     return f"{label(attack)}: a step of {step} is more than twice eps {eps}" if step > 2 * eps else ""
+
+
+def _size(attack: Attack) -> str:
+    if not isinstance(attack, BudgetAttack):
+        return ""
+    if attack.eps == 0:
+        return f"{label(attack)}: a budget of 0 changes nothing"
+    if isinstance(attack.norm, Linf) and attack.eps < HALF_A_LEVEL:
+        return f"{label(attack)}: eps {attack.eps} is below half a grey level; did you mean {attack.eps * 255:g}/255?"
+    return ""
 
 
 PREFLIGHT: tuple[Preflight, ...] = (
@@ -195,18 +245,22 @@ PREFLIGHT: tuple[Preflight, ...] = (
     few_classes,
     clean_accuracy,
 )
-"""P1 to P11; P12 needs the images' shape beside."""
+"""P1 to P11; P12 needs the images' shape beside, P15 their labels."""
 
 
-def preflight(look: Look, attacks: Sequence[Attack], shape: tuple[int, ...]) -> list[Finding]:
-    """P1 to P12: of a randomised model without P6, of one without gradients without P8.
+def preflight(
+    look: Look, attacks: Sequence[Attack], shape: tuple[int, ...], labels: Tensor, population: Sequence[int] = ()
+) -> list[Finding]:
+    """P1 to P12 and P15: of a randomised model without P6, of one without gradients without P8.
 
     Args:
         look: what was seen.
         attacks: each with its budget.
         shape: (c, h, w) of an image.
+        labels: (n,) of all samples that are measured.
+        population: how many images of each class the data set has, where that is known.
     """
     chaotic = randomised(look, attacks).level != "OK"
     left_out: dict[Preflight, bool] = {batch_dependence: chaotic, zero_gradients: bool(look.broken)}
     found = [check(look, attacks) for check in PREFLIGHT if not left_out.get(check)]
-    return [*found, budget_sanity(look, attacks, shape)]
+    return [*found, budget_sanity(look, attacks, shape), classes_in_sample(look, labels, population)]

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from robustcli.attacks import APGD, PGD, Square, UniformNoise
+from robustcli.attacks import APGD, FABT, PGD, AutoAttack, Square, UniformNoise
+from robustcli.attacks.base import Attack
 from robustcli.attacks.guards import ball_edge, frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import L1
+from robustcli.evaluation.stats import wilson
 from robustcli.noise import Noise
 from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried
-from robustcli.verdict.effort import is_iterative, losses_of, parts, wants_gradients
+from robustcli.verdict.effort import is_iterative, losses_of, parts, passes, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.rivals import black_box_finding, losses_finding
 
 Probe = Callable[[Case], list[Finding]]
 
 LIMIT = 100
-"""Survivors of a budget that are probed."""
+"""Survivors of a budget that are probed; twice as many where there are more than MANY samples."""
+
+MANY = 1000
 
 WITNESSED = 16
 """Survivors that are attacked alone, one by one, to see what the attack saw."""
@@ -30,6 +35,9 @@ DRAWS = 200
 MOVES = 0.05
 CONVERGED_WARNS = 0.005
 CONVERGED_SUSPECTS = 0.05
+RESTARTS_WARN = 0.01
+ENSEMBLE_WARNS = 0.01
+ENSEMBLE_SUSPECTS = 0.1
 
 
 def silent_success(case: Case) -> list[Finding]:
@@ -53,8 +61,62 @@ def _is_silent(case: Case, attack: object, i: int) -> bool:
     return witness.saw_it and not broken
 
 
-def converged(case: Case) -> list[Finding]:
-    """R10: twice the steps, and whether the loss still moves."""
+def stronger_ensemble(case: Case) -> list[Finding]:
+    """R24, and what its members tell of R11, R12 and R15: AutoAttack without FAB-T, and with fewer queries of Square.
+
+    FAB-T takes a third of AutoAttack's time and breaks next to nothing that APGD-T left.
+    """
+    eot = passes_of(case)
+    whole = AutoAttack(case.eps, "rand" if eot > 1 else "standard", queries=QUERIES, eot=eot, norm=case.norm)
+    members = [member for member in whole.members if not isinstance(member, FABT)]
+    left, broken = case.standing, []
+    for member in members:
+        before = len(left)
+        left = case.left_by(member, left) if before else left
+        broken.append((member, before - len(left)))
+    found = [ensemble_finding(case, len(case.standing) - len(left), broken)]
+    if any(map(is_iterative, case.attacks)):
+        found.append(restarts_finding(case, f"APGD from a start of its own breaks {broken[0][1]}", broken[0][1]))
+        if any("cross-entropy" in losses_of(one) for one in case.attacks if is_iterative(one)):
+            found.append(
+                losses_finding(case.name, broken[1][1], len(case.standing) - broken[0][1], case.points(broken[1][1]))
+            )
+    searched = [(member, count) for member, count in broken if isinstance(member, Square)]
+    stood = len(case.standing) - sum(count for member, count in broken if not isinstance(member, Square))
+    found += [black_box_finding(member, case.name, count, stood, case.points(count)) for member, count in searched]
+    return found
+
+
+def ensemble_finding(case: Case, broken: int, by_member: Sequence[tuple[Attack, int]]) -> Finding:
+    """R24, where the ensemble breaks so many of the survivors that were probed.
+
+    Judged by the point estimate; the upper end of the interval, beside it, says what the probe cannot exclude.
+    """
+    n, points = len(case.standing), case.points(broken)
+    most = 100 * case.share * wilson(broken, n)[1]
+    each = ", ".join(f"{member.name} {count}" for member, count in by_member)
+    told = f"at {case.name} a stronger ensemble breaks {broken} of {n} survivors ({each}): "
+    told += f"{100 * points:.1f} points, at most {most:.1f} (95 %)"
+    quote = f"{told}; quote {100 * (case.share - points):.1f} % and not {100 * case.share:.1f} %"
+    if points > ENSEMBLE_SUSPECTS:
+        return Finding("R24", "SUSPECT", f"{quote}: the attacks that ran are too weak for this model", points)
+    if points > ENSEMBLE_WARNS:
+        return Finding("R24", "WARN", quote, points)
+    return Finding("R24", "OK", told, points)
+
+
+def passes_of(case: Case) -> int:
+    """The passes that the attacks of a budget average a gradient over."""
+    return max(map(passes, case.attacks))
+
+
+def converged(case: Case, settled: bool = False) -> list[Finding]:
+    """R10: twice the steps, and whether the loss still moves.
+
+    Args:
+        case: the budget.
+        settled: whether R24 passed, so that a loss that moves is known to break next to nothing.
+    """
     reference = case.reference
     doubled = stronger(reference, steps=2 * reference.steps, restarts=1)
     broken = case.breaks(doubled)
@@ -66,7 +128,8 @@ def converged(case: Case) -> list[Finding]:
     if points > CONVERGED_SUSPECTS:
         return [Finding("R10", "SUSPECT", f"{told}: far from converged; raise steps", points)]
     if points > CONVERGED_WARNS or moving > 0.1:
-        return [Finding("R10", "WARN", f"{told}: more steps may lower accuracy", points)]
+        known = case.graded or (settled and points <= CONVERGED_WARNS)
+        return [Finding("R10", "INFO" if known else "WARN", f"{told}: more steps may lower accuracy", points)]
     return [Finding("R10", "OK", told, points)]
 
 
@@ -92,15 +155,19 @@ def share_moving(losses: Tensor) -> float:
 
 
 def restarts(case: Case) -> list[Finding]:
-    """R11."""
+    """R11, where R24 does not tell it."""
     reference = case.reference
     attack = PGD(case.eps, steps=reference.steps, restarts=5, norm=case.norm, eot=getattr(reference, "eot", 1))
     broken = case.breaks(attack)
-    points = case.points(broken)
-    told = f"at {case.name} 5 restarts break {broken} of {len(case.standing)} survivors"
-    if points > 0.01:
-        return [Finding("R11", "WARN", f"{told}: raise restarts", points)]
-    return [Finding("R11", "OK", told, points)]
+    return [restarts_finding(case, f"5 restarts break {broken}", broken)]
+
+
+def restarts_finding(case: Case, what: str, broken: int) -> Finding:
+    """R11 of new starts that break so many of the survivors."""
+    told, points = f"at {case.name} {what} of {len(case.standing)} survivors", case.points(broken)
+    if points > RESTARTS_WARN:
+        return Finding("R11", "INFO" if case.graded else "WARN", f"{told}: raise restarts", points)
+    return Finding("R11", "OK", told, points)
 
 
 def black_box_probe(case: Case) -> list[Finding]:
@@ -130,22 +197,29 @@ def other_loss(case: Case) -> list[Finding]:
         return []
     attack = APGD(case.eps, steps=50, loss="dlr", norm=case.norm, eot=getattr(case.reference, "eot", 1))
     broken = case.breaks(attack)
-    return [losses_finding(case.name, broken, len(case.standing), case.points(broken))]
+    return [losses_finding(case.name, broken, len(case.standing), case.points(broken), case.graded)]
 
 
-OF_ANY: tuple[Probe, ...] = (silent_success, random_search)
-"""R3, R13, at each budget."""
+STANDS_NOTHING = ("R24", "R10", "R11", "R12", "R13", "R15", "R3")
 
-OF_STEPS: tuple[Probe, ...] = (converged, restarts, black_box_probe, other_loss)
-"""R10, R11, R12, R15, at each budget where an attack of many steps along gradients ran: what FGSM alone leaves, any of
-them breaks."""
-
-STANDS_NOTHING = ("R10", "R11", "R12", "R13", "R15", "R3")
+INSTEAD: dict[str, Probe] = {"R11": restarts, "R12": black_box_probe, "R15": other_loss}
+"""What runs where R24 does not tell it: beside an ensemble of its own grade, or where its attacks do not fit."""
 
 
 def probe(case: Case) -> list[Finding]:
-    """All probes of a budget; where nothing stands there is nothing to find."""
+    """All probes of a budget; where nothing stands there is nothing to find.
+
+    R10, R11, R12 and R15 take an attack of many steps along gradients: what FGSM alone leaves, any of them breaks.
+    """
     if not len(case.standing):
-        return [Finding(check, "OK", f"nothing stands at {case.name}") for check in STANDS_NOTHING]
-    checks = OF_ANY + (OF_STEPS if any(map(is_iterative, case.attacks)) else ())
-    return [finding for check in checks for finding in tried(check, case)]
+        found = [Finding(check, "OK", f"nothing stands at {case.name}") for check in STANDS_NOTHING]
+    else:
+        found = [] if case.graded else tried(stronger_ensemble, case)
+        settled = any(finding.id == "R24" and finding.level == "OK" for finding in found)
+        known = {finding.id for finding in found}
+        found += [*tried(silent_success, case), *tried(random_search, case)]
+        if any(map(is_iterative, case.attacks)):
+            found += tried(converged, case, settled)
+            for name, check in INSTEAD.items():
+                found += [] if name in known else tried(check, case)
+    return [replace(finding, budget=case.name) for finding in found]

@@ -8,7 +8,16 @@ from itertools import pairwise
 from robustcli.attacks import label
 from robustcli.attacks.base import Attack
 from robustcli.evaluation.results import Row
-from robustcli.verdict.effort import is_black_box, is_iterative, is_weak, losses_of, parts, wants_gradients
+from robustcli.verdict.declared import Level
+from robustcli.verdict.effort import (
+    is_black_box,
+    is_iterative,
+    is_reference,
+    is_weak,
+    losses_of,
+    parts,
+    wants_gradients,
+)
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.runs import GAP, ahead, budgets, left, one_and_many
 
@@ -77,24 +86,33 @@ def loss_diversity(rows: Sequence[Row]) -> list[Finding]:
         }
         if all(kinds.values()):
             by_ce, by_margin = (min(row.correct for row in kinds[kind]) for kind in kinds)
-            found.append(losses_finding(name, by_ce - by_margin, group[0].n, (by_ce - by_margin) / max(1, group[0].n)))
+            fewer, n = by_ce - by_margin, group[0].n
+            found.append(
+                losses_finding(name, fewer, n, fewer / max(1, n), any(is_reference(row.attack) for row in group))
+            )
+    graded = {(row.attack.name, row.eps) for row in rows if is_reference(row.attack)}
     for before, after in pairwise(rows):
         follows = before.ensemble is not None and before.ensemble == after.ensemble
         if follows and losses_of(before.attack) == {"cross-entropy"} and losses_of(after.attack) == {"margin"}:
             name = f"{after.attack.norm.label} {after.eps}"
             fewer = before.correct - after.correct
-            found.append(losses_finding(name, fewer, before.correct, fewer / max(1, after.n)))
+            of_reference = (before.ensemble, before.eps) in graded
+            found.append(losses_finding(name, fewer, before.correct, fewer / max(1, after.n), of_reference))
     return found
 
 
-def losses_finding(name: str, fewer: int, n: int, share: float) -> Finding:
-    """R15, where the margin leaves `fewer` of n samples than the cross-entropy does: a `share` of all."""
+def losses_finding(name: str, fewer: int, n: int, share: float, graded: bool = False) -> Finding:
+    """R15, where the margin leaves `fewer` of n samples than the cross-entropy does: a `share` of all.
+
+    No more than INFO where an ensemble of AutoAttack's grade ran, which has both losses.
+    """
     told = f"at {name} attacks on the margin leave {abs(fewer)} {'fewer' if fewer >= 0 else 'more'} of {n}"
     told += " than those on the cross-entropy"
     if abs(share) <= LOSSES_DIFFER:
         return Finding("R15", "OK", told, share)
     blind = "cross-entropy" if share > 0 else "margin"
-    return Finding("R15", "WARN", f"{told}: the {blind} is masked; report the worst of both", share)
+    level: Level = "INFO" if graded else "WARN"
+    return Finding("R15", level, f"{told}: the {blind} is masked; report the worst of both", share)
 
 
 def knows_attack(rows: Sequence[Row]) -> list[Finding]:

@@ -5,6 +5,7 @@ Members of an ensemble meet what those before them left standing: their rows are
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
@@ -23,6 +24,9 @@ RunCheck = Callable[[Sequence[Row]], list[Finding]]
 
 GAP = 0.3
 """FGSM above PGD by so much is no accident at the usual budgets: vanilla MNIST nets reach 0.11 there."""
+
+WIDE_INTERVAL = 0.1
+"""Half a 95 % interval at an accuracy of 50 %: 10 points, as of 93 samples."""
 
 ALONE = 0.01
 UNBOUNDED_WARNS = 0.01
@@ -149,14 +153,25 @@ def unbounded_finding(attack: str, failed: int, n: int) -> Finding:
 
 
 def sample_size(rows: Sequence[Row]) -> list[Finding]:
-    """R18: at the row where the interval is widest."""
-    widths = [(high - low) / 2 for row in rows if row.n for low, high in [wilson(row.correct, row.n)]]
+    """R18: at the row where the interval is widest; whether there are enough samples does not depend on the outcome."""
+    widths = [half_width(row.correct, row.n) for row in rows if row.n]
     if not widths:
         return []
-    least, most = (end(row.n for row in rows) for end in (min, max))
+    least, most = (end(row.n for row in rows if row.n) for end in (min, max))
     n = f"{most}" if least == most else f"{least} to {most}, and what all of them met is compared"
     told = f"n = {n}: the 95 % intervals reach to {100 * max(widths):.1f} points to each side"
-    return [Finding("R18", "INFO", told, max(widths))]
+    if half_width(least // 2, least) <= WIDE_INTERVAL:
+        return [Finding("R18", "INFO", told, max(widths))]
+    enough = next(n for n in itertools.count(least) if half_width(n // 2, n) <= WIDE_INTERVAL)
+    return [
+        Finding("R18", "WARN", f"{told}; too few samples for a reliable number: take {enough} or more", max(widths))
+    ]
+
+
+def half_width(successes: int, n: int) -> float:
+    """Half of the 95 % interval of a share."""
+    low, high = wilson(successes, n)
+    return (high - low) / 2
 
 
 def eight_bit(rows: Sequence[Row]) -> list[Finding]:

@@ -21,7 +21,7 @@ from robustcli.verdict.judge import judge
 from robustcli.verdict.landscape import Scene, right_ones, survey
 from robustcli.verdict.look import CLOSE, WIDE, look, spread_over
 from robustcli.verdict.preflight import preflight
-from robustcli.verdict.probes import LIMIT, probe
+from robustcli.verdict.probes import LIMIT, MANY, probe
 from robustcli.verdict.rivals import RIVALS
 from robustcli.verdict.runs import EACH, RUNS, budgets, shared
 
@@ -32,11 +32,15 @@ class Judged:
 
     Attributes:
         full: whether probes run, beyond what costs next to nothing.
-        limit: how many survivors of a budget a probe takes.
+        limit: how many survivors of a budget a probe takes; None takes LIMIT, and twice that above MANY samples.
     """
 
     full: bool = False
-    limit: int = LIMIT
+    limit: int | None = None
+
+    def probed(self, n: int) -> int:
+        """How many survivors of n samples' budgets a probe takes."""
+        return self.limit or (2 * LIMIT if n > MANY else LIMIT)
 
 
 def planned_attacks(item: Item) -> list[Attack]:
@@ -75,7 +79,9 @@ def _preflight(item: Item, attacks: Sequence[Attack], device: str) -> list[Findi
     samples = _samples(item, spread_over(len(item.images), WIDE), device)
     if not len(samples):
         return []
-    return preflight(look(item.candidate.model.to(device), samples), attacks, item.images.shape)
+    images = item.images
+    seen = look(item.candidate.model.to(device), samples)
+    return preflight(seen, attacks, images.shape, images.y, images.population)
 
 
 def _control(item: Item, attacks: Sequence[Attack], session: Session) -> list[Finding]:
@@ -132,14 +138,14 @@ def _probes(
     item: Item, model: nn.Module, rows: Sequence[Row], session: Session, how: Judged, on_step: Callable[[], None]
 ) -> Iterator[Finding]:
     samples = _samples(item, torch.arange(len(item.images)), session.device)
-    spec = session.spec
+    spec, limit = session.spec, how.probed(len(samples))
     for _, group in budgets(rows):
         yield from probe(
-            make_case(model, samples, rows, group, limit=how.limit, seed=spec.seed, batch_size=spec.batch_size)
+            make_case(model, samples, rows, group, limit=limit, seed=spec.seed, batch_size=spec.batch_size)
         )
         on_step()
     right = right_ones(model, samples)
-    index = right[spread_over(len(right), min(how.limit, CLOSE)).to(right.device)].cpu()
+    index = right[spread_over(len(right), min(limit, CLOSE)).to(right.device)].cpu()
     strongest = [row for row in rows if row.ensemble is None and is_iterative(row.attack)]
     attack = min(strongest, key=lambda row: row.correct).attack if strongest else None
     yield from survey(Scene(model, item.images.take(index), _samples(item, index, session.device), attack, spec.seed))

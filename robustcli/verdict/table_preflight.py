@@ -38,6 +38,7 @@ PREFLIGHT_CHECKS = (
         AUTOATTACK,
         "WARN",
         "preflight",
+        bars=True,
     ),
     Check(
         "P6",
@@ -71,6 +72,7 @@ PREFLIGHT_CHECKS = (
         AUTOATTACK,
         "WARN",
         "preflight",
+        bars=True,
     ),
     Check("P10", "few classes", "fewer than 4 classes: not every loss can be had", AUTOATTACK, "INFO", "preflight"),
     Check(
@@ -80,14 +82,17 @@ PREFLIGHT_CHECKS = (
         f"{CARLINI}; ours",
         "WARN",
         "preflight",
+        bars=True,
     ),
     Check(
         "P12",
         "budget sanity",
-        "an L2 or L1 budget of Linf size; steps x step_size below eps; a step above 2 eps",
+        "a budget of 0, or in Linf below half a grey level; an L2 or L1 budget of Linf size; steps x step_size below "
+        "eps; a step above 2 eps",
         "ours",
         "WARN",
         "preflight",
+        bars=True,
     ),
     Check(
         "P13",
@@ -105,5 +110,16 @@ PREFLIGHT_CHECKS = (
         f"{CARLINI}; ours",
         "WARN",
         "preflight",
+        bars=True,
+    ),
+    Check(
+        "P15",
+        "classes in the sample",
+        "the samples lack a class of the network or the data, or hold the classes in other shares than the data (chi "
+        "squared, p < 0.001, and 10 % of the samples would have to change class) and not in equal ones either",
+        "ours",
+        "WARN",
+        "preflight",
+        bars=True,
     ),
 )

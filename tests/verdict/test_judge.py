@@ -15,7 +15,7 @@ from robustcli.verdict.table import CHECKS
 
 from .conftest import make_row
 
-PASSED = [Finding(name, "OK", "") for name in ("P1", "R12", "R13", "R23")]
+PASSED = [Finding(name, "OK", "", budget="Linf 0.1") for name in ("P1", "R12", "R13", "R23", "R24")]
 ROWS = [make_row("pgd:eps=0.1", 50)]
 
 
@@ -23,7 +23,10 @@ ROWS = [make_row("pgd:eps=0.1", 50)]
     ("changes", "word"),
     [
         ({}, "RELIABLE"),
-        ({"R11": "WARN"}, "RELIABLE"),
+        ({"R6": "WARN"}, "RELIABLE"),
+        ({"R10": "INFO"}, "RELIABLE"),
+        *(({name: "WARN"}, "PRELIMINARY") for name in ("R10", "R11", "R15", "R18", "R24", "P5", "P11", "P12", "P15")),
+        ({"R24": None}, "PRELIMINARY"),
         ({"R23": "WARN"}, "PRELIMINARY"),
         ({"R12": None}, "PRELIMINARY"),
         ({"R13": None}, "PRELIMINARY"),
@@ -48,14 +51,16 @@ def test_squares_many_queries_stand_in_for_uniform_noise() -> None:
 def test_what_is_missing_is_the_reason() -> None:
     verdict = judge("a.pt", [Finding("R23", "OK", "")], ROWS)
     assert verdict.reason == (
-        "not run: black-box not better, random search; --checks full runs them, --preset standard has them"
+        "not run: stronger ensemble at Linf 0.1, black-box not better, random search; --checks full runs them, "
+        "--preset standard has them"
     )
     assert {"R12", "R13", "R17", "P1"} <= set(verdict.not_run)
     assert not {"R19", "R20", "R21", "R23"} & set(verdict.not_run)
 
 
 def test_a_reason_offers_no_checks_that_ran_already() -> None:
-    verdict = judge("a.pt", [Finding("R13", "OK", ""), Finding("R23", "OK", "")], ROWS, full=True)
+    findings = [Finding(name, "OK", "", budget="Linf 0.1") for name in ("R13", "R23", "R24")]
+    verdict = judge("a.pt", findings, ROWS, full=True)
     assert (
         verdict.reason
         == "could not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
@@ -66,7 +71,7 @@ def test_a_reason_offers_no_checks_that_ran_already() -> None:
     "attack", [Bisection(AutoAttack(0.1)), FMN(), PGD(10, norm=L1())], ids=["a bisected ensemble", "FMN", "L1"]
 )
 def test_a_reason_offers_no_checks_that_cannot_run(attack: Attack) -> None:
-    findings = [Finding("R13", "OK", ""), Finding("R23", "OK", "")]
+    findings = [Finding(name, "OK", "", budget="L1 10") for name in ("R13", "R23", "R24")]
     verdict = judge("a.pt", findings, [make_row("pgd:eps=0.1", 50, attack=attack)])
     assert verdict.reason == (
         "not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
@@ -76,6 +81,24 @@ def test_a_reason_offers_no_checks_that_cannot_run(attack: Attack) -> None:
 def test_squares_queries_count_inside_a_bisected_ensemble() -> None:
     findings = [finding for finding in PASSED if finding.id != "R13"]
     assert judge("a.pt", findings, [make_row("fmn", 50, attack=Bisection(AutoAttack(0.1)))]).word == "RELIABLE"
+
+
+def test_each_budget_needs_an_ensemble_of_its_own() -> None:
+    rows = [*ROWS, make_row("pgd:eps=0.3", 20)]
+    assert "stronger ensemble at Linf 0.3;" in judge("a.pt", PASSED, rows).reason
+    whole = [*rows, make_row("autoattack:eps=0.3", 20)]
+    assert judge("a.pt", PASSED, whole).word == "RELIABLE"
+
+
+def test_a_warning_is_never_under_nothing_speaks_against_it() -> None:
+    assert judge("a.pt", PASSED, ROWS).reason.endswith("nothing speaks against it")
+    reason = judge("a.pt", [*PASSED, Finding("P4", "WARN", ""), Finding("R6", "WARN", "")], ROWS).reason
+    assert reason == "for this threat model, an ensemble of AutoAttack's grade agrees; P4, R6 warn"
+
+
+def test_the_number_to_quote_is_the_reason() -> None:
+    findings = [*PASSED, Finding("R10", "WARN", "moves"), Finding("R24", "WARN", "quote 65.9 %", 0.08, "Linf 0.1")]
+    assert judge("a.pt", findings, ROWS).reason == "quote 65.9 % (and 1 more)"
 
 
 def test_checks_that_were_cut_short_are_never_reliable_and_hide_nothing() -> None:
@@ -104,7 +127,7 @@ def test_a_document_has_the_worst_word_and_every_finding() -> None:
 
 
 def test_every_check_is_declared_once_with_all_that_a_reader_needs() -> None:
-    assert list(CHECKS) == [f"P{i}" for i in range(1, 15)] + [f"R{i}" for i in range(1, 24)]
+    assert list(CHECKS) == [f"P{i}" for i in range(1, 16)] + [f"R{i}" for i in range(1, 25)]
     for check in CHECKS.values():
         assert check.title
         assert check.criterion

@@ -14,7 +14,7 @@ from robustcli.testing.masked import MASKS, Mask
 from robustcli.testing.state import state_of
 from robustcli.verdict.findings import LEVELS, Finding
 from robustcli.verdict.look import Look, look
-from robustcli.verdict.preflight import budget_sanity, preflight
+from robustcli.verdict.preflight import budget_sanity, classes_in_sample, clean_accuracy, preflight
 
 from .conftest import Answers, looked
 
@@ -23,14 +23,14 @@ ATTACKS = [parse_attack("fgsm", {"eps": 0.1}), parse_attack("pgd", {"eps": 0.1})
 
 
 def found(seen: Look, attacks: list = ATTACKS) -> dict[str, Finding]:  # type: ignore[type-arg]
-    return {finding.id: finding for finding in preflight(seen, attacks, SHAPE)}
+    return {finding.id: finding for finding in preflight(seen, attacks, SHAPE, seen.y)}
 
 
 def test_a_good_model_raises_nothing_above_info() -> None:
     seen = looked()
     spread = torch.nn.functional.one_hot(seen.y, 3) + 0.1 * seen.logits  # the tiny net has a favourite class
     findings = found(replace(seen, logits=spread))
-    assert findings.keys() == {f"P{i}" for i in range(1, 13)}
+    assert findings.keys() == {f"P{i}" for i in (*range(1, 13), 15)}
     assert {finding.level for finding in findings.values()} <= {"OK", "INFO"}
 
 
@@ -148,12 +148,46 @@ def test_chance_is_not_a_clean_accuracy() -> None:
     assert found(replace(seen, logits=torch.zeros_like(seen.logits)))["P11"].level == "WARN"
 
 
+def test_one_class_alone_is_no_clean_accuracy_though_all_of_it_is_right() -> None:
+    seen = looked()
+    one = torch.zeros_like(seen.y)
+    always = torch.nn.functional.one_hot(one, 3).double()
+    finding = clean_accuracy(replace(seen, y=one, logits=always), ATTACKS)
+    assert (finding.level, finding.value) == ("WARN", 1.0)
+    assert "of one class" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("counts", "population", "level"),
+    [
+        ((30, 30, 30), (), "OK"),
+        ((90, 0, 0), (), "WARN"),
+        ((60, 30, 0), (), "WARN"),
+        ((0, 0, 1), (300, 300, 300), "WARN"),
+        ((34, 28, 28), (300, 300, 300), "OK"),
+        ((88, 1, 1), (300, 300, 300), "WARN"),
+        ((81, 5, 4), (900, 50, 50), "OK"),
+        ((30, 30, 30), (900, 50, 50), "OK"),
+        ((20, 20, 50), (900, 50, 50), "WARN"),
+    ],
+    ids=str,
+)
+def test_a_sample_holds_the_classes_in_about_their_shares(
+    counts: tuple[int, ...], population: tuple[int, ...], level: str
+) -> None:
+    labels = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))
+    assert classes_in_sample(looked(), labels, population).level == level
+
+
 @pytest.mark.parametrize(
     ("spec", "told"),
     [
         ("pgd:eps=0.3,steps=5,step_size=0.01", "cannot reach eps 0.3"),
         ("pgd:eps=0.1,step_size=0.5", "more than twice eps 0.1"),
         ("pgd:eps=8/255,norm=l2", "Linf-sized"),
+        ("fgsm:eps=0", "a budget of 0 changes nothing"),
+        ("pgd:eps=0,norm=l2", "a budget of 0 changes nothing"),
+        ("pgd:eps=0.001", "below half a grey level; did you mean 0.255/255?"),
     ],
 )
 def test_budgets_that_fit_nothing_are_told(spec: str, told: str) -> None:

@@ -20,6 +20,7 @@ from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.masked import MASKS
 from robustcli.verdict import probes
 from robustcli.verdict.case import Case, make_case
+from robustcli.verdict.effort import is_reference
 from robustcli.verdict.landscape import (
     Scene,
     binarisation_finding,
@@ -64,14 +65,14 @@ def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_good_model_raises_nothing_at_suspect() -> None:
     found = levels(probe(case_of(tiny_net(), "pgd:")))
-    assert found.keys() == {"R3", "R10", "R11", "R12", "R13", "R15"}
-    assert set(found.values()) <= {"OK", "WARN"}
+    assert found.keys() == {"R3", "R10", "R11", "R12", "R13", "R15", "R24"}
+    assert set(found.values()) <= {"OK", "INFO", "WARN"}
     assert {found[check] for check in ("R3", "R13")} == {"OK"}
 
 
 @pytest.mark.parametrize(
     ("spec", "checks"),
-    [("fgsm:", {"R3", "R13"}), ("apgd:loss=dlr,steps=3,", {"R3", "R10", "R11", "R12", "R13"})],
+    [("fgsm:", {"R3", "R12", "R13", "R24"}), ("apgd:loss=dlr,steps=3,", {"R3", "R10", "R11", "R12", "R13", "R24"})],
 )
 def test_what_one_step_leaves_is_not_held_against_attacks_that_did_not_run(spec: str, checks: set[str]) -> None:
     case = case_of(tiny_net(), spec)
@@ -81,7 +82,55 @@ def test_what_one_step_leaves_is_not_held_against_attacks_that_did_not_run(spec:
 
 def test_square_breaks_what_a_blind_gradient_leaves() -> None:
     found = levels(probe(case_of(BLIND(tiny_net()), "pgd:steps=5,random_start=false,")))
-    assert found["R12"] == "SUSPECT"
+    assert (found["R12"], found["R24"]) == ("SUSPECT", "SUSPECT")
+
+
+def test_an_ensemble_is_asked_of_what_weak_attacks_leave_and_the_lower_number_is_told() -> None:
+    case = case_of(tiny_net(), "pgd:steps=2,step_size=0.03,")
+    found = {finding.id: finding for finding in probe(case)}
+    strong = found["R24"]
+    broken = round(strong.value * len(case.standing) / case.share)  # type: ignore[operator]
+    assert broken > 0
+    assert (strong.level, strong.budget) == ("WARN" if strong.value <= 0.1 else "SUSPECT", "Linf 0.15")  # type: ignore[operator]
+    lower = 100 * (case.share - strong.value)  # type: ignore[operator]
+    assert f"breaks {broken} of {len(case.standing)} survivors (apgd " in strong.message
+    assert f"quote {lower:.1f} % and not {100 * case.share:.1f} %" in strong.message
+
+
+@pytest.mark.parametrize(
+    ("broken", "level"), [(0, "OK"), (1, "OK"), (2, "WARN"), (13, "WARN"), (14, "SUSPECT")], ids=str
+)
+def test_a_stronger_ensemble_is_judged_in_points_of_all_samples(broken: int, level: str) -> None:
+    samples = tiny_samples(tiny_net(), 40)
+    case = replace(case_of(tiny_net(), "pgd:"), standing=samples[torch.arange(100) % 40], share=0.74)
+    assert probes.ensemble_finding(case, broken, []).level == level
+
+
+def test_beside_an_ensemble_of_its_grade_no_other_is_asked_and_its_own_number_is_judged() -> None:
+    case = case_of(tiny_net(), "pgd:")
+    known = replace(case, attacks=(parse_attack(f"autoattack:eps={EPS},queries=1000"),))
+    assert (case.graded, known.graded) == (False, True)
+    found = levels(probe(known))
+    assert "R24" not in found
+    assert "WARN" not in {found[check] for check in ("R10", "R11", "R15")}
+
+
+@pytest.mark.parametrize(
+    ("spec", "graded"),
+    [
+        ("autoattack:eps=0.1", True),
+        ("autoattack:eps=0.1,norm=l2", True),
+        ("autoattack:eps=5,norm=l1", True),
+        ("autoattack:eps=0.1,version=rand", True),
+        ("autoattack:eps=0.1,version=rand,eot=5", False),
+        ("autoattack:eps=0.1,rounds=10", False),
+        ("autoattack:eps=0.1,queries=100", False),
+        ("apgd:eps=0.1,steps=1000", False),
+        ("deepfool", False),
+    ],
+)
+def test_which_attacks_are_of_autoattacks_grade(spec: str, graded: bool) -> None:
+    assert is_reference(parse_attack(spec)) == graded
 
 
 def test_nothing_is_probed_where_nothing_stands() -> None:
@@ -179,13 +228,15 @@ def test_rounding_that_saves_samples_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("found", "by_noise", "level"),
-    [(32, 3, "OK"), (31, 3, "OK"), (16, 3, "SUSPECT"), (16, 29, "SUSPECT"), (32, 29, "WARN")],
+    [(32, 3, "OK"), (31, 3, "OK"), (30, 3, "WARN"), (24, 3, "WARN"), (23, 3, "SUSPECT"), (16, 29, "SUSPECT")]
+    + [(32, 29, "WARN")],
 )
 def test_an_attack_must_find_what_is_there_by_construction(found: int, by_noise: int, level: str) -> None:
     flags = [tuple(int(i < count) for i in range(32)) for count in (found, by_noise)]
     test = Binarised(parse_attack(f"pgd:eps={EPS}"), EPS, Linf(), tuple(range(32)), *flags, left_out=0)
-    finding = binarisation_finding("pgd", test)
+    finding = binarisation_finding("pgd", test, again=(33 - found) // 2)
     assert (finding.id, finding.level) == ("R17", level)
+    assert binarisation_finding("pgd", test, again=(32 - found) // 2 - 1).level != "SUSPECT"
     assert f"of 32 adversarials by construction pgd finds {found}, noise {by_noise}" in finding.message
 
 
