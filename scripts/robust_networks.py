@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -60,7 +61,7 @@ class BatchNormCNN(nn.Module):
                     nn.BatchNorm2d(after),
                     nn.ReLU(),
                 )
-                for i, (before, after) in enumerate(zip(widths, widths[1:], strict=False))
+                for i, (before, after) in enumerate(pairwise(widths))
             )
         )
         self.head = nn.Linear(widths[-1] * 16, spec.classes)

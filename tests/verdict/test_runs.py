@@ -79,7 +79,9 @@ def test_square_in_an_ensemble_is_held_against_the_members_before_it() -> None:
         make_row("autoattack:eps=0.1", 40),
     ]
     assert [(finding.level, finding.value) for finding in black_box(rows)] == [("SUSPECT", 0.3)]
-    assert [finding.level for finding in loss_diversity(rows)] == ["WARN"]
+    assert [finding.level for finding in loss_diversity(rows)] == ["INFO"]
+    weaker = [*rows[:-1], make_row("autoattack:eps=0.1,rounds=10", 40)]
+    assert [finding.level for finding in loss_diversity(weaker)] == ["WARN"]
 
 
 @pytest.mark.parametrize(("by_margin", "level", "masked"), [(78, "OK", ""), (40, "WARN", "cross-entropy is masked")])
@@ -96,6 +98,15 @@ def test_the_interval_is_always_told() -> None:
         "INFO",
         "n = 100: the 95 % intervals reach to 9.6 points to each side",
     )
+
+
+@pytest.mark.parametrize(
+    ("n", "standing", "level"), [(1, 1, "WARN"), (16, 16, "WARN"), (92, 92, "WARN"), (93, 93, "INFO")]
+)
+def test_how_many_samples_are_enough_does_not_depend_on_the_outcome(n: int, standing: int, level: str) -> None:
+    (finding,) = sample_size([make_row("pgd:eps=0.1", standing, n)])
+    assert finding.level == level
+    assert ("take 93 or more" in finding.message) == (level == "WARN")
 
 
 def test_fgsm_training_that_holds_off_one_step_only_is_told_as_what_it_is() -> None:
