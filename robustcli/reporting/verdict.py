@@ -44,7 +44,7 @@ def verdict_text(verdicts: Sequence[Verdict], style: str, width: int = 120) -> s
     parts = []
     for verdict in verdicts:
         head = heading(verdict, len(verdicts) > 1)
-        more = [finding for finding in verdict.findings if not verdict.reason.startswith(finding.message)]  # not twice
+        more = [finding for finding in verdict.findings if finding.message != verdict.reason]  # not twice
         body = [*told(more), left_out(verdict)]
         if style == "markdown":
             parts.append(f"**{head}**\n\n" + "\n".join(f"- {line}" for line in body))

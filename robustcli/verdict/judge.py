@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from robustcli.attacks.norms import L1
 from robustcli.evaluation.results import Row
-from robustcli.verdict.effort import MANY_QUERIES, is_iterative, is_reference, parts
+from robustcli.verdict.effort import MANY_QUERIES, is_reference, parts
 from robustcli.verdict.findings import Finding, Verdict, Word, at_least
 from robustcli.verdict.runs import budgets
 from robustcli.verdict.table import CHECKS, When
+
+CUT_SHORT = "the checks were cut short"
 
 IN_ONE_RUN: tuple[When, ...] = ("preflight", "reuse", "full")
 
@@ -42,11 +44,11 @@ def judge(
     missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _searched(name, rows)]
     if unasked := _without_reference(findings, rows):
         missing.insert(0, f"{CHECKS['R24'].title} at {', '.join(unasked)}")
-    word, reason = _word(findings)
+    word, reason = _word(findings, interrupted)
     if word == "RELIABLE" and not rows:
         word, reason = "PRELIMINARY", "nothing was measured"
     elif word == "RELIABLE" and interrupted:
-        word, reason = "PRELIMINARY", "the checks were cut short"
+        word, reason = "PRELIMINARY", CUT_SHORT
     elif word == "RELIABLE" and missing:
         reason = f"{'could not run' if full else 'not run'}: {', '.join(missing)}; {_way(rows, full)}"
         word = "PRELIMINARY"
@@ -54,13 +56,13 @@ def judge(
 
 
 def _way(rows: Sequence[Row], full: bool) -> str:
-    """How the checks that a verdict misses can be run: they go on from an attack of many steps at a budget."""
-    if full or not any(is_iterative(row.attack) and not isinstance(row.attack.norm, L1) for row in rows):
+    """How the checks that a verdict misses can be run: they go on from an attack at a budget."""
+    if full or not any(row.eps is not None and not isinstance(row.attack.norm, L1) for row in rows):
         return "an attack of many steps in Linf or L2 has to run at a budget"
     return "--checks full runs them, --preset standard has them"
 
 
-def _word(findings: Sequence[Finding]) -> tuple[Word, str]:
+def _word(findings: Sequence[Finding], interrupted: bool) -> tuple[Word, str]:
     """What the findings alone say."""
     bad = at_least(findings, "SUSPECT")
     if bad:
@@ -70,8 +72,7 @@ def _word(findings: Sequence[Finding]) -> tuple[Word, str]:
     warnings = at_least(findings, "WARN")
     barring = sorted((one for one in warnings if CHECKS[one.id].bars), key=lambda one: FIRST.get(one.id, len(FIRST)))
     if barring:
-        more = len({finding.id for finding in barring}) - 1
-        return "PRELIMINARY", barring[0].message + (f" (and {more} more)" if more else "")
+        return "PRELIMINARY", CUT_SHORT if interrupted and barring[0].id != "R23" else barring[0].message
     if warnings:
         named = ", ".join(dict.fromkeys(finding.id for finding in warnings))
         return "RELIABLE", f"for this threat model, an ensemble of AutoAttack's grade agrees; {named} warn"

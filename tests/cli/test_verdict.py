@@ -12,7 +12,7 @@ from torch import nn
 
 from robustcli.evaluation import evaluate as evaluation
 from robustcli.testing.masked import MASKS, Wrapped
-from robustcli.verdict import probes, session
+from robustcli.verdict import effort, probes, runs, session
 
 from .conftest import Call
 
@@ -75,6 +75,7 @@ def test_checks_off_ask_nothing_and_say_nothing(call: Call, models: Path, monkey
 def test_full_checks_can_end_reliable(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "QUERIES", 20)
     monkeypatch.setattr(probes, "DRAWS", 5)
+    monkeypatch.setattr(runs, "WIDE_INTERVAL", 1.0)
     attacks = ("--attack", "pgd:eps=0.02", "--limit", "24")
     verdict = verdict_of(call("evaluate", models / "vanilla.pt", *attacks, "--checks", "full", "--format", "json").out)
     (one,) = verdict["checkpoints"]
@@ -82,7 +83,9 @@ def test_full_checks_can_end_reliable(call: Call, models: Path, monkeypatch: pyt
     assert {"R8", "R12", "R13", "R16"} & set(one["not_run"]) == set()
 
 
-def test_the_standard_preset_has_what_reliable_takes(call: Call, models: Path) -> None:
+def test_the_standard_preset_has_what_reliable_takes(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "MANY_STEPS", 3)
+    monkeypatch.setattr(runs, "WIDE_INTERVAL", 1.0)
     attacks = ("--attack", "autoattack:eps=0.02,rounds=3,queries=1000", "--limit", "12")
     verdict = verdict_of(call("evaluate", models / "vanilla.pt", *attacks, "--format", "json").out)
     assert verdict["word"] == "RELIABLE", verdict["checkpoints"][0]["reason"]
