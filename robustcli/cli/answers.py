@@ -62,12 +62,11 @@ def _check_store(path: Path) -> None:
 
     What may pass, such as another process's lock or a full disk, costs no result: a warning says so later.
     """
-    from robustcli.store.database import StoreError, connect, look
+    from robustcli.store.database import StoreError, connect
 
     if str(path) == ":memory:":
         raise ConfigError("--store :memory:: would keep nothing; give a file, or --no-store")
     try:
-        look(path, make=False)
         connect(path, make=False, wait=0.5).close()
     except StoreError as error:
         if error.kind in ("other", "altered"):

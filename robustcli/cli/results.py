@@ -72,7 +72,7 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
 
     _check_style(style)
     with _opened(store) as (connection, contents):
-        (line,) = _chosen(contents.lines, [row], store)
+        (line,) = _chosen(contents, [row], store)
         if style == "json":
             out().file.write(json.dumps(as_dict(connection, line), allow_nan=False) + "\n")
         else:
@@ -97,7 +97,7 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
     if real(file) == real(store):
         raise ConfigError(f"results export {file}: is the store that it would be written from")
     with _opened(store) as (connection, contents):
-        lines = _chosen(contents.lines, row, store) if row else contents.lines
+        lines = _chosen(contents, row, store) if row else contents.lines
         write_whole(file, FORMATS[file.suffix](connection, lines), "results export")
     notice(f"{file}: {len(lines)} rows, {sum(line.n for line in lines)} samples")
 
@@ -129,6 +129,7 @@ def prune(
     with _opened(store) as (_, contents):
         gone = [line for line in contents.lines if everything or wanted.takes(line)]
     told = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
+    told += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
     if dry_run:
         notice(f"{store}: would remove {told}")
         return
@@ -200,9 +201,11 @@ def _remove(path: Path, gone: Sequence[Line], unreadable: Sequence[int]) -> None
         raise DataError(f"--store {path}: {error}{way_out}") from None
 
 
-def _chosen(found: Sequence[Line], ids: list[int], store: Path) -> list[Line]:
-    by_id = {line.id: line for line in found}
+def _chosen(contents: Contents, ids: list[int], store: Path) -> list[Line]:
+    by_id = {line.id: line for line in contents.lines}
     for number in ids:
+        if number in contents.unreadable:
+            raise DataError(f"--store {store}: row {number} cannot be read; `robustcli results prune` removes it")
         if number not in by_id:
             raise ConfigError(f"results: {store} has no row {number}; `robustcli results list` gives those there are")
     return [by_id[number] for number in ids]

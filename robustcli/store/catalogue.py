@@ -153,26 +153,33 @@ def read(connection: sqlite3.Connection) -> Contents:
     Raises:
         StoreError: nothing can be read of it.
     """
-    names = [field.name for field in fields(Line)]
-    found, unreadable, troubles = [], [], []
+    found, unreadable, troubles = [], {}, []
     for values in select(connection, LISTED):
-        row = dict(zip(names, values, strict=True))
         try:
-            found.append(Line(**(row | {"attack": parse(row["attack"])})))
-        except ValidationError as error:
-            unreadable.append(row["id"])
-            troubles.append(f"row {row['id']} is left out: its {error.errors()[0]['loc'][0]} cannot be read")
+            found.append(_line(values))
         except ValueError as error:
-            unreadable.append(row["id"])
-            troubles.append(f"row {row['id']} is left out: its attack cannot be read ({error})")
+            unreadable[values[0]] = str(error)
+    for number, reason in list(unreadable.items())[:1]:
+        others = f", and so are {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+        troubles.append(f"row {number} is left out{others}: {reason}")
     ((odd,),) = select(connection, f"SELECT count(*) FROM samples WHERE NOT {WHOLE_AND_SOUND}")  # noqa: S608
     if odd:
         what = "1 sample is" if odd == 1 else f"{odd} samples are"
         troubles.append(f"{what} left out, with values that contradict each other or are none that robustcli writes")
-    for number, text in select(connection, "SELECT id, provenance FROM runs"):
-        if _provenance(text) is None:
-            troubles.append(f"where the samples of run {number} come from cannot be read")
+    lost = [number for number, text in select(connection, "SELECT id, provenance FROM runs") if _origin(text) is None]
+    if lost:
+        troubles.append(f"where samples come from cannot be read for {len(lost)} of its runs")
     return Contents(tuple(found), tuple(unreadable), tuple(troubles))
+
+
+def _line(values: Sequence[Any]) -> Line:
+    row = dict(zip((field.name for field in fields(Line)), values, strict=True))
+    try:
+        return Line(**(row | {"attack": parse(row["attack"])}))
+    except ValidationError as error:
+        raise ValueError(f"its {error.errors()[0]['loc'][0]} cannot be read") from None
+    except ValueError as error:
+        raise ValueError(f"its attack cannot be read ({error})") from None
 
 
 def lines(connection: sqlite3.Connection) -> list[Line]:
@@ -191,10 +198,10 @@ def samples(connection: sqlite3.Connection, line: Line) -> dict[str, list[Any]]:
 
 def provenances(connection: sqlite3.Connection, line: Line) -> list[dict[str, Any]]:
     """Where a row's samples come from: the runs, with how many of the samples each gave."""
-    return [(_provenance(text) or {}) | {"samples": n} for _, text, n in select(connection, RUNS, line.id)]
+    return [(_origin(text) or {}) | {"samples": n} for _, text, n in select(connection, RUNS, line.id)]
 
 
-def _provenance(text: Any) -> dict[str, Any] | None:
+def _origin(text: Any) -> dict[str, Any] | None:
     try:
         found = parse(text)
     except ValueError:

@@ -33,6 +33,15 @@ MOST_BYTES = 2**27
 BESIDE = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a file, at the end of its name."""
 
+MOST_OF_A_PATH = 504
+"""How many bytes of a file's whole path SQLite takes, with room for the names of `BESIDE`."""
+
+STEPS = 1_000_000
+"""After so many of SQLite's steps it is asked whether a query is over."""
+
+LEAST_ROW = 20
+"""How many bytes of a file a row takes at least, besides its texts and blobs."""
+
 MAGIC = b"SQLite format 3\0"
 
 Kind = Literal["busy", "full", "other", "altered", "unusable"]
@@ -90,6 +99,8 @@ def told() -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _explained(error) from None
+    except UnicodeDecodeError:  # an error of SQLite's that quotes what is damaged
+        raise StoreError(f"is damaged{WHAT_TO_DO}") from None
 
 
 def _explained(error: sqlite3.Error) -> StoreError:
@@ -200,6 +211,8 @@ def _is_store(path: Path) -> bool:
 
 
 def _check_folder(path: Path) -> None:
+    if len(os.fsencode(real(path))) > MOST_OF_A_PATH:
+        raise StoreError(f"cannot be made: its whole path is longer than {MOST_OF_A_PATH} bytes", "other")
     for folder in real(path).parents:
         if os.path.lexists(folder):
             if not folder.is_dir():
@@ -258,22 +271,28 @@ def select(connection: sqlite3.Connection, query: str, *values: Any) -> list[tup
     """The rows of a query.
 
     Raises:
-        StoreError: it cannot be answered, or not in a hundred steps a byte, as where the pages of a damaged file
-            refer to each other in circles.
+        StoreError: it cannot be answered, or not in twenty steps a byte and with no more bytes than the file has, as
+            where the pages of a damaged file refer to each other in circles.
     """
     with told():
-        left = 10 + _pragma(connection, "page_count") * _pragma(connection, "page_size") // 10_000
+        room = 2**20 + _pragma(connection, "page_count") * _pragma(connection, "page_size")
+        left, rows = 20 * room // STEPS, []
 
         def is_over() -> bool:
             nonlocal left
             left -= 1
             return left < 0
 
-        connection.set_progress_handler(is_over, 1_000_000)
+        connection.set_progress_handler(is_over, STEPS)
         try:
-            return connection.execute(query, values).fetchall()
+            for row in connection.execute(query, values):
+                room -= LEAST_ROW + sum(len(value) for value in row if isinstance(value, str | bytes))
+                if room < 0:
+                    raise StoreError(f"is damaged (reading it does not end){WHAT_TO_DO}")
+                rows.append(row)
         finally:
             connection.set_progress_handler(None, 0)
+    return rows
 
 
 def _opened(path: Path, wait: float, alone: bool = False) -> sqlite3.Connection:
@@ -393,7 +412,9 @@ def _read_only(path: Path, wait: float) -> sqlite3.Connection:
     except sqlite3.Error:
         waiting = [file.name for file in _beside(path) if not file.name.endswith("-shm") and _bytes(file)]
         if waiting:
-            raise StoreError(f"cannot be read where it may not be written, while {waiting[0]} is there") from None
+            raise StoreError(
+                f"cannot be read where it may not be written, while {waiting[0]} is there; copy both"
+            ) from None
     return _reader(path, wait, "mode=ro&immutable=1")
 
 
