@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import re
 import sqlite3
 import time
 import zlib
@@ -121,10 +120,7 @@ def test_flags_that_were_falsified_are_measured_anew_and_said(checkpoint: Path, 
     change(store, f"UPDATE samples SET {robust} WHERE distance > 0")
     again, cached, said = measured()
     assert (again, cached < 3) == (flags, True)
-    assert [re.sub(r"\d+", "N", line.split(": ")[1][:24]) for line in said] == [
-        "holds N samples of clean",
-        "holds N samples of fgsm ",
-    ]
+    assert [line.partition(" samples of ")[2].split()[0] for line in said] == ["clean", "fgsm"]
     assert measured() == (flags, 20, [])
 
 
