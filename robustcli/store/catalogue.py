@@ -37,7 +37,8 @@ WHERE series = ? AND {WHOLE_AND_SOUND} GROUP BY runs.id ORDER BY runs.id
 
 PICTURES = "SELECT sample, shape, pixels FROM adversarials WHERE series = ? ORDER BY sample"
 
-MOST_PIXELS = 2**24
+MOST_PIXELS = 2**26
+"""Of an image, all channels together."""
 
 ORPHANS = (
     f"DELETE FROM samples WHERE NOT {WHOLE_AND_SOUND}",  # noqa: S608
@@ -160,7 +161,7 @@ def read(connection: sqlite3.Connection) -> Contents:
         except ValueError as error:
             unreadable[values[0]] = str(error)
     for number, reason in list(unreadable.items())[:1]:
-        others = f", and so are {len(unreadable) - 1} more" if len(unreadable) > 1 else ""
+        others = {1: "", 2: ", and so is 1 more"}.get(len(unreadable), f", and so are {len(unreadable) - 1} more")
         troubles.append(f"row {number} is left out{others}: {reason}")
     ((odd,),) = select(connection, f"SELECT count(*) FROM samples WHERE NOT {WHOLE_AND_SOUND}")  # noqa: S608
     if odd:

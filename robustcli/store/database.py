@@ -27,7 +27,7 @@ APPLICATION = 0x72634442
 BUSY_SECONDS = 5.0
 """How long a write waits for another process's."""
 
-MOST_BYTES = 2**27
+MOST_BYTES = 2**28
 """Of a value in a store: no image, and no answer, is as large."""
 
 BESIDE = ("-wal", "-shm", "-journal")
@@ -98,12 +98,12 @@ def told() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise _explained(error) from None
+        raise _explain(error) from None
     except UnicodeDecodeError:  # an error of SQLite's that quotes what is damaged
         raise StoreError(f"is damaged{WHAT_TO_DO}") from None
 
 
-def _explained(error: sqlite3.Error) -> StoreError:
+def _explain(error: sqlite3.Error) -> StoreError:
     text = str(error)
     if "locked" in text or "busy" in text:
         return StoreError("is locked by another process", "busy")
@@ -144,7 +144,7 @@ def connect(path: Path, *, make: bool = True, wait: float = BUSY_SECONDS) -> sql
     """
     look(path, make)
     with told():
-        return _opened(path, wait) if writable(path) else _read_only(path, wait)
+        return _open(path, wait) if writable(path) else _read_only(path, wait)
 
 
 def connect_alone(path: Path, *, writes: bool = False) -> sqlite3.Connection:
@@ -159,7 +159,7 @@ def connect_alone(path: Path, *, writes: bool = False) -> sqlite3.Connection:
     """
     look(path, make=False)
     with told():
-        connection = _opened(path, BUSY_SECONDS, alone=True)
+        connection = _open(path, BUSY_SECONDS, alone=True)
         try:
             if writes:
                 connection.execute("PRAGMA journal_mode = MEMORY")
@@ -295,7 +295,7 @@ def select(connection: sqlite3.Connection, query: str, *values: Any) -> list[tup
     return rows
 
 
-def _opened(path: Path, wait: float, alone: bool = False) -> sqlite3.Connection:
+def _open(path: Path, wait: float, alone: bool = False) -> sqlite3.Connection:
     connection = sqlite3.connect(real(path), timeout=wait, isolation_level=None)
     try:
         _guard(connection)
@@ -381,7 +381,7 @@ def _check(connection: sqlite3.Connection) -> None:
 
 def _check_tables(connection: sqlite3.Connection, version: int) -> None:
     """A trigger, a default, a collation or an index from elsewhere would change what is written, or found."""
-    found, made = _parts(connection), _parts_made(_tables(version))
+    found, made = _parts_of(connection), _own_parts(_tables(version))
     for kind, name, *_ in sorted(found - made, key=str):
         what = "is not as robustcli makes it" if (kind, name) in {part[:2] for part in made} else "is not robustcli's"
         raise StoreError(f"was altered: its {kind} {name!a} {what}{WHAT_TO_DO}", "altered")
@@ -389,18 +389,18 @@ def _check_tables(connection: sqlite3.Connection, version: int) -> None:
         raise StoreError(f"is damaged: its {kind} {name!a} is missing{WHAT_TO_DO}")
 
 
-def _parts(connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
+def _parts_of(connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
     """Tables, indexes, views and triggers, each with its SQL in one line."""
     rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 100").fetchall()
     return frozenset((*row[:3], " ".join(row[3].split()) if isinstance(row[3], str) else row[3]) for row in rows)
 
 
 @cache
-def _parts_made(script: str) -> frozenset[tuple[Any, ...]]:
+def _own_parts(script: str) -> frozenset[tuple[Any, ...]]:
     connection = sqlite3.connect(":memory:")
     try:
         connection.executescript(script)
-        return _parts(connection)
+        return _parts_of(connection)
     finally:
         connection.close()
 

@@ -455,7 +455,7 @@ def test_rows_that_cannot_be_read_are_left_out_and_said(call: Call) -> None:
         "UPDATE adversarials SET shape = 'axb'",
     )
     said = [
-        f"warning: --store {STORE}: row 2 is left out, and so are 1 more: its eps cannot be read",
+        f"warning: --store {STORE}: row 2 is left out, and so is 1 more: its eps cannot be read",
         f"warning: --store {STORE}: 60 samples are left out, with values that contradict each other or are none that "
         "robustcli writes",
         f"warning: --store {STORE}: where samples come from cannot be read for 2 of its runs",
@@ -479,14 +479,14 @@ def test_rows_that_cannot_be_read_are_left_out_and_said(call: Call) -> None:
 @pytest.mark.usefixtures("kept")
 @pytest.mark.parametrize("leaves_room", [True, False])
 def test_a_full_disk_is_listed_and_pruned(call: Call, monkeypatch: pytest.MonkeyPatch, leaves_room: bool) -> None:
-    opened = database._opened
+    open_store = database._open
 
     def full(path: Path, wait: float, alone: bool = False) -> sqlite3.Connection:
         if not alone:
             raise StoreError("cannot be written: database or disk is full", "full")
-        return opened(path, wait, alone)
+        return open_store(path, wait, alone)
 
-    monkeypatch.setattr(database, "_opened", full)
+    monkeypatch.setattr(database, "_open", full)
     assert len(rows(call("results", "list", "--format", "json").out)) == 6
     assert call("results", "export", "all.npz").code == 0
     if leaves_room:
