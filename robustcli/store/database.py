@@ -110,7 +110,7 @@ def _explain(error: sqlite3.Error) -> StoreError:
     if getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
         return StoreError("cannot be used: the disk is full, without room for the file -shm beside it", "full")
     if "disk is full" in text or "disk I/O" in text:
-        return StoreError(f"cannot be written: {text}", "full")
+        return StoreError(f"cannot be {'written' if 'full' in text else 'read or written'}: {text}", "full")
     if "readonly" in text:
         return StoreError("is read-only")
     if "unable to open" in text:
