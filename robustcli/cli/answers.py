@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
 from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import fail, notice, warn
-from robustcli.errors import CheckpointError, ConfigError
+from robustcli.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
     from robustcli.evaluation.evaluate import Session
@@ -41,14 +43,34 @@ def store_path(flags: Mapping[str, Any]) -> Path | None:
     """Where results are kept; None for `--no-store`.
 
     Raises:
-        ConfigError: two flags that exclude each other.
+        ConfigError: two flags that exclude each other, or a file that is no store.
+        DataError: a store that someone has altered.
     """
     if not flags.get("no_store"):
-        return Path(flags.get("store") or STORE)
+        given = flags.get("store")
+        if given:
+            _check_store(Path(given))
+        return Path(given or STORE)
     for flag, other in (("store", "--store"), ("keep_adversarials", "--keep-adversarials")):
         if flags.get(flag):
             raise ConfigError(f"--no-store: cannot be given together with {other}")
     return None
+
+
+def _check_store(path: Path) -> None:
+    """A file that was named to keep results in, and cannot do so, is told before hours of work and not after.
+
+    What may pass, such as another process's lock or a full disk, costs no result: a warning says so later.
+    """
+    from robustcli.store.database import StoreError, connect
+
+    if str(path) == ":memory:":
+        raise ConfigError("--store :memory:: would keep nothing; give a file, or --no-store")
+    try:
+        connect(path, make=False, wait=0.5).close()
+    except StoreError as error:
+        if error.kind in ("other", "altered"):
+            raise (ConfigError if error.kind == "other" else DataError)(f"--store {path}: {error}") from None
 
 
 class Asked:
@@ -73,18 +95,27 @@ class Asked:
         """Print the answer and end the command, where one is kept and still holds."""
         from robustcli.cli.measure import FORMATS, check_output
         from robustcli.cli.printing import print_result
-        from robustcli.reporting.sheets import Sheet
         from robustcli.store.answers import find
 
-        answer = find(self.path, self.key) if self.path is not None and self.key is not None else None
-        if answer is None or style not in FORMATS:
+        if self.path is None or self.key is None or style not in FORMATS:
+            return
+        try:
+            answer = find(self.path, self.key)
+            if answer is None:
+                return
+            rows = [row | {"cached": row["n"]} for row in answer.document["rows"]]
+            found = answer.document | {"rows": rows}
+            sheets = _sheets(answer.sheets)
+            with redirect_stdout(io.StringIO()):  # what cannot be printed is no answer
+                print_result(found, sheets, answer.csv, style, None)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            reason = str(error) if type(error) is ValueError else "its document is another one"
+            warn(f"--store {self.path}: holds an answer that cannot be read ({reason}); it is made anew")
             return
         check_output(json_file, "--json")
         for kind, text in answer.said:
             _tell(text, kind)
-        rows = [row | {"cached": row["n"]} for row in answer.document["rows"]]
-        sheets = [Sheet(**{key: _tuples(value) for key, value in sheet.items()}) for sheet in answer.sheets]
-        print_result(answer.document | {"rows": rows}, sheets, answer.csv, style, json_file)
+        print_result(found, sheets, answer.csv, style, json_file)
         raise typer.Exit(answer.code)
 
     def remember(
@@ -127,10 +158,10 @@ def ask(command: str, flags: Mapping[str, Any]) -> Asked:
     named = [given] if isinstance(given, str | Path) else list(given or ())
     try:
         files = [(str(one), sha256_of(Path(one))) for one in named] or stamps(sorted(CHECKPOINTS.glob("*.pt")))
+        decisive = {key: value for key, value in flags.items() if key not in NOT_ASKED}
+        return Asked(path, request_key(command, decisive, files))
     except (OSError, CheckpointError):  # it will be told where the checkpoint is opened
         return Asked(path, None)
-    decisive = {key: value for key, value in flags.items() if key not in NOT_ASKED}
-    return Asked(path, request_key(command, decisive, files))
 
 
 def sha256_of(path: Path) -> str:
@@ -142,10 +173,11 @@ def sha256_of(path: Path) -> str:
     """
     import hashlib
 
+    from robustcli.disk import open_regular
     from robustcli.zoo import locate
 
-    with locate(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    with open_regular(locate(path)) as file:
+        return hashlib.file_digest(cast(io.BufferedReader, file), "sha256").hexdigest()
 
 
 def _tell(text: str, kind: str) -> None:
@@ -155,6 +187,14 @@ def _tell(text: str, kind: str) -> None:
         notice(text, bold=kind == "bold")
 
 
-def _tuples(value: Any) -> Any:
-    """Lists of JSON as the tuples that they were."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+def _sheets(told: Sequence[Mapping[str, Any]]) -> list[Sheet]:
+    """The tables of an answer.
+
+    Raises:
+        ValueError: they are none.
+    """
+    from pydantic import TypeAdapter
+
+    from robustcli.reporting.sheets import Sheet
+
+    return TypeAdapter(list[Sheet]).validate_python(told)

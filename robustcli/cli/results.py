@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from robustcli.cli.answers import STORE
-from robustcli.cli.console import notice, out
+from robustcli.cli.console import notice, out, warn
 from robustcli.cli.printing import print_sheets
 from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from robustcli.store.catalogue import Line
+    from robustcli.store.catalogue import Contents, Line
 
 results = typer.Typer(help="List, show, export and prune what the store holds.", rich_markup_mode="markdown")
 
@@ -49,7 +49,8 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
     from robustcli.reporting.stored import as_dict, list_sheet
 
     _check_style(style)
-    with _opened(store) as (connection, found):
+    with _opened(store) as (connection, contents):
+        found = contents.lines
         if style == "json":
             wanted = {"ids", "robust", "distances", "pred", "pred_after", "broken_at", "provenance"}
             rows = [as_dict(connection, line) for line in found]
@@ -70,8 +71,8 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
     from robustcli.reporting.stored import as_dict, show_sheet
 
     _check_style(style)
-    with _opened(store) as (connection, found):
-        (line,) = _chosen(found, [row], store)
+    with _opened(store) as (connection, contents):
+        (line,) = _chosen(contents, [row], store)
         if style == "json":
             out().file.write(json.dumps(as_dict(connection, line), allow_nan=False) + "\n")
         else:
@@ -91,8 +92,12 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
     if file.suffix not in FORMATS:
         raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")
     check_output(file, "results export")
-    with _opened(store) as (connection, found):
-        lines = _chosen(found, row, store) if row else found
+    from robustcli.store.database import real
+
+    if real(file) == real(store):
+        raise ConfigError(f"results export {file}: is the store that it would be written from")
+    with _opened(store) as (connection, contents):
+        lines = _chosen(contents, row, store) if row else contents.lines
         write_whole(file, FORMATS[file.suffix](connection, lines), "results export")
     notice(f"{file}: {len(lines)} rows, {sum(line.n for line in lines)} samples")
 
@@ -110,7 +115,8 @@ def prune(
 
     Example: `robustcli results prune --older-than 30d`
     """
-    from robustcli.store.catalogue import Wanted, ago, remove
+    from robustcli.store.catalogue import Wanted, ago
+    from robustcli.store.database import size, writable
 
     if not everything and not (older_than or checkpoint or attack):
         raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
@@ -120,43 +126,86 @@ def prune(
         checkpoint=checkpoint,
         attack=attack,
     )
-    size = _size(store)
-    with _opened(store, writes=not dry_run) as (connection, found):
-        gone = [line for line in found if everything or wanted.takes(line)]
-        if not dry_run:
-            remove(connection, gone)
-    told = f"{len(gone)} of {len(found)} rows with {sum(line.n for line in gone)} samples"
+    with _opened(store) as (_, contents):
+        gone = [line for line in contents.lines if everything or wanted.takes(line)]
+    told = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
+    told += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
     if dry_run:
         notice(f"{store}: would remove {told}")
-    else:
-        notice(f"{store}: removed {told}; {(size - _size(store)) / 1e6:.1f} MB are free again")
+        return
+    if not writable(store):
+        raise DataError(f"--store {store}: is read-only")
+    before = size(store)
+    _remove(store, gone, contents.unreadable)
+    notice(f"{store}: removed {told}; {(before - size(store)) / 1e6:.1f} MB are free again")
 
 
 @contextmanager
-def _opened(path: Path, writes: bool = False) -> Iterator[tuple[sqlite3.Connection, list[Line]]]:
-    """The store and its rows.
+def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
+    """The store and its rows; a warning for what cannot be read.
 
     Raises:
-        DataError: it is missing, damaged, locked or of another schema; or read-only, where it is written.
+        DataError: it is missing, damaged, locked or of another schema.
     """
-    from robustcli.store.catalogue import lines
-    from robustcli.store.database import StoreError, connect, writable
+    from robustcli.store.database import StoreError, connect, connect_alone
 
     try:
-        if writes and path.exists() and not writable(path):
-            raise StoreError("is read-only")
-        connection = connect(path, make=False)
         try:
-            yield connection, lines(connection)
+            connection, contents = _read(connect(path, make=False))
+        except StoreError as error:
+            if error.kind != "full":
+                raise
+            connection, contents = _read(connect_alone(path))
+        try:
+            for line in contents.troubles:
+                warn(f"--store {path}: {line}")
+            yield connection, contents
         finally:
             connection.close()
     except StoreError as error:
         raise DataError(f"--store {path}: {error}") from None
 
 
-def _chosen(found: list[Line], ids: list[int], store: Path) -> list[Line]:
-    by_id = {line.id: line for line in found}
+def _read(connection: sqlite3.Connection) -> tuple[sqlite3.Connection, Contents]:
+    from robustcli.store.catalogue import read
+
+    try:
+        return connection, read(connection)
+    except BaseException:
+        connection.close()
+        raise
+
+
+def _remove(path: Path, gone: Sequence[Line], unreadable: Sequence[int]) -> None:
+    """Remove rows, also on a full disk.
+
+    Raises:
+        DataError: they cannot be removed.
+    """
+    from robustcli.store.catalogue import remove
+    from robustcli.store.database import StoreError, connect, connect_alone
+
+    try:
+        try:
+            with closing(connect(path, make=False)) as connection:
+                remove(connection, gone, unreadable)
+        except StoreError as error:
+            if error.kind != "full":
+                raise
+            with closing(connect_alone(path, writes=True)) as connection:
+                remove(connection, gone, unreadable)
+    except StoreError as error:
+        way_out = (
+            "; free some space, or delete it with the files -wal and -shm beside it" if error.kind == "full" else ""
+        )
+        raise DataError(f"--store {path}: {error}{way_out}") from None
+
+
+def _chosen(contents: Contents, ids: list[int], store: Path) -> list[Line]:
+    by_id = {line.id: line for line in contents.lines}
     for number in ids:
+        if number in contents.unreadable:
+            raise DataError(f"--store {store}: row {number} cannot be read; `robustcli results prune` removes it")
         if number not in by_id:
             raise ConfigError(f"results: {store} has no row {number}; `robustcli results list` gives those there are")
     return [by_id[number] for number in ids]
@@ -171,7 +220,12 @@ def _age(text: str) -> timedelta:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     if match is None:
         raise ConfigError(f"--older-than {text}: should be a number of hours, days or weeks, such as 12h, 30d or 8w")
-    return timedelta(hours=float(match[1]) * HOURS[match[2]])
+    try:
+        age = timedelta(hours=float(match[1]) * HOURS[match[2]])
+        _ = datetime.now(UTC) - age
+    except OverflowError:
+        raise ConfigError(f"--older-than {text}: is older than the calendar") from None
+    return age
 
 
 def _hash(checkpoint: str) -> str | None:
@@ -182,9 +236,3 @@ def _hash(checkpoint: str) -> str | None:
         return sha256_of(Path(checkpoint))
     except (OSError, CheckpointError):
         return checkpoint.lower() if re.fullmatch(r"[0-9a-fA-F]{6,64}", checkpoint) else None
-
-
-def _size(path: Path) -> int:
-    """Of the file and what lies beside it, in bytes."""
-    files = [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))]
-    return sum(file.stat().st_size for file in files if file.exists())

@@ -83,7 +83,7 @@ class Shelf:
     def recall(self, board: Board, member: int | None) -> Tensor:
         """Restore on a board what is known of its row; (n,) bool, which samples that is."""
         pictured = self.series(board.attack) if self.keep_all else None
-        known, entries = self._look_up(self.series(board.attack, member), pictured)
+        known, entries = self._look_up(self.series(board.attack, member), pictured, board.pred.tolist())
         device = board.robust.device
         columns = [torch.tensor(column, device=device) for column in zip(*entries, strict=True)][:5]
         if entries:
@@ -139,12 +139,25 @@ class Shelf:
             attack_schema=ATTACK_SCHEMA,
         )
 
-    def _look_up(self, series: Series, pictured: Series | None = None) -> tuple[Tensor, list[Entry]]:
+    def _look_up(
+        self, series: Series, pictured: Series | None = None, pred: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[Entry]]:
         """(n,) bool, which samples are known, and what is, in their order.
 
-        Of a broken sample that should be `pictured`, nothing is known where its image is not.
+        Of a broken sample that should be `pictured`, nothing is known where its image is not; nor of one that does not
+        fit its class, the network's classes, or the clean predictions `pred`.
         """
         found = self.keeper.recall(series) if self.recalls else {}
+        y, classes = self.images.y.tolist(), int(self.model["classes"])
+        odd = [
+            sample
+            for i, sample in enumerate(self.samples)
+            if (entry := found.get(sample)) is not None
+            and not (entry.fits(y[i], classes) and (pred is None or entry.pred == pred[i]))
+        ]
+        if odd:
+            self.keeper.reject(series, odd)
+            found = self.keeper.recall(series)
         if found and pictured is not None:
             kept = self.keeper.pictured(pictured)
             found = {at: entry for at, entry in found.items() if entry.robust or not entry.distance or at in kept}

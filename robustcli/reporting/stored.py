@@ -12,7 +12,7 @@ from typing import Any
 from robustcli.evaluation.stats import wilson
 from robustcli.reporting.rates import interval, percent
 from robustcli.reporting.sheets import Sheet
-from robustcli.store.catalogue import Line, pictures, provenances, samples
+from robustcli.store.catalogue import Line, count_pictures, pictures, provenances, samples
 
 PROVENANCE = ("time", "device", "hardware", "commit", "command")
 
@@ -39,7 +39,6 @@ def list_sheet(found: Sequence[Line], title: str) -> Sheet:
 
 def show_sheet(connection: sqlite3.Connection, line: Line) -> Sheet:
     """One stored row with all that is known of it."""
-    images = sum(1 for _ in pictures(connection, line))
     cells = [
         ("checkpoint", line.checkpoint),
         ("sha256", line.sha256),
@@ -55,7 +54,7 @@ def show_sheet(connection: sqlite3.Connection, line: Line) -> Sheet:
         ),
         ("right before", f"{line.clean_correct}: {percent(line.clean_correct, line.n)} %"),
         ("spent", f"{line.seconds:.1f} s, {line.forwards} forwards, {line.backwards} backwards"),
-        ("images kept", str(images)),
+        ("images kept", str(count_pictures(connection, line))),
     ]
     for origin in provenances(connection, line):
         told = "; ".join(str(origin[key]) for key in PROVENANCE if origin.get(key))
@@ -109,7 +108,7 @@ def to_csv(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
         start = (line.id, line.checkpoint, line.sha256, line.dataset, line.name, line.norm, line.eps, line.seed)
         for values in zip(*samples(connection, line).values(), strict=True):
             writer.writerow((*start, *values))
-    return out.getvalue().encode()
+    return out.getvalue().encode("utf-8", "surrogateescape")  # a file's name keeps its bytes
 
 
 def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:

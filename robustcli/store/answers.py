@@ -9,23 +9,30 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import Field, StrictInt, StrictStr
 
 import robustcli
 from robustcli.datasets import DATASETS
-from robustcli.store.database import StoreError, connect, told, transaction
+from robustcli.store.content import parse, unpack
+from robustcli.store.database import StoreError, connect, select, told, transaction
 
 SHORT_SECONDS = 3600.0
 """How long an answer holds that stood in for another one, such as the bundled digits for MNIST without a network."""
 
-Stamp = tuple[str, int | None, int | None]
+MOST_BYTES = 2**25
+"""Of an answer, decompressed: a longer one is not kept; its samples are."""
+
+Stamp = tuple[StrictStr, StrictInt | None, StrictInt | None]
 """A path with size and time of change, None where nothing is there."""
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(allow_inf_nan=False))
 class Answer:
     """What a command found, ready to be printed in any format.
 
@@ -42,24 +49,24 @@ class Answer:
 
     document: dict[str, Any]
     sheets: Sequence[Mapping[str, Any]]
-    csv: str
-    said: Sequence[tuple[str, str]]
-    code: int
+    csv: StrictStr
+    said: Sequence[tuple[Annotated[str, Field(pattern="^(notice|bold|warning|error)$")], StrictStr]]
+    code: Annotated[StrictInt, Field(ge=0, le=255)]
     evidence: Sequence[Stamp]
     until: float | None = None
 
     @property
     def holds(self) -> bool:
-        """Whether all that it rests on is as it was."""
-        fresh = self.until is None or time.time() < self.until
-        return fresh and all(list(stamp(Path(path))) == [path, size, when] for path, size, when in self.evidence)
+        """Whether all that it rests on is as it was; a clock that was set back does not make it young again."""
+        fresh = self.until is None or 0 < self.until - time.time() <= SHORT_SECONDS
+        return fresh and all(stamp(Path(path)) == (path, size, when) for path, size, when in self.evidence)
 
 
 def stamp(path: Path) -> Stamp:
     """A file as it is now."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name with a NUL is none
         return str(path), None, None
     return str(path), found.st_size, found.st_mtime_ns
 
@@ -109,30 +116,41 @@ def request_key(command: str, flags: Mapping[str, Any], checkpoints: Sequence[An
 
 
 def find(path: Path, key: str) -> Answer | None:
-    """The answer that is kept and still holds; None also where the file cannot be read: then it is made again."""
-    if not path.is_file():
-        return None
+    """The answer that is kept and still holds; None also where the file cannot be read: then it is made again.
+
+    Raises:
+        ValueError: what is kept is no answer.
+    """
     try:
         connection = connect(path, make=False, wait=0.5)
         try:
-            with told():
-                row = connection.execute("SELECT content FROM answers WHERE key = ?", (key,)).fetchone()
+            rows = select(connection, "SELECT content FROM answers WHERE key = ?", key)
         finally:
             connection.close()
-        answer = None if row is None else Answer(**json.loads(zlib.decompress(row[0])))
-    except (StoreError, zlib.error, ValueError, TypeError):
+    except StoreError:  # the keeper will tell
         return None
-    return answer if answer is not None and answer.holds else None
+    if not rows:
+        return None
+    content = parse(unpack(rows[0][0], MOST_BYTES))
+    if not isinstance(content, dict):
+        raise ValueError("is no object")
+    try:
+        answer = Answer(**content)
+    except (pydantic.ValidationError, TypeError):
+        raise ValueError("has parts of other types") from None
+    return answer if answer.holds else None
 
 
 def remember(path: Path, key: str, answer: Answer) -> None:
     """Keep an answer; a file that cannot take it has been told of by then."""
-    content = zlib.compress(json.dumps(asdict(answer), allow_nan=False).encode(), 1)
+    content = json.dumps(asdict(answer), allow_nan=False).encode()
+    if len(content) > MOST_BYTES:
+        return
     try:
         connection = connect(path, wait=0.5)
         try:
             with told(), transaction(connection):
-                _insert(connection, key, content)
+                _insert(connection, key, zlib.compress(content, 1))
         finally:
             connection.close()
     except StoreError:

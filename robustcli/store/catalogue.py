@@ -2,37 +2,57 @@
 
 from __future__ import annotations
 
-import json
+import math
+import re
 import sqlite3
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any
 
-from robustcli.store.database import told, transaction
+import pydantic
+from pydantic import Field, ValidationError
 
-LISTED = """
+from robustcli.store.content import parse, unpack
+from robustcli.store.database import StoreError, select, told, transaction
+from robustcli.store.series import WHOLE_AND_SOUND
+
+LISTED = f"""
 SELECT series.id, series.checkpoint, sha256, model, method, dataset, attack, label, norm, eps, ensemble, seed, dtype,
   eot, attack_schema, max(runs.time), count(*), sum(robust), sum(distance > 0), sum(samples.seconds), sum(forwards),
   sum(backwards)
-FROM series JOIN samples ON samples.series = series.id JOIN runs ON runs.id = samples.run
-GROUP BY series.id ORDER BY series.id
-"""
+FROM series JOIN samples ON samples.series = series.id LEFT JOIN runs ON runs.id = samples.run
+WHERE {WHOLE_AND_SOUND} GROUP BY series.id ORDER BY series.id
+"""  # noqa: S608
 
-SAMPLES = """
-SELECT sample, robust, distance, pred, pred_after, broken_at FROM samples WHERE series = ? ORDER BY sample, digest
-"""
+SAMPLES = f"""
+SELECT sample, robust, distance, pred, pred_after, broken_at FROM samples WHERE series = ? AND {WHOLE_AND_SOUND}
+ORDER BY sample, digest
+"""  # noqa: S608
+
+RUNS = f"""
+SELECT runs.id, provenance, count(*) FROM samples JOIN runs ON runs.id = samples.run
+WHERE series = ? AND {WHOLE_AND_SOUND} GROUP BY runs.id ORDER BY runs.id
+"""  # noqa: S608
+
+PICTURES = "SELECT sample, shape, pixels FROM adversarials WHERE series = ? ORDER BY sample"
+
+MOST_PIXELS = 2**26
+"""Of an image, all channels together."""
 
 ORPHANS = (
+    f"DELETE FROM samples WHERE NOT {WHOLE_AND_SOUND}",  # noqa: S608
+    "DELETE FROM adversarials WHERE NOT (typeof(shape) = 'text' AND typeof(pixels) = 'blob') IS TRUE",
     "DELETE FROM series WHERE id NOT IN (SELECT series FROM samples)",
     "DELETE FROM runs WHERE id NOT IN (SELECT run FROM samples)",
     "DELETE FROM answers",
 )
-"""What nothing refers to any more; an answer may rest on what is gone."""
+"""What cannot be read, or nothing refers to any more; an answer may rest on what is gone."""
+
+Count = Annotated[int, Field(ge=0)]
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True, allow_inf_nan=False))
 class Line:
     """A row of results in the store.
 
@@ -62,12 +82,12 @@ class Line:
     eot: int
     attack_schema: int
     time: str
-    n: int
-    correct: int
-    clean_correct: int
+    n: Count
+    correct: Count
+    clean_correct: Count
     seconds: float
-    forwards: int
-    backwards: int
+    forwards: Count
+    backwards: Count
 
     @property
     def name(self) -> str:
@@ -113,48 +133,130 @@ def ago(age: timedelta) -> str:
     return (datetime.now(UTC) - age).isoformat(timespec="seconds")
 
 
+@dataclass(frozen=True)
+class Contents:
+    """All rows in the order in which they came; what could not be read is left out.
+
+    Attributes:
+        lines: the rows.
+        unreadable: the ids of those that hold what robustcli does not write.
+        troubles: a line for whatever could not be read.
+    """
+
+    lines: tuple[Line, ...]
+    unreadable: tuple[int, ...]
+    troubles: tuple[str, ...]
+
+
+def read(connection: sqlite3.Connection) -> Contents:
+    """What a store holds; a file of someone else's may hold anything.
+
+    Raises:
+        StoreError: nothing can be read of it.
+    """
+    found, unreadable, troubles = [], {}, []
+    for values in select(connection, LISTED):
+        try:
+            found.append(_line(values))
+        except ValueError as error:
+            unreadable[values[0]] = str(error)
+    for number, reason in list(unreadable.items())[:1]:
+        others = {1: "", 2: ", and so is 1 more"}.get(len(unreadable), f", and so are {len(unreadable) - 1} more")
+        troubles.append(f"row {number} is left out{others}: {reason}")
+    ((odd,),) = select(connection, f"SELECT count(*) FROM samples WHERE NOT {WHOLE_AND_SOUND}")  # noqa: S608
+    if odd:
+        what = "1 sample is" if odd == 1 else f"{odd} samples are"
+        troubles.append(f"{what} left out, with values that contradict each other or are none that robustcli writes")
+    lost = [number for number, text in select(connection, "SELECT id, provenance FROM runs") if _origin(text) is None]
+    if lost:
+        troubles.append(f"where samples come from cannot be read for {len(lost)} of its runs")
+    return Contents(tuple(found), tuple(unreadable), tuple(troubles))
+
+
+def _line(values: Sequence[Any]) -> Line:
+    row = dict(zip((field.name for field in fields(Line)), values, strict=True))
+    try:
+        return Line(**(row | {"attack": parse(row["attack"])}))
+    except ValidationError as error:
+        raise ValueError(f"its {error.errors()[0]['loc'][0]} cannot be read") from None
+    except ValueError as error:
+        raise ValueError(f"its attack cannot be read ({error})") from None
+
+
 def lines(connection: sqlite3.Connection) -> list[Line]:
-    """All rows, in the order in which they came."""
-    with told():
-        found = connection.execute(LISTED).fetchall()
-    names = [field.name for field in fields(Line)]
-    rows = [dict(zip(names, row, strict=True)) for row in found]
-    return [Line(**(row | {"attack": json.loads(row["attack"])})) for row in rows]
+    """All rows that can be read, in the order in which they came."""
+    return list(read(connection).lines)
 
 
 def samples(connection: sqlite3.Connection, line: Line) -> dict[str, list[Any]]:
     """A row's samples, a list a column; a distance is None where there is no adversarial."""
-    with told():
-        rows = connection.execute(SAMPLES, (line.id,)).fetchall()
+    rows = select(connection, SAMPLES, line.id)
     columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(6)]
-    columns[2] = [None if distance == float("inf") else distance for distance in columns[2]]
+    columns[2] = [None if distance == math.inf else distance for distance in columns[2]]
     names = ("ids", "robust", "distances", "pred", "pred_after", "broken_at")
     return dict(zip(names, columns, strict=True))
 
 
 def provenances(connection: sqlite3.Connection, line: Line) -> list[dict[str, Any]]:
     """Where a row's samples come from: the runs, with how many of the samples each gave."""
-    query = (
-        "SELECT provenance, count(*) FROM samples JOIN runs ON runs.id = samples.run WHERE series = ? "
-        "GROUP BY runs.id ORDER BY runs.id"
-    )
-    with told():
-        return [json.loads(text) | {"samples": n} for text, n in connection.execute(query, (line.id,))]
+    return [(_origin(text) or {}) | {"samples": n} for _, text, n in select(connection, RUNS, line.id)]
+
+
+def _origin(text: Any) -> dict[str, Any] | None:
+    try:
+        found = parse(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def count_pictures(connection: sqlite3.Connection, line: Line) -> int:
+    """How many adversarial images of a row are kept."""
+    ((count,),) = select(connection, "SELECT count(*) FROM adversarials WHERE series = ?", line.id)
+    return int(count)
 
 
 def pictures(connection: sqlite3.Connection, line: Line) -> Iterator[tuple[int, tuple[int, ...], bytes]]:
-    """A row's adversarial images: the sample's id, the shape (c, h, w), float32 pixels in little-endian order."""
-    query = "SELECT sample, shape, pixels FROM adversarials WHERE series = ? ORDER BY sample"
-    with told():
-        for number, shape, pixels in connection.execute(query, (line.id,)):
-            yield number, tuple(map(int, shape.split("x"))), zlib.decompress(pixels)
+    """A row's adversarial images: the sample's id, the shape (c, h, w), float32 pixels in little-endian order.
+
+    Raises:
+        StoreError: one of them cannot be read, or has another shape than the first.
+    """
+    first: tuple[int, ...] | None = None
+    for number, shape, packed in select(connection, PICTURES, line.id):
+        try:
+            sides, pixels = _picture(shape, packed)
+            if not isinstance(number, int) or sides != (first := first or sides):
+                raise ValueError("is not like the first")
+        except ValueError as error:
+            raise StoreError(
+                f"row {line.id}: the image of sample {number!a} cannot be read ({error}); export to .json or .csv, or "
+                "remove the row with `robustcli results prune`"
+            ) from None
+        yield number, sides, pixels
 
 
-def remove(connection: sqlite3.Connection, gone: Sequence[Line]) -> None:
-    """Remove rows with their samples and images, and give their room back to the disk."""
+def _picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
+    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", str(shape), re.ASCII)
+    sides = tuple(map(int, match.groups())) if match else ()
+    if not sides or math.prod(sides) > MOST_PIXELS:
+        raise ValueError("its shape is none")
+    pixels = unpack(packed, 4 * math.prod(sides))
+    if len(pixels) != 4 * math.prod(sides):
+        raise ValueError("its pixels are not as many as its shape says")
+    import numpy as np
+
+    if not np.isfinite(np.frombuffer(pixels, "<f4")).all():
+        raise ValueError("its pixels are no numbers")
+    return sides, pixels
+
+
+def remove(connection: sqlite3.Connection, gone: Sequence[Line], unreadable: Sequence[int] = ()) -> None:
+    """Remove rows with their samples and images, and what cannot be read; give their room back to the disk."""
     with told():
         with transaction(connection):
-            connection.executemany("DELETE FROM series WHERE id = ?", [(line.id,) for line in gone])
+            ids = [*(line.id for line in gone), *unreadable]
+            connection.executemany("DELETE FROM series WHERE id = ?", [(number,) for number in ids])
             for statement in ORPHANS:
                 connection.execute(statement)
         connection.execute("VACUUM")

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
+import stat
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import Any, Literal
+
+from robustcli.disk import open_regular
 
 SCHEMA = 1
 """In `PRAGMA user_version`. A change of the tables bumps it and adds a script to `MIGRATIONS`."""
 
 MIGRATIONS: dict[int, str] = {}
-"""For each older schema, the SQL that makes the next one of it."""
+"""For each older schema, the SQL that makes the next one of it; a new store is made of the first one by them too."""
 
 APPLICATION = 0x72634442
 """In `PRAGMA application_id`: tells the store from any other program's database."""
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another process's."""
+
+MOST_BYTES = 2**28
+"""Of a value in a store: no image, and no answer, is as large."""
+
+BESIDE = ("-wal", "-shm", "-journal")
+"""What SQLite keeps beside a file, at the end of its name."""
+
+MOST_OF_A_PATH = 504
+"""How many bytes of a file's whole path SQLite takes, with room for the names of `BESIDE`."""
+
+STEPS = 1_000_000
+"""After so many of SQLite's steps it is asked whether a query is over."""
+
+LEAST_ROW = 20
+"""How many bytes of a file a row takes at least, besides its texts and blobs."""
+
+MAGIC = b"SQLite format 3\0"
+
+Kind = Literal["busy", "full", "other", "altered", "unusable"]
+"""Of a `StoreError`: locked by another process; no room; another kind of file; a store with foreign parts; the rest."""
+
+OTHER_FILE = "; give --store another file"
+WHAT_TO_DO = "; give --store another file, or delete this one"
 
 TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, time TEXT NOT NULL, provenance TEXT NOT NULL);
@@ -46,11 +76,16 @@ CREATE TABLE answers (key TEXT PRIMARY KEY, time TEXT NOT NULL, content BLOB NOT
 
 
 class StoreError(Exception):
-    """Why a store cannot be used, as the end of a sentence; `passing` where that may be over in a moment."""
+    """Why a store cannot be used, as the end of a sentence."""
 
-    def __init__(self, reason: str, passing: bool = False) -> None:
+    def __init__(self, reason: str, kind: Kind = "unusable") -> None:
         super().__init__(reason)
-        self.passing = passing
+        self.kind = kind
+
+    @property
+    def passing(self) -> bool:
+        """Whether that may be over in a moment."""
+        return self.kind in ("busy", "full")
 
 
 @contextmanager
@@ -63,16 +98,39 @@ def told() -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        text = str(error)
-        if "locked" in text or "busy" in text:
-            raise StoreError("is locked by another process", passing=True) from None
-        if "disk is full" in text or "disk I/O" in text:
-            raise StoreError(f"cannot be written: {text}", passing=True) from None
-        if "readonly" in text or "unable to open" in text:
-            raise StoreError("is read-only") from None
-        if "not a database" in text or "malformed" in text or "encrypted" in text:
-            raise StoreError(f"is damaged ({text})") from None
-        raise StoreError(f"cannot be used ({text})") from None
+        raise _explain(error) from None
+    except UnicodeDecodeError:  # an error of SQLite's that quotes what is damaged
+        raise StoreError(f"is damaged{WHAT_TO_DO}") from None
+
+
+def _explain(error: sqlite3.Error) -> StoreError:
+    text = str(error)
+    if "locked" in text or "busy" in text:
+        return StoreError("is locked by another process", "busy")
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_IOERR_SHMSIZE":
+        return StoreError("cannot be used: the disk is full, without room for the file -shm beside it", "full")
+    if "disk is full" in text or "disk I/O" in text:
+        return StoreError(f"cannot be {'written' if 'full' in text else 'read or written'}: {text}", "full")
+    if "readonly" in text:
+        return StoreError("is read-only")
+    if "unable to open" in text:
+        return StoreError(f"cannot be opened: {_why_not()}")
+    if "not a database" in text or "malformed" in text or "encrypted" in text:
+        return StoreError(f"is damaged ({text}){WHAT_TO_DO}")
+    if "interrupted" in text:
+        return StoreError(f"is damaged (reading it does not end){WHAT_TO_DO}")
+    return StoreError(f"cannot be used ({text})")
+
+
+def _why_not() -> str:
+    """SQLite does not say why it cannot open a file; it needs three at a time."""
+    with ExitStack() as opened:
+        try:
+            for _ in range(3):
+                opened.enter_context(Path(os.devnull).open("rb"))
+        except OSError as error:
+            return str(error.strerror)
+    return "neither it nor the files beside it can be opened or made (no permission, or its path is too long)"
 
 
 def connect(path: Path, *, make: bool = True, wait: float = BUSY_SECONDS) -> sqlite3.Connection:
@@ -81,39 +139,198 @@ def connect(path: Path, *, make: bool = True, wait: float = BUSY_SECONDS) -> sql
     Where file or folder may not be written, the connection only reads.
 
     Raises:
-        StoreError: the file is missing (without `make`), no store, damaged, locked, or of another schema.
+        StoreError: the file is missing (without `make`), no store, damaged, locked, of another schema, or holds what
+            robustcli does not make, such as a trigger.
     """
-    try:
-        if not make and not path.is_file():
-            raise StoreError("is not there")
-        if path.is_dir():
-            raise StoreError("is a folder; should be a file")
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot be made: {error.strerror or error}") from None
+    look(path, make)
     with told():
-        if not writable(path):
-            return _read_only(path, wait)
-        connection = sqlite3.connect(path, timeout=wait, isolation_level=None)
+        return _open(path, wait) if writable(path) else _read_only(path, wait)
+
+
+def connect_alone(path: Path, *, writes: bool = False) -> sqlite3.Connection:
+    """Open a store on a full disk: no file is made beside it, and no other process can use it meanwhile.
+
+    Args:
+        path: the file.
+        writes: removing from it takes no room either. A process that is killed while it does so leaves a damaged file.
+
+    Raises:
+        StoreError: as `connect` does.
+    """
+    look(path, make=False)
+    with told():
+        connection = _open(path, BUSY_SECONDS, alone=True)
         try:
-            _prepare(connection)
+            if writes:
+                connection.execute("PRAGMA journal_mode = MEMORY")
         except BaseException:
             connection.close()
             raise
         return connection
 
 
+def look(path: Path, make: bool) -> None:
+    """Refuse what is no store before SQLite touches it: it would wait for a pipe, and tidy up another program's file.
+
+    Args:
+        path: the file.
+        make: make its folder where there is none.
+
+    Raises:
+        StoreError: the file is missing (without `make`), cannot be opened, or is none that robustcli has made.
+    """
+    try:
+        if not _is_store(path):
+            _check_folder(path)
+            if not make:
+                raise StoreError("is not there")
+            real(path).parent.mkdir(parents=True, exist_ok=True)
+        for file in _beside(path):
+            found = _lstat(file)
+            if found is not None and not stat.S_ISREG(found.st_mode):
+                raise StoreError(f"has a {file.name} beside it that is no regular file; remove that", "altered")
+    except OSError as error:
+        raise StoreError(*_reason(error)) from None
+
+
+def _is_store(path: Path) -> bool:
+    """Whether the file is there; one of another kind is a `StoreError`."""
+    for _ in range(2):
+        try:
+            with open_regular(path) as file:
+                head = file.read(72)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        if not head or (head.startswith(MAGIC) and head[68:] == APPLICATION.to_bytes(4, "big")):
+            return True
+        if real(path).with_name(real(path).name + "-journal").exists():
+            return True  # another process is about to make it, and it is not whole yet; when it is, we look once more
+    if head.startswith(MAGIC) and len(head) == 72:
+        raise StoreError(f"is a database of another program{OTHER_FILE}", "other")
+    raise StoreError(f"is no store (no SQLite file){OTHER_FILE}", "other")
+
+
+def _check_folder(path: Path) -> None:
+    if len(os.fsencode(real(path))) > MOST_OF_A_PATH:
+        raise StoreError(f"cannot be made: its whole path is longer than {MOST_OF_A_PATH} bytes", "other")
+    for folder in real(path).parents:
+        if os.path.lexists(folder):
+            if not folder.is_dir():
+                raise StoreError(f"cannot be made: {folder} is no folder", "other")
+            return
+
+
+def _reason(error: OSError) -> tuple[str, Kind]:
+    if error.errno == errno.EISDIR:
+        return "is a folder; should be a file", "other"
+    if error.errno == errno.EINVAL:
+        return f"{error.strerror}{OTHER_FILE}", "other"
+    try:
+        Path.cwd()
+    except OSError:
+        return "cannot be opened: the working folder is not there any more", "unusable"
+    misnamed = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
+    return f"cannot be made or opened: {error.strerror or error}", "other" if misnamed else "unusable"
+
+
+def real(path: Path) -> Path:
+    """The file that a path leads to: links are followed, since SQLite keeps its own files beside the target."""
+    return Path(os.path.realpath(path))
+
+
+def _beside(path: Path) -> list[Path]:
+    target = real(path)
+    return [target.with_name(target.name + end) for end in BESIDE]
+
+
+def size(path: Path) -> int:
+    """Of the file and what SQLite keeps beside it, in bytes."""
+    return sum(_bytes(file) for file in (real(path), *_beside(path)))
+
+
+def _bytes(file: Path) -> int:
+    found = _lstat(file)
+    return 0 if found is None else found.st_size
+
+
+def _lstat(file: Path) -> os.stat_result | None:
+    """None where nothing is there: another process may just have removed it."""
+    try:
+        return file.lstat()
+    except OSError:
+        return None
+
+
 def writable(path: Path) -> bool:
     """Whether the file may be written, and its folder, where SQLite keeps its journal."""
-    return os.access(path if path.exists() else path.parent, os.W_OK) and os.access(path.parent, os.W_OK)
+    target = real(path)
+    return os.access(target if target.exists() else target.parent, os.W_OK) and os.access(target.parent, os.W_OK)
 
 
-def _prepare(connection: sqlite3.Connection) -> None:
+def select(connection: sqlite3.Connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """The rows of a query.
+
+    Raises:
+        StoreError: it cannot be answered, or not in twenty steps a byte and with no more bytes than the file has, as
+            where the pages of a damaged file refer to each other in circles.
+    """
+    with told():
+        room = 2**20 + _pragma(connection, "page_count") * _pragma(connection, "page_size")
+        left, rows = 20 * room // STEPS, []
+
+        def is_over() -> bool:
+            nonlocal left
+            left -= 1
+            return left < 0
+
+        connection.set_progress_handler(is_over, STEPS)
+        try:
+            for row in connection.execute(query, values):
+                room -= LEAST_ROW + sum(len(value) for value in row if isinstance(value, str | bytes))
+                if room < 0:
+                    raise StoreError(f"is damaged (reading it does not end){WHAT_TO_DO}")
+                rows.append(row)
+        finally:
+            connection.set_progress_handler(None, 0)
+    return rows
+
+
+def _open(path: Path, wait: float, alone: bool = False) -> sqlite3.Connection:
+    connection = sqlite3.connect(real(path), timeout=wait, isolation_level=None)
+    try:
+        _guard(connection)
+        if alone:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        _prepare(connection, alone)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _guard(connection: sqlite3.Connection) -> None:
+    """A store may come from someone else: nothing in it is run, and what is odd in it is an error where it is read."""
+    connection.text_factory = _text
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+
+
+def _text(raw: bytes) -> str:
+    """A name of a file need not be UTF-8, and keeps its bytes; see `keeper.as_text`."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _prepare(connection: sqlite3.Connection, alone: bool) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     if _is_new(connection):
         _make(connection)
     _check(connection)
+    if alone:
+        return
     # In this mode a commit does not wait for the disk: it survives the end of the process, and only the last ones may
     # be lost with the power. Where another process is busy, or the file system shares no memory, the mode stays.
     with suppress(sqlite3.OperationalError):
@@ -130,8 +347,13 @@ def _make(connection: sqlite3.Connection) -> None:
     version = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
     with transaction(connection):
         if _is_new(connection):  # else another process was faster
-            for statement in _statements(TABLES + version):
+            for statement in _statements(_tables(SCHEMA) + version):
                 connection.execute(statement)
+
+
+def _tables(version: int) -> str:
+    """The SQL that makes an empty store of a schema."""
+    return "\n".join([TABLES, *(MIGRATIONS[older] for older in range(1, version))])
 
 
 def _statements(script: str) -> list[str]:
@@ -142,12 +364,13 @@ def _statements(script: str) -> list[str]:
 def _check(connection: sqlite3.Connection) -> None:
     """Refuse what is no store or of another schema; bring an older one up to date, in one transaction."""
     if _pragma(connection, "application_id") != APPLICATION:
-        raise StoreError("is a database of another program")
+        raise StoreError(f"is a database of another program{OTHER_FILE}", "other")
     found = _pragma(connection, "user_version")
     if found > SCHEMA:
-        raise StoreError(f"has schema {found}, of a newer robustcli; this one reads schema {SCHEMA}")
+        raise StoreError(f"has schema {found}, of a newer robustcli; this one reads schema {SCHEMA}{OTHER_FILE}")
     if found < SCHEMA and not all(version in MIGRATIONS for version in range(found, SCHEMA)):
-        raise StoreError(f"has schema {found}, of an older robustcli; this one reads schema {SCHEMA}")
+        raise StoreError(f"has schema {found}, of an older robustcli; this one reads schema {SCHEMA}{OTHER_FILE}")
+    _check_tables(connection, found)
     if found < SCHEMA:
         with transaction(connection):
             for version in range(_pragma(connection, "user_version"), SCHEMA):
@@ -156,20 +379,55 @@ def _check(connection: sqlite3.Connection) -> None:
             connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
+def _check_tables(connection: sqlite3.Connection, version: int) -> None:
+    """A trigger, a default, a collation or an index from elsewhere would change what is written, or found."""
+    found, made = _parts_of(connection), _own_parts(_tables(version))
+    for kind, name, *_ in sorted(found - made, key=str):
+        what = "is not as robustcli makes it" if (kind, name) in {part[:2] for part in made} else "is not robustcli's"
+        raise StoreError(f"was altered: its {kind} {name!a} {what}{WHAT_TO_DO}", "altered")
+    for kind, name, *_ in sorted(made - found, key=str):
+        raise StoreError(f"is damaged: its {kind} {name!a} is missing{WHAT_TO_DO}")
+
+
+def _parts_of(connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
+    """Tables, indexes, views and triggers, each with its SQL in one line."""
+    rows = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master LIMIT 100").fetchall()
+    return frozenset((*row[:3], " ".join(row[3].split()) if isinstance(row[3], str) else row[3]) for row in rows)
+
+
+@cache
+def _own_parts(script: str) -> frozenset[tuple[Any, ...]]:
+    connection = sqlite3.connect(":memory:")
+    try:
+        connection.executescript(script)
+        return _parts_of(connection)
+    finally:
+        connection.close()
+
+
 def _read_only(path: Path, wait: float) -> sqlite3.Connection:
-    """Without a journal beside it, where its folder cannot take one, the file is taken to stay as it is."""
-    errors: list[Exception] = []
-    for mode in ("mode=ro", "mode=ro&immutable=1"):
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{mode}", timeout=wait, isolation_level=None, uri=True)
-        try:
-            connection.execute("PRAGMA query_only = ON")
-            _check(connection)
-        except (sqlite3.Error, StoreError) as error:
-            connection.close()
-            errors.append(error)
-        else:
-            return connection
-    raise errors[-1]
+    """Where the folder cannot take a journal, the file is taken to stay as it is."""
+    try:
+        return _reader(path, wait, "mode=ro")
+    except sqlite3.Error:
+        waiting = [file.name for file in _beside(path) if not file.name.endswith("-shm") and _bytes(file)]
+        if waiting:
+            raise StoreError(
+                f"cannot be read where it may not be written, while {waiting[0]} is there; copy both"
+            ) from None
+    return _reader(path, wait, "mode=ro&immutable=1")
+
+
+def _reader(path: Path, wait: float, mode: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{real(path).as_uri()}?{mode}", timeout=wait, isolation_level=None, uri=True)
+    try:
+        _guard(connection)
+        connection.execute("PRAGMA query_only = ON")
+        _check(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from robustcli.store.database import BUSY_SECONDS, StoreError, connect, told, transaction
-from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
+from robustcli.store.database import BUSY_SECONDS, StoreError, connect, select, told, transaction
+from robustcli.store.series import WHOLE_AND_SOUND, Chunk, Digest, Entry, Picture, Series
 
 IMPATIENT_SECONDS = 0.2
 """How long a write waits where the one before it waited in vain: what is not written yet stays in memory."""
 
-RECALL = """
-SELECT sample, digest, robust, distance, pred, pred_after, broken_at, seconds, forwards, backwards
+RECALL = f"""
+SELECT {WHOLE_AND_SOUND}, sample, digest, robust, distance, pred, pred_after, broken_at, samples.seconds, forwards,
+  backwards
 FROM samples JOIN series ON series.id = series WHERE key = ?
-"""
+"""  # noqa: S608
+
+PICTURED = "SELECT sample, digest FROM adversarials JOIN series ON series.id = series WHERE key = ?"
 
 
 class Keeper:
@@ -42,10 +47,11 @@ class Keeper:
         self.lost = ""
         self.run: int | None = None
         self._known: dict[str, dict[Digest, Entry]] = {}
+        self._rejected: defaultdict[str, set[Digest]] = defaultdict(set)
         self._told: list[str] = []
         self._patient = True
         with self._minding("; nothing is recalled from it"):
-            if path.exists():
+            if os.path.lexists(path):
                 self._open()
 
     def troubles(self) -> list[str]:
@@ -57,28 +63,39 @@ class Keeper:
         """All samples that are known of a series."""
         if series.key in self._known:
             return self._known[series.key]
-        known = {}
+        known: dict[Digest, Entry] = {}
         with self._minding("; nothing is recalled from it"):
             if self.connection is not None:
-                with told():
-                    rows = self.connection.execute(RECALL, (series.key,))
-                    known = {(row[0], row[1]): Entry(bool(row[2]), *row[3:]) for row in rows}
+                odd = []
+                for sound, sample, digest, robust, *rest in select(self.connection, RECALL, series.key):
+                    if sound:
+                        known[sample, digest] = Entry(bool(robust), *rest)
+                    else:
+                        odd.append((sample, digest))
                 self._known[series.key] = known
+                self.reject(series, odd)
         return known
+
+    def reject(self, series: Series, samples: Iterable[Digest]) -> None:
+        """What is known of these samples cannot be right: it is forgotten, and replaced where they are kept anew."""
+        gone = set(samples)
+        if gone:
+            self._rejected[series.key] |= gone
+            known = self._known.get(series.key, {})
+            self._known[series.key] = {sample: entry for sample, entry in known.items() if sample not in gone}
+            name = " ".join(filter(None, (series.label, series.norm, series.eps)))
+            odd = "holds a sample" if len(gone) == 1 else f"holds {len(gone)} samples"
+            self._told.append(
+                f"--store {self.path}: {odd} of {name} whose values contradict each other or are none that robustcli "
+                "writes; what is asked of them is measured anew"
+            )
 
     def pictured(self, series: Series) -> set[Digest]:
         """The samples of a series whose adversarial images are kept."""
-        found: set[Digest] = set()
         with self._minding(""):
             if self.connection is not None:
-                with told():
-                    found = set(
-                        self.connection.execute(
-                            "SELECT sample, digest FROM adversarials JOIN series ON series.id = series WHERE key = ?",
-                            (series.key,),
-                        )
-                    )
-        return found
+                return {(sample, digest) for sample, digest in select(self.connection, PICTURED, series.key)}
+        return set()
 
     def keep(self, chunks: Sequence[Chunk]) -> None:
         """Write chunks in one transaction, with those that could not be written before."""
@@ -92,7 +109,19 @@ class Keeper:
             self._flush()
 
     def close(self) -> None:
-        """Write what is left, with patience."""
+        """Write what is left, with patience; Ctrl-C in the middle of it does not lose it."""
+        try:
+            self._write_rest()
+        except KeyboardInterrupt:
+            self._write_rest()
+            raise
+        finally:
+            if self.connection is not None:
+                with suppress(sqlite3.Error):
+                    self.connection.close()
+            self.connection = None
+
+    def _write_rest(self) -> None:
         if self.pending and not self.lost:
             self._patient = True
             with self._minding(""):
@@ -101,10 +130,6 @@ class Keeper:
         if self.pending and not self.lost:
             n = sum(len(chunk.entries) for chunk in self.pending)
             self._told.append(f"--store {self.path}: {n} results could not be kept")
-        if self.connection is not None:
-            with suppress(sqlite3.Error):
-                self.connection.close()
-        self.connection = None
 
     def __enter__(self) -> Keeper:
         return self
@@ -127,7 +152,7 @@ class Keeper:
         with told(), transaction(self.connection):
             run = self._run_id()
             for chunk in self.pending:
-                _write(self.connection, chunk, run)
+                _write(self.connection, chunk, run, self._rejected[chunk.series.key])
         self.run = run
         self.pending.clear()
 
@@ -165,9 +190,14 @@ class Keeper:
             self._told.append(line + so)
 
 
-def _write(connection: sqlite3.Connection, chunk: Chunk, run: int) -> None:
-    """What another process has kept in the meantime stays."""
+def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set[Digest]) -> None:
+    """What another process has kept in the meantime stays, but for what was `rejected`."""
     number = series_id(connection, chunk.series)
+    for table in ("samples", "adversarials") if rejected else ():
+        connection.executemany(
+            f"DELETE FROM {table} WHERE series = ? AND sample = ? AND digest = ?",  # noqa: S608
+            [(number, *sample) for sample in chunk.entries if sample in rejected],
+        )
     connection.executemany(
         "INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(number, *sample, *entry, run) for sample, entry in chunk.entries.items()],
@@ -199,10 +229,24 @@ def series_id(connection: sqlite3.Connection, series: Series) -> int:
             "eot": series.eot,
             "attack_schema": series.attack_schema,
         }
-        names, marks = ", ".join(values), ", ".join("?" * len(values))
-        cursor = connection.execute(f"INSERT INTO series ({names}) VALUES ({marks})", tuple(values.values()))  # noqa: S608
+        names = ", ".join(values)
+        marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, str) else "?" for value in values.values())
+        bound = [as_text(value) if isinstance(value, str) else value for value in values.values()]
+        cursor = connection.execute(f"INSERT INTO series ({names}) VALUES ({marks})", bound)  # noqa: S608
         return int(cursor.lastrowid or 0)
     return int(found[0])
+
+
+def as_text(text: str) -> str | bytes:
+    """What SQLite takes: of a name that is not UTF-8, its bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            return text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            return text.encode("utf-8", "backslashreplace")
+    return text
 
 
 def _packed(picture: Picture) -> tuple[str, bytes]:

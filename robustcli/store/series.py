@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,21 @@ from typing import Any, NamedTuple
 
 Digest = tuple[int, bytes]
 """A sample: its id, which its draws are keyed by, and a digest of its pixels and class."""
+
+
+WHOLE_AND_SOUND = """(
+  typeof(samples.sample) = 'integer' AND typeof(samples.digest) = 'blob'
+  AND typeof(robust) = 'integer' AND typeof(distance) = 'real'
+  AND CASE robust WHEN 1 THEN distance = 9e999 AND pred = pred_after
+    WHEN 0 THEN distance >= 0 AND distance < 9e999 AND (distance = 0 OR pred <> pred_after) ELSE 0 END
+  AND typeof(pred) = 'integer' AND pred BETWEEN 0 AND 2147483647
+  AND typeof(pred_after) = 'integer' AND pred_after BETWEEN 0 AND 2147483647
+  AND typeof(broken_at) = 'integer' AND broken_at BETWEEN 0 AND 2147483647
+  AND typeof(samples.seconds) = 'real' AND samples.seconds BETWEEN 0 AND 1e9
+  AND typeof(forwards) = 'integer' AND forwards BETWEEN 0 AND 1000000000000
+  AND typeof(backwards) = 'integer' AND backwards BETWEEN 0 AND 1000000000000
+) IS TRUE"""
+"""In SQL, whether a sample is one that robustcli may have written: SQLite takes any type in any column."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,14 @@ class Entry(NamedTuple):
     seconds: float
     forwards: int
     backwards: int
+
+    def fits(self, y: int, classes: int) -> bool:
+        """Whether it does not contradict itself, for a sample of class `y` of so many."""
+        if not (0 <= self.pred < classes and 0 <= self.pred_after < classes):
+            return False
+        if self.pred != y:
+            return not self.robust and self.distance == 0
+        return self.robust == (self.pred_after == y) == (self.distance == math.inf)
 
 
 class Picture(NamedTuple):

@@ -7,6 +7,8 @@ import os
 import sqlite3
 import subprocess
 import sys
+import zlib
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from robustcli.cli import run
 from robustcli.cli.answers import STORE
 from robustcli.store import database, keeper
+from robustcli.store.database import StoreError
 
 from .conftest import Call, write_images
 
@@ -229,6 +232,97 @@ def test_a_store_that_cannot_be_used_still_prints_the_result(
     assert before == (STORE.read_bytes() if STORE.is_file() else b"")
 
 
+@pytest.mark.parametrize(
+    "name", [":memory:", "a pipe", "a folder", "text", "another program's", "x" * 300, "text/r.db"]
+)
+def test_what_is_no_store_is_refused_before_anything_is_measured(
+    call: Call, models: Path, computed: list[Any], name: str
+) -> None:
+    os.mkfifo("a pipe")
+    Path("a folder").mkdir()
+    Path("text").write_text("mine")
+    with closing(sqlite3.connect("another program's")) as other:
+        other.execute("CREATE TABLE mine (x)")
+    before = sorted((path.name, path.stat().st_size) for path in Path().iterdir())
+    ended = call("evaluate", *FGSM, "--store", name)
+    assert (ended.code, ended.out, computed) == (2, "", [])
+    assert ended.error.startswith(f"error: --store {name}: ")
+    assert call("results", "list", "--store", name).code == 3
+    assert before == sorted((path.name, path.stat().st_size) for path in Path().iterdir())
+
+
+def test_a_store_with_a_trigger_is_refused_and_the_default_one_left_alone(call: Call, models: Path) -> None:
+    expected = call("evaluate", *FGSM, "--format", "json").out
+    change("CREATE TRIGGER t AFTER INSERT ON samples BEGIN UPDATE samples SET robust = 1; END")
+    words = "was altered: its trigger 't' is not robustcli's; give --store another file, or delete this one"
+    for command in ("evaluate", "attack", "compare"):
+        ended = call(command, *FGSM, "--store", STORE)
+        assert (ended.code, ended.error) == (3, f"error: --store {STORE}: {words}")
+    for arguments in (["list"], ["show", "1"], ["export", "x.csv"], ["prune", "--all"]):
+        ended = call("results", *arguments)
+        assert (ended.code, ended.error) == (3, f"error: --store {STORE}: {words}")
+    ended = call("evaluate", *FGSM, "--format", "json")
+    assert (ended.code, flags(ended.out)) == (0, flags(expected))
+    assert warnings(ended.err) == [f"warning: --store {STORE}: {words}; it is left as it is, and nothing new is kept"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *[{"document": {}}, {"document": {"rows": [1]}}, {"document": {"rows": [{"n": 20}], "verdict": {"word": 1}}}],
+        *[{"sheets": [{"title": 1}]}, {"said": [["shout", "x"]]}, {"code": "0"}],
+    ],
+    ids=str,
+)
+def test_an_answer_that_cannot_be_printed_is_made_anew(
+    call: Call, models: Path, computed: list[Any], odd: dict[str, Any]
+) -> None:
+    expected = call("evaluate", *FGSM, "--format", "markdown").out
+    with closing(sqlite3.connect(STORE, isolation_level=None)) as other:
+        (content,) = other.execute("SELECT content FROM answers").fetchone()
+        whole = json.loads(zlib.decompress(content))
+        content = zlib.compress(json.dumps(whole | odd).encode())
+        other.execute("UPDATE answers SET content = ?", (content,))
+    computed.clear()
+    ended = call("evaluate", *FGSM, "--format", "markdown")
+    assert (ended.code, len(computed)) == (0, 1)
+    assert ended.out == expected
+    (line,) = warnings(ended.err)
+    assert line.startswith(f"warning: --store {STORE}: holds an answer that cannot be read (")
+    assert warnings(call("evaluate", *FGSM, "--format", "markdown").err) == []
+
+
+def test_a_file_name_that_is_not_utf8_is_kept_and_found_again(call: Call, models: Path, computed: list[Any]) -> None:
+    name = os.fsdecode(b"bad\xff")
+    write_images(Path(f"{name}.npz"))
+    (models / "vanilla.pt").rename(f"{name}.pt")
+    arguments = ["evaluate", f"{name}.pt", "--dataset", f"{name}.npz", *FGSM]
+    first, second = (rows(call(*arguments, "--format", "json").out) for _ in range(2))
+    assert len(computed) == 1
+    assert [row["checkpoint"] for row in first] == [row["checkpoint"] for row in second] == [f"{name}.pt"] * 2
+    listed = rows(call("results", "list", "--format", "json").out)
+    assert {(row["checkpoint"], row["dataset"]) for row in listed} == {(f"{name}.pt", name)}
+    assert call("results", "export", "all.csv").code == 0
+    assert Path("all.csv").read_bytes().count(b"bad\xff.pt") == 60
+    assert call("results", "prune", "--checkpoint", f"{name}.pt").code == 0
+    assert rows(call("results", "list", "--format", "json").out) == []
+
+
+def test_a_working_folder_that_is_gone_is_told(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (models / "gone").mkdir()
+    monkeypatch.chdir(models / "gone")
+    (models / "gone").rmdir()
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--format", "json")
+    assert (ended.code, len(rows(ended.out))) == (0, 2)
+    assert "the working folder is not there any more" in warnings(ended.err)[0]
+
+
+def change(*statements: str) -> None:
+    with closing(sqlite3.connect(STORE, isolation_level=None)) as other:
+        for statement in statements:
+            other.execute(statement)
+
+
 def test_a_run_that_was_interrupted_goes_on(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from robustcli.attacks.chunks import Run
 
@@ -335,6 +429,8 @@ def test_a_pruned_row_is_measured_again(call: Call, models: Path, computed: list
         (["list", "--format", "xml"], "--format 'xml' is unknown (allowed: json, table)"),
         (["export", "all.txt"], "results export all.txt: should end in .json, .csv, .npz"),
         (["prune"], "results prune: say which rows"),
+        (["prune", "--older-than", "9" * 99 + "w"], "is older than the calendar"),
+        (["prune", "--older-than", "999999999h"], "is older than the calendar"),
         (["prune", "--older-than", "30"], "--older-than 30: should be a number of hours, days or weeks"),
     ],
     ids=str,
@@ -348,6 +444,71 @@ def test_a_mistake_with_results_is_one_line(call: Call, here: Path, arguments: l
 @pytest.mark.usefixtures("kept")
 def test_a_row_that_is_not_there_is_one_line(call: Call) -> None:
     assert "has no row 77" in call("results", "show", "77").error
+
+
+@pytest.mark.usefixtures("kept")
+def test_rows_that_cannot_be_read_are_left_out_and_said(call: Call) -> None:
+    change(
+        "UPDATE series SET eps = x'ff' WHERE id IN (2, 5)",
+        "UPDATE samples SET robust = 1000 WHERE series = 3",
+        "UPDATE runs SET provenance = '{'",
+        "UPDATE adversarials SET shape = 'axb'",
+    )
+    said = [
+        f"warning: --store {STORE}: row 2 is left out, and so is 1 more: its eps cannot be read",
+        f"warning: --store {STORE}: 60 samples are left out, with values that contradict each other or are none that "
+        "robustcli writes",
+        f"warning: --store {STORE}: where samples come from cannot be read for 2 of its runs",
+    ]
+    ended = call("results", "list", "--format", "json")
+    assert ([row["id"] for row in rows(ended.out)], warnings(ended.err)) == ([1, 4, 6], said)
+    for suffix in ("csv", "json"):
+        ended = call("results", "export", f"all.{suffix}")
+        assert (ended.code, warnings(ended.err)) == (0, said)
+    assert "3 rows, 100 samples" in ended.err
+    assert call("results", "show", "6").code == 0
+    ended = call("results", "show", "2")
+    assert (ended.code, "row 2 cannot be read; `robustcli results prune` removes it" in ended.error) == (3, True)
+    ended = call("results", "export", "all.npz")
+    assert (ended.code, "row 6: the image of sample" in ended.error) == (3, True)
+    ended = call("results", "prune", "--checkpoint", "checkpoints/vanilla.pt")
+    assert "removed 1 of 3 rows with 60 samples, and 2 that cannot be read" in ended.err
+    assert [row["id"] for row in rows(call("results", "list", "--format", "json").out)] == [4, 6]
+
+
+@pytest.mark.usefixtures("kept")
+@pytest.mark.parametrize("leaves_room", [True, False])
+def test_a_full_disk_is_listed_and_pruned(call: Call, monkeypatch: pytest.MonkeyPatch, leaves_room: bool) -> None:
+    open_store = database._open
+
+    def full(path: Path, wait: float, alone: bool = False) -> sqlite3.Connection:
+        if not alone:
+            raise StoreError("cannot be written: database or disk is full", "full")
+        return open_store(path, wait, alone)
+
+    monkeypatch.setattr(database, "_open", full)
+    assert len(rows(call("results", "list", "--format", "json").out)) == 6
+    assert call("results", "export", "all.npz").code == 0
+    if leaves_room:
+        assert "removed 6 of 6 rows" in call("results", "prune", "--all").err
+        assert rows(call("results", "list", "--format", "json").out) == []
+        return
+    monkeypatch.setattr(database, "connect_alone", lambda path, *, writes=False: full(path, 1.0, not writes))
+    ended = call("results", "prune", "--all")
+    assert ended.code == 3
+    assert ended.error.endswith("is full; free some space, or delete it with the files -wal and -shm beside it")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_store_is_not_exported_onto_itself(call: Call) -> None:
+    STORE.rename("r.json")
+    before = Path("r.json").read_bytes()
+    ended = call("results", "export", "r.json", "--store", "r.json")
+    assert (ended.code, ended.error) == (
+        2,
+        "error: results export r.json: is the store that it would be written from",
+    )
+    assert Path("r.json").read_bytes() == before
 
 
 def test_results_show_help_for_each_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,15 +144,26 @@ def test_a_store_that_is_locked_when_it_is_opened_is_used_when_it_is_free(path: 
     assert known(path) == 2
 
 
-@pytest.mark.parametrize("content", [b"no database at all, " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
-def test_a_damaged_file_is_left_as_it_is(path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"no database at all, " * 100, "is no store (no SQLite file)"),
+        (b"x", "is no store (no SQLite file)"),
+        (b"SQLite format 3\0" + b"\xff" * 5000, "is a database of another program"),
+        (
+            b"SQLite format 3\0" + b"\xff" * 52 + database.APPLICATION.to_bytes(4, "big") + b"\xff" * 5000,
+            "is damaged (",
+        ),
+    ],
+)
+def test_a_damaged_file_is_left_as_it_is(path: Path, content: bytes, reason: str) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
     with Keeper(path) as store:
         assert store.recall(series()) == {}
         store.keep([chunk(1)])
     (line,) = store.troubles()
-    assert line.startswith(f"--store {path}: is damaged (")
+    assert line.startswith(f"--store {path}: {reason}")
     assert path.read_bytes() == content
 
 
