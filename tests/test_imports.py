@@ -13,7 +13,7 @@ import robustcli
 
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
-    {"errors", "fields"},
+    {"errors", "fields", "text"},
     {"config", "disk", "noise", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
     {"data"},
