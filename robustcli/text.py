@@ -30,7 +30,7 @@ _PLAIN |= {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
 
 
 def visible(text: str) -> str:
-    """One line without any character that acts or hides: each is written as its escape, such as `\\x1b` or `\\n`.
+    r"""One line without any character that acts or hides: each is written as its escape, such as `\x1b` or `\\n`.
 
     Those are control characters, line and paragraph separators, what changes the direction of writing, what has no
     width, and code points that are no characters, such as the bytes of a file name that is not UTF-8.
@@ -50,7 +50,9 @@ def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
         return f"\\x{code - 0xDC00:02x}"
-    return _NAMED.get(character) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}")
+    return _NAMED.get(character) or (
+        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
+    )
 
 
 def latex(text: str) -> str:
@@ -84,7 +86,9 @@ def short_paths(paths: Iterable[str]) -> dict[str, str]:
     """Each path's stem, or the shortest end of it that tells it from the others: `a/m` and `b/m`."""
     ends = {path: _ends(path) for path in paths}
     return {
-        path: next((end for end in own if not any(end in others for other, others in ends.items() if other != path)), path)
+        path: next(
+            (end for end in own if not any(end in others for other, others in ends.items() if other != path)), path
+        )
         for path, own in ends.items()
     }
 

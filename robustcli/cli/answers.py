@@ -71,7 +71,7 @@ class Asked:
 
     def reply(self, style: str, json_file: Path | None) -> None:
         """Print the answer and end the command, where one is kept and still holds."""
-        from robustcli.cli.measure import FORMATS, check_output
+        from robustcli.cli.measure import FORMATS
         from robustcli.cli.printing import print_result
         from robustcli.reporting.sheets import Sheet
         from robustcli.store.answers import find
@@ -79,7 +79,6 @@ class Asked:
         answer = find(self.path, self.key) if self.path is not None and self.key is not None else None
         if answer is None or style not in FORMATS:
             return
-        check_output(json_file, "--json")
         for kind, text in answer.said:
             _tell(text, kind)
         rows = [row | {"cached": row["n"]} for row in answer.document["rows"]]

@@ -18,7 +18,8 @@ from robustcli.cli.choice import chosen
 from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
 from robustcli.cli.delivery import Delivery, deliver
-from robustcli.cli.measure import check_output, read_flags
+from robustcli.cli.measure import data_of, read_flags
+from robustcli.cli.outputs import check_outputs
 from robustcli.errors import ConfigError
 from robustcli.fields import parse_number
 
@@ -85,12 +86,12 @@ def evaluate(
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
+    check_outputs(context.params)
     asked = ask("evaluate", context.params)
     asked.reply(style, json_file)
     spec = read_flags(context.params)
     read_level(checks)
     bar = read_bar(fail_under)
-    check_output(junit, "--junit")
     goal = read_goal(budget, until_ci)
     if spec.eight_bit and goal is not None:
         raise ConfigError(f"{'--budget' if budget else '--until-ci'}: cannot be given together with --eight-bit")
@@ -103,6 +104,7 @@ def evaluate(
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint, asked.tell), spec)
+    check_outputs(context.params, data_of(session))
     checking = look_first(session, asked, checks, force)
     measured = checking.measure(keep_all=keep_adversarials, goal=goal)
     verdicts = checking.verdicts(measured)

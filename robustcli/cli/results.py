@@ -84,13 +84,13 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
 
     Example: `robustcli results export all.csv`
     """
-    from robustcli.cli.measure import check_output
+    from robustcli.cli.outputs import check_output
     from robustcli.disk import write_whole
     from robustcli.reporting.stored import FORMATS
 
     if file.suffix not in FORMATS:
         raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")
-    check_output(file, "results export")
+    check_output(file, "results export", [("the store", store)], file.suffix)
     with _opened(store) as (connection, found):
         lines = _chosen(found, row, store) if row else found
         write_whole(file, FORMATS[file.suffix](connection, lines), "results export")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.markup import escape
 
 from robustcli.cli import options, train_options
 from robustcli.cli.choice import CHECKPOINTS
-from robustcli.cli.console import err, notice, out, progress, warn
+from robustcli.cli.console import fail, notice, progress, result, warn
 from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
+from robustcli.cli.outputs import check_output, read_by
 from robustcli.config import TrainSpec, field_names, read_yaml, validated
 from robustcli.errors import ConfigError
 
@@ -60,6 +60,7 @@ def train(
         _go_on(resume, data_dir, device or "auto")
         return
     spec = train_spec(flags)
+    check_output(output, "--output", read_by(config, spec.dataset))
     if output is not None and output.exists() and not force:
         raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
 
@@ -134,11 +135,11 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     )
     saved = watched(prepared, path, run)
     if not saved.complete:
-        err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {escape(str(path))}")
+        fail(f"saved; go on with: robustcli train --resume {path}", "interrupted")
         raise typer.Exit(130)
     kept = saved.metrics
     shown = f", validation accuracy {100 * kept['val_accuracy']:.2f} %" if "val_accuracy" in kept else ""
-    out().print(f"{escape(str(path))}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}", soft_wrap=True)
+    result(f"{path}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}")
 
 
 def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
