@@ -14,7 +14,8 @@ import robustcli
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
     {"errors", "fields", "text"},
-    {"config", "disk", "noise", "datasets", "device", "images", "provenance", "zoo"},
+    {"disk"},
+    {"config", "noise", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
     {"data"},
     {"attacks", "models"},

@@ -147,8 +147,9 @@ def _draw(session: Session, result: Result, path: Path) -> None:
     item = session.items[0]
     row = result.row
     budget = row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
+    split = "" if row.split == "test" else f", {row.split} split"
     title = (
-        f"{label(row.attack)}, {budget}, on {row.subject.method} {row.subject.model}: "
+        f"{label(row.attack)}, {budget}, on {row.subject.method} {row.subject.model}{split}: "
         f"{row.correct} of {row.n} right after the attack"
     )
     save_gallery(choose_pictures(item.candidate.model, item.images, result.outcome), title, path)

@@ -12,6 +12,7 @@ from robustcli.cli.answers import Asked
 from robustcli.cli.console import progress, warn
 from robustcli.config import EvalSpec, field_names, shown, validated
 from robustcli.errors import ConfigError, RobustCliError, unknown
+from robustcli.text import short_paths, visible
 
 if TYPE_CHECKING:
     from robustcli.evaluation.anytime import Goal
@@ -137,12 +138,13 @@ def _run(
     from robustcli.evaluation.evaluate import evaluate
 
     rows: list[Row] = []
+    names = short_paths(item.candidate.subject.checkpoint for item in session.items)
     bar = progress()
     with bar:
         task = bar.add_task("", total=session.total + (matrix.total if matrix else 0))
 
         def on_progress(checkpoint: str, planned: Any, n: int) -> None:
-            bar.update(task, advance=n, description=f"{Path(checkpoint).stem}: {label(planned.attack)}")
+            bar.update(task, advance=n, description=visible(f"{names[checkpoint]}: {label(planned.attack)}"))
 
         def on_recall(n: int) -> None:
             bar.tasks[task].completed += n  # not `advance`, which would count it as speed

@@ -56,7 +56,7 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
             short = [{key: value for key, value in row.items() if key not in wanted} for row in rows]
             out().file.write(json.dumps({"schema": 1, "rows": short}) + "\n")
         elif found:
-            print_sheets([list_sheet(found, f"{store}: {len(found)} rows")], "", "table")
+            print_sheets([list_sheet(connection, found, f"{store}: {len(found)} rows")], "", "table")
         else:
             notice(f"{store}: holds no rows")
 

@@ -16,7 +16,7 @@ from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import fail, notice, progress, result, warn
 from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.cli.outputs import check_output, read_by
-from robustcli.config import TrainSpec, field_names, read_yaml, validated
+from robustcli.config import TrainSpec, field_names, parse_yaml, read_yaml, shown, validated
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -79,7 +79,11 @@ def train(
 def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
     """Built-in defaults < YAML < flags and `--set`."""
     values: dict[str, Any] = read_yaml(flags["config"]) if "config" in flags else {}
-    settings = dict(_setting(text) for text in flags.get("settings", ()))
+    settings: dict[str, Any] = {}
+    for key, value in map(_setting, flags.get("settings", ())):
+        if key in settings:
+            raise ConfigError(f"--set {shown(key)}: is given twice")
+        settings[key] = value
     method = values.get("method", "vanilla")
     options_of = dict(method) if isinstance(method, dict) else {"name": method}
     name = settings.pop("method", flags.get("method", options_of.get("name")))
@@ -95,13 +99,14 @@ def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    import yaml
-
     key, equals, value = text.partition("=")
     try:
-        return key.strip(), yaml.safe_load(value if equals else "[")
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: should be KEY=VALUE, such as schedule=cosine or method.steps=7") from None
+        return key.strip(), parse_yaml(value if equals else "[")
+    except ValueError as error:
+        reason = f" ({error})" if equals else ""
+        raise ConfigError(
+            f"--set {shown(text)}: should be KEY=VALUE, such as schedule=cosine or method.steps=7{reason}"
+        ) from None
 
 
 def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
