@@ -118,7 +118,8 @@ def check_output(path: Path | None, flag: str, reads: Iterable[Read] = (), kind:
     try:
         if path.is_dir():
             raise ConfigError(f"{flag} {shown(path)}: is a folder; should be a file")
-        _check_folder_of(path, flag)
+        if flag != "--output":  # whose folder is made
+            _check_folder_of(path, flag)
         if path.exists() and not os.access(path, os.W_OK):
             raise ConfigError(f"{flag} {shown(path)}: is there already and is not writable")
         _refuse_read(path, flag, reads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,9 +61,9 @@ def train(
         _go_on(resume, data_dir, device or "auto")
         return
     spec = train_spec(flags)
-    check_output(output, "--output", read_by(config, spec.dataset))
-    if output is not None and output.exists() and not force:
+    if output is not None and os.path.lexists(output) and not force:
         raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
+    check_output(output, "--output", read_by(config, spec.dataset))
 
     from robustcli import checkpoint
     from robustcli.training.loop import Run
