@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,7 @@ from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
-from robustcli.errors import RobustCliError, lookup, nearest
+from robustcli.errors import ConfigError, RobustCliError, lookup, nearest
 
 app = typer.Typer(
     name="robustcli",
@@ -77,6 +78,8 @@ def _invoke(arguments: list[str]) -> int:
     if arguments and not arguments[0].startswith("-"):
         lookup(commands(), arguments[0], "command")
     check_given(command, arguments)
+    if arguments and not arguments[0].startswith("-") and not {"-h", "--help"} & set(arguments):
+        _check_folder()
     try:
         # Not `command.main`, which would turn Ctrl-C into an exit without a word.
         with command.make_context("robustcli", list(arguments)) as context:
@@ -84,6 +87,18 @@ def _invoke(arguments: list[str]) -> int:
     except typer.Exit as done:
         return done.exit_code
     return 0
+
+
+def _check_folder() -> None:
+    """Tell that the working folder is gone, before files in it are said to be missing.
+
+    Raises:
+        ConfigError: it was removed, or may not be looked at.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the working folder cannot be used ({error.strerror}); it may have been removed") from None
 
 
 def commands() -> dict[str, Any]:

@@ -84,12 +84,21 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
         if flag == "--save" and path.suffix != ".npz":
             check_folder(path, flag, reads)
         elif flag == "--store":
-            _refuse_read(path, flag, reads)
+            _check_store(path, reads)
         else:
             check_output(path, flag, reads)
     for (flag, path), (other, same) in combinations(named.items(), 2):
         if _same(path, same) and not (path.exists() and not path.is_file()):  # a device takes both
             raise ConfigError(f"{other} {shown(same)}: is the file of {flag} too; give each its own")
+
+
+def _check_store(path: Path, reads: Iterable[Read]) -> None:
+    """Refuse a store where a command reads; what else is there is looked at where it is opened."""
+    _refuse_read(path, "--store", reads)
+    try:
+        path.with_name(f"{path.name}-journal").exists()  # SQLite's longest name beside it
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--store {shown(path)}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_by(config: Path | None, dataset: str) -> list[Read]:
@@ -128,7 +137,7 @@ def check_output(path: Path | None, flag: str, reads: Iterable[Read] = (), kind:
             if not fits(path):
                 hint = f"; {JSON_HINT}" if flag == "--json" else "; give another name"
                 raise ConfigError(f"{flag} {shown(path)}: is there already and is not {what}{hint}")
-    except (OSError, RuntimeError) as error:  # such as a name that is too long, or a link to itself
+    except (OSError, RuntimeError, ValueError) as error:  # such as a name that is too long, or a link to itself
         raise ConfigError(f"{flag} {shown(path)}: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -148,7 +157,7 @@ def check_folder(path: Path, flag: str, reads: Iterable[Read] = ()) -> None:
         if path.is_symlink() and not path.exists():
             raise ConfigError(f"{flag} {shown(path)}: is a link to nothing")
         _refuse_read(path, flag, reads)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(f"{flag} {shown(path)}: {getattr(error, 'strerror', None) or error}") from None
 
 
@@ -173,7 +182,7 @@ def _same(path: Path, other: Path) -> bool:
     """Whether two names are of one file: through links, hard ones too, and other spellings."""
     try:
         return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
-    except (OSError, RuntimeError):  # it is told where the file is opened
+    except (OSError, RuntimeError, ValueError):  # it is told where the file is opened
         return False
 
 
