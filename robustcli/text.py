@@ -69,7 +69,7 @@ def markdown(text: str) -> str:
     line = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", line)
     line = re.sub(r"\](?=[(\[])", r"\\]", line)
     line = line.replace("://", r":\//").replace("www.", r"www\.")
-    line = re.sub(r"^\s*(?=[#>=\[]|[-+*]\s|-{3}|~{3})", r"\\", line)
+    line = re.sub(r"^\s*(?=[#>=]|\[.*\]:|[-+*]\s|-{3}|~{3})", r"\\", line)
     return re.sub(r"^\s*(\d+)(?=[.)]\s)", r"\1\\", line)
 
 

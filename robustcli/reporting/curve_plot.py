@@ -13,6 +13,9 @@ from robustcli.evaluation.stats import wilson
 from robustcli.reporting.figure import plain_text, save_figure
 from robustcli.text import short_paths, visible
 
+LONGEST = 40
+"""Characters of a checkpoint's name in the legend."""
+
 POINTS = 200
 """Budgets that a line is drawn through."""
 
@@ -52,7 +55,9 @@ def _draw(axis: Axes, curve: Curve, reach: float, name: str) -> None:
     right = [everyone.correct(eps) for eps in at]
     bands = [wilson(correct, everyone.n) for correct in right]
     on = "" if curve.split == "test" else f", {curve.split} split"
-    shown = f" {visible(name)} ({' and '.join(curve.attacks)}, n = {everyone.n}{on})"
+    name = visible(name)
+    name = name if len(name) <= LONGEST else f"...{name[-LONGEST:]}"  # its end is what tells it apart
+    shown = f" {name} ({' and '.join(curve.attacks)}, n = {everyone.n}{on})"
     (line,) = axis.plot(at, [100 * correct / everyone.n for correct in right], label=shown)
     low, high = zip(*bands, strict=True)
     axis.fill_between(at, [100 * p for p in low], [100 * p for p in high], color=line.get_color(), alpha=0.15, lw=0)
