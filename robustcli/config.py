@@ -5,13 +5,14 @@ Built-in defaults < YAML < flags. `--batch-size`, the YAML key `batch_size` and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
+from robustcli.disk import open_regular
 from robustcli.errors import ConfigError, nearest
 from robustcli.fields import (
     STRICT,
@@ -32,12 +33,24 @@ from robustcli.fields import (
 )
 
 __all__ = ["DataSpec", "EvalSpec", "ModelSpec", "Spec", "TrainSpec", "default_budgets", "field_names", "paper_budgets"]
-__all__ += ["read_yaml", "shown", "to_yaml", "validated"]
+__all__ += ["parse_yaml", "read_yaml", "shown", "to_yaml", "validated"]
 # From `fields`, for attacks outside this package that import them from here.
 __all__ += ["STRICT", "Budget", "Eps", "Eta", "Etas", "Fraction", "Names", "NonNegative", "Number", "Positive", "Seed"]
 __all__ += ["format_eta", "parse_eta", "parse_number", "split_list"]
 
 T = TypeVar("T")
+
+LONGEST = 200
+"""Characters of a value in an error's line."""
+
+MOST_BYTES = 100_000
+"""Of a config file."""
+
+DEEPEST = 10
+"""Of mappings and lists in each other."""
+
+MOST_EVENTS = 5000
+"""Values, and beginnings and ends of mappings and lists."""
 
 
 class Spec(BaseModel):
@@ -168,26 +181,102 @@ def field_names(build: type[Any]) -> tuple[str, ...]:
 
 
 def shown(value: object) -> str:
-    """A value as a user would have typed it."""
-    return ",".join(shown(item) for item in value) if isinstance(value, list | tuple) else str(value)
+    """A value as a user would have typed it, cut where it is longer than an error's line should be."""
+    if isinstance(value, list | tuple):
+        text = ",".join(shown(item) for item in value[:LONGEST])
+    else:
+        try:
+            text = str(value)
+        except ValueError:  # an integer of more digits than Python writes
+            text = "a number of thousands of digits"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file.
 
     Raises:
-        ConfigError: the file is missing, unreadable or not a mapping.
+        ConfigError: the file is missing, no regular file, larger than `MOST_BYTES`, or not a mapping of plain values.
     """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
-        raise ConfigError(f"--config {path}: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"--config {path}: not valid YAML: {reason}") from None
+        raise ConfigError(f"--config {shown(path)}: {error.strerror or error}") from None
+    if len(content) > MOST_BYTES:
+        raise ConfigError(f"--config {path}: has more than {MOST_BYTES} bytes; a config has a few hundred")
+    try:
+        loaded = parse_yaml(content.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ConfigError(f"--config {path}: not valid YAML: is not UTF-8 text") from None
+    except ValueError as error:
+        raise ConfigError(f"--config {path}: not valid YAML: {error}") from None
     if not isinstance(loaded, dict):
         raise ConfigError(f"--config {path}: should hold keys and values, such as 'method: batchout'")
-    return {str(key): value for key, value in loaded.items()}
+    return loaded
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain value that a text of YAML holds: mappings with names as keys, lists, text, numbers, true, false, null.
+
+    What a config has no use for is refused before it is built: aliases, of which a few lines can stand for billions of
+    values or for themselves, tags, several documents, deep nesting, dates and keys that are given twice.
+
+    Raises:
+        ValueError: says what is wrong, in one line.
+    """
+    try:
+        _refuse_unusual(yaml.parse(text, Loader=yaml.SafeLoader))
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _refuse_keys(node)
+        return loader.construct_document(node)
+    except yaml.YAMLError as error:
+        raise ValueError(shown(" ".join(str(error).split()))) from None
+    except OverflowError:  # of a character's number
+        raise ValueError("holds a number that is too large") from None
+
+
+def _refuse_unusual(events: Iterable[yaml.Event]) -> None:
+    """Read no further than to the first event that a config has no use for."""
+    depth, documents = 0, 0
+    for count, event in enumerate(events):
+        where = f" (line {event.start_mark.line + 1})" if event.start_mark else ""
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if documents > 1:
+            raise ValueError(f"holds several documents{where}")
+        if count > MOST_EVENTS:
+            raise ValueError(f"holds too many values{where}")
+        if depth > DEEPEST:
+            raise ValueError(f"is nested more than {DEEPEST} deep{where}")
+        if getattr(event, "anchor", None) is not None:
+            raise ValueError(f"anchors and aliases (& and *) are not allowed; write the value out{where}")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise ValueError(f"the tag {shown(tag)} is not allowed{where}")
+
+
+def _refuse_keys(node: yaml.Node) -> None:
+    """Refuse keys that are no names or given twice, and dates."""
+    where = f" (line {node.start_mark.line + 1})"
+    if isinstance(node, yaml.MappingNode):
+        seen = set()
+        for key, value in node.value:
+            name = shown(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
+            if key.tag != "tag:yaml.org,2002:str":
+                hint = "; merging is not allowed" if key.tag.endswith(":merge") else "; put it in quotes"
+                raise ValueError(f"key '{name}' should be a name{hint}{where}")
+            if key.value in seen:
+                raise ValueError(f"key '{name}' is given twice (line {key.start_mark.line + 1})")
+            seen.add(key.value)
+            _refuse_keys(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_keys(value)
+    elif node.tag == "tag:yaml.org,2002:timestamp":
+        raise ValueError(f"{shown(node.value)} is a date; should be in quotes{where}")
 
 
 def to_yaml(spec: Spec) -> str:

@@ -44,12 +44,13 @@ def write_whole(path: Path, content: bytes, flag: str) -> None:
             path.write_bytes(content)
             return
         target = path.resolve()
-        temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+        # Cut, so that it is never too long where the name itself is not.
+        temporary = target.with_name(f".{target.name[:20]}.{secrets.token_hex(4)}.tmp")
         try:
             with temporary.open("xb") as file:
                 file.write(content)
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{flag} {path}: {error.strerror or error}") from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: of a link to itself
+        raise ConfigError(f"{flag} {path}: {getattr(error, 'strerror', None) or error}") from None

@@ -1,4 +1,6 @@
 import math
+import os
+from pathlib import Path
 
 import pytest
 import yaml
@@ -6,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.dataclasses import dataclass
 
-from robustcli.config import DataSpec, EvalSpec, ModelSpec, TrainSpec, default_budgets, read_yaml, to_yaml, validated
+from robustcli.config import (
+    DataSpec,
+    EvalSpec,
+    ModelSpec,
+    TrainSpec,
+    default_budgets,
+    read_yaml,
+    shown,
+    to_yaml,
+    validated,
+)
 from robustcli.errors import ConfigError
 from robustcli.fields import NonNegative
 
@@ -99,7 +111,28 @@ def test_yaml_that_is_read_back_is_what_was_written(tmp_path):
         (b"\xff\xfe\x00", "not valid YAML"),
         (b"- a\n- b\n", "should hold keys and values"),
         (b"", "should hold keys and values"),
-        (b"!!python/object/apply:os.getcwd []", "not valid YAML"),
+        (b"!!python/object/apply:os.getcwd []", "not valid YAML: the tag .* is not allowed"),
+        (b"a: &x [1]\nb: *x", "anchors and aliases"),
+        (b"&a [*a]", "anchors and aliases"),
+        (b"<<: {a: 1}\n<<: {b: 1}", "key '<<' should be a name; merging is not allowed"),
+        (b"[" * 90_000, "nested more than 10 deep"),
+        (b"a: " + b"{a: " * 5000, "nested more than 10 deep"),
+        (b"- " * 40_000, "nested more than 10 deep"),
+        (b"[" + b"1," * 40_000 + b"1]", "too many values"),
+        (b"lr: 1\nepochs: 2\nlr: 3", r"key 'lr' is given twice \(line 3\)"),
+        (b"method: {name: pgd, eps: 0.1, eps: 0.2}", "key 'eps' is given twice"),
+        (b"1: x", "key '1' should be a name; put it in quotes"),
+        (b"on: x", "key 'on' should be a name"),
+        (b"? [a]\n: 1", "key 'a list or mapping' should be a name"),
+        (b"a: 1\n\tb: 2", "not valid YAML"),
+        (b"a: 2020-13-45", "is a date; should be in quotes"),
+        (b"a: 1\n---\nb: 2", "several documents"),
+        (b"a: !!binary aGk=", "the tag .*binary is not allowed"),
+        (b"a: " + b"9" * 5000, "not valid YAML"),
+        (b'a: "\\UFFFFFFFF"', "too large"),
+        (b"a: \x1b[2J", "not valid YAML"),
+        ("a: 1".encode("utf-16"), "is not UTF-8 text"),
+        (b"# " + b"x" * 100_000, "has more than 100000 bytes"),
     ],
 )
 def test_a_bad_yaml_file_is_one_line(tmp_path, content, message):
@@ -108,6 +141,26 @@ def test_a_bad_yaml_file_is_one_line(tmp_path, content, message):
     with pytest.raises(ConfigError, match=message) as caught:
         read_yaml(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_config_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "spec.yaml").write_bytes("\ufefflr: 1e-3".encode())
+    assert read_yaml(tmp_path / "spec.yaml") == {"lr": "1e-3"}
+
+
+def test_a_pipe_as_config_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match=r"--config .*pipe: is a pipe, a socket or a device"):
+        read_yaml(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="--config /dev/zero: is a pipe, a socket or a device"):
+        read_yaml(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize(
+    "value", ["x" * 10_000, [["y"] * 1000] * 1000, 10**5000, {"a": "z" * 10_000}], ids=["text", "list", "int", "dict"]
+)
+def test_a_value_in_an_error_is_cut(value):
+    assert 0 < len(shown(value)) <= 200
 
 
 def test_a_missing_yaml_file_is_named(tmp_path):

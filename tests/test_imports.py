@@ -13,8 +13,9 @@ import robustcli
 
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
-    {"errors", "fields"},
-    {"config", "disk", "noise", "datasets", "device", "images", "provenance", "zoo"},
+    {"errors", "fields", "text"},
+    {"disk"},
+    {"config", "noise", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
     {"data"},
     {"attacks", "models"},

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
-from robustcli.cli.console import fail
-from robustcli.errors import RobustCliError, lookup, nearest
+from robustcli.cli.console import drop, fail, open_streams, reason
+from robustcli.cli.outputs import JSON_HINT, check_given
+from robustcli.errors import ConfigError, RobustCliError, lookup, nearest
 
 app = typer.Typer(
     name="robustcli",
@@ -48,15 +50,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str]) -> int:
     """Run a command line; a user's mistake is one line on stderr. Returns the exit code."""
-    command = typer.main.get_command(app)
+    open_streams()
     try:
-        if arguments and not arguments[0].startswith("-"):
-            lookup(commands(), arguments[0], "command")
-        # Not `command.main`, which would turn Ctrl-C into an exit without a word.
-        with command.make_context("robustcli", list(arguments)) as context:
-            command.invoke(context)
-    except typer.Exit as done:
-        return done.exit_code
+        code = _invoke(arguments)
+        sys.stdout.flush()  # here and not when Python ends, so that a full disk is told
     except RobustCliError as error:
         fail(str(error))
         return error.exit_code
@@ -67,12 +64,41 @@ def run(arguments: list[str]) -> int:
         fail("interrupted")
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        drop(sys.stdout)
         return 1
     except OSError as error:  # such as a full disk under stdout
-        fail(f"output: {error.strerror or error}")
+        fail(reason(error))
+        drop(sys.stdout)
         return 1
+    return code
+
+
+def _invoke(arguments: list[str]) -> int:
+    command = typer.main.get_command(app)
+    if arguments and not arguments[0].startswith("-"):
+        lookup(commands(), arguments[0], "command")
+    check_given(command, arguments)
+    if arguments and not arguments[0].startswith("-") and not {"-h", "--help"} & set(arguments):
+        _check_folder()
+    try:
+        # Not `command.main`, which would turn Ctrl-C into an exit without a word.
+        with command.make_context("robustcli", list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
     return 0
+
+
+def _check_folder() -> None:
+    """Tell that the working folder is gone, before files in it are said to be missing.
+
+    Raises:
+        ConfigError: it was removed, or may not be looked at.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise ConfigError(f"the working folder cannot be used ({error.strerror}); it may have been removed") from None
 
 
 def commands() -> dict[str, Any]:
@@ -83,6 +109,8 @@ def commands() -> dict[str, Any]:
 def usage_error(error: typer.TyperException, arguments: list[str]) -> str:
     """One line for what the parser refused, with the nearest valid name."""
     message = " ".join(error.format_message().split()).rstrip(".")
+    if message == "Option '--json' requires an argument":
+        message += f": {JSON_HINT}"
     command, parameter = getattr(getattr(error, "ctx", None), "command", None), getattr(error, "param", None)
     if type(error).__name__ == "NoSuchOption" and command is not None:
         wrong = str(getattr(error, "option_name", ""))

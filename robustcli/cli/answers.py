@@ -93,7 +93,7 @@ class Asked:
 
     def reply(self, style: str, json_file: Path | None) -> None:
         """Print the answer and end the command, where one is kept and still holds."""
-        from robustcli.cli.measure import FORMATS, check_output
+        from robustcli.cli.measure import FORMATS
         from robustcli.cli.printing import print_result
         from robustcli.store.answers import find
 
@@ -112,7 +112,6 @@ class Asked:
             reason = str(error) if type(error) is ValueError else "its document is another one"
             warn(f"--store {self.path}: holds an answer that cannot be read ({reason}); it is made anew")
             return
-        check_output(json_file, "--json")
         for kind, text in answer.said:
             _tell(text, kind)
         print_result(found, sheets, answer.csv, style, json_file)

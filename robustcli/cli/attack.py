@@ -15,7 +15,8 @@ from robustcli.cli.checks import Checks, Force, look_first, read_level
 from robustcli.cli.choice import chosen
 from robustcli.cli.console import notice
 from robustcli.cli.delivery import Delivery, deliver
-from robustcli.cli.measure import check_output, read_flags
+from robustcli.cli.measure import data_of, read_flags
+from robustcli.cli.outputs import check_outputs
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,16 +85,17 @@ def attack(
 
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
+    check_outputs(context.params)
     asked = ask("attack", context.params)
     asked.reply(style, json_file)
     spec = read_flags(context.params)
     read_level(checks)
-    check_save(save)
 
     from robustcli.evaluation.evaluate import open_session
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen([checkpoint] if checkpoint else None, asked.tell), spec)
+    check_outputs(context.params, data_of(session))
     keep = save is not None or gallery is not None
     budgets = sum(planned.runs for planned in session.items[0].plan)
     if keep and budgets > 1:
@@ -112,22 +114,6 @@ def attack(
         found = Delivery(sheets, verdicts=verdicts, checks=checks)
         code = deliver(measured, session, found, style, json_file, asked)
     raise typer.Exit(code)
-
-
-def check_save(path: Path | None) -> None:
-    """Refuse a `--save` that is neither an .npz nor a folder that is new or empty.
-
-    Raises:
-        ConfigError: says what it is.
-    """
-    if path is None or path.suffix == ".npz":
-        check_output(path, "--save")
-    elif path.suffix or path.is_file():
-        raise ConfigError(f"--save {path}: should be an .npz file, or a folder for PNG files")
-    elif path.is_dir() and any(path.iterdir()):
-        raise ConfigError(f"--save {path}: is a folder with files in it; give a new one, or an .npz file")
-    elif not path.parent.is_dir():
-        raise ConfigError(f"--save {path}: its folder {path.parent} does not exist")
 
 
 def _save(session: Session, result: Result, path: Path) -> None:
@@ -161,8 +147,9 @@ def _draw(session: Session, result: Result, path: Path) -> None:
     item = session.items[0]
     row = result.row
     budget = row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
+    split = "" if row.split == "test" else f", {row.split} split"
     title = (
-        f"{label(row.attack)}, {budget}, on {row.subject.method} {row.subject.model}: "
+        f"{label(row.attack)}, {budget}, on {row.subject.method} {row.subject.model}{split}: "
         f"{row.correct} of {row.n} right after the attack"
     )
     save_gallery(choose_pictures(item.candidate.model, item.images, result.outcome), title, path)

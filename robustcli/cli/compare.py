@@ -13,7 +13,8 @@ from robustcli.cli.answers import Asked, ask
 from robustcli.cli.checks import Checks, Force, look_first, read_level
 from robustcli.cli.choice import CHECKPOINTS, chosen
 from robustcli.cli.delivery import Delivery, deliver
-from robustcli.cli.measure import read_flags
+from robustcli.cli.measure import data_of, read_flags
+from robustcli.cli.outputs import check_outputs
 from robustcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def compare(
     A checkpoint is a row, an attack and budget a column. Below, pair by pair: the difference with its interval, and
     McNemar's exact test. Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
+    check_outputs(context.params)
     asked = ask("compare", context.params)
     asked.reply(style, json_file)
     spec = read_flags(context.params)
@@ -77,6 +79,7 @@ def compare(
 
     paths = chosen(checkpoint) if checkpoint else _siblings(chosen(None, asked.tell)[0], asked)
     session = open_session(paths, spec)
+    check_outputs(context.params, data_of(session))
     names = list(dict.fromkeys(item.images.name for item in session.items))
     if len({item.images.fingerprint for item in session.items}) > 1:
         raise DataError(

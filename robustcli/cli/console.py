@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from contextlib import suppress
+from typing import TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from robustcli.text import visible, write_what_streams_can
 
 PIPE_WIDTH = 120
 
@@ -21,19 +27,39 @@ def err() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
+def result(text: str, start: tuple[int, str] = (0, "")) -> None:
+    """One line of a result, on stdout, never wrapped; its first characters in a style of their own."""
+    line, (end, style) = Text(visible(text)), start
+    line.stylize(style, 0, end)
+    out().print(line, soft_wrap=True)
+
+
 def notice(text: str, bold: bool = False) -> None:
     """Tell the user something that is not an error."""
-    err().print(escape(text), style="bold yellow" if bold else "dim")
+    _tell(_line(text, "bold yellow" if bold else "dim"))
 
 
 def warn(text: str) -> None:
     """One line for what may be a mistake."""
-    err().print(f"[bold yellow]warning:[/] {escape(text)}")
+    _tell(Text("warning: ", style="bold yellow"), _line(text))
 
 
-def fail(text: str) -> None:
+def fail(text: str, kind: str = "error") -> None:
     """The one red line of an error, whatever line breaks the user's value had."""
-    err().print(f"[bold red]error:[/] [red]{escape(' '.join(text.splitlines()))}[/]")
+    _tell(Text(f"{kind}: ", style="bold red"), _line(text, "red" if kind == "error" else ""))
+
+
+def _tell(*parts: Text) -> None:
+    """Write a line to stderr; where nobody can read it, what is measured is not lost for that."""
+    try:
+        err().print(*parts, sep="")
+    except OSError:
+        drop(sys.stderr)
+
+
+def _line(text: str, style: str = "") -> Text:
+    """A message as one harmless line; the line breaks of a longer one are spaces."""
+    return Text(visible(" ".join(text.splitlines())), style=style)
 
 
 def progress(*columns: str | ProgressColumn) -> Progress:
@@ -49,3 +75,39 @@ def progress(*columns: str | ProgressColumn) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+def open_streams() -> None:
+    """Make stdout and stderr fit to be written to: in any encoding, and also where they were closed.
+
+    A closed stdout becomes one whose writing fails, which ends the command with a line on stderr; without a stderr
+    nothing is told. Either keeps its number, so that no other file gets it and then what is printed.
+    """
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is None:
+            _fill(number, os.O_RDONLY if number == 1 else os.O_WRONLY)
+            setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
+    write_what_streams_can()
+
+
+def drop(stream: TextIO) -> None:
+    """After a stream failed: what is left in its buffer must not fail again when Python ends."""
+    with suppress(OSError, ValueError):  # it is no file, as in a test, or closed
+        _fill(stream.fileno(), os.O_WRONLY)
+
+
+def _fill(number: int, flags: int) -> None:
+    """Let a file's number stand for the null device."""
+    null = os.open(os.devnull, flags)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+
+
+def reason(error: OSError) -> str:
+    """Why the system refused, with the cause that is behind it where the words tell another."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return "too many open files; raise the limit, such as by ulimit -n 1024"
+    where = "output" if error.filename is None else os.fsdecode(error.filename)
+    told = "stdout is closed" if error.errno == errno.EBADF and error.filename is None else error.strerror or error
+    return f"{where}: {told}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from robustcli.cli.answers import Asked
 from robustcli.cli.checks import exit_code
-from robustcli.cli.console import err
+from robustcli.cli.console import fail
 from robustcli.cli.measure import Measured, origin_of
 from robustcli.cli.printing import print_result
 from robustcli.errors import RobustCliError
@@ -102,6 +102,6 @@ def deliver(
         on = "" if asked.path is None else "; the same command goes on from there"
         cut = "" if measured.stopped_by is not None else "; the checks were cut short"
         done = f"{len(measured.rows)} of {session.rows} rows were finished and are kept{cut}{on}"
-        err().print(f"[bold red]interrupted:[/] {done}")
+        fail(done, "interrupted")
         return 130
     return code

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from robustcli.cli import options
-from robustcli.cli.console import out
+from robustcli.cli.console import result
 from robustcli.cli.measure import GREY_DIGITS, given_flags, read_flags
 from robustcli.errors import ConfigError
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from robustcli.config import EvalSpec
     from robustcli.doctor import Finding
 
-MARKS = {"ok": "[green]ok[/]   ", "note": "[yellow]note[/] ", "wrong": "[bold red]wrong[/]"}
+STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 WRONG = 3
 DEFAULT_ATTACK = "pgd"
 DEFAULT_LIMIT = 32
@@ -72,11 +71,12 @@ def doctor(
     from robustcli.doctor import examine, examine_checkpoint
 
     planted: Iterator[Finding] = iter(()) if checkpoint is None else examine_checkpoint(checkpoint, spec)
-    console, wrong = out(), 0
+    wrong = 0
     for finding in chain(examine(data_dir), planted):
         wrong += finding.state == "wrong"
-        console.print(f"{MARKS[finding.state]} {escape(f'{finding.what:<14}')} {escape(finding.told)}", soft_wrap=True)
-    console.print(f"\n{wrong} wrong" if wrong else "\nall is well", soft_wrap=True)
+        result(f"{finding.state:<5} {finding.what:<14} {finding.told}", (5, STYLES[finding.state]))
+    result("")
+    result(f"{wrong} wrong" if wrong else "all is well")
     raise typer.Exit(WRONG if wrong else 0)
 
 

@@ -18,11 +18,13 @@ from robustcli.cli.choice import chosen
 from robustcli.cli.console import fail, notice
 from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
 from robustcli.cli.delivery import Delivery, deliver
-from robustcli.cli.measure import check_output, read_flags
+from robustcli.cli.measure import GREY_DIGITS, data_of, read_flags
+from robustcli.cli.outputs import check_outputs
 from robustcli.errors import ConfigError
 from robustcli.fields import parse_number
 
 if TYPE_CHECKING:
+    from robustcli.config import EvalSpec
     from robustcli.evaluation.results import Row
 
 BELOW_THE_BAR = 4
@@ -31,7 +33,8 @@ FailUnder = Annotated[
     str | None,
     typer.Option(
         "--fail-under",
-        help="Exit with 4 unless the 95 % interval of each row lies at or above this accuracy in per cent.",
+        help="Exit with 4 unless the 95 % interval of each row with a budget lies at or above this accuracy in per "
+        "cent.",
         rich_help_panel=options.OUTPUT,
         show_default=False,
     ),
@@ -85,12 +88,14 @@ def evaluate(
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
+    check_outputs(context.params)
     asked = ask("evaluate", context.params)
     asked.reply(style, json_file)
     spec = read_flags(context.params)
     read_level(checks)
     bar = read_bar(fail_under)
-    check_output(junit, "--junit")
+    if bar is not None and not spec.curve:
+        _refuse_nothing_to_judge(spec)
     goal = read_goal(budget, until_ci)
     if spec.eight_bit and goal is not None:
         raise ConfigError(f"{'--budget' if budget else '--until-ci'}: cannot be given together with --eight-bit")
@@ -103,6 +108,7 @@ def evaluate(
     from robustcli.reporting.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint, asked.tell), spec)
+    check_outputs(context.params, data_of(session))
     checking = look_first(session, asked, checks, force)
     measured = checking.measure(keep_all=keep_adversarials, goal=goal)
     verdicts = checking.verdicts(measured)
@@ -141,12 +147,23 @@ def read_bar(text: str | None) -> float | None:
     return value
 
 
+def _refuse_nothing_to_judge(spec: EvalSpec) -> None:
+    from robustcli.evaluation.plan import make_plan
+
+    if not any(planned.budgets for planned in make_plan(spec, GREY_DIGITS)):
+        raise ConfigError("--fail-under: judges rows with a budget; none of the attacks here has one")
+
+
 def _judge(rows: Sequence[Row], bar: float | None, not_run: Sequence[str]) -> int:
     """The exit code that the bar asks for; each row below it is told, and each attack that --budget left no time."""
     if bar is None:
         return 0
-    from robustcli.reporting.gate import below, told
+    from robustcli.reporting.gate import below, judged, told
+    from robustcli.reporting.tables import row_name
 
+    spared = dict.fromkeys(row_name(row) for row in rows if row not in judged(rows))
+    if spared:
+        notice(f"--fail-under judges rows with a budget, so not those of {', '.join(spared)}")
     failed = [f"{told(row)}: the interval begins below --fail-under {bar:g} %" for row in below(rows, bar)]
     failed += [f"{name}: was not run, so nothing shows --fail-under {bar:g} %" for name in not_run]
     for line in failed:

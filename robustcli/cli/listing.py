@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from robustcli.cli.console import out
 from robustcli.errors import lookup
+from robustcli.text import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +28,7 @@ def list_names(what: What) -> None:
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(Text("\n".join(map(visible, cell.split("\n")))) for cell in row))
     out().print(table)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from robustcli.cli.answers import Asked
 from robustcli.cli.console import progress, warn
-from robustcli.config import EvalSpec, field_names, validated
+from robustcli.config import EvalSpec, field_names, shown, validated
 from robustcli.errors import ConfigError, RobustCliError, unknown
+from robustcli.text import short_paths, visible
 
 if TYPE_CHECKING:
     from robustcli.evaluation.anytime import Goal
@@ -32,8 +33,7 @@ def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
     style, given = flags["style"], given_flags(flags)
     if style not in FORMATS:
         raise unknown("--format", style, FORMATS)
-    for flag in ("gallery", "curve_plot", "json_file"):
-        check_output(given.get(flag), f"--{flag.removesuffix('_file').replace('_', '-')}")
+    refuse_decimal_commas(given.get("eps"))
     values = {key: value for key, value in given.items() if key in field_names(EvalSpec)}
     if "no_sample" in given:
         values["allow_sample"] = False
@@ -58,22 +58,20 @@ def given_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def check_output(path: Path | None, flag: str) -> None:
-    """Refuse an output that could not be written, before hours of work and not after.
+def refuse_decimal_commas(eps: str | None) -> None:
+    """Ask back where budgets look like numbers with a decimal comma, such as `0,1`.
 
     Raises:
-        ConfigError: its folder is missing or not writable, or it is a folder itself.
+        ConfigError: says what may be meant.
     """
-    if path is None:
-        return
-    if path.is_dir():
-        raise ConfigError(f"{flag} {path}: is a folder; should be a file")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{flag} {path}: its folder {path.parent} does not exist")
-    if not os.access(path.parent, os.W_OK):
-        raise ConfigError(f"{flag} {path}: its folder {path.parent} is not writable")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise ConfigError(f"{flag} {path}: is there already and is not writable")
+    parts = [part.strip() for part in (eps or "").split(",")]
+    pairs = list(zip(parts[::2], parts[1::2], strict=False))
+    if len(parts) % 2 == 0 and all(whole == "0" and re.fullmatch(r"\d+", rest) for whole, rest in pairs):
+        meant = ",".join(f"0.{rest}" for _, rest in pairs)
+        raise ConfigError(
+            f"--eps {shown(eps)}: is a list of {len(parts)} budgets, as commas separate; did you mean {meant}? "
+            f"(for the list write {','.join(f'0.0,{rest}' for _, rest in pairs)})"
+        )
 
 
 @dataclass(frozen=True)
@@ -140,12 +138,13 @@ def _run(
     from robustcli.evaluation.evaluate import evaluate
 
     rows: list[Row] = []
+    names = short_paths(item.candidate.subject.checkpoint for item in session.items)
     bar = progress()
     with bar:
         task = bar.add_task("", total=session.total + (matrix.total if matrix else 0))
 
         def on_progress(checkpoint: str, planned: Any, n: int) -> None:
-            bar.update(task, advance=n, description=f"{Path(checkpoint).stem}: {label(planned.attack)}")
+            bar.update(task, advance=n, description=visible(f"{names[checkpoint]}: {label(planned.attack)}"))
 
         def on_recall(n: int) -> None:
             bar.tasks[task].completed += n  # not `advance`, which would count it as speed
@@ -188,6 +187,13 @@ def announce_sample(images: Images, asked: Asked | None = None) -> None:
         why = f" ({images.note})" if images.note else ""
         text = f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}"
         (asked or Asked(None, None)).tell(text, "bold")
+
+
+def data_of(session: Session) -> list[Path]:
+    """The data sets that a session's checkpoints are measured on, as they are named."""
+    from robustcli.evaluation.evaluate import images_for
+
+    return [Path(images_for(item.candidate, session.spec).dataset) for item in session.items]
 
 
 def origin_of(session: Session) -> dict[str, Any]:

@@ -144,7 +144,10 @@ Dtype = Annotated[
 JsonFile = Annotated[
     Path | None,
     typer.Option(
-        "--json", help="Also write the results, per sample, to this file.", rich_help_panel=OUTPUT, show_default=False
+        "--json",
+        help="Also write the results, per sample, to this file. For JSON on stdout: --format json.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
     ),
 ]
 Format = Annotated[

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustcli.cli.console import out
+from robustcli.text import visible
 
 if TYPE_CHECKING:
     from robustcli.reporting.sheets import Sheet
@@ -37,7 +38,7 @@ def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
 
     console = out()
     if style == "csv":
-        console.file.write(csv + "\n")
+        console.file.write("\n".join(map(visible, csv.split("\n"))) + "\n")  # it may come from a store
         return
     for sheet in sheets:
         if style == "table":

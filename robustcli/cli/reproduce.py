@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from robustcli.cli import options
-from robustcli.cli.console import err, notice, out, progress, warn
-from robustcli.cli.measure import check_output
+from robustcli.cli.console import fail, notice, out, progress, result, warn
+from robustcli.cli.outputs import check_output
 from robustcli.errors import ConfigError, TrainingError, unknown
 from robustcli.reproduction import PARTS
+from robustcli.text import visible
 
 if TYPE_CHECKING:
     from robustcli.checkpoint import Checkpoint
@@ -114,9 +114,10 @@ def reproduce(
             results = run_part(part, laboratory)
             failed = failed or any("reason" in entry for entry in results.missing)
             _print(results)
-            out().print(f"{escape(str(folder / part.name))}.json .md .png .svg\n", soft_wrap=True)
+            result(f"{folder / part.name}.json .md .png .svg")
+            result("")
     except KeyboardInterrupt:
-        err().print("[bold red]interrupted:[/] what was finished is kept; the same command goes on")
+        fail("what was finished is kept; the same command goes on", "interrupted")
         raise typer.Exit(130) from None
     finally:
         _report(folder, report)
@@ -180,7 +181,7 @@ def _measure(session: Session) -> Iterator[Row]:
         for result in evaluate(
             session,
             on_progress=lambda checkpoint, planned, n: bar.update(
-                task, advance=n, description=f"{Path(checkpoint).stem}: {label(planned.attack)}"
+                task, advance=n, description=visible(f"{Path(checkpoint).stem}: {label(planned.attack)}")
             ),
         ):
             yield result.row

@@ -57,7 +57,7 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
             short = [{key: value for key, value in row.items() if key not in wanted} for row in rows]
             out().file.write(json.dumps({"schema": 1, "rows": short}) + "\n")
         elif found:
-            print_sheets([list_sheet(found, f"{store}: {len(found)} rows")], "", "table")
+            print_sheets([list_sheet(connection, found, f"{store}: {len(found)} rows")], "", "table")
         else:
             notice(f"{store}: holds no rows")
 
@@ -85,17 +85,13 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
 
     Example: `robustcli results export all.csv`
     """
-    from robustcli.cli.measure import check_output
+    from robustcli.cli.outputs import check_output
     from robustcli.disk import write_whole
     from robustcli.reporting.stored import FORMATS
 
     if file.suffix not in FORMATS:
         raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")
-    check_output(file, "results export")
-    from robustcli.store.database import real
-
-    if real(file) == real(store):
-        raise ConfigError(f"results export {file}: is the store that it would be written from")
+    check_output(file, "results export", [("the store", store)], file.suffix)
     with _opened(store) as (connection, contents):
         lines = _chosen(contents, row, store) if row else contents.lines
         write_whole(file, FORMATS[file.suffix](connection, lines), "results export")

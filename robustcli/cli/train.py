@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.markup import escape
 
 from robustcli.cli import options, train_options
 from robustcli.cli.choice import CHECKPOINTS
-from robustcli.cli.console import err, notice, out, progress, warn
+from robustcli.cli.console import fail, notice, progress, result, warn
 from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
-from robustcli.config import TrainSpec, field_names, read_yaml, validated
+from robustcli.cli.outputs import check_output, read_by
+from robustcli.config import TrainSpec, field_names, parse_yaml, read_yaml, shown, validated
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def train(
         _go_on(resume, data_dir, device or "auto")
         return
     spec = train_spec(flags)
-    if output is not None and output.exists() and not force:
+    if output is not None and os.path.lexists(output) and not force:
         raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
+    check_output(output, "--output", read_by(config, spec.dataset))
 
     from robustcli import checkpoint
     from robustcli.training.loop import Run
@@ -78,7 +80,11 @@ def train(
 def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
     """Built-in defaults < YAML < flags and `--set`."""
     values: dict[str, Any] = read_yaml(flags["config"]) if "config" in flags else {}
-    settings = dict(_setting(text) for text in flags.get("settings", ()))
+    settings: dict[str, Any] = {}
+    for key, value in map(_setting, flags.get("settings", ())):
+        if key in settings:
+            raise ConfigError(f"--set {shown(key)}: is given twice")
+        settings[key] = value
     method = values.get("method", "vanilla")
     options_of = dict(method) if isinstance(method, dict) else {"name": method}
     name = settings.pop("method", flags.get("method", options_of.get("name")))
@@ -94,13 +100,14 @@ def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
 
 
 def _setting(text: str) -> tuple[str, Any]:
-    import yaml
-
     key, equals, value = text.partition("=")
     try:
-        return key.strip(), yaml.safe_load(value if equals else "[")
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {text}: should be KEY=VALUE, such as schedule=cosine or method.steps=7") from None
+        return key.strip(), parse_yaml(value if equals else "[")
+    except ValueError as error:
+        reason = f" ({error})" if equals else ""
+        raise ConfigError(
+            f"--set {shown(text)}: should be KEY=VALUE, such as schedule=cosine or method.steps=7{reason}"
+        ) from None
 
 
 def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
@@ -134,11 +141,11 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     )
     saved = watched(prepared, path, run)
     if not saved.complete:
-        err().print(f"[bold red]interrupted:[/] saved; go on with: robustcli train --resume {escape(str(path))}")
+        fail(f"saved; go on with: robustcli train --resume {path}", "interrupted")
         raise typer.Exit(130)
     kept = saved.metrics
     shown = f", validation accuracy {100 * kept['val_accuracy']:.2f} %" if "val_accuracy" in kept else ""
-    out().print(f"{escape(str(path))}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}", soft_wrap=True)
+    result(f"{path}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}")
 
 
 def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:

@@ -78,7 +78,7 @@ def evaluate_towards(
                 run = _Slices(item, session, goal, deadline, partial(on_progress, subject.checkpoint), memory, clock)
                 for index, outcome in run.rows(planned):
                     ids = item.images.ids[index].tolist()
-                    yield Result(to_row(subject, item.images.name, ids, outcome), outcome)
+                    yield Result(to_row(subject, item.images.name, ids, outcome, session.spec.split), outcome)
         except AttackError as error:
             raise AttackError(f"{subject.checkpoint}: {error}") from None
 

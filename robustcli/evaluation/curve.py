@@ -65,7 +65,7 @@ class Curve:
     """A checkpoint's robust accuracy in one norm, under the best of its minimal-norm attacks on each sample.
 
     Attributes:
-        subject, dataset, norm: what was measured.
+        subject, dataset, split, norm: what was measured.
         attacks: the attacks' labels.
         ids: (n,) the samples' ids.
         labels: (n,) their classes, by number.
@@ -82,6 +82,7 @@ class Curve:
     labels: tuple[int, ...]
     classes: tuple[str, ...]
     distances: tuple[float, ...]
+    split: str = "test"
 
     @cached_property
     def everyone(self) -> Group:
@@ -102,6 +103,7 @@ class Curve:
             "checkpoint": self.subject.checkpoint,
             "checkpoint_sha256": self.subject.sha256,
             "dataset": self.dataset,
+            "split": self.split,
             "norm": self.norm.name,
             "attacks": list(self.attacks),
             "n": self.everyone.n,
@@ -132,6 +134,7 @@ def curves(rows: Sequence[Row], labels: Tensor, classes: tuple[str, ...]) -> lis
             Curve(
                 subject=same[0].subject,
                 dataset=same[0].dataset,
+                split=same[0].split,
                 norm=norm,
                 attacks=tuple(label(row.attack) for row in same),
                 ids=same[0].ids,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ from robustcli.attacks import describe
 from robustcli.attacks.driver import Outcome, Samples, stream_attack
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
-from robustcli.data import load
+from robustcli.data import DATASETS, load
 from robustcli.device import pick_device
 from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError
 from robustcli.evaluation.clean import predict_clean
@@ -26,6 +27,7 @@ from robustcli.evaluation.results import Row, Subject, to_row
 from robustcli.evaluation.shelf import Memory
 from robustcli.images import Images, overlap
 from robustcli.models.loading import load_model
+from robustcli.text import short_paths
 
 
 @dataclass(frozen=True)
@@ -167,15 +169,30 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
     """
     device = pick_device(spec.device)
     loaded: dict[DataSpec, Images] = {}
-    items = []
+    opened = []
     for path in paths:
         candidate = open_checkpoint(path)
         wanted = images_for(candidate, spec)
         if wanted not in loaded:
             loaded[wanted] = load(wanted)
         check_fit(candidate, loaded[wanted], spec.split)
-        items.append(Item(candidate, loaded[wanted], make_plan(spec, loaded[wanted].shape)))
+        opened.append((candidate, wanted))
+    loaded = _told_apart(loaded)
+    items = [Item(one, loaded[wanted], make_plan(spec, loaded[wanted].shape)) for one, wanted in opened]
     return Session(tuple(items), spec, device)
+
+
+def _told_apart(loaded: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
+    """The images; where two data sets share a name, such as a/bars.npz and b/bars.npz, as `a/bars` and `b/bars`."""
+    sources = {(images.name, images.source) for images in loaded.values()}
+    shared = [name for name, count in Counter(name for name, _ in sources).items() if count > 1]
+    ends = short_paths([wanted.dataset for wanted in loaded])
+    return {
+        wanted: replace(images, name=ends[wanted.dataset])
+        if images.name in shared and wanted.dataset not in DATASETS
+        else images
+        for wanted, images in loaded.items()
+    }
 
 
 def evaluate(
@@ -205,7 +222,7 @@ def evaluate(
         subject = item.candidate.subject
         try:
             for outcome in run_item(item, session, keep, partial(on_progress, subject.checkpoint), memory):
-                row = to_row(subject, item.images.name, item.images.ids.tolist(), outcome)
+                row = to_row(subject, item.images.name, item.images.ids.tolist(), outcome, session.spec.split)
                 rounded = correct_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
                 yield Result(replace(row, correct_8bit=rounded), kept)

@@ -46,6 +46,7 @@ class Row:
         correct_8bit: how many are right after the attack once its images are rounded to 8 bits inside the ball; None
             where that was not looked at.
         cached: how many of the samples were known from an earlier run; the work is what was spent on them then.
+        split: which part of the data set the samples are of, train or test.
     """
 
     subject: Subject
@@ -63,6 +64,7 @@ class Row:
     distances: tuple[float, ...] = ()
     correct_8bit: int | None = None
     cached: int = 0
+    split: str = "test"
 
     @property
     def n(self) -> int:
@@ -85,6 +87,7 @@ class Row:
             "checkpoint": self.subject.checkpoint,
             "checkpoint_sha256": self.subject.sha256,
             "dataset": self.dataset,
+            "split": self.split,
             "model": self.subject.model,
             "method": self.subject.method,
             "attack": describe(self.attack),
@@ -119,7 +122,7 @@ def finite(distances: Sequence[float]) -> list[float | None]:
     return [distance if math.isfinite(distance) else None for distance in distances]
 
 
-def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome) -> Row:
+def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome, split: str = "test") -> Row:
     """An outcome of the driver as a row."""
     minimal = isinstance(outcome.attack, MinimalAttack)
     return Row(
@@ -137,6 +140,7 @@ def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome)
         ensemble=outcome.ensemble,
         distances=tuple(outcome.distance.tolist()) if minimal else (),
         cached=outcome.recalled,
+        split=split,
     )
 
 

@@ -7,7 +7,9 @@ import io
 from collections.abc import Sequence
 
 from robustcli.evaluation.curve import Curve, Group
-from robustcli.reporting.tables import Sheet, interval, percent
+from robustcli.reporting.sheets import Sheet, data_name
+from robustcli.reporting.tables import interval, percent
+from robustcli.text import csv_cells, visible
 
 BARS = "\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588"
 """An eighth of a line's height to the whole of it; a space is nothing left."""
@@ -33,8 +35,8 @@ def curve_sheet(curve: Curve, budgets: Sequence[float]) -> Sheet:
     rows = [(everyone.correct(eps), eps) for eps in budgets]
     cells = [(spelt(eps), percent(right, everyone.n), interval(right, everyone.n), str(right)) for right, eps in rows]
     return Sheet(
-        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {curve.dataset}, n = {everyone.n}: "
-        f"accuracy within {curve.norm.label} eps",
+        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {data_name(curve.dataset, curve.split)}, "
+        f"n = {everyone.n}: accuracy within {curve.norm.label} eps",
         headers=("eps", "acc. %", "95 % CI", "right"),
         cells=tuple(cells),
         notes=(f"{_median(everyone)}; closest of {' and '.join(curve.attacks)}.", CURVE_BOUND),
@@ -46,7 +48,7 @@ def class_sheet(curve: Curve, budgets: Sequence[float]) -> Sheet:
     groups = (curve.everyone, *curve.by_class)
     cells = [
         (
-            group.name,
+            visible(group.name),
             str(group.n),
             percent(group.correct(0), group.n),
             "inf" if group.median is None else f"{group.median:.3g}",
@@ -75,12 +77,25 @@ def curves_csv(curves: Sequence[tuple[Curve, Sequence[float]]]) -> str:
     """A line for each curve, class (and `all`) and budget; accuracies are fractions."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    head = ("checkpoint", "dataset", "norm", "attacks", "class", "eps", "n", "correct", "accuracy", "ci_low", "ci_high")
+    head = (
+        "checkpoint",
+        "dataset",
+        "split",
+        "norm",
+        "attacks",
+        "class",
+        "eps",
+        "n",
+        "correct",
+        "accuracy",
+        "ci_low",
+        "ci_high",
+    )
     writer.writerow(head)
     for curve, budgets in curves:
-        start = (curve.subject.checkpoint, curve.dataset, curve.norm.name, " ".join(curve.attacks))
+        start = (curve.subject.checkpoint, curve.dataset, curve.split, curve.norm.name, " ".join(curve.attacks))
         for group in (curve.everyone, *curve.by_class):
             for point in group.points(budgets):
                 share = (point["correct"], point["accuracy"], *point["ci95"])
-                writer.writerow((*start, group.name, point["eps"], group.n, *share))
+                writer.writerow(csv_cells((*start, group.name, point["eps"], group.n, *share)))
     return out.getvalue().rstrip("\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from robustcli.disk import write_whole
+from robustcli.reporting.figure import plain_text, save_figure
+from robustcli.text import visible
+
+LONGEST = 40
+"""Characters of a class's name that are shown: a picture is 1.5 inches wide."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,14 @@ def save_gallery(pictures: Sequence[Picture], title: str, path: Path) -> None:
     Raises:
         ConfigError: the file cannot be written.
     """
+    with plain_text():
+        save_figure(_drawn(pictures, title), path, "--gallery")
+
+
+def _drawn(pictures: Sequence[Picture], title: str) -> Figure:
     columns = max(1, len(pictures))
     figure = Figure(figsize=(1.5 * columns + 0.9, 6.2), layout="constrained")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(visible(title), fontsize=10)
     axes = figure.subplots(3, columns, squeeze=False)
     for axis in axes.flat:
         axis.set_xticks([])
@@ -47,18 +55,17 @@ def save_gallery(pictures: Sequence[Picture], title: str, path: Path) -> None:
         axis.set_ylabel(name, fontsize=9)
     for picture, (top, middle, bottom) in zip(pictures, axes.T, strict=False):
         _draw(picture, top, middle, bottom)
-    content = io.BytesIO()
-    figure.savefig(content, dpi=150, format="png")
-    write_whole(path, content.getvalue(), "--gallery")
+    return figure
 
 
 def _draw(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> None:
+    label, before, after = (visible(name)[:LONGEST] for name in (picture.label, picture.before, picture.after))
     _show(top, picture.x)
-    top.set_title(f"{picture.before} ({100 * picture.confidence:.0f} %)\n(true: {picture.label})", fontsize=8)
+    top.set_title(f"{before} ({100 * picture.confidence:.0f} %)\n(true: {label})", fontsize=8)
     _show(middle, picture.x_adv)
     fooled = picture.after != picture.label
     colour = "#b3261e" if fooled else "#1b6e3c"
-    middle.set_title(f"{picture.after} ({100 * picture.confidence_after:.0f} %)", fontsize=8, color=colour)
+    middle.set_title(f"{after} ({100 * picture.confidence_after:.0f} %)", fontsize=8, color=colour)
     delta = picture.x_adv - picture.x
     largest = float(delta.abs().max())
     scale = 0.5 / largest if largest > 0 else 1.0

@@ -8,17 +8,25 @@ from xml.etree import ElementTree
 
 from robustcli.evaluation.results import Row
 from robustcli.evaluation.stats import wilson
+from robustcli.reporting.sheets import data_name
 from robustcli.reporting.tables import budget, interval, percent, row_name
+from robustcli.text import visible
+
+
+def judged(rows: Sequence[Row]) -> list[Row]:
+    """The rows that a bar is for; those without a budget are not: such an attack breaks every sample in the end."""
+    return [row for row in rows if row.eps is not None]
 
 
 def below(rows: Sequence[Row], fail_under: float) -> list[Row]:
     """The rows whose accuracy is not surely at least `fail_under` per cent: the 95 % interval begins below it."""
-    return [row for row in rows if 100 * wilson(row.correct, row.n)[0] < fail_under]
+    return [row for row in judged(rows) if 100 * wilson(row.correct, row.n)[0] < fail_under]
 
 
 def told(row: Row) -> str:
-    """`a.pt: fgsm Linf 0.3: 46.8 % [43.7, 49.9], n = 1000`."""
-    return f"{row.subject.checkpoint}: {_case(row)}: {_accuracy(row)}"
+    """`a.pt: fgsm Linf 0.3: 46.8 % [43.7, 49.9], n = 1000`; with the data where its split is not the held-out one."""
+    on = "" if row.split == "test" else f" on {data_name(row.dataset, row.split)}"
+    return f"{row.subject.checkpoint}: {_case(row)}{on}: {_accuracy(row)}"
 
 
 def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "", not_run: Sequence[str] = ()) -> bytes:
@@ -26,8 +34,10 @@ def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "", no
 
     Where the run was `cut_short` by something, one more case is in error: a part of a run is not green. Nor is an
     attack that was `not_run`, for want of time: it fails where there is a bar, and is skipped where there is none.
+    A row without a budget is skipped where there is a bar, which does not judge it.
     """
     failed = below(rows, fail_under) if fail_under is not None else []
+    spared = [row for row in rows if row not in judged(rows)] if fail_under is not None else []
     failures = len(failed) + (len(not_run) if fail_under is not None else 0)
     suites = ElementTree.Element(
         "testsuites", name="robustcli", tests=str(len(rows) + len(not_run)), failures=str(failures)
@@ -46,7 +56,10 @@ def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "", no
             if row in failed:
                 message = f"{_accuracy(row)}: its lower end is below {fail_under:g} %"
                 ElementTree.SubElement(case, "failure", message=message, type="fail-under")
-            ElementTree.SubElement(case, "system-out").text = f"{row.dataset}: {_accuracy(row)}"
+            if row in spared:
+                ElementTree.SubElement(case, "skipped", message="has no budget, so no bar judges it")
+            on = data_name(row.dataset, row.split)
+            ElementTree.SubElement(case, "system-out").text = f"{on}: {_accuracy(row)}"
     if not_run:
         end = "skipped" if fail_under is None else "failure"
         counts = {"tests": str(len(not_run)), "skipped" if fail_under is None else "failures": str(len(not_run))}
@@ -59,6 +72,9 @@ def junit(rows: Sequence[Row], fail_under: float | None, cut_short: str = "", no
         suite = ElementTree.SubElement(suites, "testsuite", name="robustcli", tests="1", errors="1")
         case = ElementTree.SubElement(suite, "testcase", classname="robustcli", name="the run came to its end")
         ElementTree.SubElement(case, "error", message=cut_short, type="cut short")
+    for element in suites.iter():  # XML has no way to write most control characters
+        element.attrib = {key: visible(value) for key, value in element.attrib.items()}
+        element.text = element.text and visible(element.text)
     ElementTree.indent(suites)
     text: bytes = ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)
     return text + b"\n"

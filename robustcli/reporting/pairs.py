@@ -12,6 +12,7 @@ from robustcli.evaluation.results import Row
 from robustcli.evaluation.seeds import Contest, Family
 from robustcli.evaluation.stats import paired_interval
 from robustcli.reporting.tables import Sheet, budget, short_names
+from robustcli.text import visible
 
 HEADERS = ("first - second", "attack", "points", "only first", "only second", "p", "so")
 NOTE = (
@@ -84,7 +85,7 @@ def seeds_sheet(found: Sequence[Family], contests: Sequence[Contest], told: Sequ
     attacks = list(dict.fromkeys(attack for family in found for attack in family.attacks))
     cells = tuple(
         (
-            family.method,
+            visible(family.method),
             str(len(family.groups)),
             _spread(family.clean),
             *(_spread(family.accuracies(attack)) for attack in attacks),

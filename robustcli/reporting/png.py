@@ -69,5 +69,5 @@ def _still_fools(model: nn.Module, paths: list[Path], y: Tensor) -> list[bool]:
 
 
 def _plain(name: str) -> str:
-    """A class's name as part of a file's."""
-    return re.sub(r"[^\w.]+", "_", name)
+    """A class's name as part of a file's, which must not be too long for the file system."""
+    return re.sub(r"[^\w.]+", "_", name)[:30]

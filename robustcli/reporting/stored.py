@@ -11,21 +11,32 @@ from typing import Any
 
 from robustcli.evaluation.stats import wilson
 from robustcli.reporting.rates import interval, percent
-from robustcli.reporting.sheets import Sheet
+from robustcli.reporting.sheets import Sheet, data_name
 from robustcli.store.catalogue import Line, count_pictures, pictures, provenances, samples
+from robustcli.text import csv_cells, visible
 
 PROVENANCE = ("time", "device", "hardware", "commit", "command")
 
 
-def list_sheet(found: Sequence[Line], title: str) -> Sheet:
-    """A stored row a row."""
+def split_of(connection: sqlite3.Connection, line: Line) -> str:
+    """Which part of its data set a row's samples are of, by the runs that gave them: `test`, `train` or both."""
+    specs = [origin.get("spec") for origin in provenances(connection, line)]
+    found = {str(spec.get("split") or "test") for spec in specs if isinstance(spec, dict)}
+    return " and ".join(sorted(found)) or "test"
+
+
+def list_sheet(connection: sqlite3.Connection, found: Sequence[Line], title: str) -> Sheet:
+    """A stored row a row; two checkpoints of one name are told apart by the beginnings of their hashes."""
+    hashes = {
+        line.checkpoint: {other.sha256 for other in found if other.checkpoint == line.checkpoint} for line in found
+    }
     cells = [
         (
             str(line.id),
             line.time[:10],
-            line.checkpoint,
-            line.dataset,
-            line.name,
+            visible(line.checkpoint) + (f" {line.sha256[:8]}" if len(hashes[line.checkpoint]) > 1 else ""),
+            visible(data_name(line.dataset, split_of(connection, line))),
+            visible(line.name),
             line.budget or "-",
             str(line.n),
             f"{percent(line.correct, line.n)} {interval(line.correct, line.n)}",
@@ -43,7 +54,7 @@ def show_sheet(connection: sqlite3.Connection, line: Line) -> Sheet:
         ("checkpoint", line.checkpoint),
         ("sha256", line.sha256),
         ("model", f"{line.model}, {line.method}"),
-        ("data", line.dataset),
+        ("data", data_name(line.dataset, split_of(connection, line))),
         ("attack", json.dumps(line.attack)),
         *([("member of", line.ensemble)] if line.ensemble else []),
         ("seed, dtype, eot", f"{line.seed}, {line.dtype}, {line.eot}"),
@@ -59,7 +70,8 @@ def show_sheet(connection: sqlite3.Connection, line: Line) -> Sheet:
     for origin in provenances(connection, line):
         told = "; ".join(str(origin[key]) for key in PROVENANCE if origin.get(key))
         cells.append((f"{origin['samples']} samples", told or "-"))
-    return Sheet(f"{line.id}: {line.name} {line.budget}".rstrip(), ("what", "value"), tuple(cells), left=2)
+    shown = tuple((what, visible(value)) for what, value in cells)
+    return Sheet(f"{line.id}: {line.name} {line.budget}".rstrip(), ("what", "value"), shown, left=2)
 
 
 def as_dict(connection: sqlite3.Connection, line: Line) -> dict[str, Any]:
@@ -69,6 +81,7 @@ def as_dict(connection: sqlite3.Connection, line: Line) -> dict[str, Any]:
         "checkpoint": line.checkpoint,
         "checkpoint_sha256": line.sha256,
         "dataset": line.dataset,
+        "split": split_of(connection, line),
         "model": line.model,
         "method": line.method,
         "attack": line.attack,
@@ -103,11 +116,13 @@ def to_csv(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     columns = ("sample", "robust", "distance", "pred", "pred_after", "broken_at")
-    writer.writerow(("row", "checkpoint", "sha256", "dataset", "attack", "norm", "eps", "seed", *columns))
+    writer.writerow(("row", "checkpoint", "sha256", "dataset", "split", "attack", "norm", "eps", "seed", *columns))
     for line in found:
-        start = (line.id, line.checkpoint, line.sha256, line.dataset, line.name, line.norm, line.eps, line.seed)
+        data = (line.dataset, split_of(connection, line))
+        start = (line.id, line.checkpoint, line.sha256, *data, line.name, line.norm, line.eps, line.seed)
+        own = csv_cells(start)
         for values in zip(*samples(connection, line).values(), strict=True):
-            writer.writerow((*start, *values))
+            writer.writerow((*own, *values))
     return out.getvalue().encode("utf-8", "surrogateescape")  # a file's name keeps its bytes
 
 

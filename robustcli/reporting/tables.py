@@ -12,7 +12,8 @@ from os.path import commonprefix
 from robustcli.attacks import label
 from robustcli.evaluation.results import Row
 from robustcli.reporting.rates import interval, percent
-from robustcli.reporting.sheets import Sheet, to_rich, to_text, transposed
+from robustcli.reporting.sheets import Sheet, data_name, to_rich, to_text, transposed
+from robustcli.text import csv_cells, visible
 
 __all__ = ["Sheet", "interval", "percent", "to_rich", "to_text", "transposed"]
 
@@ -37,7 +38,7 @@ def evaluation_sheet(rows: Sequence[Row]) -> Sheet:
         for row, seconds in zip(rows, _seconds(rows), strict=True)
     ]
     return Sheet(
-        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {first.dataset}, "
+        title=f"{subject.checkpoint}: {subject.method} {subject.model} on {data_name(first.dataset, first.split)}, "
         + ("n as in the rows" if varied else f"n = {first.n}"),
         headers=("attack", "budget", *(["n"] if varied else []), "acc. %", "95 % CI", "right", "median", "sec"),
         cells=tuple(cells),
@@ -114,7 +115,7 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
     names = short_names(groups)
     cells = []
     for name, rows in zip(names, groups, strict=True):
-        line = [name, rows[0].subject.method, _cell(rows[0].clean_correct, rows[0].n)]
+        line = [name, visible(rows[0].subject.method), _cell(rows[0].clean_correct, rows[0].n)]
         for row in rows:
             line.append(_cell(row.correct, row.n))
             if row.eps is None:
@@ -125,7 +126,7 @@ def compare_sheet(groups: Sequence[Sequence[Row]]) -> Sheet:
         headers, cells = headers[1:], [cell[1:] for cell in cells]
     notes = [f"{name}, {note}" for name, rows in zip(names, groups, strict=True) for note in notes_on(rows)]
     return Sheet(
-        title=f"{common} on {first[0].dataset}, n = {first[0].n}: accuracy %",
+        title=f"{common} on {data_name(first[0].dataset, first[0].split)}, n = {first[0].n}: accuracy %",
         headers=tuple(headers),
         cells=tuple(cells),
         notes=(*notes, UPPER_BOUND),
@@ -145,7 +146,7 @@ def _cell(correct: int, n: int) -> str:
 def short_names(groups: Sequence[Sequence[Row]]) -> list[str]:
     """What `compare_sheet` calls each checkpoint."""
     _, names = _told_apart([rows[0].subject.checkpoint for rows in groups])
-    return names or [groups[0][0].subject.method]
+    return [visible(name) for name in names or [groups[0][0].subject.method]]
 
 
 def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
@@ -160,7 +161,7 @@ def _told_apart(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
     shared_end = commonprefix([name[::-1] for name in rest])[::-1]  # noqa: RUF071
     end = re.search(r"([-.].*)?$", shared_end)[0]  # type: ignore[index]
     shared = f"{start}*{end}" if start or end else f"{len(checkpoints)} checkpoints"
-    return shared, [name.removesuffix(end) for name in rest]
+    return shared, [name.removesuffix(end) or name for name in rest]
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -173,7 +174,7 @@ def to_csv(rows: Sequence[Row]) -> str:
         line["attack"] = json.dumps(line["attack"])
     keys = list(dict.fromkeys(key for line in lines for key in line))
     out = io.StringIO()
-    writer = csv.DictWriter(out, keys, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(keys)
+    writer.writerows(csv_cells(line.get(key, "") for key in keys) for line in lines)
     return out.getvalue().rstrip("\n")

@@ -9,6 +9,7 @@ from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.evaluation.results import Row
 from robustcli.evaluation.transfer import Transferred, beyond
 from robustcli.reporting.tables import Sheet, percent, short_names
+from robustcli.text import visible
 
 NOTE = (
     "Accuracy %: of the model above, on images that were made on the one to the left, in the same ball; what that one "
@@ -25,7 +26,7 @@ def transfer_sheets(cells: Sequence[Transferred], groups: Sequence[Sequence[Row]
     """
     subjects = list(dict.fromkeys(subject for cell in cells for subject in (cell.source, cell.target)))
     known = dict(zip((rows[0].subject for rows in groups), short_names(groups), strict=True)) if groups else {}
-    names = {subject: known.get(subject, subject.checkpoint) for subject in subjects}
+    names = {subject: known.get(subject, visible(subject.checkpoint)) for subject in subjects}
     found = dict(zip(cells, beyond(cells, [row for rows in groups for row in rows]), strict=True))
     sheets = []
     for attack in dict.fromkeys(cell.attack for cell in cells):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from robustcli.text import latex, markdown, visible
 from robustcli.verdict.findings import BOUND, Finding, Verdict, at_least
 from robustcli.verdict.table import CHECKS
 
@@ -47,9 +48,9 @@ def verdict_text(verdicts: Sequence[Verdict], style: str, width: int = 120) -> s
         more = [finding for finding in verdict.findings if finding.message != verdict.reason]  # not twice
         body = [*told(more), left_out(verdict)]
         if style == "markdown":
-            parts.append(f"**{head}**\n\n" + "\n".join(f"- {line}" for line in body))
+            parts.append(f"**{markdown(head)}**\n\n" + "\n".join(f"- {markdown(line)}" for line in body))
         elif style == "latex":
-            parts.append("\n".join(f"% {line}" for line in (head, *body)))
+            parts.append("\n".join(f"% {latex(line)}" for line in (head, *body)))
         else:
             parts.append(
                 "\n".join([*_wrapped(head, width), *(line for one in body for line in _wrapped(one, width, "  "))])
@@ -60,7 +61,7 @@ def verdict_text(verdicts: Sequence[Verdict], style: str, width: int = 120) -> s
 
 def _wrapped(line: str, width: int, indent: str = "") -> list[str]:
     return textwrap.wrap(
-        line,
+        visible(line),
         width,
         initial_indent=indent,
         subsequent_indent=indent + "  ",

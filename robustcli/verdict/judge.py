@@ -59,6 +59,9 @@ def _way(rows: Sequence[Row], full: bool) -> str:
     """How the checks that a verdict misses can be run: they go on from an attack at a budget."""
     if full or not any(row.eps is not None and not isinstance(row.attack.norm, L1) for row in rows):
         return "an attack of many steps in Linf or L2 has to run at a budget"
+    members = {row.ensemble for row in rows if row.ensemble}
+    if members - {row.attack.name for row in rows}:  # an ensemble that was interrupted
+        return f"--checks full runs them, the whole of {', '.join(sorted(members))} has them"
     return "--checks full runs them, --preset standard has them"
 
 

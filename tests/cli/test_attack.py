@@ -82,15 +82,15 @@ def test_an_empty_attack_is_not_taken_for_all_attacks(call: Call, models: Path) 
 def test_a_file_that_cannot_be_written_does_not_cost_the_others(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, flag: str
 ) -> None:
-    from robustcli.reporting import files
+    from robustcli import disk
 
-    write = files.write_whole
+    write = disk.write_whole
 
     def full(path: Path, content: bytes, named: str) -> None:
         write(Path("missing/file") if named == flag else path, content, named)
 
-    for module in ("files", "images", "gallery"):
-        monkeypatch.setattr(f"robustcli.reporting.{module}.write_whole", full)
+    for module in ("disk", "reporting.images", "reporting.figure"):
+        monkeypatch.setattr(f"robustcli.{module}.write_whole", full)
     names = {"--json": "r.json", "--save": "adv.npz", "--gallery": "g.png"}
     ended = call("attack", "--attack", "fgsm:eps=0.1", *(part for pair in names.items() for part in pair))
     assert (ended.code, "fgsm" in ended.out) == (2, True)

@@ -70,7 +70,7 @@ def test_a_norm_has_a_curve_of_its_own(call: Call, models: Path) -> None:
 
 
 def test_every_checkpoint_is_in_the_plot_and_it_replaces_the_one_before(call: Call, models: Path, here: Path) -> None:
-    (here / "c.png").write_bytes(b"older")
+    (here / "c.png").write_bytes(b"\x89PNG\r\n\x1a\nolder")
     flags = ("--limit", "6", "--attack", "fmn:iters=3", "--curve-plot", "c.png", "--format", "csv")
     ended = call("evaluate", *sorted(models.glob("*.pt")), *flags)
     assert ended.code == 0, ended.err

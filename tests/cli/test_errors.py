@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -141,7 +142,7 @@ VALUES = [
     ("train --config nowhere.yaml", "--config nowhere.yaml No such file"),
     ("train --config bad.yaml", "--config bad.yaml not valid YAML"),
     ("train --config list.yaml", "--config list.yaml keys and values"),
-    ("train --config .", "--config . directory"),
+    ("train --config .", "--config . folder"),
     ("evaluate --json .", "--json . folder"),
     ("evaluate --json no/r.json", "--json no/r.json does not exist"),
     ("attack --attack fgsm:eps=0.1 --save no/a.npz", "--save no/a.npz does not exist"),
@@ -267,6 +268,15 @@ def fail_to_open(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 
 FULL, DENIED = errno.ENOSPC, errno.EACCES
+
+
+def earlier(file: str) -> bytes:
+    """What a flag may have written there before."""
+    content = io.BytesIO()
+    np.savez(content, x_adv=np.zeros(1), pred_after=np.zeros(1))
+    return {".json": b'{"schema": 1}', ".npz": content.getvalue(), ".png": b"\x89PNG\r\n\x1a\n"}[Path(file).suffix]
+
+
 FILES = [("--json", "r.json"), ("--save", "adv.npz"), ("--gallery", "g.png")]
 
 
@@ -275,12 +285,12 @@ FILES = [("--json", "r.json"), ("--save", "adv.npz"), ("--gallery", "g.png")]
 def test_a_file_that_fails_at_the_end_leaves_the_table_and_the_old_file(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, flag: str, file: str, number: int
 ) -> None:
-    Path(file).write_text("the last result")
+    Path(file).write_bytes(old := earlier(file))
     fail_to_open(monkeypatch, number)
     ended = call("attack", "--attack", "fgsm:eps=0.1", "--limit", 8, flag, file)
     assert (ended.code, "fgsm" in ended.out) == (2, True)
     assert ended.error == f"error: {flag} {file}: {os.strerror(number)}"
-    assert Path(file).read_text() == "the last result"
+    assert Path(file).read_bytes() == old
 
 
 @pytest.mark.parametrize(("flag", "file"), FILES)

@@ -15,7 +15,19 @@ from robustcli import checkpoint
 from .conftest import Call, write_checkpoint
 
 ROW = {
-    *("checkpoint", "checkpoint_sha256", "dataset", "model", "method", "attack", "norm", "eps", "n", "clean_correct"),
+    *(
+        "checkpoint",
+        "checkpoint_sha256",
+        "dataset",
+        "split",
+        "model",
+        "method",
+        "attack",
+        "norm",
+        "eps",
+        "n",
+        "clean_correct",
+    ),
     *("correct", "accuracy", "ci95", "correct_8bit", "median_distance", "seconds", "forwards", "backwards", "cached"),
     *("ids", "robust"),
 }

@@ -67,3 +67,20 @@ def test_an_attack_that_the_budget_left_no_time_meets_no_bar(
     assert (ended.code, ended.out) == (4, "")
     assert ended.error.endswith("vanilla.pt: fgsm Linf 0.01: was not run, so nothing shows --fail-under 0 %")
     assert ElementTree.parse("report.xml").getroot().get("failures") == "1"
+
+
+def test_rows_without_a_budget_are_not_judged_and_it_is_said(call: Call, models: Path) -> None:
+    both = ("--attack", "fgsm:eps=0.001", "--attack", "deepfool:iters=30", "--limit", "24", "--checks", "off")
+    ended = call("evaluate", models / "vanilla.pt", *both, "--fail-under", 20, "--junit", "r.xml")
+    assert (ended.code, "error" in ended.err) == (0, False)
+    assert "--fail-under judges rows with a budget, so not those of deepfool:iters=30" in ended.err
+    skipped = [
+        case.get("name") for case in ElementTree.parse("r.xml").iter("testcase") if case.find("skipped") is not None
+    ]
+    assert skipped == ["deepfool:iters=30 L2"]
+
+
+def test_a_bar_with_nothing_to_judge_is_refused(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", "--attack", "deepfool", "--fail-under", 20)
+    assert (ended.code, ended.out) == (2, "")
+    assert "--fail-under: judges rows with a budget; none of the attacks here has one" in ended.error

@@ -56,7 +56,7 @@ def test_an_existing_output_is_not_replaced(call: Call, images: Path, here: Path
 
 
 def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path) -> None:
-    (here / "old.pt").write_text("worthless")
+    (here / "old.pt").write_bytes(b"PK\3\4, a checkpoint that was cut off")
     assert call("train", "--dataset", images, *QUICK, "--output", "old.pt", "--force").code == 0
     assert checkpoint.load(here / "old.pt").complete
 

@@ -208,8 +208,8 @@ def test_latex_escapes_what_would_break_it() -> None:
 
 def test_latex_titles_and_notes_are_comments_of_one_line() -> None:
     lines = to_text(HARD, "latex").splitlines()
-    assert lines[0] == "% 50% of a_b & c"
-    assert lines[-1] == "% 50% note_1"
+    assert lines[0] == r"% 50\% of a\_b \& c"
+    assert lines[-1] == r"% 50\% note\_1"
     assert lines[1].startswith(r"\begin{tabular}")
 
 

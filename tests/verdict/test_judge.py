@@ -67,6 +67,11 @@ def test_a_reason_offers_no_checks_that_ran_already() -> None:
     )
 
 
+def test_a_reason_does_not_offer_the_preset_that_was_interrupted() -> None:
+    rows = [make_row("apgd:eps=0.1", 50, ensemble="autoattack")]
+    assert judge("a.pt", [], rows).reason.endswith("--checks full runs them, the whole of autoattack has them")
+
+
 @pytest.mark.parametrize(
     "attack", [Bisection(AutoAttack(0.1)), FMN(), PGD(10, norm=L1())], ids=["a bisected ensemble", "FMN", "L1"]
 )
