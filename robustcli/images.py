@@ -22,6 +22,7 @@ class Images:
         name: a data set's name or a path's stem.
         source: the namespace of the ids, such as `mnist/train`: equal source and id is the same image.
         note: why these are not the images that were asked for, as one clause; empty where they are.
+        notices: lines that say what was left out or changed as they were read.
     """
 
     x: Tensor
@@ -31,6 +32,7 @@ class Images:
     name: str
     source: str
     note: str = ""
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)

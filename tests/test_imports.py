@@ -16,6 +16,7 @@ RANKS = [
     {"errors", "fields"},
     {"config", "disk", "noise", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
+    {"imagefiles"},
     {"data"},
     {"attacks", "models"},
     {"training", "evaluation"},
