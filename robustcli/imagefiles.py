@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
@@ -30,7 +30,7 @@ SUFFIXES = frozenset(
 MAX_BYTES = 128 << 20
 """The most bytes that an image's file may have: 32 million pixels in colour, as they are, take 92 MiB."""
 _VALIDATION = ("val", "valid", "validation")
-_GREY = ("1", "L", "LA", "La", "I", "F")
+_GREY = ("1", "L", "LA", "La", "I", "F")  # and I;16, in several orders of bytes
 
 
 class _Found(NamedTuple):
@@ -196,17 +196,42 @@ def _opened(file: BinaryIO) -> Iterator[Image]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         file.seek(0)
-        with Image.open(file, formats=FORMATS) as image:
+        with Image.open(file, formats=FORMATS) as image, _no_stderr() if image.format == "TIFF" else nullcontext():
             yield image
 
 
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Nothing on stderr, where libtiff itself writes what it then raises."""
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
 def _in_colour(file: BinaryIO) -> bool:
-    """What the header says; of a file that cannot be read, that it is grey."""
+    """Whether an image is in colour; one that cannot be read is not."""
     try:
         with _opened(file) as image:
-            return not image.mode.startswith(_GREY)
+            return image.width * image.height <= MAX_PIXELS and not _is_grey(image)
     except Exception:
         return False
+
+
+def _is_grey(image: Image) -> bool:
+    """Whether it has one channel and perhaps transparency, or a palette of greys."""
+    if image.mode not in ("P", "PA"):
+        return image.mode.partition(";")[0] in _GREY
+    colours = np.reshape(image.getpalette() or (), (-1, 3))  # reads the image
+    return bool((colours == colours[:, :1]).all())
 
 
 def _read_images(path: Path, files: Sequence[Path], channels: int) -> tuple[Array, list[str]]:
@@ -280,9 +305,8 @@ def _levels(image: Image) -> Array:
         return np.asarray((values + 128) // 257, dtype=np.uint8)[None]  # to the nearest: 65535 is 257 * 255
     if mode in ("RGBa", "La"):  # their colours were multiplied by alpha, and are divided by it again
         image = image.convert(mode.upper())
-    if mode in ("1", "LA", "La"):
-        image = image.convert("L")
-    elif mode not in ("L", "RGB"):
-        image = image.convert("RGB")
+    wanted = "L" if _is_grey(image) else "RGB"
+    if image.mode != wanted:
+        image = image.convert(wanted)
     pixels = np.asarray(image)
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
