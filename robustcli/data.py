@@ -21,10 +21,10 @@ import platformdirs
 import torch
 
 from robustcli.config import DataSpec
-from robustcli.datafiles import ARRAYS, Stored, channels_first, one_line, read_npz
-from robustcli.datasets import DATASETS, SAMPLE, Dataset, Torchvision
+from robustcli.datafiles import Stored, channels_first, one_line, read_npz
+from robustcli.datasets import ARRAYS, DATASETS, SAMPLE, Dataset, Torchvision, expand, locate
 from robustcli.disk import open_regular
-from robustcli.errors import ConfigError, DataError, nearest
+from robustcli.errors import DataError
 from robustcli.imagefiles import printable, read_folder
 from robustcli.images import Images, overlap, split_validation
 
@@ -62,7 +62,7 @@ def is_here(dataset: str, data_dir: Path | None) -> bool:
 def data_folder(data_dir: Path | None) -> Path:
     """`data_dir`, else `$ROBUSTCLI_DATA`, else the user's cache folder."""
     chosen = data_dir or os.environ.get("ROBUSTCLI_DATA") or platformdirs.user_cache_dir("robustcli")
-    return _expand(Path(chosen), "--data-dir")
+    return expand(Path(chosen), "--data-dir")
 
 
 def torchvision_datasets(where: str) -> ModuleType:
@@ -108,45 +108,8 @@ def _sample(split: str) -> Images:
 
 
 def _find(spec: DataSpec) -> Images:
-    name = spec.dataset
-    if name in DATASETS:
-        return _named(spec)
-    if not name.strip():
-        raise ConfigError(f"--dataset '{name}': is empty; allowed: {_ALLOWED}")
-    path = _expand(Path(name), "--dataset")
-    if path.is_dir() or (path.suffix.lower() == ".npz" and path.exists()):
-        return _from_path(path, spec)
-    if path.exists():
-        raise DataError(
-            f"--dataset {name}: is neither an .npz file ({', '.join(ARRAYS)}) nor a folder of class folders"
-        )
-    near = nearest(path.name, [*DATASETS, *_beside(path)])
-    if {os.sep, "/"} & set(name) or name.startswith("~") or path.suffix:
-        raise DataError(f"--dataset {name}: no such file or folder (allowed: {_ALLOWED}){near}")
-    raise ConfigError(f"--dataset '{name}' is unknown, and no such file or folder is here (allowed: {_ALLOWED}){near}")
-
-
-_ALLOWED = f"{', '.join(sorted(DATASETS))}, an .npz file or a folder of class folders"
-
-
-def _beside(path: Path) -> list[str]:
-    """The names next to a path that might have been meant."""
-    try:
-        return [other.name for other in path.parent.iterdir() if other.suffix.lower() == ".npz" or other.is_dir()]
-    except OSError:
-        return []
-
-
-def _expand(path: Path, flag: str) -> Path:
-    """A path with `~` and `~user` replaced.
-
-    Raises:
-        DataError: there is no such user; names `flag`.
-    """
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise DataError(f"{flag} {path}: no user of that name has a home folder here") from None
+    path = locate(spec.dataset)
+    return _named(spec) if path is None else _from_path(path, spec)
 
 
 def _from_path(path: Path, spec: DataSpec) -> Images:
@@ -191,6 +154,7 @@ def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
     for file in layout.files:
         if (root / file).stat().st_size > _MAX_BYTES:
             raise DataError(f"{root / file}: has {(root / file).stat().st_size} bytes; at most {_MAX_BYTES} are read")
+    _check_legacy(root / layout.loader / "processed")
     try:
         return _torchvision(layout, root, spec, download=False)
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError, MemoryError) as error:
@@ -221,7 +185,7 @@ def _torchvision(layout: Torchvision, root: Path, spec: DataSpec, download: bool
     with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         loader = getattr(torchvision_datasets(f"--dataset {spec.dataset}"), layout.loader)
-        # MNIST/processed/*.pt, which torchvision wrote before 0.9, would replace MNIST/raw without a word.
+        # MNIST/processed/*.pt, which torchvision wrote before 0.9, would else replace MNIST/raw without a word.
         raw_only = type(layout.loader, (loader,), {"_check_legacy_exist": lambda self: False})
         loaded = raw_only(str(root), train=spec.split == "train", download=download)
     return Stored(channels_first(np.asarray(loaded.data)), torch.as_tensor(loaded.targets), ())
@@ -245,6 +209,23 @@ def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
                 f"{file}: its checksum (MD5 {found}) is not that of the published file ({known[file.name]}): "
                 "delete it to get it again, or, where its content is right, unpack it yourself"
             )
+
+
+def _check_legacy(folder: Path) -> None:
+    """Refuse what is no tensors where torchvision before 0.9 kept MNIST, although nothing there is used.
+
+    Raises:
+        DataError: names the file.
+    """
+    for file in (folder / name for name in ("training.pt", "test.pt")):
+        if file.is_file():
+            try:
+                torch.load(file, map_location="meta", weights_only=True)
+            except Exception:  # UnpicklingError, BadZipFile, RuntimeError, EOFError and others
+                raise DataError(
+                    f"{file}: is damaged or holds a pickled object, which is never opened; delete it, "
+                    "MNIST is read from the folder raw beside"
+                ) from None
 
 
 def _absence(layout: Torchvision, root: Path) -> str:

@@ -18,12 +18,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robustcli.datasets import ARRAYS
 from robustcli.disk import open_regular
 from robustcli.errors import DataError, RobustCliError, nearest
 
 Array = npt.NDArray[Any]
 
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 CLASSES = "classes"
 MAX_PIXELS = 32_000_000
 """The most pixels that an image may have: what decodes one needs some 20 bytes a pixel."""

@@ -17,6 +17,7 @@ from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import err, notice, out, progress, warn
 from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.config import TrainSpec, field_names, read_yaml, validated
+from robustcli.datasets import locate
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def train(
         _go_on(resume, data_dir, device or "auto")
         return
     spec = train_spec(flags)
+    locate(spec.dataset)
     if output is not None and output.exists() and not force:
         raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
 

@@ -48,9 +48,7 @@ def test_a_mistyped_path_gets_the_nearest_beside_it(tmp_path, monkeypatch):
     for name, near in (("mydata", "; did you mean 'my_data'?"), ("photographs", ")")):
         with pytest.raises(ConfigError) as caught:
             load(DataSpec(dataset=name))
-        assert str(caught.value).startswith(
-            f"--dataset '{name}' is unknown, and no such file or folder is here (allowed: "
-        )
+        assert str(caught.value).startswith(f"--dataset '{name}' is unknown, and no file or folder here (allowed: ")
         assert str(caught.value).endswith(near)
 
 
@@ -146,9 +144,8 @@ def test_files_of_an_older_torchvision_do_not_replace_the_raw_ones(tmp_path):
     for name in ("training.pt", "test.pt"):
         torch.save((torch.zeros(7, 28, 28, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)), processed / name)
     assert load(DataSpec(data_dir=tmp_path)).y.tolist() == [0, 1, 2, 3]
-    for name in ("training.pt", "test.pt"):
-        (processed / name).write_bytes(b"no tensors")
-    assert load(DataSpec(data_dir=tmp_path)).y.tolist() == [0, 1, 2, 3]
+    (processed / "test.pt").write_bytes(b"no tensors")
+    assert failure("mnist", data_dir=tmp_path).startswith(f"{processed / 'test.pt'}: is damaged or holds a pickled")
 
 
 @pytest.mark.parametrize("layout", ["MNIST", "FashionMNIST"])
