@@ -247,8 +247,10 @@ def _read_images(path: Path, files: Sequence[Path], channels: int) -> tuple[Arra
         x[i] = pixels
         grey += len(pixels) < channels
         longer += frames
-    changes = [f"{grey} grey images were made RGB, as others are in colour"] if grey else []
-    return x, changes + ([f"of {longer} images with more frames the first is read"] if longer else [])
+    changes = [f"{grey} of {len(files)} images are grey and were made RGB, as others are in colour"] if grey else []
+    if longer:
+        changes.append(f"{longer} of {len(files)} images have more than one frame: the first is read")
+    return x, changes
 
 
 def _decode(file: Path) -> tuple[Array, bool]:
