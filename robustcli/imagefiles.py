@@ -67,12 +67,13 @@ def read_folder(path: Path, split: str, limit: int | None = None) -> tuple[Store
         raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or one_line(error)}") from None
     y = torch.tensor([label for _, label in turns[:limit]])
     notices += [f"{path}: {change}" for change in changes]
-    return Stored(torch.from_numpy(x), y, tuple(map(printable, groups)), tuple(notices)), digest.hexdigest()
+    names, told = (tuple(map(printable, texts)) for texts in (groups, notices))
+    return Stored(torch.from_numpy(x), y, names, told), digest.hexdigest()
 
 
 def printable(name: str) -> str:
     r"""A file's name as text that can be encoded: bytes that are no UTF-8 are written as `\xff`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def _hash(opened: BinaryIO, file: Path) -> bytes:
