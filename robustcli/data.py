@@ -207,7 +207,7 @@ def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
         if found != known.get(file.name, found):
             raise DataError(
                 f"{file}: its checksum (MD5 {found}) is not that of the published file ({known[file.name]}): "
-                "delete it to get it again, or, where its content is right, unpack it yourself"
+                f"delete it to get it again{', or unpack it where you trust it' * (file.suffix == '.gz')}"
             )
 
 

@@ -108,7 +108,8 @@ def locate(dataset: str) -> Path | None:
 def _beside(path: Path) -> list[str]:
     """The names next to a path that might have been meant."""
     try:
-        return [other.name for other in path.parent.iterdir() if other.suffix.lower() == ".npz" or other.is_dir()]
+        others = [other for other in path.parent.iterdir() if other.suffix.lower() == ".npz" or other.is_dir()]
+        return [other.name for other in others if other.name != path.name]  # it is there as a link to nothing
     except OSError:
         return []
 
