@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 """What Pillow is asked for. It knows more, and starts Ghostscript for one of them, whatever a file's suffix says."""
 SUFFIXES = frozenset(
-    ".bmp .gif .jfif .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tif .tiff .webp".split()  # noqa: SIM905
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_BYTES = 128 << 20
 """The most bytes that an image's file may have: 32 million pixels in colour, as they are, take 92 MiB."""
@@ -188,7 +188,7 @@ def _some(names: Sequence[str]) -> str:
 
 @contextmanager
 def _opened(file: BinaryIO) -> Iterator[Image]:
-    """An image whose header was read, with all that Pillow has to say kept off the terminal."""
+    """An image whose header was read; what Pillow warns of and logs is kept off the terminal."""
     from PIL import Image
 
     log = logging.getLogger("PIL")
@@ -222,7 +222,9 @@ def _in_colour(file: BinaryIO) -> bool:
     """Whether an image is in colour; one that cannot be read is not."""
     try:
         with _opened(file) as image:
-            return image.width * image.height <= MAX_PIXELS and not _is_grey(image)
+            if image.mode in ("P", "PA") and image.width * image.height <= MAX_PIXELS:
+                image.load()  # its palette
+            return not _is_grey(image)
     except Exception:
         return False
 
@@ -231,7 +233,7 @@ def _is_grey(image: Image) -> bool:
     """Whether it has one channel and perhaps transparency, or a palette of greys."""
     if image.mode not in ("P", "PA"):
         return image.mode.partition(";")[0] in _GREY
-    colours = np.reshape(image.getpalette() or (), (-1, 3))  # reads the image
+    colours = np.reshape(image.getpalette() or (), (-1, 3))
     return bool((colours == colours[:, :1]).all())
 
 
@@ -245,6 +247,8 @@ def _read_images(path: Path, files: Sequence[Path], channels: int) -> tuple[Arra
             x, size = room_for((len(files), channels, *pixels.shape[1:]), path), found
         if found != size:
             raise DataError(f"{file}: has {found}, but {files[0]} has {size}")
+        if len(pixels) > channels:
+            raise DataError(f"{file}: is in colour, which its header does not say")
         x[i] = pixels
         grey += len(pixels) < channels
         longer += frames
