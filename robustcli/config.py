@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
 
 from robustcli.disk import open_regular
 from robustcli.errors import ConfigError, nearest
@@ -63,11 +63,22 @@ class Spec(BaseModel):
         return self.model_dump(mode="json")
 
 
+def _not_empty(value: T) -> T:
+    """Refuse text of blanks: the path `""` would be the folder that one is in."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty (an unset variable of the shell?)")
+    return value
+
+
+Dataset = Annotated[str, AfterValidator(_not_empty)]
+Folder = Annotated[Path, BeforeValidator(_not_empty)]
+
+
 class DataSpec(Spec):
     """Which images: a data set's name or a path, where it lies, and how many of it."""
 
-    dataset: str = "mnist"
-    data_dir: Path | None = None
+    dataset: Dataset = "mnist"
+    data_dir: Folder | None = None
     split: Literal["train", "test"] = "test"
     limit: PositiveInt | None = None
     allow_sample: bool = True
@@ -100,7 +111,7 @@ class TrainSpec(Spec):
     """
 
     method: Annotated[dict[str, Any], BeforeValidator(_method)] = Field({"name": "vanilla"}, validate_default=True)
-    dataset: str = "mnist"
+    dataset: Dataset = "mnist"
     model: str | None = None
     epochs: PositiveInt = 12
     batch_size: PositiveInt = 128
@@ -124,8 +135,8 @@ class EvalSpec(Spec):
     is left once images are rounded to 8 bits.
     """
 
-    dataset: str | None = None
-    data_dir: Path | None = None
+    dataset: Dataset | None = None
+    data_dir: Folder | None = None
     split: Literal["train", "test"] = "test"
     limit: PositiveInt | None = None
     allow_sample: bool = True

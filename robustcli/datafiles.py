@@ -1,37 +1,54 @@
-"""Images from a user's own files: an `.npz` of arrays, or a folder of class folders."""
+"""Images from a user's own `.npz` of arrays."""
 
 from __future__ import annotations
 
-import hashlib
+import io
+import os
+import warnings
 import zipfile
-import zlib
-from collections.abc import Sequence
-from itertools import pairwise
-from operator import attrgetter
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from robustcli.errors import DataError, nearest
+from robustcli.datasets import ARRAYS
+from robustcli.disk import open_regular
+from robustcli.errors import DataError, RobustCliError, nearest
 
 Array = npt.NDArray[Any]
 
-ARRAYS = ("x_train", "y_train", "x_test", "y_test")
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+CLASSES = "classes"
+MAX_PIXELS = 32_000_000
+"""The most pixels that an image may have: what decodes one needs some 20 bytes a pixel."""
+MAX_LABELS = 1 << 24
+_MAX_NAMES = 1 << 26
+"""The most bytes that the names of classes may take."""
+_HEADER = 10_240
+"""Bytes in which an array's header has to lie; numpy refuses one of more than 10 000."""
+_CHUNK = 1 << 24
 _ROUNDING = 1e-4
 """How far a float may lie from k/255 and still be that pixel: 40 times less than half a grey level."""
+_PIXELS = "allowed: uint8 from 0 to 255, or floats k/255 in [0, 1]"
 
 
 class Stored(NamedTuple):
-    """One split as it was read. x: (n, c, h, w) uint8; y: (n,) int64."""
+    """One split as it was read, up to a limit.
+
+    x: (n, c, h, w) uint8; y: (n,) int64; labels: those of the whole split; notices: what the user should know of it.
+    """
 
     x: Tensor
     y: Tensor
     classes: tuple[str, ...]
+    labels: Tensor
+    notices: tuple[str, ...] = ()
 
 
 def channels_first(x: Array) -> Tensor:
@@ -39,56 +56,95 @@ def channels_first(x: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)))
 
 
-def read_npz(path: Path, split: str) -> Stored:
-    """The split `train` or `test` of an `.npz` that holds `x_train, y_train, x_test, y_test`.
+def room_for(shape: tuple[int, int, int, int], path: Path) -> Array:
+    """Pixels (n, c, h, w), uint8, to be filled.
+
+    Raises:
+        DataError: an image is larger than `MAX_PIXELS`, or all of them take more memory than there is.
+    """
+    n, _, h, w = shape
+    if h * w > MAX_PIXELS:
+        raise DataError(f"{path}: has images of {w}x{h} pixels; at most {MAX_PIXELS} pixels an image are read")
+    try:
+        if hasattr(os, "sysconf") and prod(shape) > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+            raise MemoryError
+        return np.empty(shape, np.uint8)
+    except MemoryError:
+        needed = f"{prod(shape) / 1e9:.1f} GB"
+        raise DataError(
+            f"{path}: {n} images of {w}x{h} pixels take {needed}, which this machine has not free: "
+            "--limit N reads the first N"
+        ) from None
+
+
+def read_npz(path: Path, split: str, limit: int | None = None) -> Stored:
+    """The split `train` or `test` of an `.npz` that holds `x_train, y_train, x_test, y_test`, and perhaps `classes`.
 
     Images are uint8, (n, h, w) or (n, h, w, c) with 1 or 3 channels; floats pass where they are k/255 exactly.
-    Labels are integers from 0 to the largest one in `y_train`, which holds each of them: a stray label would make a
-    network of as many classes. Only what the split needs is decompressed.
+    Labels are integers, (n,) or (n, 1), from 0 to the largest one in `y_train`, which holds each of them: a stray label
+    would make a network of as many classes. Where `classes` names them, there are as many as it has names, and not
+    each needs an image. Of the images only the first `limit` are decompressed, and a part of them at a time.
 
     Raises:
         DataError: names the file, the array, what was found and what is allowed.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _read_split(_Arrays(path, archive), split)
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            return _read_split(_Arrays(path, archive), split, limit)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, MemoryError, RuntimeError) as error:
-        raise DataError(f"{path}: cannot be read as an .npz file (a zip of arrays): {one_line(error)}") from None
+    except RobustCliError:
+        raise
+    except Exception as error:  # what a damaged zip raises: BadZipFile, zlib.error, EOFError, struct.error and others
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise DataError(f"{path}: cannot be read as an .npz file (a zip of arrays): {reason}") from None
 
 
-def _read_split(arrays: _Arrays, split: str) -> Stored:
+def _read_split(arrays: _Arrays, split: str, limit: int | None) -> Stored:
     arrays.require(ARRAYS)
     x_name, y_name = f"x_{split}", f"y_{split}"
     shapes = {name: arrays.image_shape(name) for name in ("x_train", "x_test")}
     if shapes["x_train"] != shapes["x_test"]:
         raise arrays.error("x_test", f"holds images of {shapes['x_test']}, but x_train of {shapes['x_train']}")
-    top = _last_class(arrays)
-    y = arrays.labels(y_name)
-    if y.max() > top:
-        raise arrays.error(y_name, f"holds the label {y.max()}, but the labels of y_train go from 0 to {top}")
-    if arrays.shape(x_name)[0] != len(y):
-        raise arrays.error(x_name, f"holds {arrays.shape(x_name)[0]} images, but {y_name} {len(y)} labels")
-    x = arrays.pixels(x_name)
-    names = tuple(str(label) for label in range(top + 1))
-    return Stored(channels_first(x), torch.from_numpy(y.astype(np.int64)), names)
+    given, y = arrays.class_names(), {name: arrays.labels(name) for name in dict.fromkeys(("y_train", y_name))}
+    names = given or _numbers(arrays, y["y_train"])
+    for name, labels in y.items():
+        if labels.max() >= len(names):
+            source = f"the names in {CLASSES} are for 0" if given else "the labels of y_train go from 0"
+            raise arrays.error(name, f"holds the label {labels.max()}, but {source} to {len(names) - 1}")
+    count = arrays.header(x_name).shape[0]
+    if count != len(y[y_name]):
+        raise arrays.error(x_name, f"holds {count} images, but {y_name} {len(y[y_name])} labels")
+    x = arrays.pixels(x_name, limit)
+    labels = torch.from_numpy(y[y_name].astype(np.int64))
+    return Stored(torch.from_numpy(x), labels[: len(x)], names, labels)
 
 
-def _last_class(arrays: _Arrays) -> int:
-    """The largest label of `y_train`, once each class up to it has a training image."""
-    present = np.unique(arrays.labels("y_train")).tolist()
+def _numbers(arrays: _Arrays, labels: Array) -> tuple[str, ...]:
+    """The labels of `y_train` as names, once each up to the largest has a training image."""
+    present = np.unique(labels)
     if len(present) < 2:
         raise arrays.error("y_train", "holds one class only; at least 2 are needed, labelled 0 to K-1")
     top = int(present[-1])
     if top >= len(present):
-        gaps = [(a + 1, b - 1) for a, b in pairwise([-1, *present]) if b - a > 1]
+        bounds = np.concatenate([[True], present[1:] - present[:-1] > 1])
+        edges = [(int(present[i - 1]) if i else -1, int(present[i])) for i in np.flatnonzero(bounds)[:5]]
+        gaps = [(a + 1, b - 1) for a, b in edges if b - a > 1]
         listed = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps[:3]) + ", ..." * (len(gaps) > 3)
         raise arrays.error(
             "y_train",
             f"holds labels up to {top}, but not {listed}: labels should be 0 to K-1, each with a training image",
         )
-    return top
+    return tuple(str(label) for label in range(top + 1))
+
+
+class _Header(NamedTuple):
+    """What an array's header says, and how many bytes it takes itself."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+    length: int
 
 
 class _Arrays(NamedTuple):
@@ -100,148 +156,159 @@ class _Arrays(NamedTuple):
     def error(self, name: str, reason: str) -> DataError:
         return DataError(f"{self.path}: array '{name}' {reason}")
 
+    def names(self) -> list[str]:
+        return [member.removesuffix(".npy") for member in self.archive.namelist() if member.endswith(".npy")]
+
     def require(self, names: Sequence[str]) -> None:
-        found = [member.removesuffix(".npy") for member in self.archive.namelist() if member.endswith(".npy")]
+        found = self.names()
         for name in names:
             if name not in found:
                 listed = ", ".join(found) or "nothing"
-                raise self.error(name, f"is missing (the file holds {listed}){nearest(name, found)}")
+                near = nearest(name, set(found) - set(names))
+                raise self.error(name, f"is missing (the file holds {_cut(listed)}){near}")
+        for name in (*names, CLASSES):
+            if found.count(name) > 1:
+                raise self.error(name, "is in the file more than once")
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """The shape from the header alone."""
-        with self.archive.open(f"{name}.npy") as file:
-            try:
-                version = np.lib.format.read_magic(file)
-                header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                return header(file)[0]
-            except ValueError as error:
-                raise self.error(name, f"cannot be read: {one_line(error)}") from None
+    def header(self, name: str) -> _Header:
+        info = self.archive.getinfo(f"{name}.npy")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others decompress without a bound
+            raise self.error(name, "is compressed in a way that numpy does not write; allowed: deflate, or none")
+        with self.archive.open(info) as file:
+            start = io.BytesIO(file.read(_HEADER))
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                version = np.lib.format.read_magic(start)
+                if version not in ((1, 0), (2, 0), (3, 0)):
+                    raise ValueError(f"its format {version} is unknown")
+                read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+                shape, fortran, dtype = read(start)
+            shape = tuple(map(int, shape))
+            told = f"{shape} {dtype}"
+        except Exception as error:  # of numpy's parser: ValueError, SyntaxError, MemoryError, RecursionError and others
+            raise self.error(name, f"cannot be read: {one_line(error)}") from None
+        if min(shape, default=0) < 0 or len(told) > 1000:
+            raise self.error(name, f"has a damaged header: {_cut(told)}")
+        return _Header(shape, fortran, dtype, start.tell())
 
     def image_shape(self, name: str) -> tuple[int, ...]:
         """(h, w, c) of the images in `name`."""
-        shape = self.shape(name)
+        shape = self.header(name).shape
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)):
             raise self.error(name, f"has the shape {shape}; allowed: (n, h, w) or (n, h, w, c) with c = 1 or 3")
         if 0 in shape:
             raise self.error(name, f"is empty: its shape is {shape}")
         return (*shape[1:], 1)[:3]
 
-    def read(self, name: str) -> Array:
+    def check(self, name: str) -> _Header:
+        """The header, once the array holds as many bytes as it says, and no pickles."""
+        header = self.header(name)
+        if header.dtype.hasobject:
+            raise self.error(name, "cannot be read: Object arrays hold pickles, which are never opened")
+        there = self.archive.getinfo(f"{name}.npy").file_size - header.length
+        if there != prod(header.shape) * header.dtype.itemsize:
+            found = f"{header.shape} {header.dtype}, and {there} bytes follow"
+            raise self.error(name, f"cannot be read: its header says {found}")
+        return header
+
+    def blocks(
+        self, name: str, rows: int, columns: int, convert: Callable[[Array], Array] = lambda items: items
+    ) -> Iterator[Array]:
+        """The first `rows` rows of `columns` items, in the order of the file and converted: (m, columns) a block."""
+        header = self.check(name)
+        items = max(1, _CHUNK // max(1, header.dtype.itemsize))
+        step = max(1, items // columns)
         with self.archive.open(f"{name}.npy") as file:
-            try:
-                array: Array = np.lib.format.read_array(file, allow_pickle=False)
-            except ValueError as error:
-                raise self.error(name, f"cannot be read: {one_line(error)}") from None
-        return array
+            file.read(header.length)
+            for start in range(0, rows, step):
+                m = min(step, rows - start)
+                counts = [min(items, m * columns - done) for done in range(0, m * columns, items)]
+                pieces = [convert(self.items(name, file, header.dtype, count)) for count in counts]
+                yield (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(m, columns)
+
+    def items(self, name: str, file: IO[bytes], dtype: np.dtype[Any], count: int) -> Array:
+        content = file.read(count * dtype.itemsize)
+        if len(content) != count * dtype.itemsize:
+            raise self.error(name, "cannot be read: it ends before its last item")
+        return np.frombuffer(content, dtype)
 
     def labels(self, name: str) -> Array:
-        y = self.read(name)
-        if y.ndim != 1 or y.dtype.kind not in "iu":
-            raise self.error(name, f"has the shape {y.shape} and holds {y.dtype}; allowed: (n,) integers")
-        if not len(y):
+        """(n,) integers, none of them negative."""
+        shape, _, dtype, _ = self.check(name)
+        if dtype.kind not in "iu" or len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
+            hint = "; rows of one-hot labels become integers by y.argmax(1)" if len(shape) == 2 and shape[1] > 1 else ""
+            raise self.error(name, f"has the shape {shape} and holds {dtype}; allowed: (n,) or (n, 1) integers{hint}")
+        if not shape[0]:
             raise self.error(name, "is empty")
+        if shape[0] > MAX_LABELS:
+            raise self.error(name, f"holds {shape[0]} labels; at most {MAX_LABELS} are read")
+        y: Array = np.concatenate([block[:, 0] for block in self.blocks(name, shape[0], 1)])
         if y.min() < 0:
             raise self.error(name, f"holds the label {y.min()}; labels start at 0")
         return y
 
-    def pixels(self, name: str) -> Array:
-        x = self.read(name)
+    def class_names(self) -> tuple[str, ...]:
+        """What `classes` holds; nothing where it is missing."""
+        if CLASSES not in self.names():
+            return ()
+        shape, _, dtype, _ = self.check(CLASSES)
+        allowed = "allowed: (k,) strings, a name for each label from 0 on"
+        if len(shape) != 1 or dtype.kind not in "US":
+            raise self.error(CLASSES, f"has the shape {shape} and holds {dtype}; {allowed}")
+        if shape[0] * dtype.itemsize > _MAX_NAMES:
+            raise self.error(CLASSES, f"takes {shape[0] * dtype.itemsize} bytes; at most {_MAX_NAMES} are read")
+        found = [name for block in self.blocks(CLASSES, shape[0], 1) for name in block[:, 0].tolist()]
+        try:
+            names = [name.decode() if isinstance(name, bytes) else name.encode().decode() for name in found]
+        except ValueError:
+            raise self.error(CLASSES, f"holds what is no text in UTF-8; {allowed}") from None
+        if len(names) < 2 or not all(names):
+            raise self.error(CLASSES, f"holds {len(names)} names{', some of them empty' * (len(names) > 1)}; {allowed}")
+        if len(set(names)) < len(names):
+            twice = Counter(names).most_common(1)[0][0]
+            raise self.error(CLASSES, f"holds the name '{_cut(twice)}' more than once; {allowed}")
+        return tuple(names)
+
+    def pixels(self, name: str, limit: int | None) -> Array:
+        """The first `limit` images, (n, c, h, w) uint8."""
+        shape, fortran, dtype, _ = self.check(name)
+        if dtype != np.uint8 and dtype.kind != "f":
+            raise self.error(name, f"holds {dtype}; {_PIXELS}")
+        h, w, c = self.image_shape(name)
+        n = min(shape[0], limit or shape[0])
+        x = room_for((n, c, h, w), self.path)
+        convert, start = partial(self.levels, name), 0
+        if fortran:  # the image's index runs fastest: a row holds one pixel of all images
+            turned = x.transpose(1, 3, 2, 0)
+            for block in self.blocks(name, c * w * h, shape[0], convert):
+                rows = np.unravel_index(np.arange(start, start + len(block)), (c, w, h))
+                turned[rows] = block[:, :n]
+                start += len(block)
+        else:
+            for block in self.blocks(name, n, h * w * c, convert):
+                x[start : start + len(block)] = block.reshape(-1, h, w, c).transpose(0, 3, 1, 2)
+                start += len(block)
+        return x
+
+    def levels(self, name: str, x: Array) -> Array:
+        """Pixels of any kind that is allowed as uint8."""
         if x.dtype == np.uint8:
             return x
-        allowed = "allowed: uint8 from 0 to 255, or floats k/255 in [0, 1]"
-        if x.dtype.kind != "f":
-            raise self.error(name, f"holds {x.dtype}; {allowed}")
         low, high = x.min(), x.max()
         if not (low >= 0 and high <= 1):  # also where one is nan
-            raise self.error(name, f"holds {x.dtype} from {low:g} to {high:g}; {allowed}")
+            raise self.error(name, f"holds {x.dtype} from {low:g} to {high:g}; {_PIXELS}")
         levels: Array = np.rint(x * 255)
         off = float(np.abs(x - levels / 255).max())
         if off > _ROUNDING:
-            raise self.error(name, f"holds {x.dtype} that are not k/255 (one is {off:.2g} off); {allowed}")
+            raise self.error(name, f"holds {x.dtype} that are not k/255 (one is {off:.2g} off); {_PIXELS}")
         return np.asarray(levels, dtype=np.uint8)
 
 
-def read_folder(path: Path, split: str, limit: int | None = None) -> tuple[Stored, str]:
-    """The images of a split and a digest of all its files (their names and bytes).
-
-    Either `path/train/CLASS/*.png` and `path/test/CLASS/*.png`, or `path/CLASS/*.png` alone: then every fifth image
-    of a class, sorted by name, is a test image. Classes take turns, so that the first `limit` images are balanced.
-
-    Raises:
-        DataError: names the folder or file that is missing, empty, unreadable or unlike the first one.
-    """
-    try:
-        groups = _class_files(path, split)
-        turns = sorted((turn, label) for label, files in enumerate(groups.values()) for turn in range(len(files)))
-        by_label = list(groups.values())
-        files = [by_label[label][turn] for turn, label in turns]
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from None
-    x = _read_images(files[:limit])
-    y = torch.tensor([label for _, label in turns[:limit]])
-    return Stored(channels_first(x), y, tuple(groups)), digest.hexdigest()
-
-
-def _folders(path: Path) -> list[Path]:
-    visible = (child for child in path.iterdir() if not child.name.startswith(".")) if path.is_dir() else ()
-    return sorted((child for child in visible if child.is_dir()), key=attrgetter("name"))
-
-
-def _class_files(path: Path, split: str) -> dict[str, list[Path]]:
-    """The split's files by class, both sorted."""
-    by_split = {name: _folders(path / name) for name in ("train", "test")}
-    own_layout = any(by_split.values())
-    folders = by_split[split] if own_layout else _folders(path)
-    where = path / split if own_layout else path
-    if len(folders) < 2:
-        raise DataError(
-            f"{where}: holds {len(folders)} class folders; at least 2 are needed, such as {where}/CLASS/1.png"
-        )
-    other = "test" if split == "train" else "train"
-    lonely = {f.name for f in by_split[split]} ^ {f.name for f in by_split[other]}
-    if own_layout and by_split[other] and lonely:
-        raise DataError(f"{path}: class folder '{min(lonely)}' is in only one of train and test; both need all classes")
-    groups = {}
-    for folder in folders:
-        files = sorted((f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES), key=attrgetter("name"))
-        if not files:
-            raise DataError(f"{folder}: this class folder holds no image ({', '.join(sorted(SUFFIXES))})")
-        if not own_layout:
-            files = [file for i, file in enumerate(files) if (i % 5 == 4) == (split == "test")]
-        if not files:
-            raise DataError(f"{folder}: every fifth image of a class is a test image, and this one has fewer than 5")
-        groups[folder.name] = files
-    return groups
-
-
-def _read_images(files: Sequence[Path]) -> Array:
-    """(n, h, w) or (n, h, w, 3) uint8."""
-    from PIL import Image
-
-    images: list[Array] = []
-    first: tuple[str, tuple[int, int]] | None = None
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                kind, pixels = (image.mode, image.size), np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:  # PIL's reader of PNG raises SyntaxError
-            raise DataError(f"{file}: cannot be read as an image: {one_line(error)}") from None
-        first = first or kind
-        found = f"{kind[1][0]}x{kind[1][1]} pixels of mode {kind[0]}"
-        if kind[0] not in ("L", "RGB"):
-            raise DataError(f"{file}: has {found}; allowed modes: L (grey) and RGB")
-        if kind != first:
-            raise DataError(f"{file}: has {found}, but {files[0]} has {first[1][0]}x{first[1][1]} of mode {first[0]}")
-        images.append(pixels)
-    return np.stack(images)
-
-
 def one_line(error: BaseException) -> str:
-    """An exception's text, or its name where it has none, without line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """An exception's text, or its name where it has none, without line breaks and not endless."""
+    return _cut(" ".join(str(error).split())) or type(error).__name__
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]}..."

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+
+from robustcli.errors import ConfigError, DataError, nearest
 
 SAMPLE = "mnist-sample"
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+"""What an `.npz` holds."""
 
 
 @dataclass(frozen=True)
@@ -69,3 +75,52 @@ DATASETS = {
         _batches("CIFAR10", "cifar-10-batches-py", "cifar-10-python.tar.gz", "www.cs.toronto.edu:443"),
     ),
 }
+
+
+def locate(dataset: str) -> Path | None:
+    """The `.npz` or the folder that `--dataset` means; None for a name of `DATASETS`.
+
+    Raises:
+        ConfigError: it is empty, or neither a name nor a path.
+        DataError: it is a path, and what is there is missing, of another kind or cannot be looked at.
+    """
+    if dataset in DATASETS:
+        return None
+    allowed = f"{', '.join(sorted(DATASETS))}, an .npz file or a folder of class folders"
+    if not dataset.strip():
+        raise ConfigError(f"--dataset '{dataset}': is empty; allowed: {allowed}")
+    path = expand(Path(dataset), "--dataset")
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except OSError as error:  # such as a name that is too long, or below a folder that may not be entered
+        raise DataError(f"--dataset {dataset}: {error.strerror}") from None
+    if folder or (there and path.suffix.lower() == ".npz"):
+        return path
+    if there:
+        arrays = ", ".join(ARRAYS)
+        raise DataError(f"--dataset {dataset}: is neither an .npz file ({arrays}) nor a folder of class folders")
+    near = nearest(path.name, [*DATASETS, *_beside(path)])
+    if {os.sep, "/"} & set(dataset) or dataset.startswith("~") or path.suffix:
+        raise DataError(f"--dataset {dataset}: no such file or folder (allowed: {allowed}){near}")
+    raise ConfigError(f"--dataset '{dataset}' is unknown, and no file or folder here (allowed: {allowed}){near}")
+
+
+def _beside(path: Path) -> list[str]:
+    """The names next to a path that might have been meant."""
+    try:
+        others = [other for other in path.parent.iterdir() if other.suffix.lower() == ".npz" or other.is_dir()]
+        return [other.name for other in others if other.name != path.name]  # it is there as a link to nothing
+    except OSError:
+        return []
+
+
+def expand(path: Path, flag: str) -> Path:
+    """A path with `~` and `~user` replaced.
+
+    Raises:
+        DataError: there is no such user; names `flag`.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise DataError(f"{flag} {path}: no user of that name has a home folder here") from None

@@ -44,10 +44,23 @@ class TrainingError(RobustCliError):
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """`"; did you mean 'fgsm'?"`, or nothing where no allowed name is close."""
-    bare = {other.lstrip("-"): other for other in allowed}  # the dashes of options would make any two look alike
-    close = difflib.get_close_matches(name.lstrip("-").lower(), bare, n=1, cutoff=0.5)
-    return f"; did you mean '{bare[close[0]]}'?" if close else ""
+    """`"; did you mean 'fgsm'?"`, or nothing where no allowed name is close.
+
+    The same letters in another case or with other dashes come first (`X_train`, `auto-attack`), then a slip of the
+    keys, the longest name that this one begins with (`apgd` of `apgd-ce`), what is alike, and the one that begins so.
+    """
+    plain = {_letters(other): other for other in sorted(allowed, reverse=True)}  # of two that are alike, the first
+    wanted = _letters(name)
+    shorter = sorted((other for other in plain if len(other) > 2 and wanted.startswith(other)), key=len)
+    longer = [other for other in plain if len(wanted) > 2 and other.startswith(wanted)]
+    close = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.85) or shorter[-1:]
+    close = close or difflib.get_close_matches(wanted, plain, n=1, cutoff=0.6) or (longer if len(longer) == 1 else [])
+    return f"; did you mean '{plain[close[0]]}'?" if wanted and close else ""
+
+
+def _letters(name: str) -> str:
+    """A name without what people mix up: capitals, dashes, underscores."""
+    return name.lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
 def unknown(what: str, name: str, allowed: Iterable[str]) -> ConfigError:

@@ -23,6 +23,7 @@ class Images:
         source: the namespace of the ids, such as `mnist/train`: equal source and id is the same image.
         population: how many images of each class there are before a limit; empty where that is not known.
         note: why these are not the images that were asked for, as one clause; empty where they are.
+        notices: lines that say what was left out or changed as they were read.
     """
 
     x: Tensor
@@ -33,6 +34,7 @@ class Images:
     source: str
     note: str = ""
     population: tuple[int, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.x)

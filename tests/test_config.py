@@ -23,7 +23,9 @@ from robustcli.errors import ConfigError
 from robustcli.fields import NonNegative
 
 numbers = st.floats(0, 1e6)
-data_specs = st.builds(DataSpec, dataset=st.text(), limit=st.none() | st.integers(1), allow_sample=st.booleans())
+data_specs = st.builds(
+    DataSpec, dataset=st.text().filter(str.strip), limit=st.none() | st.integers(1), allow_sample=st.booleans()
+)
 train_specs = st.builds(
     TrainSpec,
     method=st.sampled_from(["vanilla", {"name": "batchout", "eta": [0.1, "U[0,0.1]"]}]),

@@ -17,6 +17,7 @@ RANKS = [
     {"disk"},
     {"config", "noise", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
+    {"imagefiles"},
     {"data"},
     {"attacks", "models"},
     {"training", "evaluation"},

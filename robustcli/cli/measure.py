@@ -182,7 +182,9 @@ def warn_of_slow(dtype: str, device: str) -> None:
 
 
 def announce_sample(images: Images, asked: Asked | None = None) -> None:
-    """Say in bold that the bundled sample stands in for MNIST, and why."""
+    """Say in bold that the bundled sample stands in for MNIST, and why; and what of a folder was not read."""
+    for line in images.notices:
+        (asked or Asked(None, None)).tell(line)
     if images.name == "mnist-sample":
         why = f" ({images.note})" if images.note else ""
         text = f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}"

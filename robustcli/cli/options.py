@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from robustcli.errors import ConfigError
+
 DATA = "Data"
 ATTACK = "Attack"
 OUTPUT = "Output"
@@ -33,10 +35,20 @@ Dataset = Annotated[
         show_default=False,
     ),
 ]
+
+
+def _folder(text: str) -> Path:
+    if not text.strip():  # `Path("")` would be the folder that one is in
+        raise ConfigError(f"--data-dir '{text}': is empty (an unset variable of the shell?); should be a folder")
+    return Path(text)
+
+
 DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
+        parser=_folder,
+        metavar="<path>",
         help="Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder.",
         rich_help_panel=DATA,
         show_default=False,

@@ -18,6 +18,7 @@ from robustcli.cli.console import fail, notice, progress, result, warn
 from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.cli.outputs import check_output, read_by
 from robustcli.config import TrainSpec, field_names, parse_yaml, read_yaml, shown, validated
+from robustcli.datasets import locate
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def train(
         _go_on(resume, data_dir, device or "auto")
         return
     spec = train_spec(flags)
+    locate(spec.dataset)
     if output is not None and os.path.lexists(output) and not force:
         raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
     check_output(output, "--output", read_by(config, spec.dataset))

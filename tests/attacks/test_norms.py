@@ -197,7 +197,7 @@ def test_a_norm_goes_by_each_of_its_names(name, norm):
 
 
 def test_an_unknown_norm_is_named_with_the_known_ones():
-    with pytest.raises(ConfigError, match=r"norm 'l3' is unknown \(allowed: l1, l2, linf\); did you mean 'l\d'\?"):
+    with pytest.raises(ConfigError, match=r"norm 'l3' is unknown \(allowed: l1, l2, linf\)$"):
         norm_named("l3")
 
 

@@ -44,9 +44,9 @@ def write_npz(path: Path, **changes: object) -> Path:
     return path
 
 
-def write_idx(root: Path, n: int = 4) -> None:
+def write_idx(root: Path, n: int = 4, layout: str = "MNIST") -> None:
     """The four files of an MNIST of n images a split, as torchvision reads them."""
-    raw = root / "MNIST" / "raw"
+    raw = root / layout / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "t10k"):
         header = b"".join(size.to_bytes(4, "big") for size in (0x803, n, 28, 28))
