@@ -116,8 +116,8 @@ def _read_split(arrays: _Arrays, split: str, limit: int | None) -> Stored:
     if count != len(y[y_name]):
         raise arrays.error(x_name, f"holds {count} images, but {y_name} {len(y[y_name])} labels")
     x = arrays.pixels(x_name, limit)
-    labels = torch.from_numpy(y[y_name].astype(np.int64))
-    return Stored(torch.from_numpy(x), labels[: len(x)], names, labels)
+    all_labels = torch.from_numpy(y[y_name].astype(np.int64))
+    return Stored(torch.from_numpy(x), all_labels[: len(x)], names, all_labels)
 
 
 def _numbers(arrays: _Arrays, labels: Array) -> tuple[str, ...]:
