@@ -71,7 +71,7 @@ def abreast(tasks: Sequence[Task], meter: Meter, threads: int) -> Generator[Tens
         return
 
     def run(task: Task) -> tuple[Tensor, Meter]:
-        own = Meter(meter.model, meter.dtype, stop)
+        own = Meter(meter.model, meter.dtype, stop, meter.largest)
         return task(own), own
 
     stop, before = Event(), torch.get_num_threads()

@@ -55,6 +55,7 @@ class Run:
     keep_images: bool
     on_progress: Progress
     journal: Journal | None
+    eot: int
 
     def together(self, variants: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk."""
@@ -106,7 +107,8 @@ class Run:
         yield board.outcome(Work())
 
     def _board(self, attack: Attack) -> Board:
-        return Board(self.samples, self.pred, attack, self.keep_images, self.journal.pictures if self.journal else 0)
+        pictures = self.journal.pictures if self.journal else 0
+        return Board(self.samples, self.pred, attack, self.keep_images, pictures, self.eot)
 
     def _recall(self, board: Board, member: int | None = None) -> Tensor:
         if self.journal is None:

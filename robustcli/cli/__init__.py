@@ -10,7 +10,7 @@ import typer
 from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
 from robustcli.cli.console import fail
-from robustcli.errors import RobustCliError, lookup, nearest
+from robustcli.errors import RobustCliError, lookup, memory_guard, nearest
 
 app = typer.Typer(
     name="robustcli",
@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
         if arguments and not arguments[0].startswith("-"):
             lookup(commands(), arguments[0], "command")
         # Not `command.main`, which would turn Ctrl-C into an exit without a word.
-        with command.make_context("robustcli", list(arguments)) as context:
+        with memory_guard(), command.make_context("robustcli", list(arguments)) as context:
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from robustcli.cli.answers import Asked
 from robustcli.cli.console import progress, warn
 from robustcli.config import EvalSpec, field_names, validated
-from robustcli.errors import ConfigError, RobustCliError, unknown
+from robustcli.errors import ConfigError, RobustCliError, memory_guard, unknown
 
 if TYPE_CHECKING:
     from robustcli.evaluation.anytime import Goal
@@ -157,11 +157,12 @@ def _run(
                 results = evaluate(session, keep_images=keep, on_progress=on_progress, memory=known)
             else:
                 results = evaluate_towards(goal, session, on_progress=on_progress, memory=known)
-            for result in results:
-                rows.append(result.row)
-                on_result(result)
-                for n in matrix.take(result) if matrix else ():
-                    bar.update(task, advance=n)
+            with memory_guard():
+                for result in results:
+                    rows.append(result.row)
+                    on_result(result)
+                    for n in matrix.take(result) if matrix else ():
+                        bar.update(task, advance=n)
         except (KeyboardInterrupt, RobustCliError) as reason:
             return Measured(rows, reason)
     return Measured(rows, None)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustcli import checkpoint
 from robustcli.attacks import describe
+from robustcli.attacks.base import passes_of
 from robustcli.attacks.driver import Outcome, Samples, stream_attack
+from robustcli.attacks.outcome import Work
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
 from robustcli.data import load
@@ -187,8 +189,9 @@ def evaluate(
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
-    The clean predictions of a checkpoint are made once, and their cost is shared evenly by its rows. Where images are
-    kept, or the spec says `eight_bit`, rows tell what rounding does to them; that is no part of their cost.
+    The clean predictions of a checkpoint are made once, and their cost is shared evenly by its rows; of attacks that
+    average over passes, once for each number of passes. Where images are kept, or the spec says `eight_bit`, rows tell
+    what rounding does to them; that is no part of their cost.
 
     Args:
         session: what `open_session` made.
@@ -229,9 +232,14 @@ def run_item(
     samples = Samples(
         images.pixels(slice(None), session.device), images.y.to(session.device), images.ids.to(session.device)
     )
-    pred, spent = predict_clean(model, samples, spec, shelf)
-    shares = iter(spent.split(item.rows))
-    for planned in item.plan:
+    passes = [max(spec.eot or 1, passes_of(planned.attack)) for planned in item.plan]
+    clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
+    for planned, eot in zip(item.plan, passes, strict=True):
+        if eot not in clean:
+            pred, spent = predict_clean(model, samples, spec, shelf, eot)
+            rows = sum(one.rows for one, its in zip(item.plan, passes, strict=True) if its == eot)
+            clean[eot] = pred, iter(spent.split(rows))
+        pred, shares = clean[eot]
         found = stream_attack(
             model,
             planned.attack,
@@ -244,6 +252,7 @@ def run_item(
             dtype=getattr(torch, spec.dtype),
             on_progress=partial(on_progress, planned),
             journal=shelf,
+            eot=eot,
         )
         for outcome in found:
             share = next(shares)
