@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
-from robustcli.attacks.chunks import Progress, Run
+from robustcli.attacks.chunks import Run
 from robustcli.attacks.convolutions import quick_convolutions
+from robustcli.attacks.forecast import Forecast, Progress
 from robustcli.attacks.guards import Meter, frozen, require_module
 from robustcli.attacks.inputs import checked
 from robustcli.attacks.outcome import Journal, Outcome, Samples, Work, predict, split_evenly
@@ -34,7 +35,7 @@ def run_attack(
     pred: Tensor | None = None,
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
-    on_progress: Progress = lambda _: None,
+    on_progress: Progress = lambda done, spared: None,
     journal: Journal | None = None,
     eot: int = 1,
 ) -> list[Outcome]:
@@ -57,9 +58,10 @@ def run_attack(
         dtype: of the model's activations while images are made (autocast). They are judged without it, and a sample
             that only the rounding broke is attacked again without it. A minimal-norm attack, whose images lie where
             rounding decides, never has it.
-        on_progress: called with the number of samples that are finished, n for each outcome in all.
-        journal: what remembers samples from one run to the next: what it knows is not computed again, nor told as
-            progress, and it is told each chunk as it is done.
+        on_progress: called with what was worked off and what turned out to need no work, in samples and parts of one,
+            from time to time and as chunks are finished; both add up to n for each outcome.
+        journal: what remembers samples from one run to the next: what it knows is not computed again, and it is told
+            each chunk as it is done.
         eot: passes that each prediction of a randomised model is averaged over; an attack's own, where those are more.
 
     Raises:
@@ -96,7 +98,7 @@ def stream_attack(
     pred: Tensor | None = None,
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
-    on_progress: Progress = lambda _: None,
+    on_progress: Progress = lambda done, spared: None,
     journal: Journal | None = None,
     eot: int = 1,
 ) -> Iterator[Outcome]:
@@ -114,7 +116,7 @@ def stream_attack(
         started = Work.until_now(meter)
         if pred is None:
             pred = predict(meter.exact, samples.x, batch_size, eot)
-        run = Run(meter, samples, pred, seed, batch_size, keep_images, on_progress, journal, eot)
+        run = Run(meter, samples, pred, seed, batch_size, keep_images, Forecast(on_progress, meter), journal, eot)
         ensembles = [variant for variant in variants if isinstance(variant, Ensemble)]
         if not ensembles:
             yield from run.together(variants, started)

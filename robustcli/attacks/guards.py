@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from threading import Event
@@ -75,6 +75,9 @@ class Meter:
         dtype: of its activations, by autocast; logits come back in the type of the images.
         stop: once it is set, the next question is refused.
         largest: the largest class among the samples; a model without an output for it is refused.
+
+    `on_pass` is told after each forward pass, and now and then while other threads run, how many passes of theirs are
+    not counted here yet.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Meter:
         self.largest = largest
         self.forwards = 0
         self.backwards = 0
+        self.on_pass: Callable[[int], None] = lambda _: None
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of pixels (n, c, h, w)."""
@@ -99,6 +103,11 @@ class Meter:
         with torch.autocast(x.device.type, self.dtype):
             output = ask(self.model, x)
         return self._checked(logits_of(output, x), x)
+
+    @property
+    def passes(self) -> int:
+        """Forwards and backwards."""
+        return self.forwards + self.backwards
 
     @property
     def rounded(self) -> bool:
@@ -124,6 +133,7 @@ class Meter:
         if bad:
             raise AttackError(f"the model returned NaN or infinite logits for {bad} of {len(x)} images")
         self.forwards += len(x)
+        self.on_pass(0)
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits

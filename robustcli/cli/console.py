@@ -6,7 +6,15 @@ import sys
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 PIPE_WIDTH = 120
 
@@ -49,3 +57,9 @@ def progress(*columns: str | ProgressColumn) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+def advance(bar: Progress, task: TaskID, done: float, spared: float, description: str | None = None) -> None:
+    """Move a bar by what was done, and by what needs no work and says nothing of the speed."""
+    bar.tasks[task].completed += spared
+    bar.update(task, advance=done, description=description)

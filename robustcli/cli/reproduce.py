@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from robustcli.cli import options
-from robustcli.cli.console import err, notice, out, progress, warn
+from robustcli.cli.console import advance, err, notice, out, progress, warn
 from robustcli.cli.measure import check_output
 from robustcli.errors import ConfigError, TrainingError, unknown
 from robustcli.reproduction import PARTS
@@ -179,8 +179,8 @@ def _measure(session: Session) -> Iterator[Row]:
         task = bar.add_task("", total=session.total)
         for result in evaluate(
             session,
-            on_progress=lambda checkpoint, planned, n: bar.update(
-                task, advance=n, description=f"{Path(checkpoint).stem}: {label(planned.attack)}"
+            on_progress=lambda checkpoint, planned, done, spared: advance(
+                bar, task, done, spared, f"{Path(checkpoint).stem}: {label(planned.attack)}"
             ),
         ):
             yield result.row

@@ -58,7 +58,7 @@ def evaluate_towards(
     goal: Goal,
     session: Session,
     *,
-    on_progress: Callable[[str, Planned, int], None] = lambda *_: None,
+    on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
     memory: Memory | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Result]:
@@ -92,7 +92,7 @@ class _Slices:
     session: Session
     goal: Goal
     deadline: float | None
-    on_progress: Callable[[Planned, int], None]
+    on_progress: Callable[[Planned, float, float], None]
     memory: Memory | None
     clock: Callable[[], float]
 

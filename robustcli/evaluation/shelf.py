@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,6 @@ class Shelf:
         spec: seed, dtype and passes.
         keep_all: keep the adversarial image of every broken sample.
         recalls: whether what is known is used.
-        on_recall: told how many samples of a row are known already.
     """
 
     def __init__(
@@ -49,12 +48,11 @@ class Shelf:
         *,
         keep_all: bool = False,
         recalls: bool = True,
-        on_recall: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.keeper, self.subject, self.images, self.spec = keeper, subject, images, spec
         self.model = dict(saved.model)
         self.samples = digests(images)
-        self.keep_all, self.recalls, self.on_recall = keep_all, recalls, on_recall
+        self.keep_all, self.recalls = keep_all, recalls
         self._pictured: dict[str, set[Digest]] = {}
         self._series: dict[tuple[Attack | None, int | None, int], Series] = {}
 
@@ -90,7 +88,6 @@ class Shelf:
             robust, distance, _, pred_after, broken_at = columns
             board.restore(known.to(device).nonzero()[:, 0], robust, distance, pred_after, broken_at)
         board.spent, board.recalled = _spent(entries), len(entries)
-        self.on_recall(len(entries))
         return known.to(device)
 
     def keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
@@ -180,12 +177,10 @@ class Memory:
     Attributes:
         keeper: the store.
         keep_all: keep the adversarial image of every broken sample, and not of the first few alone.
-        on_recall: told how many samples of a row are known already.
     """
 
     keeper: Keeper
     keep_all: bool = False
-    on_recall: Callable[[int], None] = lambda _: None
 
     def shelf(self, subject: Subject, saved: Checkpoint, images: Images, spec: EvalSpec, *, recalls: bool) -> Shelf:
         """What it knows of a checkpoint on some images; nothing where it should not recall."""
@@ -197,7 +192,6 @@ class Memory:
             spec,
             keep_all=self.keep_all,
             recalls=recalls,
-            on_recall=self.on_recall,
         )
 
 
