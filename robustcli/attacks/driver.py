@@ -109,7 +109,7 @@ def stream_attack(
         raise AttackError("torch.inference_mode is on, and allows no gradients; torch.no_grad does no harm")
     if pred is not None and pred.shape != samples.y.shape:
         raise AttackError(f"pred has the shape {tuple(pred.shape)}; should be {tuple(samples.y.shape)}")
-    if any(module.training for module in model.modules()):
+    if any(getattr(module, "training", False) for module in model.modules()):
         warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=3)
     with frozen(model), quick_convolutions(model):
         meter = Meter(model, dtype, largest=int(samples.y.max()) if len(samples) else -1)

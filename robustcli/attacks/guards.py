@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
 
 import torch
@@ -41,14 +41,15 @@ def frozen(model: nn.Module, training: bool = False) -> Iterator[None]:
     weights = [*model.named_parameters(), *model.named_buffers()]
     if empty := [name for name, weight in weights if is_lazy(weight)]:
         raise AttackError(f"the model's '{empty[0]}' has no values yet; call it once before it is measured")
-    modes = [(module, module.training) for module in model.modules()]
+    modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     buffers = [
         (module, name, buffer, buffer.clone())
         for module in model.modules()
         for name, buffer in module.named_buffers(recurse=False)
     ]
-    model.train(training)
+    with suppress(NotImplementedError, AttributeError):  # the mode of an exported or a frozen graph is built in
+        model.train(training)
     for parameter, _ in gradients:
         parameter.requires_grad_(False)
     try:

@@ -32,6 +32,11 @@ def checked(samples: Samples) -> Samples:
 def _pixels(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise AttackError(f"samples: x is {x.dtype}; should be floats in [0, 1], such as x.float() / 255 of bytes")
+    if x.dtype not in (torch.float32, torch.float64):
+        raise AttackError(
+            f"samples: x is {x.dtype}, which is too coarse to keep to a ball; should be float32 or float64: a model "
+            f"may cast it in its forward pass"
+        )
     if x.ndim != 4 or not x[:1].numel() >= min(1, len(x)):
         raise AttackError(f"samples: x has the shape {tuple(x.shape)}; should be images (n, c, h, w)")
     x = x.detach()

@@ -46,7 +46,7 @@ def _mismatch(model: Any, x: Tensor) -> str:
 
 
 def logits_of(output: Any, x: Tensor) -> Tensor:
-    """The logits (n, classes) in what a model returned for images `x`, in the type of the images where that is wider.
+    """The logits (n, classes) in what a model returned for images `x`, in the type of the images.
 
     Taken are a tensor; `logits` of a mapping or an object, as transformers and torchvision return them; and of a tuple
     or a list the first tensor of floats of shape (n, classes).
@@ -71,9 +71,7 @@ def logits_of(output: Any, x: Tensor) -> Tensor:
         raise AttackError(f"the model returned logits as {logits.layout}; they should be dense")
     if logits.is_inference() and not torch.is_inference_mode_enabled():
         logits = logits.clone()  # torch refuses to work on with such a tensor
-    # Images in half precision get the model's own logits: rounding those would make ties.
-    narrow = x.dtype not in (torch.float32, torch.float64)
-    return logits if narrow else logits.to(x.dtype)
+    return logits.to(x.dtype)
 
 
 def _found(output: Any, n: int) -> Tensor | None:

@@ -117,7 +117,7 @@ def gradient_of(total: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
     """
     try:
         return torch.autograd.grad(total, x, retain_graph=retain_graph)[0]
-    except RuntimeError as error:  # what torch raises where the graph is cut
+    except Exception as error:  # a RuntimeError where the graph is cut, else whatever a layer's own backward raises
         if (told := memory_error(error)) is not None:
             raise told from error
         reason = str(error).splitlines()[0] if total.requires_grad else CUT
