@@ -107,6 +107,8 @@ def stream_attack(
     variants, samples, eot = _variants(attack, budgets), checked(samples), max(eot, passes_of(attack))
     if torch.is_inference_mode_enabled():
         raise AttackError("torch.inference_mode is on, and allows no gradients; torch.no_grad does no harm")
+    if batch_size < 1:
+        raise AttackError(f"batch_size is {batch_size}; should be at least 1")
     if pred is not None and pred.shape != samples.y.shape:
         raise AttackError(f"pred has the shape {tuple(pred.shape)}; should be {tuple(samples.y.shape)}")
     if any(getattr(module, "training", False) for module in model.modules()):

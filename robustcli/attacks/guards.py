@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from threading import Event
@@ -43,11 +43,8 @@ def frozen(model: nn.Module, training: bool = False) -> Iterator[None]:
         raise AttackError(f"the model's '{empty[0]}' has no values yet; call it once before it is measured")
     modes = [(module, module.training) for module in model.modules() if hasattr(module, "training")]
     gradients = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
+    places = [(module, dict(module._buffers.items())) for module in model.modules()]
+    values = [(buffer, buffer.clone()) for buffer in model.buffers()]
     with suppress(NotImplementedError, AttributeError):  # the mode of an exported or a frozen graph is built in
         model.train(training)
     for parameter, _ in gradients:
@@ -59,11 +56,20 @@ def frozen(model: nn.Module, training: bool = False) -> Iterator[None]:
             module.training = mode
         for parameter, mode in gradients:
             parameter.requires_grad_(mode)
+        for module, buffers in places:
+            _put_back(module, buffers)
         with torch.no_grad():
-            for module, name, buffer, value in buffers:
-                buffer.copy_(value)
-                if getattr(module, name) is not buffer:  # a forward pass has put another in its place
-                    setattr(module, name, buffer)
+            for buffer, value in values:
+                buffer.resize_(value.shape).copy_(value)
+
+
+def _put_back(module: nn.Module, buffers: Mapping[str, Tensor | None]) -> None:
+    """The module's own buffers where a forward pass has put others in their place, or has added some."""
+    for name in set(module._buffers.keys()) - buffers.keys():
+        delattr(module, name)
+    for name, buffer in buffers.items():
+        if getattr(module, name) is not buffer:
+            setattr(module, name, buffer)
 
 
 class Meter:

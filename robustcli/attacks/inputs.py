@@ -22,11 +22,12 @@ def checked(samples: Samples) -> Samples:
     Raises:
         AttackError: they are no images in [0, 1] with a class and an id each; says what is wrong and how to mend it.
     """
-    x, y, ids = samples.x, samples.y, samples.ids
-    for name, value in (("x", x), ("y", y), ("ids", ids)):
-        if not isinstance(value, Tensor):
-            raise AttackError(f"samples: {name} is a {type(value).__name__}; should be a tensor")
-    return Samples(_pixels(x), _classes(y, x), _ids(ids, x))
+    for name in ("x", "y", "ids"):
+        value = getattr(samples, name, None)
+        if not isinstance(value, Tensor) or value.layout is not torch.strided:
+            found = str(value.layout) if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise AttackError(f"samples: {name} is {found}; should be a dense tensor")
+    return Samples(_pixels(samples.x), _classes(samples.y, samples.x), _ids(samples.ids, samples.x))
 
 
 def _pixels(x: Tensor) -> Tensor:

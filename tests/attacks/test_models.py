@@ -193,17 +193,25 @@ def test_buffers_that_a_forward_pass_replaces_are_handed_back(net, samples):
         def __init__(self):
             super().__init__()
             self.net = net
-            self.register_buffer("calls", torch.zeros(()))
+            calls = torch.zeros(())
+            for name, buffer in {"calls": calls, "same": calls, "last": torch.zeros(1), "cache": None}.items():
+                self.register_buffer(name, buffer)
 
         def forward(self, x):
             self.calls = self.calls + 1
+            self.same += 1
+            self.last.resize_(len(x)).fill_(1)
+            self.cache = x.detach().mean()
+            self.register_buffer("more", x.detach())
             return self.net(x)
 
     model = Counts().eval()
-    calls = model.calls
+    calls, last = model.calls, model.last
     run_attack(model, FGSM(0.1), samples)
-    assert model.calls is calls
-    assert calls == 0
+    assert dict(model.named_buffers(recurse=False, remove_duplicate=False)).keys() == {"calls", "same", "last"}
+    assert model.calls is model.same is calls
+    assert model.last is last
+    assert (float(calls), last.tolist(), model.cache) == (0, [0], None)
 
 
 @pytest.mark.parametrize("compiled", ["script", "trace", "freeze"])
@@ -318,13 +326,14 @@ N = 11
         ({"x": lambda s: s.x.flatten(1)}, r"x has the shape \(11, 64\); should be images \(n, c, h, w\)"),
         ({"x": lambda s: s.x[:, 0]}, r"x has the shape \(11, 8, 8\)"),
         ({"x": lambda s: s.x[:, :0]}, r"x has the shape \(11, 0, 8, 8\)"),
-        ({"x": lambda s: s.x.numpy()}, "x is a ndarray; should be a tensor"),
+        ({"x": lambda s: s.x.to_sparse()}, "x is torch.sparse_coo; should be a dense tensor"),
+        ({"x": lambda s: s.x.numpy()}, "x is a ndarray; should be a dense tensor"),
         ({"x": lambda s: s.x[:5]}, r"y has the shape \(11,\) for 5 images"),
         ({"y": lambda s: s.y[:5]}, r"y has the shape \(5,\) for 11 images; should be \(11,\)"),
         ({"y": lambda s: s.y[:, None]}, r"y has the shape \(11, 1\); should be \(11,\): y\[:, 0\]"),
         ({"y": lambda s: nn.functional.one_hot(s.y, 3)}, r"\(11, 3\); .* one-hot labels y.argmax\(1\)"),
         ({"y": lambda s: s.y.float()}, r"y is torch.float32; should be classes as integers: y.long\(\)"),
-        ({"y": lambda s: s.y.tolist()}, "y is a list; should be a tensor"),
+        ({"y": lambda s: s.y.tolist()}, "y is a list; should be a dense tensor"),
         ({"y": lambda s: s.y - 1}, "y has the class -1; should count from 0"),
         (
             {"y": lambda s: s.y + 1},
