@@ -75,7 +75,8 @@ def _classes(y: Tensor, x: Tensor) -> Tensor:
 
 
 def _ids(ids: Tensor, x: Tensor) -> Tensor:
-    if ids.shape != (len(x),) or ids.dtype not in INTEGERS:
+    whole = ids.dtype in INTEGERS or (ids.is_floating_point() and bool((ids == ids.long()).all()))
+    if ids.shape != (len(x),) or not whole:
         raise AttackError(
             f"samples: ids are {ids.dtype} of shape {tuple(ids.shape)} for {len(x)} images; should be integers, "
             f"({len(x)},), such as torch.arange({len(x)})"

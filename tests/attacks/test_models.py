@@ -341,7 +341,7 @@ N = 11
         ),
         ({"y": lambda s: s.y.to("meta")}, "y is on meta, x on cpu"),
         ({"ids": lambda s: s.ids[:5]}, r"ids are torch.int64 of shape \(5,\) for 11 images"),
-        ({"ids": lambda s: s.ids.double()}, r"ids are torch.float64 .* such as torch.arange\(11\)"),
+        ({"ids": lambda s: s.ids + 0.5}, r"ids are torch.float32 .* such as torch.arange\(11\)"),
         ({"ids": lambda s: s.ids // 40}, "the id 0 occurs twice"),
     ],
 )
