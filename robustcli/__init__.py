@@ -41,6 +41,8 @@ _PUBLIC = {
         "CheckpointError",
         "ConfigError",
         "DataError",
+        "ModelError",
+        "OutOfMemoryError",
         "TrainingError",
     ),
     "robustcli.evaluation.binarisation": ("Binarised", "binarise"),

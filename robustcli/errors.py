@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,10 +39,59 @@ class AttackError(RobustCliError):
     exit_code = 3
 
 
+class ModelError(AttackError, RuntimeError):
+    """A model whose forward pass failed (exit 3); a RuntimeError too, for whoever expects what torch raises."""
+
+
+class OutOfMemoryError(RobustCliError):
+    """More memory was needed than there is (exit 3)."""
+
+    exit_code = 3
+
+
 class TrainingError(RobustCliError):
     """A training run that cannot go on (exit 3)."""
 
     exit_code = 3
+
+
+OUT_OF_MEMORY = re.compile(
+    r"can't allocate memory|not enough memory|out of memory|cannot allocate memory|bad_alloc|ALLOC_FAILED"
+    r"|failed to allocate|can't start new thread",
+    re.IGNORECASE,
+)
+"""What torch, CUDA and its libraries, C++ and the kernel say; most of it comes as a plain RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether memory ran out: this error says so, or one that it was raised from or after."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, MemoryError | OutOfMemoryError):
+            return True
+        if isinstance(error, RuntimeError | OSError | ImportError) and OUT_OF_MEMORY.search(str(error)):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def memory_error(error: BaseException) -> OutOfMemoryError | None:
+    """The one line for an error that says that memory ran out; None for any other."""
+    if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
+        return error if isinstance(error, OutOfMemoryError) else None
+    return OutOfMemoryError("out of memory: a smaller --batch-size takes less, and so do fewer images (--limit)")
+
+
+@contextmanager
+def memory_guard() -> Iterator[None]:
+    """Within it, whatever says that memory ran out becomes an `OutOfMemoryError`, whoever has renamed it since."""
+    try:
+        yield
+    except Exception as error:
+        if (told := memory_error(error)) is not None and told is not error:
+            raise told from error
+        raise
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from threading import Event
 
 import torch
@@ -20,6 +20,9 @@ LEAST = 24
 
 MOST = 2
 """Batches at once, however many threads there are: each keeps its activations."""
+
+SECONDS = 0.2
+"""Between two looks at how far the threads are."""
 
 KNOWN = ("torch.nn.modules.", "torchvision.models.", "torchvision.ops.", "robustcli.models.")
 """Where modules come from whose forward keeps nothing from one call to the next."""
@@ -70,16 +73,16 @@ def abreast(tasks: Sequence[Task], meter: Meter, threads: int) -> Generator[Tens
         yield from (task(meter) for task in tasks)
         return
 
-    def run(task: Task) -> tuple[Tensor, Meter]:
-        own = Meter(meter.model, meter.dtype, stop)
-        return task(own), own
-
     stop, before = Event(), torch.get_num_threads()
     pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(before // threads,))
     try:
-        futures = deque(pool.submit(run, task) for task in tasks)
+        owns = [Meter(meter.model, meter.dtype, stop, meter.largest) for _ in tasks]
+        futures = deque((pool.submit(task, own), own) for task, own in zip(tasks, owns, strict=True))
         while futures:
-            made, own = futures.popleft().result()
+            future, own = futures.popleft()
+            while not wait([future], SECONDS).done:
+                meter.on_pass(own.passes + sum(other.passes for _, other in futures))
+            made = future.result()
             meter.forwards += own.forwards
             meter.backwards += own.backwards
             yield made

@@ -55,7 +55,7 @@ class APGD:
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
-        return survivors([self._attempt] * self.restarts, model, x, y, noise)
+        return survivors([self._attempt] * self.restarts, model, x, y, noise, self.eot)
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         aim = None if self.target is None else wanted(self.target, model, x, y, noise)
@@ -103,7 +103,7 @@ class APGDT:
             for rank in range(min(self.targets, classes - 1))
             for _ in range(self.restarts)
         ]
-        return survivors(attempts, model, x, y, noise)
+        return survivors(attempts, model, x, y, noise, self.eot)
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise, rank: int) -> Tensor:
         return self.ascend(model, random_start(self.norm, self.eps, x, noise), x, y, rank)

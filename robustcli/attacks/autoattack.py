@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.apgd import APGD, APGDT
-from robustcli.attacks.base import BudgetAttack, survivors
+from robustcli.attacks.base import BudgetAttack, passes_of, survivors
 from robustcli.attacks.fab import FABT
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import L1, Linf, NormField
@@ -61,7 +61,7 @@ class AutoAttack:
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
-        return survivors([member.perturb for member in self.members], model, x, y, noise)
+        return survivors([member.perturb for member in self.members], model, x, y, noise, passes_of(self))
 
 
 def _standard(whole: AutoAttack) -> tuple[BudgetAttack, ...]:

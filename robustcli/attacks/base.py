@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-from robustcli.attacks.losses import Model, is_right
+from robustcli.attacks.losses import Model, is_right, mean_logits
 from robustcli.attacks.norms import Norm
 from robustcli.noise import Noise
 
@@ -94,6 +94,12 @@ class TracingAttack(MinimalAttack, Protocol):
         ...
 
 
+def passes_of(attack: Attack) -> int:
+    """The passes that an attack averages gradients and predictions of a randomised model over; of an ensemble, most."""
+    members = attack.members if isinstance(attack, Ensemble) else ()
+    return max([getattr(attack, "eot", None) or 1, *map(passes_of, members)])
+
+
 T = TypeVar("T")
 
 
@@ -106,10 +112,11 @@ def compact(values: T, kept: Tensor) -> T:
 Attempt = Callable[[Model, Tensor, Tensor, Noise], Tensor]
 
 
-def survivors(attempts: Sequence[Attempt], model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+def survivors(attempts: Sequence[Attempt], model: Model, x: Tensor, y: Tensor, noise: Noise, eot: int = 1) -> Tensor:
     """The images of the first attempt that breaks each sample, or of the last one: restarts, ensembles, worst cases.
 
-    Each attempt runs only on what the ones before it left standing, with a noise stream of its own.
+    Each attempt runs only on what the ones before it left standing, by the mean of `eot` passes, with a noise stream
+    of its own.
     """
     x_adv = x.clone()
     standing = torch.arange(len(x), device=x.device)
@@ -117,8 +124,7 @@ def survivors(attempts: Sequence[Attempt], model: Model, x: Tensor, y: Tensor, n
         found = attempt(model, x[standing], y[standing], noise[standing].stream(f"attempt {i}"))
         x_adv[standing] = found
         if i + 1 < len(attempts):
-            with torch.no_grad():
-                standing = standing[is_right(model(found), y[standing])]
+            standing = standing[is_right(mean_logits(model, found, eot), y[standing])]
         if len(standing) == 0:
             break
     return x_adv

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcli.attacks.base import BudgetAttack, Needs
+from robustcli.attacks.base import BudgetAttack, Needs, passes_of
 from robustcli.attacks.closest import Closest, farthest
 from robustcli.attacks.facts import needs
 from robustcli.attacks.losses import Model, is_right, mean_logits
@@ -51,13 +51,12 @@ class Bisection:
     @property
     def eot(self) -> int:
         """Passes of a randomised model that the attack judges a sample by."""
-        return getattr(self.attack, "eot", None) or 1
+        return passes_of(self.attack)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         closest = Closest(self.norm, x)
-        with torch.no_grad():
-            index = is_right(model(x), y).nonzero()[:, 0]
+        index = is_right(mean_logits(model, x, self.eot), y).nonzero()[:, 0]
         largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
         low = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         high = torch.full_like(low, torch.inf)

@@ -14,13 +14,11 @@ from torch import Tensor
 
 from robustcli.attacks.abreast import abreast, plan
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, SweepingAttack, TracingAttack
-from robustcli.attacks.facts import needs
+from robustcli.attacks.facts import effort, needs
+from robustcli.attacks.forecast import Forecast
 from robustcli.attacks.guards import Meter
 from robustcli.attacks.outcome import Board, Journal, Outcome, Samples, Work, predict, split_evenly
 from robustcli.noise import Noise
-
-Progress = Callable[[int], None]
-"""Told how many more samples are finished."""
 
 
 def chunks_of(active: Tensor, unknown: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -53,18 +51,19 @@ class Run:
     seed: int
     batch_size: int
     keep_images: bool
-    on_progress: Progress
+    forecast: Forecast
     journal: Journal | None
+    eot: int
 
     def together(self, variants: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk."""
         boards = [self._board(variant) for variant in variants]
         began = time.perf_counter()
-        groups = self._alike(boards)
+        groups = [(group, unknown, unknown[group[0].clean[unknown]]) for group, unknown in self._alike(boards)]
+        self.forecast.start(len(self.samples) * len(boards), 1, [effort(variants[0])])
+        self.forecast.enter(0, sum(len(active) * len(group) for group, _, active in groups))
         started += Work(time.perf_counter() - began)
-        for group, unknown in groups:
-            active = unknown[group[0].clean[unknown]]
-            self.on_progress((len(unknown) - len(active)) * len(group))
+        for group, unknown, active in groups:
             told = Work().split(len(group))
             for span in self._attacked(group, active, unknown):
                 done = (Work.until_now(self.meter) - started).split(len(group))
@@ -75,6 +74,7 @@ class Run:
             for board, share in zip(group, told, strict=True):
                 board.spent += share
             started = Work.until_now(self.meter)
+        self.forecast.end()
         return [board.outcome(Work()) for board in boards]
 
     def _alike(self, boards: Sequence[Board]) -> list[tuple[list[Board], Tensor]]:
@@ -88,12 +88,13 @@ class Run:
     def members(self, ensemble: Ensemble, started: Work) -> Iterator[Outcome]:
         """Each member on what those before it left standing; all work is the members'."""
         board = self._board(ensemble)
+        self.forecast.start(len(self.samples), len(ensemble.members) + 1, list(map(effort, ensemble.members)))
         for i, member in enumerate(ensemble.members):
             began = time.perf_counter()
             unknown = (~self._recall(board, i)).nonzero()[:, 0]
             started += Work(time.perf_counter() - began)
             standing = unknown[board.robust[unknown]]
-            self.on_progress(len(unknown) - len(standing))
+            self.forecast.enter(i, len(standing), int(board.robust.sum()) - len(standing))
             told = Work()
             stream = partial(self._noise, attack=ensemble, stream=f"attempt {i}")
             for span in self._chunk_by_chunk([(board, member)], standing, unknown, stream):
@@ -102,11 +103,12 @@ class Run:
                 told = done
             yield board.outcome(told, member)
             started, board.spent = Work.until_now(self.meter), Work()
-        self.on_progress(len(self.samples))
+        self.forecast.end()
         yield board.outcome(Work())
 
     def _board(self, attack: Attack) -> Board:
-        return Board(self.samples, self.pred, attack, self.keep_images, self.journal.pictures if self.journal else 0)
+        pictures = self.journal.pictures if self.journal else 0
+        return Board(self.samples, self.pred, attack, self.keep_images, pictures, self.eot)
 
     def _recall(self, board: Board, member: int | None = None) -> Tensor:
         if self.journal is None:
@@ -142,13 +144,13 @@ class Run:
         attack, chunk = group[0].attack, self.samples[index]
         if isinstance(attack, TracingAttack):
             group[0].follow(self.meter, chunk, index, attack.trace(self.meter.exact, chunk.x, chunk.y, noise))
-            self.on_progress(len(chunk))
+            self.forecast.judge(len(chunk), 0)
         elif isinstance(attack, SweepingAttack):
             budgets = [board.attack.eps for board in group if isinstance(board.attack, BudgetAttack)]
             images = attack.sweep(self.meter, chunk.x, chunk.y, noise, budgets)
             for board, x_adv in zip(group, images, strict=True):
                 self._judge(board, board.attack, index, x_adv, noise)
-                self.on_progress(len(chunk))
+                self.forecast.judge(len(chunk), 0)
 
     def _chunk_by_chunk(
         self,
@@ -172,7 +174,7 @@ class Run:
             for index, span in chunks:
                 for board, by in rows if len(index) else ():
                     self._judge(board, by, index, next(images), noise(index))
-                    self.on_progress(len(index))
+                    self.forecast.judge(len(index), int(board.robust[index].sum()))
                 yield span
 
     def _images(self, attack: Attack, index: Tensor, noise: Noise, meter: Meter) -> Tensor:

@@ -12,10 +12,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, Ensemble
-from robustcli.attacks.chunks import Progress, Run
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
+from robustcli.attacks.chunks import Run
 from robustcli.attacks.convolutions import quick_convolutions
-from robustcli.attacks.guards import Meter, frozen
+from robustcli.attacks.forecast import Forecast, Progress
+from robustcli.attacks.guards import Meter, frozen, require_module
+from robustcli.attacks.inputs import checked
 from robustcli.attacks.outcome import Journal, Outcome, Samples, Work, predict, split_evenly
 from robustcli.errors import AttackError
 
@@ -33,8 +35,9 @@ def run_attack(
     pred: Tensor | None = None,
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
-    on_progress: Progress = lambda _: None,
+    on_progress: Progress = lambda done, spared: None,
     journal: Journal | None = None,
+    eot: int = 1,
 ) -> list[Outcome]:
     """Attack the samples that the model gets right, and measure what is left.
 
@@ -42,7 +45,7 @@ def run_attack(
     does not depend on `batch_size` or on what is attacked beside a sample.
 
     Args:
-        model: returns logits; measured in eval mode, and handed back as it was.
+        model: returns logits, or what `logits_of` finds them in; measured in eval mode, and handed back as it was.
         attack: any attack.
         samples: what to attack.
         budgets: for a budget attack, one outcome each; without any, its own eps. An ensemble has one for each of its
@@ -55,12 +58,16 @@ def run_attack(
         dtype: of the model's activations while images are made (autocast). They are judged without it, and a sample
             that only the rounding broke is attacked again without it. A minimal-norm attack, whose images lie where
             rounding decides, never has it.
-        on_progress: called with the number of samples that are finished, n for each outcome in all.
-        journal: what remembers samples from one run to the next: what it knows is not computed again, nor told as
-            progress, and it is told each chunk as it is done.
+        on_progress: called with what was worked off and what turned out to need no work, in samples and parts of one,
+            from time to time and as chunks are finished; both add up to n for each outcome.
+        journal: what remembers samples from one run to the next: what it knows is not computed again, and it is told
+            each chunk as it is done.
+        eot: passes that each prediction of a randomised model is averaged over; an attack's own, where those are more.
 
     Raises:
-        AttackError: the attack left its ball or the box, or the model returned no usable logits.
+        AttackError: the attack left its ball or the box, the model returned no usable logits, or the samples are no
+            images in [0, 1] with classes of the model and an id each.
+        OutOfMemoryError: the model needs more memory than there is.
     """
     return list(
         stream_attack(
@@ -75,6 +82,7 @@ def run_attack(
             dtype=dtype,
             on_progress=on_progress,
             journal=journal,
+            eot=eot,
         )
     )
 
@@ -90,19 +98,27 @@ def stream_attack(
     pred: Tensor | None = None,
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
-    on_progress: Progress = lambda _: None,
+    on_progress: Progress = lambda done, spared: None,
     journal: Journal | None = None,
+    eot: int = 1,
 ) -> Iterator[Outcome]:
     """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
-    variants = _variants(attack, budgets)
-    if any(module.training for module in model.modules()):
+    require_module(model)
+    variants, samples, eot = _variants(attack, budgets), checked(samples), max(eot, passes_of(attack))
+    if torch.is_inference_mode_enabled():
+        raise AttackError("torch.inference_mode is on, and allows no gradients; torch.no_grad does no harm")
+    if batch_size < 1:
+        raise AttackError(f"batch_size is {batch_size}; should be at least 1")
+    if pred is not None and pred.shape != samples.y.shape:
+        raise AttackError(f"pred has the shape {tuple(pred.shape)}; should be {tuple(samples.y.shape)}")
+    if any(getattr(module, "training", False) for module in model.modules()):
         warnings.warn("the model is in train mode; it is measured in eval mode", stacklevel=3)
     with frozen(model), quick_convolutions(model):
-        meter = Meter(model, dtype)
+        meter = Meter(model, dtype, largest=int(samples.y.max()) if len(samples) else -1)
         started = Work.until_now(meter)
         if pred is None:
-            pred = predict(meter.exact, samples.x, batch_size)
-        run = Run(meter, samples, pred, seed, batch_size, keep_images, on_progress, journal)
+            pred = predict(meter.exact, samples.x, batch_size, eot)
+        run = Run(meter, samples, pred, seed, batch_size, keep_images, Forecast(on_progress, meter), journal, eot)
         ensembles = [variant for variant in variants if isinstance(variant, Ensemble)]
         if not ensembles:
             yield from run.together(variants, started)

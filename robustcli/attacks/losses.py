@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from robustcli.errors import AttackError
+from robustcli.errors import AttackError, memory_error
+
+CUT = "its forward pass runs under torch.no_grad or inference_mode, or detaches or rounds them"
+"""Why logits have no gradient at all."""
 
 TINY = 1e-12
 """Added to a denominator of logits, as in the authors' code: two equal logits give a large loss, not NaN."""
@@ -114,10 +117,10 @@ def gradient_of(total: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
     """
     try:
         return torch.autograd.grad(total, x, retain_graph=retain_graph)[0]
-    except torch.cuda.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # what torch raises where the graph is cut
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a RuntimeError where the graph is cut, else whatever a layer's own backward raises
+        if (told := memory_error(error)) is not None:
+            raise told from error
+        reason = str(error).splitlines()[0] if total.requires_grad else CUT
         raise AttackError(
             f"the model passes no gradient to its images ({reason}); square and hopskipjump take none"
         ) from error

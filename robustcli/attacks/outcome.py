@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, TracingAttack
 from robustcli.attacks.guards import Meter, check_result
@@ -65,6 +65,7 @@ class Samples:
 
 def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int, eot: int = 1) -> Tensor:
     """(n,) predicted classes; of a randomised model by the mean logits of `eot` passes."""
+    model = Meter(model) if isinstance(model, nn.Module) else model
     parts = [mean_logits(model, chunk, eot).argmax(1) for chunk in torch.split(x, batch_size) if len(chunk)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=x.device)
 
@@ -110,10 +111,14 @@ class Board:
         attack: with its budget.
         keep_images: keep all images.
         pictures: of so many samples, the first that are broken, the image is kept in `pictures`, by position.
+        eot: passes that a prediction is averaged over.
     """
 
-    def __init__(self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool, pictures: int = 0) -> None:
+    def __init__(
+        self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool, pictures: int = 0, eot: int = 1
+    ) -> None:
         self.attack = attack
+        self.eot = eot
         self.clean = pred == samples.y
         self.robust = self.clean.clone()
         self.pred = pred
@@ -148,12 +153,12 @@ class Board:
     def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.
 
-        Of a randomised model, as many passes as the attack averages its gradients over: one lucky pass breaks nothing.
+        Of a randomised model, as many passes as the clean prediction: one lucky pass breaks nothing.
         """
         attack = self.attack if by is None else by
         x_adv = x_adv.detach()
         check_result(attack, chunk.x, x_adv)
-        pred = predict(meter.exact, x_adv, len(x_adv), getattr(attack, "eot", 1))
+        pred = predict(meter.exact, x_adv, len(x_adv), self.eot)
         distance = attack.norm.distance(x_adv, chunk.x).to(self.distance.dtype)
         broken = (pred != chunk.y) & (distance < self.distance[index])
         found = index[broken]

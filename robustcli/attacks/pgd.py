@@ -49,7 +49,7 @@ class PGD:
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
-        return survivors([self._attempt] * self.restarts, model, x, y, noise)
+        return survivors([self._attempt] * self.restarts, model, x, y, noise, self.eot)
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         start = self.norm.spread(x, self.eps, noise).clamp(0, 1) if self.random_start else x

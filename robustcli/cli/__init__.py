@@ -12,7 +12,7 @@ from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
-from robustcli.errors import ConfigError, RobustCliError, lookup, nearest
+from robustcli.errors import ConfigError, RobustCliError, lookup, memory_guard, nearest
 
 app = typer.Typer(
     name="robustcli",
@@ -82,7 +82,7 @@ def _invoke(arguments: list[str]) -> int:
         _check_folder()
     try:
         # Not `command.main`, which would turn Ctrl-C into an exit without a word.
-        with command.make_context("robustcli", list(arguments)) as context:
+        with memory_guard(), command.make_context("robustcli", list(arguments)) as context:
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code

@@ -9,7 +9,15 @@ from contextlib import suppress
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from robustcli.text import visible, write_what_streams_can
@@ -75,6 +83,12 @@ def progress(*columns: str | ProgressColumn) -> Progress:
         disable=not console.is_terminal,
         transient=True,
     )
+
+
+def advance(bar: Progress, task: TaskID, done: float, spared: float, description: str | None = None) -> None:
+    """Move a bar by what was done, and by what needs no work and says nothing of the speed."""
+    bar.tasks[task].completed += spared
+    bar.update(task, advance=done, description=description)
 
 
 def open_streams() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustcli.cli.answers import Asked
-from robustcli.cli.console import progress, warn
+from robustcli.cli.console import advance, progress, warn
 from robustcli.config import EvalSpec, field_names, shown, validated
-from robustcli.errors import ConfigError, RobustCliError, unknown
+from robustcli.errors import ConfigError, RobustCliError, memory_guard, unknown
 from robustcli.text import short_paths, visible
 
 if TYPE_CHECKING:
@@ -143,24 +143,24 @@ def _run(
     with bar:
         task = bar.add_task("", total=session.total + (matrix.total if matrix else 0))
 
-        def on_progress(checkpoint: str, planned: Any, n: int) -> None:
-            bar.update(task, advance=n, description=visible(f"{names[checkpoint]}: {label(planned.attack)}"))
+        weights = session.weights()
 
-        def on_recall(n: int) -> None:
-            bar.tasks[task].completed += n  # not `advance`, which would count it as speed
+        def on_progress(checkpoint: str, planned: Any, done: float, spared: float) -> None:
+            weight = weights[planned]
+            advance(bar, task, weight * done, weight * spared, visible(f"{names[checkpoint]}: {label(planned.attack)}"))
 
-        known = memory and replace(memory, on_recall=on_recall)
         try:
             if goal is None:
                 keep = keep_images or matrix is not None
-                results = evaluate(session, keep_images=keep, on_progress=on_progress, memory=known)
+                results = evaluate(session, keep_images=keep, on_progress=on_progress, memory=memory)
             else:
-                results = evaluate_towards(goal, session, on_progress=on_progress, memory=known)
-            for result in results:
-                rows.append(result.row)
-                on_result(result)
-                for n in matrix.take(result) if matrix else ():
-                    bar.update(task, advance=n)
+                results = evaluate_towards(goal, session, on_progress=on_progress, memory=memory)
+            with memory_guard():
+                for result in results:
+                    rows.append(result.row)
+                    on_result(result)
+                    for n in matrix.take(result) if matrix else ():
+                        advance(bar, task, 0, n)
         except (KeyboardInterrupt, RobustCliError) as reason:
             return Measured(rows, reason)
     return Measured(rows, None)

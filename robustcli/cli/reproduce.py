@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.console import fail, notice, out, progress, result, warn
+from robustcli.cli.console import advance, fail, notice, out, progress, result, warn
 from robustcli.cli.outputs import check_output
 from robustcli.errors import ConfigError, TrainingError, unknown
 from robustcli.reproduction import PARTS
@@ -180,8 +180,8 @@ def _measure(session: Session) -> Iterator[Row]:
         task = bar.add_task("", total=session.total)
         for result in evaluate(
             session,
-            on_progress=lambda checkpoint, planned, n: bar.update(
-                task, advance=n, description=visible(f"{Path(checkpoint).stem}: {label(planned.attack)}")
+            on_progress=lambda checkpoint, planned, done, spared: advance(
+                bar, task, done, spared, visible(f"{Path(checkpoint).stem}: {label(planned.attack)}")
             ),
         ):
             yield result.row

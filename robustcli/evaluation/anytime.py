@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,8 +44,8 @@ class Goal:
         return self.half_width is not None and all(half_width(outcome) <= self.half_width for outcome in outcomes)
 
 
-class _TimeIsUpError(Exception):
-    """Raised within a model's forward pass."""
+class _TimeIsUpError(CancelledError):
+    """Raised within a model's forward pass; of such an error a `Meter` does not say that the model failed."""
 
 
 def half_width(outcome: Outcome) -> float:
@@ -57,7 +58,7 @@ def evaluate_towards(
     goal: Goal,
     session: Session,
     *,
-    on_progress: Callable[[str, Planned, int], None] = lambda *_: None,
+    on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
     memory: Memory | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Result]:
@@ -91,7 +92,7 @@ class _Slices:
     session: Session
     goal: Goal
     deadline: float | None
-    on_progress: Callable[[Planned, int], None]
+    on_progress: Callable[[Planned, float, float], None]
     memory: Memory | None
     clock: Callable[[], float]
 

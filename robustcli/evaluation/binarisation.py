@@ -12,6 +12,7 @@ from robustcli.attacks import describe
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.guards import ball_edge, frozen
+from robustcli.attacks.logits import ask
 from robustcli.attacks.norms import Norm, per_sample
 from robustcli.errors import AttackError
 from robustcli.evaluation.readout import TwoClasses, find_readout, separate
@@ -197,7 +198,7 @@ class _Test:
         try:
             with torch.no_grad():
                 for chunk in torch.split(points, self.batch_size):
-                    self.model(chunk)
+                    ask(self.model, chunk)
         finally:
             handle.remove()
         features, outputs = zip(*seen, strict=True)

@@ -14,19 +14,24 @@ from robustcli.config import EvalSpec
 from robustcli.evaluation.shelf import Shelf
 
 
-def predict_clean(model: nn.Module, samples: Samples, spec: EvalSpec, shelf: Shelf | None) -> tuple[Tensor, Work]:
-    """The clean predictions (n,), and what was spent on them; those that are known are not made again."""
+def predict_clean(
+    model: nn.Module, samples: Samples, spec: EvalSpec, shelf: Shelf | None, eot: int = 1
+) -> tuple[Tensor, Work]:
+    """The clean predictions (n,), and what was spent on them; those that are known are not made again.
+
+    Of a randomised model they are those of the mean logits of `eot` passes, as those after the attack are.
+    """
     n = len(samples)
-    pred, known, before = shelf.predictions() if shelf else (torch.zeros(n).long(), torch.zeros(n).bool(), Work())
+    pred, known, before = shelf.predictions(eot) if shelf else (torch.zeros(n).long(), torch.zeros(n).bool(), Work())
     missing = (~known).nonzero()[:, 0]
     if len(missing):
         here = missing.to(samples.x.device)
         started = time.perf_counter()
         with frozen(model):
-            meter = Meter(model)
-            found = predict(meter, samples.x[here], spec.batch_size, spec.eot or 1).cpu()
+            meter = Meter(model, largest=int(samples.y.max()))
+            found = predict(meter, samples.x[here], spec.batch_size, eot).cpu()
         work = Work(time.perf_counter() - started, meter.forwards)
         pred[missing], before = found, before + work
         if shelf:
-            shelf.keep_predictions(missing, found, samples.y[here].cpu(), work)
+            shelf.keep_predictions(missing, found, samples.y[here].cpu(), work, eot)
     return pred.to(samples.x.device), before

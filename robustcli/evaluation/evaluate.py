@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from robustcli import checkpoint
 from robustcli.attacks import describe
+from robustcli.attacks.base import passes_of
 from robustcli.attacks.driver import Outcome, Samples, stream_attack
+from robustcli.attacks.facts import effort
+from robustcli.attacks.outcome import Work
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
 from robustcli.data import DATASETS, load
@@ -132,6 +135,12 @@ class Session:
         """How many samples are attacked, counted once a row: the unit of progress."""
         return sum(item.rows * len(item.images) for item in self.items)
 
+    def weights(self) -> dict[Planned, float]:
+        """How much a sample of an attack counts in a bar over all, by the passes that it may need; 1 in the mean."""
+        works = {one: effort(one.attack) * one.runs / one.rows for item in self.items for one in item.plan}
+        whole = sum(works[one] * one.rows * len(item.images) for item in self.items for one in item.plan)
+        return {one: work * self.total / (whole or 1) for one, work in works.items()}
+
     def warnings(self) -> list[str]:
         """What may be a mistake, a line each."""
         unfinished = [
@@ -199,20 +208,21 @@ def evaluate(
     session: Session,
     *,
     keep_images: bool = False,
-    on_progress: Callable[[str, Planned, int], None] = lambda *_: None,
+    on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
     memory: Memory | None = None,
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
-    The clean predictions of a checkpoint are made once, and their cost is shared evenly by its rows. Where images are
-    kept, or the spec says `eight_bit`, rows tell what rounding does to them; that is no part of their cost.
+    The clean predictions of a checkpoint are made once, and their cost is shared evenly by its rows; of attacks that
+    average over passes, once for each number of passes. Where images are kept, or the spec says `eight_bit`, rows tell
+    what rounding does to them; that is no part of their cost.
 
     Args:
         session: what `open_session` made.
         keep_images: keep the adversarial images in each result's outcome.
-        on_progress: told the checkpoint, the attack and how many more samples are finished.
-        memory: what was measured before; samples that it knows are told to its `on_recall` and not as progress. Where
-            images are needed all is measured: not every sample's image is kept.
+        on_progress: told the checkpoint and the attack, how many more samples were worked off, and how many turned out
+            to need no work: see `run_attack`.
+        memory: what was measured before. Where images are needed all is measured: not every sample's image is kept.
 
     Raises:
         AttackError: an attack or a model broke its contract; names the checkpoint.
@@ -234,7 +244,7 @@ def run_item(
     item: Item,
     session: Session,
     keep_images: bool,
-    on_progress: Callable[[Planned, int], None],
+    on_progress: Callable[[Planned, float, float], None],
     memory: Memory | None,
 ) -> Iterator[Outcome]:
     """What each attack of an item's plan does to its images, with its share of the clean predictions' cost."""
@@ -246,9 +256,14 @@ def run_item(
     samples = Samples(
         images.pixels(slice(None), session.device), images.y.to(session.device), images.ids.to(session.device)
     )
-    pred, spent = predict_clean(model, samples, spec, shelf)
-    shares = iter(spent.split(item.rows))
-    for planned in item.plan:
+    passes = [max(spec.eot or 1, passes_of(planned.attack)) for planned in item.plan]
+    clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
+    for planned, eot in zip(item.plan, passes, strict=True):
+        if eot not in clean:
+            pred, spent = predict_clean(model, samples, spec, shelf, eot)
+            rows = sum(one.rows for one, its in zip(item.plan, passes, strict=True) if its == eot)
+            clean[eot] = pred, iter(spent.split(rows))
+        pred, shares = clean[eot]
         found = stream_attack(
             model,
             planned.attack,
@@ -261,6 +276,7 @@ def run_item(
             dtype=getattr(torch, spec.dtype),
             on_progress=partial(on_progress, planned),
             journal=shelf,
+            eot=eot,
         )
         for outcome in found:
             share = next(shares)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from robustcli.attacks import ATTACK_SCHEMA, describe, label
-from robustcli.attacks.base import Attack, BudgetAttack, Ensemble
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
 from robustcli.attacks.outcome import Board, Work, split_evenly
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import EvalSpec
@@ -36,7 +36,6 @@ class Shelf:
         spec: seed, dtype and passes.
         keep_all: keep the adversarial image of every broken sample.
         recalls: whether what is known is used.
-        on_recall: told how many samples of a row are known already.
     """
 
     def __init__(
@@ -49,36 +48,35 @@ class Shelf:
         *,
         keep_all: bool = False,
         recalls: bool = True,
-        on_recall: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.keeper, self.subject, self.images, self.spec = keeper, subject, images, spec
         self.model = dict(saved.model)
         self.samples = digests(images)
-        self.keep_all, self.recalls, self.on_recall = keep_all, recalls, on_recall
+        self.keep_all, self.recalls = keep_all, recalls
         self._pictured: dict[str, set[Digest]] = {}
-        self._series: dict[tuple[Attack | None, int | None], Series] = {}
+        self._series: dict[tuple[Attack | None, int | None, int], Series] = {}
 
     @property
     def pictures(self) -> int:
         """All, or the first few."""
         return len(self.images) if self.keep_all else FIRST
 
-    def predictions(self) -> tuple[Tensor, Tensor, Work]:
-        """The clean predictions (n,), which of them are known (n,), and what was spent on those."""
-        known, entries = self._look_up(self.series(None))
+    def predictions(self, eot: int) -> tuple[Tensor, Tensor, Work]:
+        """The clean predictions (n,) of `eot` passes, which of them are known (n,), and what was spent on those."""
+        known, entries = self._look_up(self.series(None, eot=eot))
         pred = torch.zeros(len(self.samples), dtype=torch.int64)
         pred[known] = torch.tensor([entry.pred for entry in entries], dtype=torch.int64)
         return pred, known, _spent(entries)
 
-    def keep_predictions(self, index: Tensor, pred: Tensor, y: Tensor, spent: Work) -> None:
-        """Keep the clean predictions (k,) of the samples `index`, of the classes `y` (k,)."""
+    def keep_predictions(self, index: Tensor, pred: Tensor, y: Tensor, spent: Work, eot: int) -> None:
+        """Keep the clean predictions (k,), of `eot` passes, of the samples `index`, of the classes `y` (k,)."""
         right = (pred == y).tolist()
         costs = _costs([True] * len(index), spent)
         entries = {
             self.samples[i]: Entry(fine, torch.inf if fine else 0.0, seen, seen, 0, *cost)
             for i, seen, fine, cost in zip(index.tolist(), pred.tolist(), right, costs, strict=True)
         }
-        self.keeper.keep([Chunk(self.series(None), entries, {})])
+        self.keeper.keep([Chunk(self.series(None, eot=eot), entries, {})])
 
     def recall(self, board: Board, member: int | None) -> Tensor:
         """Restore on a board what is known of its row; (n,) bool, which samples that is."""
@@ -90,7 +88,6 @@ class Shelf:
             robust, distance, _, pred_after, broken_at = columns
             board.restore(known.to(device).nonzero()[:, 0], robust, distance, pred_after, broken_at)
         board.spent, board.recalled = _spent(entries), len(entries)
-        self.on_recall(len(entries))
         return known.to(device)
 
     def keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
@@ -111,13 +108,14 @@ class Shelf:
                 chunks.append(Chunk(series, entries, pictures))
         self.keeper.keep([chunk for chunk in chunks if chunk.entries or chunk.pictures])
 
-    def series(self, attack: Attack | None, member: int | None = None) -> Series:
-        """A row; without an attack, that of the clean predictions."""
-        if (attack, member) not in self._series:
-            self._series[attack, member] = self._described(attack, member)
-        return self._series[attack, member]
+    def series(self, attack: Attack | None, member: int | None = None, eot: int = 1) -> Series:
+        """A row, judged by as many passes as `run_item` says; without an attack, that of the clean predictions."""
+        eot = eot if attack is None else max(self.spec.eot or 1, passes_of(attack))
+        if (attack, member, eot) not in self._series:
+            self._series[attack, member, eot] = self._described(attack, member, eot)
+        return self._series[attack, member, eot]
 
-    def _described(self, attack: Attack | None, member: int | None) -> Series:
+    def _described(self, attack: Attack | None, member: int | None, eot: int) -> Series:
         whole, ensemble = attack, None
         if isinstance(whole, Ensemble) and member is not None:
             attack, ensemble = whole.members[member], describe(whole) | {"member": member}
@@ -135,7 +133,7 @@ class Shelf:
             ensemble=ensemble,
             seed=self.spec.seed,
             dtype=self.spec.dtype,
-            eot=self.spec.eot or 1,
+            eot=eot,
             attack_schema=ATTACK_SCHEMA,
         )
 
@@ -192,12 +190,10 @@ class Memory:
     Attributes:
         keeper: the store.
         keep_all: keep the adversarial image of every broken sample, and not of the first few alone.
-        on_recall: told how many samples of a row are known already.
     """
 
     keeper: Keeper
     keep_all: bool = False
-    on_recall: Callable[[int], None] = lambda _: None
 
     def shelf(self, subject: Subject, saved: Checkpoint, images: Images, spec: EvalSpec, *, recalls: bool) -> Shelf:
         """What it knows of a checkpoint on some images; nothing where it should not recall."""
@@ -209,7 +205,6 @@ class Memory:
             spec,
             keep_all=self.keep_all,
             recalls=recalls,
-            on_recall=self.on_recall,
         )
 
 

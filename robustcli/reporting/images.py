@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks.driver import Outcome
-from robustcli.attacks.guards import frozen
+from robustcli.attacks.guards import Meter, frozen
 from robustcli.disk import write_whole
 from robustcli.images import Images
 from robustcli.reporting.gallery import Picture
@@ -66,5 +66,5 @@ def _confidence(model: nn.Module, x: Tensor) -> Tensor:
     """(n,) the softmax probability of the predicted class."""
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     with frozen(model), torch.no_grad():
-        logits: Tensor = model(x.to(device))
+        logits = Meter(model)(x.to(device))
     return logits.softmax(1).amax(1).cpu()

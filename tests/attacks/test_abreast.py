@@ -107,7 +107,7 @@ def test_this_thread_keeps_its_own_threads():
         net,
         parse_attack("pgd:eps=0.05"),
         tiny_samples(net, N),
-        on_progress=lambda _: seen.append(torch.get_num_threads()),
+        on_progress=lambda *_: seen.append(torch.get_num_threads()),
     )
     assert set(seen) == {3}
 
@@ -149,8 +149,8 @@ def test_ctrl_c_keeps_what_is_finished_and_ends_soon():
     net = tiny_net()
     seen = []
 
-    def interrupt(k):
-        seen.append(k)
+    def interrupt(*parts):
+        seen.append(parts)
         if len(seen) == 2:
             raise KeyboardInterrupt
 

@@ -91,8 +91,11 @@ def test_known_predictions_change_the_work_only(net, samples, attack):
 def test_progress_adds_up_to_every_sample_of_every_row(net, samples, attack, batch_size):
     budgets = [0.1, 0.2, 0.3] if isinstance(attack, BudgetAttack) else []
     told = []
-    run_attack(net, attack, samples, budgets=budgets, batch_size=batch_size, on_progress=told.append)
-    assert sum(told) == len(samples) * max(1, len(budgets))
+    run_attack(
+        net, attack, samples, budgets=budgets, batch_size=batch_size, on_progress=lambda *parts: told.append(parts)
+    )
+    assert sum(map(sum, told)) == pytest.approx(len(samples) * max(1, len(budgets)))
+    assert min(done for done, _ in told) >= 0
 
 
 @attacks

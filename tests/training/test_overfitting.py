@@ -50,7 +50,8 @@ def test_methods_that_train_against_an_attack_are_watched(make, name, watched):
 def test_the_first_256_images_are_attacked_at_the_budget_that_is_trained_against(make):
     job = make(method="fgsm").job
     samples = Samples(job.train.pixels(slice(None)), job.train.y, job.train.ids)
-    many = Samples(*(part.repeat(8, *[1] * (part.ndim - 1)) for part in (samples.x, samples.y, samples.ids)))
+    n = 8 * len(samples)
+    many = Samples(samples.x.repeat(8, 1, 1, 1), samples.y.repeat(8), torch.arange(n))
     assert len(many) > WATCHED
     attack = FGSM(eps=0.05)
     assert watch(job.model, attack, many, 0) == watch(job.model, attack, many[:WATCHED], 0)
