@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import PGD
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack, BudgetAttack, passes_of
 from robustcli.attacks.driver import Samples, run_attack
+from robustcli.attacks.guards import Meter
 from robustcli.attacks.norms import Norm
-from robustcli.errors import AttackError
+from robustcli.errors import AttackError, OutOfMemoryError
 from robustcli.evaluation.results import Row
-from robustcli.verdict.effort import is_reference, passes
+from robustcli.verdict.effort import is_reference
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
 from robustcli.verdict.runs import worst_case
@@ -51,7 +52,12 @@ class Case:
         stepping = [one for one in self.attacks if one.name in ("pgd", "mifgsm", "apgd")]
         if stepping:
             return max(stepping, key=lambda one: int(getattr(one, "steps", 0)))
-        return PGD(self.eps, steps=20, norm=self.norm, eot=max(map(passes, self.attacks)))
+        return PGD(self.eps, steps=20, norm=self.norm, eot=self.passes)
+
+    @property
+    def passes(self) -> int:
+        """The passes that the attacks of the budget average a gradient over."""
+        return max(map(passes_of, self.attacks))
 
     @property
     def graded(self) -> bool:
@@ -120,14 +126,14 @@ class Recorder:
     """
 
     def __init__(self, model: nn.Module, y: Tensor, loss: Any) -> None:
-        self.model = model
+        self.model = Meter(model)
         self.y = y
         self.loss = loss
         self.seen: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (n, classes)."""
-        logits: Tensor = self.model(x)
+        logits = self.model(x)
         if len(x) == len(self.y):
             self.seen.append(self.loss(logits.detach(), self.y))
         return logits
@@ -143,7 +149,7 @@ class Witness:
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, edge: float) -> None:
-        self.model = model
+        self.model = Meter(model)
         self.x = x
         self.y = y
         self.norm = norm
@@ -152,7 +158,7 @@ class Witness:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (m, classes)."""
-        logits: Tensor = self.model(x)
+        logits = self.model(x)
         at = x.detach()
         inside = self.norm.distance(at, self.x.expand_as(at)) <= self.edge
         inside &= ((at >= 0) & (at <= 1)).flatten(1).all(1)
@@ -164,7 +170,7 @@ def tried(check: Callable[..., list[Finding]], *arguments: Any) -> list[Finding]
     """What a check finds; nothing where the model gives it nothing to work with: then it counts as not run."""
     try:
         return check(*arguments)
-    except AttackError:
+    except (AttackError, OutOfMemoryError):
         return []
 
 

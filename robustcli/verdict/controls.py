@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustcli.attacks import FGSM, PGD, DeepFool, label
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.driver import Samples, run_attack
-from robustcli.attacks.guards import frozen
+from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import Norm
 from robustcli.config import default_budgets
@@ -156,8 +156,8 @@ def _after(source: nn.Module, model: nn.Module, attack: Attack, samples: Samples
     outcome = run_attack(source, attack, samples, seed=seed, keep_images=True)[-1]
     assert outcome.x_adv is not None
     with frozen(model), torch.no_grad():
-        right = model(samples.x).argmax(1) == samples.y
-        after = model(outcome.x_adv.to(samples.x)).argmax(1) == samples.y
+        right = Meter(model)(samples.x).argmax(1) == samples.y
+        after = Meter(model)(outcome.x_adv.to(samples.x)).argmax(1) == samples.y
     flags: list[int] = (right & after).int().tolist()
     return flags
 

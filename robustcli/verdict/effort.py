@@ -51,11 +51,6 @@ def is_black_box(attack: Attack) -> bool:
     return needs(attack) != "gradients" and attack.name != "noise"
 
 
-def passes(attack: Attack) -> int:
-    """The passes that an attack averages a gradient over; of an ensemble, its most careful member's."""
-    return max(getattr(one, "eot", None) or 1 for one in parts(attack))
-
-
 def is_weak(attack: Attack) -> bool:
     """Whether it proves little alone; PGD of one step is FGSM from a random start."""
     return all(one.name in WEAK or getattr(one, "steps", 2) < 2 for one in parts(attack))

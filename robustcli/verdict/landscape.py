@@ -9,9 +9,9 @@ from scipy.stats import binom
 from torch import nn
 
 from robustcli.attacks import APGD, PGD, DeepFool, Square, label
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack, BudgetAttack, passes_of
 from robustcli.attacks.driver import Outcome, Samples, predict, run_attack
-from robustcli.attacks.guards import check_result, frozen
+from robustcli.attacks.guards import Meter, check_result, frozen
 from robustcli.attacks.losses import is_right, margin
 from robustcli.attacks.norms import L1
 from robustcli.errors import AttackError
@@ -20,7 +20,7 @@ from robustcli.evaluation.eightbit import round_to_8bit
 from robustcli.images import Images
 from robustcli.noise import Noise
 from robustcli.verdict.case import tried
-from robustcli.verdict.effort import MANY_QUERIES, passes
+from robustcli.verdict.effort import MANY_QUERIES
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over
 from robustcli.verdict.runs import rounding_finding, standard_error, unbounded_finding
@@ -92,7 +92,7 @@ def huge_eps(scene: Scene) -> list[Finding]:
     outcome = scene.run(attack)
     n, accuracy = len(scene.samples), float(outcome.robust.double().mean())
     with torch.no_grad(), frozen(scene.model):
-        classes = scene.model(scene.samples.x[:1]).shape[1]
+        classes = Meter(scene.model)(scene.samples.x[:1]).shape[1]
     most = 1 / classes + 2 * standard_error(1 / classes, n)
     told = f"PGD-{STEPS} at Linf 0.5 leaves {100 * accuracy:.0f} % of {n}; at most {100 * most:.0f} % are possible"
     if accuracy > most:
@@ -110,10 +110,11 @@ def noisy(scene: Scene) -> list[Finding]:
     """R16, on the margin: the cross-entropy of a confident point is so small that any change is a large share."""
     x, y = scene.samples.x, scene.samples.y
     noise = Noise(scene.seed, scene.samples.ids).stream("landscape")
+    model = Meter(scene.model)
     with frozen(scene.model), torch.no_grad():
-        at = margin(scene.model(x), y)
+        at = margin(model(x), y)
         steps = [
-            (margin(scene.model(x + (2 * noise.stream(str(i)).uniform(x) - 1) * SMALL_STEP), y) - at).abs()
+            (margin(model(x + (2 * noise.stream(str(i)).uniform(x) - 1) * SMALL_STEP), y) - at).abs()
             for i in range(STEPS)
         ]
     change = float((torch.stack(steps).mean(0) / at.abs().clamp_min(1e-12)).clamp_max(1).mean())
@@ -147,7 +148,7 @@ def below_chance(test: Binarised) -> bool:
 def found_again(scene: Scene, test: Binarised, samples: Samples) -> int:
     """How many of the planted adversarials that an attack missed APGD of five starts, or Square, finds."""
     eps, norm = test.eps, test.norm
-    stronger: list[Attack] = [APGD(eps, restarts=5, norm=norm, eot=passes(test.attack))]
+    stronger: list[Attack] = [APGD(eps, restarts=5, norm=norm, eot=passes_of(test.attack))]
     if not isinstance(norm, L1):
         stronger.append(Square(eps, queries=MANY_QUERIES, norm=norm))
     left = torch.tensor([sample for sample, found in zip(test.ids, test.found, strict=True) if not found])
@@ -198,5 +199,5 @@ def _of_images(scene: Scene, attack: Attack) -> list[Finding]:
 def right_ones(model: nn.Module, samples: Samples) -> torch.Tensor:
     """The indices of the samples that the model gets right."""
     with frozen(model), torch.no_grad():
-        logits = torch.cat([model(chunk) for chunk in torch.split(samples.x, 128)])
+        logits = torch.cat([Meter(model)(chunk) for chunk in torch.split(samples.x, 128)])
     return is_right(logits, samples.y).nonzero()[:, 0]

@@ -11,11 +11,11 @@ from scipy.stats import chisquare
 from torch import Tensor
 
 from robustcli.attacks import label
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack, BudgetAttack, passes_of
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.attacks.norms import Linf
 from robustcli.evaluation.plan import Planned, budget_warnings
-from robustcli.verdict.effort import losses_of, passes, wants_gradients
+from robustcli.verdict.effort import losses_of, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import Look
 
@@ -85,7 +85,7 @@ def randomised(look: Look, attacks: Sequence[Attack]) -> Finding:
     gap = max(float((other - unit[0]).norm(dim=1).max()) for other in unit[1:])
     if len(counts) == 1 and gap <= 1e-4:
         return Finding("P5", "OK", "the same image gets the same logits", gap)
-    averaged = [passes(attack) for attack in attacks if wants_gradients(attack)]
+    averaged = [passes_of(attack) for attack in attacks if wants_gradients(attack)]
     if not averaged:
         return Finding("P5", "INFO", "the model answers at random; no attack takes a gradient of it", gap)
     if min(averaged) >= 20:

@@ -10,13 +10,13 @@ from torch import Tensor
 
 from robustcli.attacks import APGD, FABT, PGD, AutoAttack, Square, UniformNoise
 from robustcli.attacks.base import Attack
-from robustcli.attacks.guards import ball_edge, frozen
+from robustcli.attacks.guards import Meter, ball_edge, frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import L1
 from robustcli.evaluation.stats import wilson
 from robustcli.noise import Noise
 from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried
-from robustcli.verdict.effort import is_iterative, losses_of, parts, passes, wants_gradients
+from robustcli.verdict.effort import is_iterative, losses_of, parts, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.rivals import black_box_finding, losses_finding
 
@@ -57,7 +57,7 @@ def _is_silent(case: Case, attack: object, i: int) -> bool:
         witness = Witness(case.model, one.x, one.y, case.norm, ball_edge(case.eps))
         x_adv = attack.perturb(witness, one.x, one.y, Noise(case.seed, one.ids).stream(attack.name))  # type: ignore[attr-defined]
         with torch.no_grad():
-            broken = bool((case.model(x_adv).argmax(1) != one.y).any())
+            broken = bool((Meter(case.model)(x_adv).argmax(1) != one.y).any())
     return witness.saw_it and not broken
 
 
@@ -66,7 +66,7 @@ def stronger_ensemble(case: Case) -> list[Finding]:
 
     FAB-T takes a third of AutoAttack's time and breaks next to nothing that APGD-T left.
     """
-    eot = passes_of(case)
+    eot = case.passes
     whole = AutoAttack(case.eps, "rand" if eot > 1 else "standard", queries=QUERIES, eot=eot, norm=case.norm)
     members = [member for member in whole.members if not isinstance(member, FABT)]
     left, broken = case.standing, []
@@ -103,11 +103,6 @@ def ensemble_finding(case: Case, broken: int, by_member: Sequence[tuple[Attack, 
     if points > ENSEMBLE_WARNS:
         return Finding("R24", "WARN", quote, points)
     return Finding("R24", "OK", told, points)
-
-
-def passes_of(case: Case) -> int:
-    """The passes that the attacks of a budget average a gradient over."""
-    return max(map(passes, case.attacks))
 
 
 def converged(case: Case, settled: bool = False) -> list[Finding]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Samples
-from robustcli.errors import AttackError
+from robustcli.errors import AttackError, OutOfMemoryError
 from robustcli.evaluation.evaluate import Item, Session
 from robustcli.evaluation.results import Row
 from robustcli.verdict.case import make_case
@@ -63,7 +63,7 @@ def before(session: Session) -> dict[str, list[Finding]]:
         attacks = planned_attacks(item)
         try:
             own = _preflight(item, attacks, session.device)
-        except AttackError:
+        except (AttackError, OutOfMemoryError):
             own = []
         norms = tuple(dict.fromkeys(attack.norm for attack in attacks))
         if norms not in tested:
@@ -174,7 +174,7 @@ def verdicts(
                 findings.append(finding)  # noqa: PERF402 - what was found before a stop counts
         except KeyboardInterrupt:
             how, interrupted = replace(how, full=False), True
-        except AttackError:  # a probe met logits that are none: the rows are worth more than the rest of the checks
+        except (AttackError, OutOfMemoryError):  # the rows are worth more than the rest of the checks
             pass
         if own or any(finding.level == "INVALID" for finding in findings):
             found.append(judge(name, findings, own, full=full, interrupted=interrupted))
