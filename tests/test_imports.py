@@ -14,7 +14,7 @@ import robustcli
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
     {"errors", "fields"},
-    {"config", "disk", "noise", "datasets", "device", "images", "provenance", "zoo"},
+    {"config", "disk", "noise", "tensorfile", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
     {"data"},
     {"attacks", "models"},

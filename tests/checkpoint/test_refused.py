@@ -31,8 +31,8 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     save(tmp_path / "mnist-vanilla.pt", make())
     assert fails(tmp_path / "mnist-vanila.pt") == "no such checkpoint; did you mean 'mnist-vanilla.pt'?"
     assert fails(tmp_path / "nowhere" / "x.pt") == "no such checkpoint"
-    assert fails(tmp_path) == "cannot be read: Is a directory"
-    assert fails(tmp_path, sha256) == "cannot be read: Is a directory"
+    assert fails(tmp_path) == "cannot be read: is a folder"
+    assert fails(tmp_path, sha256) == "cannot be read: is a folder"
     assert fails(tmp_path / "x.pt", sha256) == "cannot be read: No such file or directory"
 
 
@@ -154,7 +154,9 @@ def test_other_schemas_and_wrong_types(tmp_path: Path, changes: dict[Any, Any], 
     assert same_data(tmp_path, "mnist") == []
 
 
-@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Checkpoint)])
+@pytest.mark.parametrize(
+    "key", [field.name for field in dataclasses.fields(Checkpoint) if field.name != "train_hashes"]
+)
 def test_missing_keys(tmp_path: Path, key: str) -> None:
     content = stored()
     del content[key]
