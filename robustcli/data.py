@@ -58,7 +58,12 @@ def is_here(dataset: str, data_dir: Path | None) -> bool:
 def data_folder(data_dir: Path | None) -> Path:
     """`data_dir`, else `$ROBUSTCLI_DATA`, else the user's cache folder."""
     chosen = data_dir or os.environ.get("ROBUSTCLI_DATA") or platformdirs.user_cache_dir("robustcli")
-    return Path(chosen).expanduser()
+    return expand(chosen)
+
+
+def expand(path: str | Path) -> Path:
+    """The path with `~` and `~USER` in its place; as it is where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's own raises a RuntimeError there
 
 
 def torchvision_datasets(where: str) -> ModuleType:
@@ -103,7 +108,7 @@ def _sample(split: str) -> Images:
 
 
 def _find(spec: DataSpec) -> Images:
-    path = Path(spec.dataset).expanduser()
+    path = expand(spec.dataset)
     if spec.dataset in DATASETS:
         return _named(spec)
     if path.suffix == ".npz" or {os.sep, "/"} & set(spec.dataset) or path.is_dir():

@@ -58,7 +58,7 @@ class Images:
         """
         start = hashlib.blake2b(repr((*self.shape[1:], self.shape[0])).encode(), digest_size=8)
         found = bytearray()
-        for part in self.x.split(4096):
+        for part in torch.split(self.x, 4096):
             for image in part.permute(0, 2, 3, 1).contiguous().numpy():
                 digest = start.copy()
                 digest.update(image.data)
@@ -87,3 +87,8 @@ def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images
 def overlap(source: str, ids: Tensor, images: Images) -> int:
     """How many of `images` lie in a training set with these ids of `source`."""
     return int(torch.isin(images.ids, ids).sum()) if source == images.source else 0
+
+
+def repeats(hashes: Tensor | None, images: Images) -> int:
+    """How many of `images` have the content of a training image, of which these are the hashes; 0 where none are."""
+    return 0 if hashes is None else int(torch.isin(images.hashes, hashes).sum())

@@ -93,4 +93,3 @@ def _reason(tensor: Tensor, meta: bool) -> str:
     held = tensor.untyped_storage().nbytes() // tensor.element_size()
     # One value, expanded to as many as one likes, would be written out by the first copy.
     return f"claims {tensor.numel()} values, but the file holds {held}" if tensor.numel() > held else ""
-

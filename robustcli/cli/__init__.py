@@ -10,6 +10,7 @@ import typer
 from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
 from robustcli.cli.console import fail
+from robustcli.cli.signals import heeding
 from robustcli.errors import RobustCliError, lookup, nearest
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
+@heeding
 def run(arguments: list[str]) -> int:
     """Run a command line; a user's mistake is one line on stderr. Returns the exit code."""
     command = typer.main.get_command(app)
