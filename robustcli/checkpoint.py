@@ -252,9 +252,9 @@ def _target(path: Path) -> Path:
 def _writable_file(path: Path) -> Path:
     """Its target, in a folder that is made if need be; a device such as /dev/null is not replaced by a file."""
     target = _target(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and not target.is_file():
         raise OSError("it is a folder" if target.is_dir() else "it is not a regular file")
-    target.parent.mkdir(parents=True, exist_ok=True)
     return target
 
 

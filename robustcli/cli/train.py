@@ -19,7 +19,7 @@ from robustcli.cli.console import err, notice, out, progress, warn
 from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.cli.signals import INTERRUPTED, answer
 from robustcli.config import TrainSpec, field_names, read_yaml, validated
-from robustcli.errors import ConfigError
+from robustcli.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from robustcli.checkpoint import Checkpoint
@@ -88,7 +88,7 @@ def _claimed(prepared: Prepared, output: Path | None, force: bool) -> Iterator[P
     """The file to write, which no other run writes or has finished meanwhile.
 
     Raises:
-        ConfigError: another run has taken `output`.
+        ConfigError: another run has taken `output`, or it cannot be written.
     """
     from robustcli import checkpoint
 
@@ -101,7 +101,7 @@ def _claimed(prepared: Prepared, output: Path | None, force: bool) -> Iterator[P
     with ExitStack() as stack:
         try:
             stack.enter_context(checkpoint.claim(output))
-        except checkpoint.InUseError as error:
+        except (checkpoint.InUseError, CheckpointError) as error:
             raise ConfigError(f"--output {error}") from None
         _refuse_existing(output, force)
         yield output

@@ -118,7 +118,13 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one_on_that_file_alone(tm
 def test_a_file_that_cannot_be_claimed_says_why(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "loop.pt").symlink_to(tmp_path / "loop.pt")
-    for path, reason in (("file/run.pt", "its folder is a file"), (".", "it is a folder"), ("loop.pt", "")):
+    for path, reason in (
+        ("file/run.pt", "its folder is a file"),
+        (".", "it is a folder"),
+        ("loop.pt", ""),
+        ("x" * 300, "File name"),
+        ("new/" + "x" * 300, "File name"),
+    ):
         with pytest.raises(CheckpointError, match=f"cannot be written: {reason}"), claim(tmp_path / path):
             pass
 
