@@ -10,7 +10,7 @@ import typer
 from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
 from robustcli.cli.console import fail
-from robustcli.cli.signals import heeding
+from robustcli.cli.signals import heeding, ignore_signals
 from robustcli.errors import RobustCliError, lookup, nearest
 
 app = typer.Typer(
@@ -44,7 +44,9 @@ def robustcli(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its documented code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    ignore_signals()
+    sys.exit(code)
 
 
 @heeding

@@ -68,6 +68,12 @@ def heeding(run: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
     return heeded
 
 
+def ignore_signals() -> None:
+    """Once all is done: Python takes a moment to end, and what comes in it must not change the exit code."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave_dead_terminal() -> None:
     """Where the terminal is gone, writing to it would fail, and with it all that comes after."""
     for descriptor in (1, 2):

@@ -139,9 +139,11 @@ def test_a_link_is_written_through(tmp_path: Path) -> None:
     assert names(tmp_path / "store") == ["run.pt"]
 
 
-@pytest.mark.parametrize("bytes_of_name", [200, 201, 252])
-def test_any_name_that_the_file_system_takes_can_be_written(tmp_path: Path, bytes_of_name: int) -> None:
-    path = tmp_path / ("x" * (bytes_of_name - 3) + ".pt")
+@pytest.mark.parametrize("name", ["x" * 200, "x" * 201, "x" * 252, "caf\udce9", "two\nlines", "\x1b[2J", "a b*"])
+def test_any_name_that_the_file_system_takes_can_be_written(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.pt"
     with claim(path):
         save(path, make())
     assert names(tmp_path) == [path.name]
+    assert newest(tmp_path) == path
+    assert sha256(path)
