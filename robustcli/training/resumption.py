@@ -74,8 +74,12 @@ def _number(values: Mapping[str, Any], key: str, low: float, high: float, kind: 
     value: Any = values.get(key)
     if type(value) not in (int, kind) or not math.isfinite(value) or not low <= value <= high:
         allowed = "a finite number" if math.isinf(low) else f"{low}" if low == high else f"from {low} to {high}"
-        raise ValueError(f"'{key}' is {str(value)[:40]}, should be {allowed}")
+        raise ValueError(f"'{key}' is {_shown(value)}, should be {allowed}")
     return value
+
+
+def _shown(value: object) -> str:
+    return " ".join(str(value).split())[:40]
 
 
 def _check_weights(found: object, expected: Mapping[str, Tensor], name: str) -> None:
@@ -131,8 +135,9 @@ def _check_groups(found: object, expected: Sequence[Mapping[str, Any]]) -> None:
         raise ValueError(f"'optimizer.param_groups' should be {len(expected)} group")
     for key in sorted(expected[0].keys() - FREE):
         # What a later torch has added to its groups, an earlier file lacks.
-        if key in found[0] and (has := str(found[0][key])) != (wants := str(expected[0][key])):
-            raise ValueError(f"'optimizer.param_groups.{key}' is {has[:40]}, should be {wants[:40]}")
+        if key in found[0] and str(found[0][key]) != str(expected[0][key]):
+            has, wants = _shown(found[0][key]), _shown(expected[0][key])
+            raise ValueError(f"'optimizer.param_groups.{key}' is {has}, should be {wants}")
 
 
 def _check_rng(found: object, device: str) -> None:
