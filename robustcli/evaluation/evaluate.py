@@ -27,10 +27,6 @@ from robustcli.evaluation.shelf import Memory
 from robustcli.images import Images, overlap, repeats
 from robustcli.models.loading import load_model
 
-REPEATED = 100
-"""One test image in so many may be a training image, pixel for pixel: real data sets repeat a few. That is told; more,
-or all of them, are refused."""
-
 
 @dataclass(frozen=True)
 class Candidate:
@@ -101,11 +97,19 @@ def check_fit(candidate: Candidate, images: Images, split: str) -> None:
     if seen:
         raise DataError(f"{path}: was trained on {seen} of the {len(images)} test images of {images.name}")
     equal = repeats(saved.train_hashes, images) if split == "test" else 0
-    if equal == len(images) or equal > max(1, len(images) // REPEATED):
+    if equal == len(images) or equal > _few(len(images)):
         raise DataError(
             f"{path}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; "
             "was the data set divided anew since?"
         )
+
+
+def _few(n: int) -> int:
+    """How many of `n` test images may be training images, pixel for pixel: real data sets repeat some by mistake.
+
+    Up to 1 %, or 3 where that is less, but never more than a tenth. So many are told; more are refused.
+    """
+    return min(max(3, n // 100), max(1, n // 10))
 
 
 def data_warnings(candidate: Candidate, images: Images, split: str) -> list[str]:

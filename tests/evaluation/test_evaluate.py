@@ -140,7 +140,7 @@ def repeating(checkpoints: Paths, test: int, train: int) -> tuple[Candidate, Ima
     return candidate, replace(images, x=x, ids=torch.arange(test))
 
 
-@pytest.mark.parametrize(("test", "train"), [(1, 1), (20, 2), (20, 20), (199, 2), (300, 4)])
+@pytest.mark.parametrize(("test", "train"), [(1, 1), (9, 2), (20, 3), (20, 20), (100, 4), (399, 4), (400, 5)])
 def test_test_images_that_are_training_images_by_content_are_refused(checkpoints: Paths, test: int, train: int) -> None:
     candidate, images = repeating(checkpoints, test, train)
     words = (
@@ -154,7 +154,7 @@ def test_test_images_that_are_training_images_by_content_are_refused(checkpoints
     check_fit(older, images, "test")
 
 
-@pytest.mark.parametrize(("test", "train"), [(20, 0), (20, 1), (200, 2), (300, 3)])
+@pytest.mark.parametrize(("test", "train"), [(20, 0), (9, 1), (20, 2), (100, 3), (399, 3), (400, 4)])
 def test_a_few_images_that_lie_in_both_parts_are_told(checkpoints: Paths, test: int, train: int) -> None:
     candidate, images = repeating(checkpoints, test, train)
     check_fit(candidate, images, "test")
