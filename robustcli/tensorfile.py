@@ -13,6 +13,9 @@ from torch import Tensor, nn
 VALUES, DEPTH, BITS = 1_000_000, 32, 256
 """More values, deeper nesting and larger integers than any run of ours has. A list may be in itself many times over."""
 
+ENTRIES, PICKLE_BYTES = 10_000, 2_000_000
+"""More tensors, and more bytes for what is beside them, than any run has; 64 bytes of memory may come of each one."""
+
 
 class FlawError(ValueError):
     """A part that no file of ours has; says which and why."""
@@ -36,6 +39,9 @@ def read(file: BinaryIO, *, tensors: bool) -> Any:
         raise FlawError("is compressed, which no checkpoint is: it may unpack to any size")
     if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
         raise FlawError("claims to hold more than its size")
+    beside = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
+    if len(entries) > ENTRIES or beside > PICKLE_BYTES:
+        raise FlawError("has too many parts")
     # torch compares no checksums, and gives uninitialised memory for an entry whose folder bit (16) is set: a flipped
     # bit would pass for a weight.
     if tensors and (archive.testzip() or any(entry.external_attr & 16 for entry in entries)):

@@ -220,6 +220,17 @@ def test_an_archive_that_unpacks_to_more_than_its_size_is_refused_unread(
     assert fails(tmp_path / "same.pt", read) == "claims to hold more than its size"
 
 
+@pytest.mark.parametrize("read", [load, peek])
+def test_a_file_of_more_parts_than_a_run_has_is_refused_unread(tmp_path: Path, read: Any) -> None:
+    save(tmp_path / "run.pt", make())
+    deep = rewritten(tmp_path / "run.pt", tmp_path / "deep.pt", data=b"\x80\x02" + b"]" * 3_000_000)
+    assert fails(deep, read) == "has too many parts"
+    with zipfile.ZipFile(tmp_path / "many.pt", "w") as archive:
+        for number in range(10_001):
+            archive.writestr(f"many/{number}", b"")
+    assert fails(tmp_path / "many.pt", read) == "has too many parts"
+
+
 def test_a_tensor_that_reaches_past_its_bytes_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "run.pt", make(state_dict={"weight": torch.zeros(77)}))
     with zipfile.ZipFile(tmp_path / "run.pt") as archive:
