@@ -6,31 +6,45 @@ Where a checkpoint is read, `zoo:NAME` is one that ships with the package.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 import secrets
-import warnings
-import zipfile
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, ConfigDict, SkipValidation, ValidationError
+from filelock import FileLock, Timeout
+from pydantic import AfterValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli import __version__, zoo
-from robustcli.errors import CheckpointError, nearest
+from robustcli import __version__, tensorfile, zoo
+from robustcli.disk import open_regular
+from robustcli.errors import CheckpointError, ConfigError, nearest
 
 SCHEMA = 1
+NAME_BYTES = 200
+"""Of a file's name, at most; what is written beside it has a name that is longer, and a file system takes 255."""
+
+
+class InUseError(ConfigError):
+    """A checkpoint that another run is writing."""
 
 
 def _data(value: dict[str, Any]) -> dict[str, Any]:
-    if missing := {"name", "source", "classes", "fingerprint", "n_train", "n_validation"} - set(value):
+    kinds = {"name": str, "source": str, "classes": list, "fingerprint": str, "n_train": int, "n_validation": int}
+    if missing := kinds.keys() - value.keys():
         raise ValueError(f"lacks {', '.join(sorted(missing))}")
+    for key, kind in kinds.items():
+        if type(value[key]) is not kind:
+            raise ValueError(f"{key} should be a {kind.__name__}, not a {type(value[key]).__name__}")
+    if not all(isinstance(name, str) for name in value["classes"]):
+        raise ValueError("classes should be names")
     return value
 
 
@@ -52,11 +66,14 @@ class Checkpoint:
         Tensor, AfterValidator(_ids)
     ]  # (n,) within data["source"]: all images seen, validation included
     state_dict: dict[str, Tensor]  # the weights that evaluate loads
-    history: list[dict[str, SkipValidation[float]]]  # the numbers of each epoch
-    metrics: dict[str, SkipValidation[float]]  # the numbers of these weights
+    history: list[dict[str, int | float]]  # the numbers of each epoch
+    metrics: dict[str, int | float]  # the numbers of these weights
     provenance: dict[str, Any]
     complete: bool  # False where training was interrupted
     resume: dict[str, Any] | None  # what training goes on from: optimiser, RNG, last weights
+    train_hashes: Annotated[Tensor, AfterValidator(_ids)] | None = (
+        None  # (n,) `Images.hashes` of all images seen, sorted; older files have none
+    )
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -67,8 +84,8 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """
     try:
         values = {field.name: _plain(getattr(checkpoint, field.name), field.name) for field in fields(Checkpoint)}
-        _writable_file(path)
-        _write(path, {"schema": SCHEMA, **values})
+        target = _writable_file(path)
+        _write(target, {"schema": SCHEMA, **values})
     except (OSError, RuntimeError, TypeError) as error:
         raise _unwritable(path, error) from None
 
@@ -80,12 +97,69 @@ def check_writable(path: Path) -> None:
         CheckpointError: says why.
     """
     try:
-        _writable_file(path)
-        probe = _temporary(path)
+        probe = _temporary(_writable_file(path))
         probe.touch(exist_ok=False)
         probe.unlink()
+    except (OSError, RuntimeError) as error:
+        raise _unwritable(path, error) from None
+
+
+@contextmanager
+def claim(path: Path) -> Iterator[None]:
+    """Keep other runs from writing `path`, and remove what a killed one left half written.
+
+    Raises:
+        InUseError: another run writes it now.
+        CheckpointError: it cannot be written.
+    """
+    check_writable(path)
+    hidden = _hidden(_target(path), "lock")
+    lock = FileLock(hidden, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InUseError(f"{path}: another run is writing it") from None
     except OSError as error:
         raise _unwritable(path, error) from None
+    try:
+        if not hidden.exists():  # whoever held it has just ended, and a third may have begun
+            raise InUseError(f"{path}: another run was writing it until now")
+        sweep(path)
+        yield
+    finally:
+        with suppress(OSError):
+            hidden.unlink()  # while it is held, so that it is nobody else's
+        lock.release()
+
+
+@contextmanager
+def claim_first(paths: Iterable[Path]) -> Iterator[Path]:
+    """The first of `paths` that is neither there nor being written, claimed.
+
+    Raises:
+        CheckpointError: it cannot be written.
+    """
+    for path in paths:
+        if os.path.lexists(path):
+            continue
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(claim(path))
+            except InUseError:
+                continue
+            if not os.path.lexists(path):  # or a run that wrote it has ended in between
+                yield path
+                return
+
+
+def sweep(path: Path) -> None:
+    """Remove the temporary files of runs that were killed while they wrote `path`; for its only writer to call."""
+    target = _target(path)
+    stale = re.compile(re.escape(f".{_short(target.name)}.") + r"[0-9a-f]{8}\.tmp")
+    with suppress(OSError):
+        for found in target.parent.iterdir():
+            if stale.fullmatch(found.name):
+                found.unlink(missing_ok=True)
 
 
 def load(path: Path) -> Checkpoint:
@@ -94,12 +168,12 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: the file is missing, cut off, damaged, of another kind or schema, or holds an object.
     """
-    return _checked(path, _read(path, tensors=True))
+    return _read(path, tensors=True)
 
 
 def peek(path: Path) -> Checkpoint:
     """As `load`, but the tensors have shapes and no values: quick at any size, and blind to damage in them."""
-    return _checked(path, _read(path, tensors=False))
+    return _read(path, tensors=False)
 
 
 def sha256(path: Path) -> str:
@@ -109,7 +183,7 @@ def sha256(path: Path) -> str:
         CheckpointError: the file cannot be read.
     """
     try:
-        with zoo.locate(path).open("rb") as file:
+        with open_regular(zoo.locate(path)) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {_reason(error)}") from None
@@ -117,8 +191,11 @@ def sha256(path: Path) -> str:
 
 def newest(folder: Path) -> Path | None:
     """The complete checkpoint that was written last; None where `folder` has none."""
-    by_time = sorted(_files(folder), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return next((path for path in by_time if _complete(path)), None)
+    times = {}
+    for path in _files(folder):
+        with suppress(OSError):  # another run may have removed it in between
+            times[path] = path.stat().st_mtime_ns
+    return next((path for path in sorted(times, key=times.__getitem__, reverse=True) if _complete(path)), None)
 
 
 def same_data(folder: Path, dataset_name: str) -> list[Path]:
@@ -127,13 +204,13 @@ def same_data(folder: Path, dataset_name: str) -> list[Path]:
     return [path for path, checkpoint in found if checkpoint and checkpoint.data["name"] == dataset_name]
 
 
-def default_path(folder: Path, dataset: str, method: str, model: str, seed: int) -> Path:
-    """`DATASET-METHOD-MODEL-seedN.pt` in `folder`, with -2, -3 and so on where that is taken."""
-    stem = re.sub(r"[^\w.-]+", "_", f"{dataset}-{method}-{model}-seed{seed}").lstrip("._")
-    path, number = folder / f"{stem}.pt", 2
-    while os.path.lexists(path):
-        path, number = folder / f"{stem}-{number}.pt", number + 1
-    return path
+def default_paths(folder: Path, dataset: str, method: str, model: str, seed: int) -> Iterator[Path]:
+    """`DATASET-METHOD-MODEL-seedN.pt` in `folder`, then the same with -2, -3 and so on; a long DATASET is cut."""
+    rest = f"-{method}-{model}-seed{seed}"
+    name = re.sub(r"[^\w.-]+", "_", dataset).encode()[: NAME_BYTES - len(rest) - 20].decode(errors="ignore")
+    stem = re.sub(r"[^\w.-]+", "_", f"{name}{rest}").lstrip("._")
+    yield folder / f"{stem}.pt"
+    yield from (folder / f"{stem}-{number}.pt" for number in itertools.count(2))
 
 
 def _files(folder: Path) -> list[Path]:
@@ -167,15 +244,33 @@ def _plain(value: Any, key: str) -> Any:
     raise TypeError(f"{key} is a {type(value).__name__}, not a tensor or a plain value")
 
 
-def _writable_file(path: Path) -> None:
-    """Make the file's folder; refuse to put a file in the place of a device such as /dev/null."""
-    if path.exists() and not path.is_file():
-        raise OSError("it is a folder" if path.is_dir() else "it is not a regular file")
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _target(path: Path) -> Path:
+    """The file behind a link, which is what is replaced, and not the link."""
+    return path.resolve() if path.is_symlink() else path
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+def _writable_file(path: Path) -> Path:
+    """Its target, in a folder that is made if need be; a device such as /dev/null is not replaced by a file."""
+    target = _target(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and not target.is_file():
+        raise OSError("it is a folder" if target.is_dir() else "it is not a regular file")
+    return target
+
+
+def _temporary(target: Path) -> Path:
+    return _hidden(target, f"{secrets.token_hex(4)}.tmp")
+
+
+def _hidden(target: Path, ending: str) -> Path:
+    """A file beside `target` that belongs to it."""
+    return target.with_name(f".{_short(target.name)}.{ending}")
+
+
+def _short(name: str) -> str:
+    """The name, or its hash where something longer would not be a file's name any more."""
+    raw = os.fsencode(name)
+    return name if len(raw) <= NAME_BYTES else hashlib.sha256(raw).hexdigest()
 
 
 def _unwritable(path: Path, error: Exception) -> CheckpointError:
@@ -211,22 +306,18 @@ def _reason(error: BaseException) -> str:
     return getattr(cause, "strerror", None) or " ".join(str(cause or error).split())[:200]
 
 
-def _read(path: Path, *, tensors: bool) -> Any:
+def _read(path: Path, *, tensors: bool) -> Checkpoint:
     try:
-        with zoo.locate(path).open("rb") as file, warnings.catch_warnings(action="ignore"):
-            # torch compares no checksums, and gives uninitialised memory for an entry whose folder bit (16) is
-            # set: a flipped bit would pass for a weight.
-            archive = zipfile.ZipFile(file)
-            if tensors and (archive.testzip() or any(entry.external_attr & 16 for entry in archive.infolist())):
-                raise zipfile.BadZipFile
-            file.seek(0)
-            return torch.load(file, map_location="cpu" if tensors else "meta", weights_only=True)
+        with open_regular(zoo.locate(path)) as file:
+            return _checked(path, tensorfile.read(file, tensors=tensors), tensors)
     except CheckpointError:
         raise
     except FileNotFoundError:
         reason = f"no such checkpoint{nearest(path.name, [found.name for found in _files(path.parent)])}"
     except OSError as error:
         reason = f"cannot be read: {_reason(error)}"
+    except tensorfile.FlawError as error:
+        reason = str(error)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         reason = f"is refused: it holds a pickled object ({found[1] if found else 'unknown'}), which could run code"
@@ -235,11 +326,14 @@ def _read(path: Path, *, tensors: bool) -> Any:
     raise CheckpointError(f"{path}: {reason}")
 
 
-def _checked(path: Path, content: Any) -> Checkpoint:
+def _checked(path: Path, content: Any, tensors: bool) -> Checkpoint:
     if not isinstance(content, dict) or type(content.get("schema")) is not int:
         raise CheckpointError(f"{path}: is not a robustcli checkpoint: it names no schema, as bare weights do not")
     if content["schema"] != SCHEMA:
         raise CheckpointError(f"{path}: has schema {content['schema']}; robustcli {__version__} reads schema {SCHEMA}")
+    for key, value in content.items():
+        allowed = key in ("state_dict", "train_ids", "train_hashes", "resume")
+        tensorfile.check(value, str(key), tensors=allowed, meta=not tensors)
     try:
         return Checkpoint(**{str(key): value for key, value in content.items() if key != "schema"})
     except ValidationError as error:

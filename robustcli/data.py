@@ -124,7 +124,7 @@ def _from_path(path: Path, spec: DataSpec) -> Images:
 
 def _digest(path: Path, algorithm: str) -> str:
     with open_regular(path) as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()  # type: ignore[arg-type] # it is a BufferedReader
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _named(spec: DataSpec) -> Images:

@@ -15,7 +15,7 @@ ROOT = Path(robustcli.__file__).parent
 RANKS = [
     {"errors", "fields", "text"},
     {"disk"},
-    {"config", "noise", "datasets", "device", "images", "provenance", "zoo"},
+    {"config", "noise", "tensorfile", "datasets", "device", "images", "provenance", "zoo"},
     {"datafiles", "checkpoint", "store"},
     {"imagefiles"},
     {"data"},

@@ -12,6 +12,7 @@ from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
+from robustcli.cli.signals import heeding, ignore_signals
 from robustcli.errors import ConfigError, RobustCliError, lookup, memory_guard, nearest
 
 app = typer.Typer(
@@ -45,9 +46,12 @@ def robustcli(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its documented code."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    ignore_signals()
+    sys.exit(code)
 
 
+@heeding
 def run(arguments: list[str]) -> int:
     """Run a command line; a user's mistake is one line on stderr. Returns the exit code."""
     open_streams()

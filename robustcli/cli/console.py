@@ -31,8 +31,12 @@ def out() -> Console:
 
 
 def err() -> Console:
-    """For everything else; lines are never wrapped, so that one message is one line."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+    """For everything else; lines are never wrapped, so that one message is one line.
+
+    While a bar is shown, this is the bar's console: another one would write into its line, and leave it there.
+    """
+    shown: Console | None = getattr(sys.stderr, "_FileProxy__console", None)  # of what rich puts in stderr's place
+    return shown or Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def result(text: str, start: tuple[int, str] = (0, "")) -> None:

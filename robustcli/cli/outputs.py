@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustcli.config import shown
-from robustcli.datasets import DATASETS
+from robustcli.datasets import DATASETS, expand
 from robustcli.disk import open_regular
 from robustcli.errors import ConfigError
 
@@ -78,7 +78,7 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
     checkpoints = [given] if isinstance(given, str | Path) else given
     data = [one for one in (flags.get("dataset"), *map(str, also_read)) if one and one not in DATASETS]
     reads = [("the checkpoint", Path(one)) for one in checkpoints]
-    reads += [("the data set", Path(one).expanduser()) for one in data]
+    reads += [("the data set", expand(Path(one), "--dataset")) for one in data]
     named = {flag: Path(flags[key]) for key, flag in FLAGS.items() if flags.get(key)}
     for flag, path in named.items():
         if flag == "--save" and path.suffix != ".npz":
@@ -103,7 +103,7 @@ def _check_store(path: Path, reads: Iterable[Read]) -> None:
 
 def read_by(config: Path | None, dataset: str) -> list[Read]:
     """What a training reads."""
-    data = [] if dataset in DATASETS else [("the data set", Path(dataset).expanduser())]
+    data = [] if dataset in DATASETS else [("the data set", expand(Path(dataset), "--dataset"))]
     return data + ([("the config", config)] if config else [])
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,9 +17,10 @@ from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import fail, notice, progress, result, warn
 from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.cli.outputs import check_output, read_by
+from robustcli.cli.signals import INTERRUPTED, answer
 from robustcli.config import TrainSpec, field_names, parse_yaml, read_yaml, shown, validated
 from robustcli.datasets import locate
-from robustcli.errors import ConfigError
+from robustcli.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
     from robustcli.checkpoint import Checkpoint
@@ -63,20 +64,50 @@ def train(
         return
     spec = train_spec(flags)
     locate(spec.dataset)
-    if output is not None and os.path.lexists(output) and not force:
-        raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
-    check_output(output, "--output", read_by(config, spec.dataset))
+    if output is not None:
+        _refuse_existing(output, force)
+        check_output(output, "--output", read_by(config, spec.dataset))
 
-    from robustcli import checkpoint
     from robustcli.training.loop import Run
     from robustcli.training.train import prepare
 
     prepared = prepare(spec, data_dir=data_dir, allow_sample=not no_sample, device=device or "auto")
-    resolved = prepared.job.spec
-    path = output or checkpoint.default_path(
-        CHECKPOINTS, prepared.images.name, resolved.method["name"], prepared.model_spec.name, resolved.seed
-    )
-    _train(prepared, path, Run())
+    with _claimed(prepared, output, force) as path:
+        _train(prepared, path, Run())
+
+
+def _refuse_existing(output: Path, force: bool) -> None:
+    try:
+        if output.is_dir():
+            raise ConfigError(f"--output {output}: is a folder; should be a file, such as {output}.pt")
+        if output.exists() and not force:
+            raise ConfigError(f"--output {output}: exists already; give another name, or --force to replace it")
+    except OSError as error:  # such as a name that is too long
+        raise ConfigError(f"--output {output}: {error.strerror or error}") from None
+
+
+@contextmanager
+def _claimed(prepared: Prepared, output: Path | None, force: bool) -> Iterator[Path]:
+    """The file to write, which no other run writes or has finished meanwhile.
+
+    Raises:
+        ConfigError: another run has taken `output`, or it cannot be written.
+    """
+    from robustcli import checkpoint
+
+    if output is None:
+        spec, names = prepared.job.spec, (prepared.images.name, prepared.model_spec.name)
+        paths = checkpoint.default_paths(CHECKPOINTS, names[0], spec.method["name"], names[1], spec.seed)
+        with checkpoint.claim_first(paths) as path:
+            yield path
+        return
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(checkpoint.claim(output))
+        except (checkpoint.InUseError, CheckpointError) as error:
+            raise ConfigError(f"--output {error}") from None
+        _refuse_existing(output, force)
+        yield output
 
 
 def train_spec(flags: Mapping[str, Any]) -> TrainSpec:
@@ -126,10 +157,15 @@ def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
     if checkpoint.peek(path).complete:
         notice(f"{path}: is complete already")
         return
-    prepared, run = resume(path, data_dir=data_dir, device=device)
-    epochs = prepared.job.spec.epochs
-    notice(f"going on with {path} after step {run.step} (epoch {len(run.history) + 1} of {epochs})")
-    _train(prepared, path, run)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(checkpoint.claim(path))
+        except checkpoint.InUseError as error:
+            raise ConfigError(f"--resume {error}") from None
+        prepared, run = resume(path, data_dir=data_dir, device=device)
+        epochs = prepared.job.spec.epochs
+        notice(f"going on with {path} after step {run.step} (epoch {min(len(run.history) + 1, epochs)} of {epochs})")
+        _train(prepared, path, run)
 
 
 def _train(prepared: Prepared, path: Path, run: Run) -> None:
@@ -137,6 +173,8 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     job = prepared.job
     announce_sample(prepared.images)
     warn_of_slow(job.spec.dtype, job.device)
+    if large := prepared.size_warning():
+        warn(large)
     notice(
         f"{job.spec.method['name']} {prepared.model_spec.name} on {prepared.images.name}: "
         f"{len(job.train)} training and {len(job.validation)} validation images, {job.device}, to {path}"
@@ -144,21 +182,21 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     saved = watched(prepared, path, run)
     if not saved.complete:
         fail(f"saved; go on with: robustcli train --resume {path}", "interrupted")
-        raise typer.Exit(130)
+        raise typer.Exit(INTERRUPTED)
     kept = saved.metrics
     shown = f", validation accuracy {100 * kept['val_accuracy']:.2f} %" if "val_accuracy" in kept else ""
     result(f"{path}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}")
 
 
 def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
-    """Train under a progress bar; Ctrl-C stops after the step, and the checkpoint says that it is not complete."""
+    """Train under a progress bar; a signal stops it after the step, and the checkpoint says that it is not complete."""
     from robustcli.device import keep_freed_memory
     from robustcli.training.train import Observers, train
 
     keep_freed_memory()
     epochs = prepared.job.spec.epochs
     bar = progress("{task.fields[state]}")
-    with bar, _stop_on_interrupt() as stopping:
+    with bar, _stop_on_signal() as stopping:
         task = bar.add_task("training", total=None, state="")
         meter = _Speed()
 
@@ -205,18 +243,20 @@ class _Speed:
 
 
 @contextmanager
-def _stop_on_interrupt() -> Iterator[list[int]]:
-    """A list that Ctrl-C makes true, so that a step is never cut in two; a second Ctrl-C interrupts at once."""
+def _stop_on_signal() -> Iterator[list[int]]:
+    """A list that a signal makes true, so that a step is never cut in two; Ctrl-C after it interrupts at once."""
     stopping: list[int] = []
 
-    def on_signal(number: int, frame: object) -> None:
-        if stopping:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if callable(before[number]):  # it notes the signal for the exit code
+            with suppress(KeyboardInterrupt):
+                before[number](number, frame)
+        if stopping and number == signal.SIGINT:
             raise KeyboardInterrupt
         stopping.append(number)
-        notice("stopping after this step (Ctrl-C again to quit without saving it)")
+        if len(stopping) == 1:
+            with suppress(OSError):
+                notice("stopping after this step (Ctrl-C again to quit without saving it)")
 
-    before = signal.signal(signal.SIGINT, on_signal)
-    try:
+    with answer(on_signal, always=(signal.SIGINT,)) as before:
         yield stopping
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from robustcli import zoo
 from robustcli.cli import options
+from robustcli.errors import ConfigError
 
 METHOD = "Method"
+
+
+def output_file(text: str) -> Path:
+    """What `--output` names.
+
+    Raises:
+        ConfigError: no file can have that name, or none that is found again.
+    """
+    path = Path(text)
+    if str(path).startswith(zoo.PREFIX):
+        raise ConfigError(f"--output {text}: '{zoo.PREFIX}' is what networks of the package begin with; name a file")
+    if not path.name or text.endswith(("/", os.sep)):
+        raise ConfigError(f"--output {text}: is a folder; should be a file, such as model.pt")
+    return path
+
 
 MethodName = Annotated[
     str | None,
@@ -87,6 +105,8 @@ Output = Annotated[
     Path | None,
     typer.Option(
         "--output",
+        parser=output_file,
+        metavar="PATH",
         help="The checkpoint's file; named after the run in checkpoints/ if left out.",
         rich_help_panel=options.OUTPUT,
         show_default=False,

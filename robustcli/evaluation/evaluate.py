@@ -28,7 +28,7 @@ from robustcli.evaluation.eightbit import correct_8bit
 from robustcli.evaluation.plan import Planned, budget_warnings, make_plan
 from robustcli.evaluation.results import Row, Subject, to_row
 from robustcli.evaluation.shelf import Memory
-from robustcli.images import Images, overlap
+from robustcli.images import Images, overlap, repeats
 from robustcli.models.loading import load_model
 from robustcli.text import short_paths
 
@@ -87,7 +87,7 @@ def check_fit(candidate: Candidate, images: Images, split: str) -> None:
 
     Raises:
         CheckpointError: the model does not fit the images.
-        DataError: the images overlap its training set.
+        DataError: the images overlap its training set, by their ids or by their content.
     """
     saved, path = candidate.saved, candidate.subject.checkpoint
     shape = tuple(saved.model[key] for key in ("channels", "height", "width"))
@@ -101,6 +101,33 @@ def check_fit(candidate: Candidate, images: Images, split: str) -> None:
     seen = overlap(saved.data["source"], saved.train_ids, images) if split == "test" else 0
     if seen:
         raise DataError(f"{path}: was trained on {seen} of the {len(images)} test images of {images.name}")
+    equal = repeats(saved.train_hashes, images) if split == "test" else 0
+    if equal == len(images) or equal > _few(len(images)):
+        raise DataError(
+            f"{path}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; "
+            "was the data set divided anew since?"
+        )
+
+
+def _few(n: int) -> int:
+    """How many of `n` test images may be training images, pixel for pixel: real data sets repeat some by mistake.
+
+    Up to 1 %, or 3 where that is less, but never more than a tenth. So many are told; more are refused.
+    """
+    return min(max(3, n // 100), max(1, n // 10))
+
+
+def data_warnings(candidate: Candidate, images: Images, split: str) -> list[str]:
+    """What speaks against these images without forbidding them, a line each."""
+    saved, path = candidate.saved, candidate.subject.checkpoint
+    lines = []
+    digest, now = (source.rpartition("/")[0] for source in (saved.data["source"], images.source))
+    # Of a folder, the digest is that of one split's files; a data set with a name has none.
+    if saved.spec["dataset"].endswith(".npz") and saved.data["name"] == images.name and digest != now:
+        lines.append(f"{images.name}: is not the file that {path} was trained on, or it has changed since")
+    if equal := repeats(saved.train_hashes, images) if split == "test" else 0:
+        lines.append(f"{path}: was trained on {equal} of the {len(images)} test images, pixel for pixel (few: kept)")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -149,8 +176,9 @@ class Session:
             for item in self.items
             if not item.candidate.saved.complete
         ]
+        data = [line for item in self.items for line in data_warnings(item.candidate, item.images, self.spec.split)]
         budgets = [line for item in self.items for line in budget_warnings(item.plan, item.images.shape)]
-        return list(dict.fromkeys(unfinished + budgets))
+        return list(dict.fromkeys(unfinished + data + budgets))
 
     def resolved(self) -> dict[str, Any]:
         """The spec with every open option decided, and for each checkpoint what it is measured on and under."""

@@ -11,6 +11,9 @@ from robustcli.config import ModelSpec
 from robustcli.errors import CheckpointError, ConfigError, lookup
 from robustcli.models import MODELS
 
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""The types of weights that can be made float32; what is made of an integer's or a complex number's, nobody knows."""
+
 
 def design(name: str | None, x: Tensor, classes: int) -> ModelSpec:
     """The spec of a network for images `x` (n, c, h, w), uint8.
@@ -58,17 +61,41 @@ def build_model(spec: ModelSpec, seed: int = 0) -> nn.Module:
 
 
 def load_model(spec: ModelSpec, state_dict: Mapping[str, Tensor], where: object) -> nn.Module:
-    """The network of a checkpoint, in eval mode.
+    """The network of a checkpoint, in eval mode; weights of another floating type become float32.
 
     Raises:
         CheckpointError: the weights are not those of `spec`; names `where` and the first tensor that differs.
     """
-    model = build_model(spec)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in state_dict.items()}
-    for key in sorted(expected.keys() | found.keys()):
-        if expected.get(key) != found.get(key):
-            has, wants = found.get(key, "no such tensor"), expected.get(key, "no such tensor")
+    expected = _layout(spec, where)
+    for key in sorted(expected.keys() | state_dict.keys()):
+        if key not in state_dict or key not in expected or expected[key].shape != state_dict[key].shape:
+            has, wants = (_shape(table.get(key)) for table in (state_dict, expected))
             raise CheckpointError(f"{where}: weights do not fit {spec.name}: '{key}' is {has}, should be {wants}")
+        if state_dict[key].dtype not in FLOATS:
+            has = str(state_dict[key].dtype).removeprefix("torch.")
+            raise CheckpointError(f"{where}: weights do not fit {spec.name}: '{key}' is {has}, should be float32")
+    model = build_model(spec)
     model.load_state_dict(dict(state_dict), strict=True)
     return model.eval()
+
+
+def _layout(spec: ModelSpec, where: object) -> dict[str, Tensor]:
+    """The network's tensors without values: whatever size a file claims, it takes no memory.
+
+    Raises:
+        CheckpointError: there is no such network.
+    """
+    build = lookup(MODELS, spec.name, "--model")
+    for name, given in (("mean", spec.mean), ("std", spec.std)):
+        if given is not None and len(given) != spec.channels:
+            raise CheckpointError(f"{where}: its model: {name} has {len(given)} values for {spec.channels} channels")
+    try:
+        with torch.device("meta"):
+            return build(spec).state_dict()
+    except (RuntimeError, TypeError, OverflowError, MemoryError):  # sizes that do not fit an integer, or their product
+        size = f"{spec.classes} classes and images of {spec.channels}x{spec.height}x{spec.width}"
+        raise CheckpointError(f"{where}: its model: there is no network of {size}") from None
+
+
+def _shape(tensor: Tensor | None) -> str:
+    return "no such tensor" if tensor is None else str(tuple(tensor.shape))

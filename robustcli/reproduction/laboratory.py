@@ -90,6 +90,7 @@ class Laboratory:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(path.with_suffix(".lock"), timeout=0):
+                checkpoint.sweep(path)
                 found = self.found(network)  # another process may have gone on with it in between
                 return path if found is not None and found.complete else self._train(network, path, found)
         except Timeout:

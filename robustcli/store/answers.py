@@ -18,7 +18,7 @@ import pydantic
 from pydantic import Field, StrictInt, StrictStr
 
 import robustcli
-from robustcli.datasets import DATASETS
+from robustcli.datasets import DATASETS, expand
 from robustcli.store.content import parse, unpack
 from robustcli.store.database import StoreError, connect, select, told, transaction
 
@@ -90,7 +90,7 @@ def data_files(dataset: str, folder: Path) -> list[Path]:
     """
     known = DATASETS.get(dataset)
     if known is None:
-        return [Path(dataset).expanduser()]
+        return [expand(Path(dataset), "--dataset")]
     layout = known.torchvision
     return [] if layout is None else [*(folder / file for file in layout.files), folder / f"{dataset}.npz"]
 

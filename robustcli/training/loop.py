@@ -112,7 +112,7 @@ def fit(
             epoch, done = divmod(run.step, per_epoch)
             order = epoch_order(n, spec.seed, epoch)
             started = time.perf_counter()
-            for index in torch.split(order, spec.batch_size)[done:]:
+            for index in torch.split(order, min(spec.batch_size, n))[done:]:
                 for group in optimizer.param_groups:
                     group["lr"] = learning_rate(spec, run.step, steps)
                 loss, right = _train_step(job, optimizer, index, epoch)
@@ -204,12 +204,14 @@ def _keep_state(run: Run, optimizer: torch.optim.Optimizer, device: str) -> None
 def _restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
     if run.optimizer is None:
         return
-    optimizer.load_state_dict(run.optimizer)
+    # The rate and the kernel are this run's own; all else in the groups is the same.
+    optimizer.load_state_dict(run.optimizer | {"param_groups": optimizer.state_dict()["param_groups"]})
     # The fused kernels walk through memory: a state laid out unlike its parameter would be mixed up without a word.
     for parameter, state in optimizer.state.items():
         for key, value in state.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                state[key] = torch.empty_like(parameter).copy_(value)
+            if isinstance(value, Tensor):  # a copy: in a file, two may be one and the same
+                same = value.shape == parameter.shape
+                state[key] = torch.empty_like(parameter).copy_(value.detach()) if same else value.detach().clone()
 
 
 def _restore_rng(run: Run, seed: int, device: str) -> None:

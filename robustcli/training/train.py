@@ -12,7 +12,8 @@ from torch import nn
 from robustcli import checkpoint
 from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
-from robustcli.data import DATASETS, load
+from robustcli.data import DATASETS, data_folder, is_here, load
+from robustcli.datasets import expand
 from robustcli.device import pick_device
 from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.images import Images, split_validation
@@ -23,16 +24,38 @@ from robustcli.provenance import provenance
 from robustcli.training.loop import Job, Run, Step, fit
 from robustcli.training.methods import describe_method, parse_method
 from robustcli.training.recipe import Setting
+from robustcli.training.resumption import check_state
+
+LARGE_WEIGHTS, LARGE_BYTES = 20_000_000, 200_000_000
+"""More weights or a larger file than this is worth a word before the training."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that is ready to train: its job, with the spec resolved, the network's spec, its images and its origin."""
+    """A run that is ready to train: its job, with the spec resolved, the network's spec, its images and its origin.
+
+    `data_dir` is where a data set with a name was looked for; None for others.
+    """
 
     job: Job
     model_spec: ModelSpec
     images: Images
     provenance: dict[str, Any]
+    data_dir: Path | None = None
+
+    def size_warning(self) -> str | None:
+        """A line where the network is large for what the paper's are made for; None where it is not."""
+        parameters = sum(parameter.numel() for parameter in self.job.model.parameters())
+        # Best and last weights, and what the optimiser keeps of each.
+        copies = 2 + (2 if self.job.spec.optimizer == "adam" else int(self.job.spec.momentum > 0))
+        size = 4 * copies * parameters
+        if parameters <= LARGE_WEIGHTS and size <= LARGE_BYTES:
+            return None
+        spec = self.model_spec
+        return (
+            f"{spec.name} has {parameters / 1e6:,.0f} million weights for images of {spec.height}x{spec.width}, and a "
+            f"checkpoint {size / 1e9:.1f} GB; both grow with the images' area: half the side makes about a quarter"
+        )
 
 
 @dataclass(frozen=True)
@@ -63,11 +86,13 @@ def prepare(
     method = method.resolved(Setting(network.slot_names, network.paper_eta, default_budgets(images.shape)[1]))
     recipe = method.recipe()
     fill_slots(model, recipe.filling)
-    dataset = images.name if spec.dataset in DATASETS else str(Path(spec.dataset).expanduser().resolve())
+    dataset = images.name if spec.dataset in DATASETS else str(expand(Path(spec.dataset), "--dataset").resolve())
     resolved = spec.model_copy(update={"method": describe_method(method), "model": model_spec.name, "dataset": dataset})
     place = pick_device(device)
     origin = provenance(seed=spec.seed, device=place, data_fingerprint=images.fingerprint)
-    return Prepared(Job(model.to(place), recipe, resolved, train, validation, place), model_spec, images, origin)
+    folder = data_folder(data_dir).absolute() if dataset in DATASETS else None
+    job = Job(model.to(place), recipe, resolved, train, validation, place)
+    return Prepared(job, model_spec, images, origin, folder)
 
 
 def train(prepared: Prepared, output: Path, run: Run | None = None, observers: Observers | None = None) -> Checkpoint:
@@ -99,6 +124,7 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
         observers.on_epoch(run.history)
 
     try:
+        begun = run.step
         finished = fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
     except TrainingError as error:
         if fresh and not run.history:
@@ -106,13 +132,18 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
         epochs = len(run.history)
         before = "epoch before is" if epochs == 1 else f"{epochs} epochs before are"
         raise TrainingError(f"{error}; the {before} kept in {output}" if epochs else str(error)) from None
-    if not finished:
+    if not finished or run.step == begun:
         checkpoint.save(output, _checkpoint(prepared, run))
     return _checkpoint(prepared, run)
 
 
 def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") -> tuple[Prepared, Run]:
     """The run of an incomplete checkpoint, ready to go on.
+
+    Args:
+        path: the checkpoint.
+        data_dir: None looks where the run had its data set, then where any run looks.
+        device: as for `prepare`.
 
     Raises:
         CheckpointError: it holds no state to go on from, or one that does not fit.
@@ -121,21 +152,26 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
     saved = checkpoint.load(path)
     if saved.resume is None:
         raise CheckpointError(f"--resume {path}: holds no optimiser state to go on from")
+    state = dict(saved.resume)
+    kept, before = state.pop("data_dir", None), saved.provenance.get("resumed", [])
+    if not isinstance(kept, str | None) or not isinstance(before, list | tuple):
+        raise CheckpointError(f"--resume {path}: its data_dir should be text, and 'resumed' of its provenance a list")
     try:
-        prepared = prepare(validated(TrainSpec, saved.spec, "its spec"), data_dir, allow_sample=False, device=device)
+        spec = validated(TrainSpec, saved.spec, "its spec")
+        if data_dir is None and kept and spec.dataset in DATASETS and is_here(spec.dataset, Path(kept)):
+            data_dir = Path(kept)
+        prepared = prepare(spec, data_dir, allow_sample=False, device=device)
     except ConfigError as error:
         raise CheckpointError(f"--resume {path}: {error}") from None
     if prepared.images.fingerprint != saved.data["fingerprint"]:
         raise DataError(f"--resume {path}: the training images are not those that the run began with")
-    state = dict(saved.resume)
     try:
-        prepared.job.model.load_state_dict(state.pop("last"))
-        run = Run(history=[dict(entry) for entry in saved.history], **state)
-    except (KeyError, TypeError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"--resume {path}: its state is not that of its run: {reason}") from None
+        run, last = check_state(state, saved.history, prepared.job)
+    except ValueError as error:
+        raise CheckpointError(f"--resume {path}: its state is not that of its run: {error}") from None
+    prepared.job.model.load_state_dict(last)
     again = {key: prepared.provenance[key] for key in ("command", "commit", "time")}
-    origin = saved.provenance | {"resumed": [*saved.provenance.get("resumed", ()), again]}
+    origin = saved.provenance | {"resumed": [*before, again]}
     return replace(prepared, provenance=origin), run
 
 
@@ -143,6 +179,7 @@ def _checkpoint(prepared: Prepared, run: Run) -> Checkpoint:
     job, images = prepared.job, prepared.images
     last = _weights(job.model)
     state = {key: value for key, value in vars(run).items() if key != "history"}
+    state["data_dir"] = None if prepared.data_dir is None else str(prepared.data_dir)
     return Checkpoint(
         spec=job.spec.as_dict(),
         model=prepared.model_spec.as_dict(),
@@ -161,6 +198,7 @@ def _checkpoint(prepared: Prepared, run: Run) -> Checkpoint:
         provenance=prepared.provenance,
         complete=len(run.history) == job.spec.epochs,
         resume={"last": last, **state},
+        train_hashes=images.hashes.sort().values,
     )
 
 

@@ -151,7 +151,7 @@ VALUES = [
 UNUSABLE = [
     ("evaluate nowhere.pt", "nowhere.pt no such checkpoint"),
     ("evaluate checkpoints/god.pt", "checkpoints/god.pt did you mean 'good.pt'"),
-    ("evaluate .", "directory"),
+    ("evaluate .", "folder"),
     ("evaluate cut.pt", "cut.pt cut off"),
     ("evaluate empty.pt", "empty.pt empty"),
     ("evaluate bomb.pt", "bomb.pt"),

@@ -1,4 +1,4 @@
-"""Ctrl-C, in training and in evaluations: everything that was finished is kept."""
+"""Ctrl-C, SIGTERM and SIGHUP, in training and in evaluations: everything that was finished is kept."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -124,6 +126,125 @@ def test_resume_on_other_images_is_refused(call: Call, stopped: Stopped, here: P
     ended = call("train", "--resume", "moved.pt")
     assert ended.code == 3
     assert "not those that the run began with" in ended.error
+
+
+# --- SIGTERM and SIGHUP
+
+
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Python's answers to the signals, though a suite in the background of a script inherits that some are ignored."""
+    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    before |= {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+@pytest.mark.usefixtures("heeded")
+@pytest.mark.parametrize("number", CODES)
+def test_training_keeps_the_step_that_it_was_in(
+    call: Call, here: Path, images: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    from robustcli.training import loop
+
+    step, steps = loop._train_step, []
+
+    def stopped_in_the_third(*args: Any) -> Any:
+        steps.append(1)
+        if len(steps) == 3:
+            signal.raise_signal(number)
+        return step(*args)
+
+    monkeypatch.setattr(loop, "_train_step", stopped_in_the_third)
+    ended = call("train", "--dataset", images, "--batch-size", 16, "--epochs", 1, "--output", "a.pt")
+    assert ended.code == CODES[number]
+    assert "saved; go on with: robustcli train --resume a.pt" in ended.err
+    saved = checkpoint.load(Path("a.pt"))
+    assert saved.resume is not None
+    assert (saved.complete, saved.resume["step"]) == (False, 3)
+    assert [path.name for path in here.iterdir()] == ["a.pt"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert call("train", "--resume", "a.pt").code == 0
+
+
+@pytest.mark.usefixtures("heeded")
+@pytest.mark.parametrize("again", CODES)
+@pytest.mark.parametrize("number", CODES)
+def test_evaluate_keeps_its_rows_also_where_a_second_signal_follows_at_once(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, again: signal.Signals
+) -> None:
+    calls = []
+
+    def run_attack(*args: Any, **kwargs: Any) -> list[driver.Outcome]:
+        calls.append(1)
+        if len(calls) == 2:
+            try:
+                signal.raise_signal(number)
+            finally:
+                signal.raise_signal(again)
+        return driver.run_attack(*args, **kwargs)
+
+    monkeypatch.setattr("robustcli.evaluation.evaluate.stream_attack", run_attack)
+    ended = call("evaluate", "--attack", "fgsm", "--attack", "pgd", "--eps", "0.1", "--limit", 8, "--format", "json")
+    assert ended.code == CODES[number]
+    assert len(json.loads(ended.out)["rows"]) == 1
+    assert "interrupted: 1 of 2 rows were finished and are kept" in ended.err
+
+
+@pytest.mark.usefixtures("heeded")
+@pytest.mark.parametrize("command", ["train", "evaluate"])
+def test_a_signal_that_is_ignored_stays_so_as_under_nohup(
+    call: Call, models: Path, images: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    place = ("robustcli.training.train.fit", "robustcli.evaluation.evaluate.run_item")[command == "evaluate"]
+    module, _, name = place.rpartition(".")
+    real = getattr(sys.modules[module], name)
+
+    def hung_up(*args: Any, **kwargs: Any) -> Any:
+        signal.raise_signal(signal.SIGHUP)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(place, hung_up)
+    flags = ("--epochs", 1, "--dataset", images) if command == "train" else ("--attack", "fgsm", "--limit", 4)
+    assert call(command, *flags).code == 0
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+@pytest.mark.usefixtures("heeded")
+def test_a_signal_before_any_work_is_one_line(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustcli.evaluation.evaluate.load", lambda _: signal.raise_signal(signal.SIGTERM))
+    ended = call("evaluate")
+    assert (ended.code, ended.out, ended.error) == (143, "", "error: interrupted")
+
+
+def test_a_command_runs_in_another_thread_too(call: Call) -> None:
+    codes: list[int] = []
+    thread = Thread(target=lambda: codes.append(call("list", "methods").code))
+    thread.start()
+    thread.join()
+    assert codes == [0]
+
+
+@pytest.mark.usefixtures("heeded")
+def test_a_terminal_that_is_gone_keeps_the_results_all_the_same(models: Path, here: Path) -> None:
+    """What a closed window does: its terminal hangs up, and writing to it fails from then on."""
+    pty = pytest.importorskip("pty")
+    program = [sys.executable, "-m", "robustcli", "train", "--dataset", str(write_images(here / "x.npz", 60_000))]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [*program, "--batch-size", "8", "--output", "a.pt"])
+    while not (here / "a.pt").exists():
+        os.read(terminal, 1024)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 129
+    assert not checkpoint.load(here / "a.pt").complete
 
 
 # --- Evaluations

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,99 @@ def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path)
     (here / "old.pt").write_bytes(b"PK\3\4, a checkpoint that was cut off")
     assert call("train", "--dataset", images, *QUICK, "--output", "old.pt", "--force").code == 0
     assert checkpoint.load(here / "old.pt").complete
+
+
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("zoo:mine", "'zoo:' is what networks of the package begin with"),
+        ("./zoo:mine", "'zoo:' is what networks of the package begin with"),
+        ("", "should be a file"),
+        (".", "is a folder; should be a file, such as model.pt"),
+        ("new/", "is a folder; should be a file, such as model.pt"),
+        ("folder", "is a folder; should be a file, such as folder.pt"),
+        ("x" * 300 + ".pt", "File name too long"),
+        ("file/x.pt", "cannot be written: its folder is a file"),
+        ("/dev/null", "exists already"),
+        ("loop.pt", "cannot be written: Too many levels"),
+    ],
+)
+def test_an_output_that_is_no_file_is_refused_before_training(
+    call: Call, images: Path, here: Path, output: str, words: str
+) -> None:
+    (here / "folder").mkdir()
+    (here / "file").touch()
+    (here / "loop.pt").symlink_to("loop.pt")
+    ended = call("train", "--dataset", images, *QUICK, "--output", output)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.error.startswith("error: --output ")
+    assert words in ended.error
+    assert {path.name for path in here.iterdir()} == {"folder", "file", "loop.pt"}
+
+
+def test_an_output_may_be_a_link_which_stays(call: Call, images: Path, here: Path) -> None:
+    (here / "link.pt").symlink_to("kept.pt")
+    for force in ((), ("--force",)):
+        assert call("train", "--dataset", images, *QUICK, "--output", "link.pt", *force).code == 0
+    assert (here / "link.pt").readlink() == Path("kept.pt")
+    assert checkpoint.load(here / "kept.pt").complete
+
+
+# --- Runs at the same time
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_an_output_that_another_run_is_writing_is_refused(
+    call: Call, images: Path, here: Path, force: tuple[str, ...]
+) -> None:
+    with checkpoint.claim(here / "a.pt"):
+        ended = call("train", "--dataset", images, *QUICK, "--output", "a.pt", *force)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.error == "error: --output a.pt: another run is writing it"
+    assert "epoch" not in ended.err
+
+
+def test_an_output_that_another_run_finishes_while_the_data_are_loaded_is_kept(
+    call: Call, images: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from robustcli.training import train
+
+    prepare = train.prepare
+
+    def overtaken(*args: Any, **kwargs: Any) -> Any:
+        Path("a.pt").write_text("finished")
+        return prepare(*args, **kwargs)
+
+    monkeypatch.setattr(train, "prepare", overtaken)
+    ended = call("train", "--dataset", images, *QUICK, "--output", "a.pt")
+    assert ended.code == 2
+    assert "exists already" in ended.error
+    assert (here / "a.pt").read_text() == "finished"
+
+
+def test_a_default_name_that_another_run_has_taken_is_not_used(call: Call, images: Path, here: Path) -> None:
+    with checkpoint.claim(here / "checkpoints" / "bars-vanilla-mnist-cnn-seed0.pt"):
+        assert call("train", "--dataset", images, *QUICK).code == 0
+    assert [path.name for path in (here / "checkpoints").iterdir()] == ["bars-vanilla-mnist-cnn-seed0-2.pt"]
+
+
+def test_a_run_is_gone_on_with_once_at_a_time(call: Call, images: Path, here: Path) -> None:
+    assert call("train", "--dataset", images, *QUICK, "--output", "a.pt").code == 0
+    checkpoint.save(here / "a.pt", replace(checkpoint.load(here / "a.pt"), complete=False))
+    with checkpoint.claim(here / "a.pt"):
+        ended = call("train", "--resume", "a.pt")
+    assert (ended.code, ended.error) == (2, "error: --resume a.pt: another run is writing it")
+    assert call("train", "--resume", "a.pt").code == 0
+    assert checkpoint.load(here / "a.pt").complete
+
+
+def test_a_large_network_is_told_before_training(
+    call: Call, images: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustcli.training.train.LARGE_BYTES", 1000)
+    ended = call("train", "--dataset", images, *QUICK)
+    line = "warning: mnist-cnn has 0 million weights for images of 8x8, and a checkpoint 0.0 GB; both grow with"
+    assert line in ended.err.partition("epoch")[0]
 
 
 def test_weights_that_the_last_step_ruins_are_not_kept(call: Call, images: Path, here: Path) -> None:

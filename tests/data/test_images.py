@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import hashlib
+import sys
+
 import numpy as np
 import pytest
 import torch
 
 from robustcli.config import DataSpec
 from robustcli.data import load
-from robustcli.images import overlap, split_validation
+from robustcli.images import Images, overlap, repeats, split_validation
 
 from .conftest import draw, load_path, write_images, write_npz
 
@@ -33,6 +36,30 @@ def test_the_fingerprint_is_of_the_content_and_not_of_the_name(tmp_path):
     one, two = (load_path(write_npz(tmp_path / f"{name}.npz")) for name in ("one", "two"))
     assert one.fingerprint == two.fingerprint
     assert len({one.fingerprint, one.take(slice(2)).fingerprint, one.take(torch.tensor([1, 0, 2])).fingerprint}) == 3
+
+
+def hashed(x):
+    """The hashes of images (n, c, h, w)."""
+    n = len(x)
+    return Images(x, torch.zeros(n, dtype=torch.int64), torch.arange(n), ("0", "1"), "a", "a").hashes.tolist()
+
+
+def test_a_hash_is_of_one_images_pixels_and_shape_and_stays_what_it_is():
+    x = torch.arange(5 * 3 * 4 * 6, dtype=torch.int64).remainder(251).to(torch.uint8).view(5, 3, 4, 6)
+    whole = hashed(x)
+    assert len(set(whole)) == 5
+    assert hashed(x.flip(0)) == whole[::-1]
+    assert hashed(x.to(memory_format=torch.channels_last)) == whole
+    assert not set(whole) & set(hashed(x.transpose(2, 3))) | set(whole) & set(hashed(x.reshape(5, 3, 6, 4)))
+    expected = hashlib.blake2b(b"(4, 6, 3)" + x[0].permute(1, 2, 0).numpy().tobytes(), digest_size=8).digest()
+    assert whole[0] == int.from_bytes(expected, sys.byteorder, signed=True), "files of today must be read tomorrow"
+
+
+def test_repeats_are_counted_by_content(tmp_path):
+    images = load_path(write_npz(tmp_path / "a.npz", x_test=np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8)))
+    assert repeats(images.hashes[1:], images) == 2
+    assert repeats(images.hashes + 1, images) == 0
+    assert repeats(None, images) == 0
 
 
 # Ids, overlap, validation

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,16 @@ from robustcli.attacks.norms import Linf
 from robustcli.config import DataSpec, EvalSpec
 from robustcli.data import load
 from robustcli.errors import AttackError, CheckpointError, DataError
-from robustcli.evaluation.evaluate import Session, check_fit, evaluate, images_for, open_checkpoint, open_session
+from robustcli.evaluation.evaluate import (
+    Candidate,
+    Session,
+    check_fit,
+    data_warnings,
+    evaluate,
+    images_for,
+    open_checkpoint,
+    open_session,
+)
 from robustcli.evaluation.results import Row
 from robustcli.images import Images
 
@@ -121,6 +131,50 @@ def test_equal_ids_of_another_source_are_no_overlap(checkpoints: Paths) -> None:
     held_out = load(images_for(candidate, EvalSpec()))
     assert set(held_out.ids.tolist()) <= set(range(240))
     check_fit(candidate, held_out, "test")
+
+
+def repeating(checkpoints: Paths, test: int, train: int) -> tuple[Candidate, Images]:
+    """A checkpoint, and test images of which the first `train` of `test` are training images under other ids."""
+    candidate = open_checkpoint(checkpoints[0])
+    trained_on, held_out = (load(images_for(candidate, EvalSpec(split=split))) for split in ("train", "test"))
+    images = held_out.take(torch.arange(test) % len(held_out))
+    x = torch.cat([trained_on.x[5 : 5 + train], images.x[train:]])
+    return candidate, replace(images, x=x, ids=torch.arange(test))
+
+
+@pytest.mark.parametrize(("test", "train"), [(1, 1), (9, 2), (20, 3), (20, 20), (100, 4), (399, 4), (400, 5)])
+def test_test_images_that_are_training_images_by_content_are_refused(checkpoints: Paths, test: int, train: int) -> None:
+    candidate, images = repeating(checkpoints, test, train)
+    words = (
+        rf"a\.pt: was trained on {train} of the {test} test images of bars, pixel for pixel; was the data set divided"
+    )
+    with pytest.raises(DataError, match=words) as caught:
+        check_fit(candidate, images, "test")
+    assert caught.value.exit_code == 3
+    check_fit(candidate, images, "train")
+    older = replace(candidate, saved=replace(candidate.saved, train_hashes=None))
+    check_fit(older, images, "test")
+
+
+@pytest.mark.parametrize(("test", "train"), [(20, 0), (9, 1), (20, 2), (100, 3), (399, 3), (400, 4)])
+def test_a_few_images_that_lie_in_both_parts_are_told(checkpoints: Paths, test: int, train: int) -> None:
+    candidate, images = repeating(checkpoints, test, train)
+    check_fit(candidate, images, "test")
+    told = f"{checkpoints[0]}: was trained on {train} of the {test} test images, pixel for pixel (few: kept)"
+    assert data_warnings(candidate, images, "test") == ([told] if train else [])
+    assert data_warnings(candidate, images, "train") == []
+
+
+def test_a_data_set_that_has_changed_since_the_training_is_told(checkpoints: Paths, tmp_path: Path) -> None:
+    told = f"bars: is not the file that {checkpoints[0]} was trained on, or it has changed since"
+    with np.load(checkpoints[0].parent / "bars.npz") as arrays:
+        np.savez(tmp_path / "bars.npz", **(dict(arrays) | {"y_train": np.roll(arrays["y_train"], 1)}))
+    changed = open_session(checkpoints[:1], SPEC.model_copy(update={"dataset": str(tmp_path / "bars.npz")}))
+    assert told in changed.warnings()
+    assert told not in open_session(checkpoints[:1], SPEC).warnings()
+    (tmp_path / "bars.npz").rename(tmp_path / "other.npz")  # another data set, by its name
+    other = open_session(checkpoints[:1], SPEC.model_copy(update={"dataset": str(tmp_path / "other.npz")}))
+    assert other.warnings() == []
 
 
 @pytest.mark.parametrize(

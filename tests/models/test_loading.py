@@ -103,3 +103,42 @@ def test_weights_that_do_not_fit_are_refused_in_one_line(state, message):
 def test_weights_for_an_unknown_network_are_refused():
     with pytest.raises(ConfigError, match="--model 'vit' is unknown"):
         load_model(SPEC.model_copy(update={"name": "vit"}), {}, "a.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_floating_type_become_float32(dtype):
+    state = {key: value.to(dtype) for key, value in build_model(SPEC, 5).state_dict().items()}
+    model = load_model(SPEC, state, "a.pt")
+    assert all(value.dtype == torch.float32 for value in model.state_dict().values())
+    assert all(torch.equal(value, state[key].float()) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool, torch.complex64, torch.uint8, torch.float8_e4m3fn])
+def test_weights_of_a_type_that_is_none_of_a_networks_are_refused(dtype):
+    state = changed(**{"fc2.bias": torch.zeros(3).to(dtype)})
+    name = str(dtype).removeprefix("torch.")
+    with pytest.raises(
+        CheckpointError, match=rf"weights do not fit mnist-cnn: 'fc2\.bias' is {name}, should be float32"
+    ):
+        load_model(SPEC, state, "a.pt")
+
+
+@pytest.mark.parametrize(
+    ("claim", "message"),
+    [
+        ({"classes": 10**10}, r"'fc2\.bias' is \(3,\), should be \(10000000000,\)"),
+        ({"channels": 10**9}, r"'conv1\.weight' is \(32, 1, 5, 5\), should be \(32, 1000000000, 5, 5\)"),
+        ({"height": 10**6, "width": 10**6}, r"'fc1\.weight' is \(256, 128\), should be \(256, 2000000000000\)"),
+        (
+            {"classes": 10**30},
+            "its model: there is no network of 1000000000000000000000000000000 classes and images of",
+        ),
+        ({"height": 10**12, "width": 10**12}, "its model: there is no network of 3 classes and images of 1x10"),
+        ({"mean": (0.5, 0.5)}, "its model: mean has 2 values for 1 channels"),
+    ],
+)
+def test_a_network_of_any_size_is_compared_before_it_is_built(claim, message, monkeypatch):
+    monkeypatch.setattr("robustcli.models.loading.build_model", lambda spec: pytest.fail("built"))
+    state = build_model(SPEC).state_dict()
+    with pytest.raises(CheckpointError, match=f"^a.pt: .*{message}"):
+        load_model(SPEC.model_copy(update=claim), state, "a.pt")

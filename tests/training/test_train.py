@@ -1,12 +1,15 @@
 """From a spec to one file: what is in it, when it is written, and how a run goes on from it."""
 
+import copy
 import signal
 import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from robustcli import checkpoint, data
 from robustcli.config import TrainSpec
@@ -319,25 +322,222 @@ def test_a_spec_of_a_later_version_is_refused_by_its_key(stopped):
         ({"method": {"name": "vanilla", "eta": 0.1}}, "--eta: method vanilla does not take it"),
         ({"model": "resnet"}, "--model 'resnet' is unknown"),
         ({"epochs": 0}, "its spec: epochs=0: input should be greater than 0"),
-        ({"model": "cifar-cnn"}, "its state is not that of its run: Error"),
+        ({"model": "cifar-cnn"}, "its state is not that of its run: 'last' has other tensors than the network: conv3"),
+        ({"optimizer": "sgd"}, r"its state is .*: 'optimizer\.state\.0' should have momentum_buffer"),
+        ({"weight_decay": 0.5}, r"its state is .*: 'optimizer\.param_groups\.weight_decay' is 0\.0, should be 0\.5"),
+        ({"batch_size": 9}, "its state is .*: 'seen' is 22, should be 18"),
+        ({"dataset": "~nosuchuser/x.npz"}, None),
     ],
 )
 def test_a_spec_that_does_not_fit_is_refused(stopped, changes, message):
     rewrite(stopped, spec=checkpoint.load(stopped).spec | changes)
-    with pytest.raises(CheckpointError, match=f"--resume .*a\\.pt: {message}") as caught:
+    expected = f"--resume .*a\\.pt: {message}" if message else "no such .npz file"
+    with pytest.raises((CheckpointError, DataError), match=expected) as caught:
         resume(stopped, device="cpu")
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 3
+
+
+@pytest.fixture(scope="module")
+def later(tmp_path_factory):
+    """A run that was stopped in its second epoch, and its checkpoint's content."""
+    folder = tmp_path_factory.mktemp("later")
+    y = np.arange(64) % 3
+    x = np.random.default_rng(0).integers(0, 256, (64, 8, 8)).astype(np.uint8)
+    np.savez(folder / "noise.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    spec = TrainSpec(dataset=str(folder / "noise.npz"), epochs=3, batch_size=11, validation=0.25)
+    train(prepare(spec, device="cpu"), folder / "a.pt", observers=stop_at(PER_EPOCH + 2))
+    return folder / "a.pt", torch.load(folder / "a.pt", weights_only=True)
+
+
+def state_of(content):
+    return content["resume"]["optimizer"]["state"][0]
+
+
+def setting(key, value):
+    return lambda content: content["resume"].update({key: value})
+
+
+nan = torch.full((5056,), torch.nan)
+WRONG_STATES = {
+    "unknown part": (setting("ema", 1), "it has the unknown part 'ema'"),
+    "no part": (lambda c: c["resume"].pop("best"), "it has no 'best'"),
+    "no weights": (setting("last", {}), "'last' has other tensors than the network: conv1.bias, conv1.weight, conv2.b"),
+    "weights of text": (setting("last", "x"), "'last' has other tensors than the network"),
+    "a weight's shape": (
+        lambda c: c["resume"]["last"].update({"fc2.bias": torch.zeros(4)}),
+        r"'last\.fc2\.bias' is \(4,\) float32, should be \(3,\) float32",
+    ),
+    "a weight's type": (
+        lambda c: c["resume"]["best"].update({"fc2.bias": torch.zeros(3, dtype=torch.float64)}),
+        r"'best\.fc2\.bias' is \(3,\) float64, should be \(3,\) float32",
+    ),
+    "a weight that is none": (
+        lambda c: c["resume"]["last"].update({"fc2.bias": torch.full((3,), torch.nan)}),
+        r"'last\.fc2\.bias' holds NaN",
+    ),
+    "best weights of text": (setting("best", "x"), "'best' has other tensors"),
+    "no best weights": (setting("best", None), "after step 7 its 'best' should be there"),
+    "a best epoch to come": (setting("best_epoch", 77), "'best_epoch' is 77, should be 1"),
+    "no best epoch": (setting("best_epoch", 0), "'best_epoch' is 0, should be 1"),
+    "the best score": (setting("best_score", 7.0), "'best_score' is 7.0, should be from -1 to 1"),
+    "a score that is none": (setting("best_score", float("nan")), "'best_score' is nan"),
+    "a fraction of a step": (setting("step", 2.5), "'step' is 2.5, should be from 0 to 15"),
+    "a step that is a truth": (setting("step", True), "'step' is True"),
+    "a step past the end": (setting("step", 16), "'step' is 16, should be from 0 to 15"),
+    "the last step": (setting("step", 15), "after step 15 it should have a history of 3 epochs, not of 1"),
+    "a step of another epoch": (setting("step", 3), "after step 3 it should have a history of 0 epochs, not of 1"),
+    "a step of this epoch": (setting("step", 8), "'seen' is 22, should be 33"),
+    "a negative step": (setting("step", -1), "'step' is -1"),
+    "right of text": (setting("right", "x"), "'right' is x, should be from 0 to 22"),
+    "more right than seen": (setting("right", 23), "'right' is 23, should be from 0 to 22"),
+    "an infinite loss": (setting("loss_sum", float("inf")), "'loss_sum' is inf, should be a finite number"),
+    "an empty history": (lambda c: c.update(history=[{}]), "'epoch' is None, should be 1"),
+    "a history of another epoch": (lambda c: c["history"][0].update(epoch=2), "'epoch' is 2, should be 1"),
+    "no optimiser": (setting("optimizer", None), "after step 7 its 'optimizer' should be there"),
+    "an empty optimiser": (setting("optimizer", {}), "'optimizer' should have a state and param_groups"),
+    "an optimiser of text": (setting("optimizer", "x"), "'optimizer' should have a state and param_groups"),
+    "no groups": (lambda c: c["resume"]["optimizer"].update(param_groups=[]), "param_groups' should be 1 group"),
+    "a group of text": (lambda c: c["resume"]["optimizer"].update(param_groups=["x"]), "param_groups' should be 1"),
+    "parameters of a group": (
+        lambda c: c["resume"]["optimizer"]["param_groups"][0].update(params=[0, 0]),
+        r"param_groups\.params' is \[0, 0\], should be \[0, 1",
+    ),
+    "a group's number": (
+        lambda c: c["resume"]["optimizer"]["param_groups"][0].update(betas=(torch.zeros(2), 0.9)),
+        r"param_groups\.betas' is \(tensor",
+    ),
+    "no state": (lambda c: c["resume"]["optimizer"].update(state={}), "should have the state of 8 parameters"),
+    "a parameter's state": (
+        lambda c: c["resume"]["optimizer"]["state"].update({0: 1}),
+        r"'optimizer\.state\.0' should have step, exp_avg, exp_avg_sq",
+    ),
+    "a state that is too small": (
+        lambda c: state_of(c).update(exp_avg=torch.zeros(2), exp_avg_sq=torch.zeros(2)),
+        r"'optimizer\.state\.0\.exp_avg' is \(2,\) float32, should be \(32, 1, 5, 5\) float32",
+    ),
+    "a state of integers": (
+        lambda c: state_of(c).update(exp_avg=torch.zeros(32, 1, 5, 5, dtype=torch.int64)),
+        r"exp_avg' is \(32, 1, 5, 5\) int64",
+    ),
+    "a state of text": (lambda c: state_of(c).update(exp_avg="x"), "exp_avg' is a str, should be"),
+    "a negative square": (
+        lambda c: state_of(c).update(exp_avg_sq=-torch.ones(32, 1, 5, 5)),
+        "exp_avg_sq' has a negative number",
+    ),
+    "a state's step": (lambda c: state_of(c).update(step=torch.tensor(3.0)), r"state\.0\.step' is 3, should be 7"),
+    "a state's steps": (lambda c: state_of(c).update(step=torch.zeros(9)), r"step' is \(9,\) float32, should be \(\)"),
+    "no generator": (setting("rng", None), "after step 7 its 'rng' should be there"),
+    "no generator's state": (setting("rng", []), "'rng' should be the states of generators"),
+    "a generator of text": (setting("rng", "x"), "'rng' should be the states of generators"),
+    "a short generator": (setting("rng", [torch.zeros(3, dtype=torch.uint8)]), "'rng' is no generator's state"),
+    "a wrong generator": (setting("rng", [torch.zeros(5056, dtype=torch.uint8)]), "'rng' is no generator's state"),
+    "a generator of numbers": (setting("rng", [nan]), "'rng' should be the states of generators"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_STATES)
+def test_a_state_that_is_not_of_its_run_is_refused(later, tmp_path, name):
+    content = copy.deepcopy(later[1])
+    change, message = WRONG_STATES[name]
+    change(content)
+    torch.save(content, tmp_path / "r.pt")
+    with pytest.raises(
+        CheckpointError, match=f"^--resume .*r\\.pt: its state is not that of its run: .*{message}"
+    ) as caught:
+        resume(tmp_path / "r.pt", device="cpu")
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
-    [({"ema": 1}, ".*'ema'"), ({"last": {}}, "Error.* Missing key"), ({}, "'last'")],
+    ("change", "message"),
+    [
+        (lambda c: c["provenance"].update(resumed=5), "'resumed' of its provenance a list"),
+        (setting("data_dir", 5), "its data_dir should be text"),
+        (lambda c: c["spec"].update(method={"name": 5}), "--method '5' is unknown"),
+        (lambda c: c["spec"].update(method={"name": "vanilla", 5: 5}), "spec.method: has a key that is a int"),
+        (lambda c: c["spec"].update(epochs=2**400), "spec.epochs: is too large a number"),
+        (lambda c: c["spec"].update(lr=torch.zeros(2)), "spec.lr: is a tensor, not a plain value"),
+        (lambda c: c["data"].update(name=5), "data: name should be a str, not a int"),
+        (lambda c: c["data"].update(classes=[1]), "data: classes should be names"),
+    ],
 )
-def test_a_state_that_does_not_fit_is_refused(stopped, changes, message):
-    saved = checkpoint.load(stopped)
-    rewrite(stopped, resume=saved.resume | changes if changes else {"step": 2})
-    with pytest.raises(CheckpointError, match=f"--resume .*a\\.pt: its state is not that of its run: {message}"):
-        resume(stopped, device="cpu")
+def test_other_parts_of_a_wrong_type_are_refused(later, tmp_path, change, message):
+    content = copy.deepcopy(later[1])
+    change(content)
+    torch.save(content, tmp_path / "r.pt")
+    with pytest.raises(CheckpointError, match=message):
+        resume(tmp_path / "r.pt", device="cpu")
+
+
+def test_numbers_that_two_parts_of_a_file_share_are_copied_before_a_step_writes_them(later, tmp_path):
+    content = copy.deepcopy(later[1])
+    steps = content["resume"]["optimizer"]["state"]
+    for state in steps.values():
+        state["step"] = steps[0]["step"]
+    torch.save(content, tmp_path / "r.pt")
+    train(*_resumed(tmp_path / "r.pt"))
+    found = checkpoint.load(tmp_path / "r.pt").resume["optimizer"]["state"]
+    assert {float(state["step"]) for state in found.values()} == {15.0}
+
+
+def test_a_run_that_was_stopped_after_its_last_epoch_is_marked_complete(later, tmp_path):
+    train(*_resumed(_copied(later, tmp_path)))
+    content = torch.load(tmp_path / "r.pt", weights_only=True)
+    torch.save(content | {"complete": False}, tmp_path / "r.pt")
+    assert train(*_resumed(tmp_path / "r.pt")).complete
+    assert checkpoint.load(tmp_path / "r.pt").complete
+
+
+def _copied(later, folder):
+    torch.save(later[1], folder / "r.pt")
+    return folder / "r.pt"
+
+
+def test_a_batch_larger_than_any_number_of_images_is_the_whole_set(make, tmp_path):
+    assert train(make(batch_size=2**70, epochs=1), tmp_path / "a.pt").resume["step"] == 1
+
+
+def test_the_content_of_each_image_is_kept_as_a_hash_validation_included(make, tmp_path):
+    prepared = make(epochs=1)
+    saved = train(prepared, tmp_path / "a.pt")
+    assert torch.equal(saved.train_hashes, prepared.images.hashes.sort().values)
+    assert saved.train_hashes.shape == (64,)
+
+
+def test_a_large_network_is_worth_a_word(make):
+    assert make().size_warning() is None
+    spec = TrainSpec(dataset=make().job.spec.dataset, model="cifar-cnn")
+    prepared = prepare(spec, device="cpu")
+    large = nn.Linear(5000, 5000)
+    for optimizer, size in (("adam", "0.4"), ("sgd", "0.3")):
+        job = replace(prepared.job, model=large, spec=spec.model_copy(update={"optimizer": optimizer}))
+        assert replace(prepared, job=job).size_warning() == (
+            f"cifar-cnn has 25 million weights for images of 8x8, and a checkpoint {size} GB; both grow with the "
+            "images' area: half the side makes about a quarter"
+        )
+
+
+def test_a_resumed_run_finds_its_data_where_it_had_them(tmp_path, write_blobs, monkeypatch):
+    monkeypatch.setitem(
+        data.DATASETS, "blobs", replace(data.DATASETS["mnist"], shape=(1, 8, 8), classes=("0", "1", "2"))
+    )
+    monkeypatch.setattr(data, "reachable", lambda host: False)
+    monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path / "usual"))
+    for folder in ("usual", "here", "there"):
+        (tmp_path / folder).mkdir()
+    write_blobs(tmp_path / "here" / "blobs.npz")
+    write_blobs(tmp_path / "usual" / "blobs.npz", seed=1)
+    spec = TrainSpec(dataset="blobs", epochs=2, batch_size=11)
+    output = tmp_path / "a.pt"
+    train(prepare(spec, tmp_path / "here", device="cpu"), output, observers=stop_at(2))
+    assert resume(output, device="cpu")[0].data_dir == tmp_path / "here"
+    (tmp_path / "here" / "blobs.npz").rename(tmp_path / "there" / "blobs.npz")
+    with pytest.raises(DataError, match="not those that the run began with"):  # the usual folder's
+        resume(output, device="cpu")
+    prepared, run = resume(output, data_dir=tmp_path / "there", device="cpu")
+    train(prepared, output, run)
+    assert checkpoint.load(output).resume["data_dir"] == str(tmp_path / "there")
 
 
 def test_a_file_without_an_optimisers_state_is_refused(stopped):
