@@ -67,7 +67,7 @@ def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path)
     [
         ("zoo:mine", "'zoo:' is what networks of the package begin with"),
         ("./zoo:mine", "'zoo:' is what networks of the package begin with"),
-        ("", "should be a file"),
+        ("", "is empty"),
         (".", "is a folder; should be a file, such as model.pt"),
         ("new/", "is a folder; should be a file, such as model.pt"),
         ("folder", "is a folder; should be a file, such as folder.pt"),
