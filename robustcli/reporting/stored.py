@@ -123,7 +123,7 @@ def to_csv(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
         own = csv_cells(start)
         for values in zip(*samples(connection, line).values(), strict=True):
             writer.writerow((*own, *values))
-    return out.getvalue().encode("utf-8", "surrogateescape")  # a file's name keeps its bytes
+    return out.getvalue().encode()
 
 
 def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:

@@ -137,7 +137,7 @@ def test_a_boundary_outside_the_box_is_not_reached_by_any_minimal_attack(norm):
 @pytest.mark.parametrize("eps", [0.001, 0.04, 1.0])
 def test_bisection_finds_the_distance_wherever_it_starts(norm, eps):
     model = linear_model(norm)
-    samples = linear_samples(model, norm, [0.011, 0.1, 0.27])
+    samples = linear_samples(model, norm, [0.0113, 0.1037, 0.2741])  # none is a budget that is tried: no ties
     attack = PGD(eps, steps=3, norm=norm, random_start=False, early_stop=False)
     ratio = run_attack(model, Bisection(attack, steps=5), samples)[0].distance / boundary_distance(model, norm, samples)
     assert 0.9999 < float(ratio.min()) <= float(ratio.max()) <= 1 + 2**-5

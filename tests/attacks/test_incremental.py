@@ -6,6 +6,7 @@ from torch import nn
 
 from robustcli.attacks import Square, incremental, parse_attack, square
 from robustcli.attacks.incremental import Incremental, trail
+from robustcli.attacks.losses import margin
 from robustcli.attacks.windows import moves_in
 from robustcli.config import ModelSpec
 from robustcli.models.loading import build_model
@@ -368,7 +369,10 @@ def test_the_square_attack_finds_the_same_images(norm, options, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(module, limit, value)
             other = attack.perturb(net, x, y, noise)
-        assert torch.allclose(found, other, rtol=0, atol=1e-12), limit
+        same = (found - other).abs().flatten(1).amax(1) <= 1e-12
+        # A window that changes no logit is kept or not as rounding has it, and rounding is the processor's.
+        tied = (margin(net(found), y) - margin(net(other), y)).abs() <= 1e-12
+        assert bool((same | tied).all()), limit
 
 
 def test_square_on_a_gpu_counts_once_a_size_and_asks_four_at_once(monkeypatch):

@@ -15,7 +15,9 @@ def test_what_is_left_out_of_a_folder_is_said_by_every_command(call: Call, here:
         for level, name in enumerate(("a", "b")):
             (here / "set" / split / name).mkdir(parents=True)
             for i in range(4):
-                Image.new("L", (8, 8), 100 * level + i).save(here / "set" / split / name / f"{i}.png")
+                Image.new("L", (8, 8), 100 * level + 10 * (split == "val") + i).save(
+                    here / "set" / split / name / f"{i}.png"
+                )
     (here / "set/train/a/4.heic").touch()
     (here / "set/val/b/4.avif").touch()
     train = ["train", "--dataset", "set", "--epochs", "1", "--output", "m.pt"]

@@ -246,7 +246,7 @@ def test_what_is_no_store_is_refused_before_anything_is_measured(
     before = sorted((path.name, path.stat().st_size) for path in Path().iterdir())
     ended = call("evaluate", *FGSM, "--store", name)
     assert (ended.code, ended.out, computed) == (2, "", [])
-    assert ended.error.startswith(f"error: --store {name}: ")
+    assert ended.error.startswith(f"error: --store {name[:150]}")
     assert call("results", "list", "--store", name).code == 3
     assert before == sorted((path.name, path.stat().st_size) for path in Path().iterdir())
 
@@ -301,9 +301,9 @@ def test_a_file_name_that_is_not_utf8_is_kept_and_found_again(call: Call, models
     assert len(computed) == 1
     assert [row["checkpoint"] for row in first] == [row["checkpoint"] for row in second] == [f"{name}.pt"] * 2
     listed = rows(call("results", "list", "--format", "json").out)
-    assert {(row["checkpoint"], row["dataset"]) for row in listed} == {(f"{name}.pt", name)}
+    assert {(row["checkpoint"], row["dataset"]) for row in listed} == {(f"{name}.pt", "bad\\xff")}
     assert call("results", "export", "all.csv").code == 0
-    assert Path("all.csv").read_bytes().count(b"bad\xff.pt") == 60
+    assert Path("all.csv").read_text(encoding="utf-8").count("bad\\xff.pt") == 60
     assert call("results", "prune", "--checkpoint", f"{name}.pt").code == 0
     assert rows(call("results", "list", "--format", "json").out) == []
 
@@ -313,8 +313,8 @@ def test_a_working_folder_that_is_gone_is_told(call: Call, models: Path, monkeyp
     monkeypatch.chdir(models / "gone")
     (models / "gone").rmdir()
     ended = call("evaluate", models / "vanilla.pt", *FGSM, "--format", "json")
-    assert (ended.code, len(rows(ended.out))) == (0, 2)
-    assert "the working folder is not there any more" in warnings(ended.err)[0]
+    assert (ended.code, ended.out) == (2, "")
+    assert "the working folder" in ended.error
 
 
 def change(*statements: str) -> None:
@@ -506,7 +506,7 @@ def test_a_store_is_not_exported_onto_itself(call: Call) -> None:
     ended = call("results", "export", "r.json", "--store", "r.json")
     assert (ended.code, ended.error) == (
         2,
-        "error: results export r.json: is the store that it would be written from",
+        "error: results export r.json: is the store that this command reads; give another name",
     )
     assert Path("r.json").read_bytes() == before
 
