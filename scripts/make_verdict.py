@@ -459,7 +459,8 @@ Robust networks: PGD-7 training (`scripts/robust_networks.py`, each under 15 min
 leaves at least half of what is right without an attack. Each is evaluated at the budget of its training under PGD-20,
 PGD-40 and APGD with `--checks full`, on two sets of {N} test images with a seed each (of the second 50 survivors are
 probed), the colour network twice, and zoo:mnist-pgd under PGD-40 on 100 and 200 images with three seeds too. *blurred*
-has a 3x3 blur before the network, *straight-through* an input in 16 levels whose gradient is passed on. Of {len(runs)} runs {suspect} ended SUSPECT or INVALID.
+has a 3x3 blur before the network, *straight-through* an input in 16 levels whose gradient is passed on. Of
+{len(runs)} runs {suspect} ended SUSPECT or INVALID.
 
 {robust_table(runs, ensembles)}
 
