@@ -18,11 +18,16 @@ def heading(verdict: Verdict, several: bool) -> str:
 
 
 def told(findings: Sequence[Finding]) -> list[str]:
-    """A line a finding at WARN or above, the worst first; of one check at one level, only the first budget's."""
+    """A line a finding at WARN or above, the worst first; of one check at one level, only the first budget's.
+
+    What the stronger ensemble (R24) found is told of each budget, also where it agrees.
+    """
     lines, seen = [], set()
-    for finding in at_least(findings, "WARN"):
-        if (finding.id, finding.level) not in seen:
-            seen.add((finding.id, finding.level))
+    agreed = [finding for finding in findings if finding.id == "R24" and finding.level == "OK"]
+    for finding in [*at_least(findings, "WARN"), *agreed]:
+        key = (finding.id, finding.level, finding.budget if finding.id == "R24" else None)
+        if key not in seen:
+            seen.add(key)
             lines.append(f"{finding.level} {finding.id} {CHECKS[finding.id].title}: {finding.message}")
     return lines
 

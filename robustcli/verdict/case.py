@@ -31,9 +31,11 @@ class Case:
         name: of the budget, such as `Linf 0.3`.
         norm, eps: the budget.
         standing: the survivors that are probed.
-        share: of all samples, those that stand.
+        survivors: how many stand.
+        total: of how many samples.
         attacks: that ran at this budget.
         seed, batch_size: of the run.
+        randomised: whether the model answers the same image differently.
     """
 
     model: nn.Module
@@ -41,10 +43,12 @@ class Case:
     norm: Norm
     eps: float
     standing: Samples
-    share: float
+    survivors: int
+    total: int
     attacks: tuple[Attack, ...]
     seed: int
     batch_size: int
+    randomised: bool = False
 
     @property
     def reference(self) -> Any:
@@ -60,9 +64,14 @@ class Case:
         return max(map(passes_of, self.attacks))
 
     @property
-    def graded(self) -> bool:
+    def has_reference(self) -> bool:
         """Whether an ensemble of AutoAttack's grade ran on all samples: then its own number is judged."""
-        return any(map(is_reference, self.attacks))
+        return any(is_reference(attack, self.randomised) for attack in self.attacks)
+
+    @property
+    def share(self) -> float:
+        """Of all samples, those that stand."""
+        return self.survivors / max(1, self.total)
 
     def breaks(self, attack: Attack) -> int:
         """How many of the survivors an attack breaks."""
@@ -70,12 +79,14 @@ class Case:
 
     def left_by(self, attack: Attack, samples: Samples) -> Samples:
         """What an attack leaves of samples."""
-        outcome = run_attack(self.model, attack, samples, seed=self.seed, batch_size=self.batch_size)[-1]
+        outcome = run_attack(self.model, attack, samples, seed=self.seed, batch_size=self.batch_size, eot=self.passes)[
+            -1
+        ]
         return samples[outcome.robust.nonzero()[:, 0].to(samples.x.device)]
 
     def points(self, broken: int) -> float:
         """By what share of all samples accuracy would fall, if so many of the probed survivors are broken."""
-        return self.share * broken / max(1, len(self.standing))
+        return broken * self.survivors / max(1, len(self.standing) * self.total)
 
 
 def make_case(
@@ -87,6 +98,7 @@ def make_case(
     limit: int = 100,
     seed: int = 0,
     batch_size: int = 128,
+    randomised: bool = False,
 ) -> Case:
     """The case of a budget's rows.
 
@@ -98,6 +110,7 @@ def make_case(
         limit: how many survivors are probed, evenly spread.
         seed: of the run.
         batch_size: of the run.
+        randomised: whether the model answers the same image differently.
     """
     flags = torch.tensor(worst_case(rows, group), dtype=torch.bool)
     index = flags.nonzero()[:, 0]
@@ -109,10 +122,12 @@ def make_case(
         norm=first.norm,
         eps=first.eps,
         standing=samples[index[spread_over(len(index), limit)].to(samples.x.device)],
-        share=len(index) / max(1, len(flags)),
+        survivors=len(index),
+        total=len(flags),
         attacks=tuple(row.attack for row in group),
         seed=seed,
         batch_size=batch_size,
+        randomised=randomised,
     )
 
 

@@ -61,22 +61,23 @@ def is_iterative(attack: Attack) -> bool:
     return attack.name in ITERATIVE and getattr(attack, "steps", 100) > 1
 
 
-def is_reference(attack: Attack) -> bool:
+def is_reference(attack: Attack, randomised: bool = True) -> bool:
     """Whether it is an ensemble of AutoAttack's grade, whose own number is then the one to judge.
 
-    That takes APGD on the cross-entropy and APGD-T, each of the authors' steps, and Square, which L1 does not have; or
-    both losses of APGD with gradients averaged over passes, as AutoAttack's `rand` does.
+    That takes APGD on the cross-entropy and APGD-T, each of the authors' steps, and Square, which L1 does not have; of
+    a randomised model also both losses of APGD with gradients averaged over passes, as AutoAttack's `rand` does.
     """
     if not isinstance(attack, Ensemble):
         return False
     inner = attack.members
     long = [one for one in inner if isinstance(one, APGD | APGDT) and one.steps >= MANY_STEPS]
-    on_entropy = any(isinstance(one, APGD) and one.loss == "ce" for one in long)
-    if all(one.eot >= EOT for one in long):
-        return on_entropy and any(isinstance(one, APGD) and one.loss == "dlr" for one in long)
-    searched = any(isinstance(one, Square) and one.queries >= MANY_QUERIES for one in inner)
+    losses = {one.loss for one in long if isinstance(one, APGD)}
     targeted = any(isinstance(one, APGDT) for one in long)
-    return on_entropy and targeted and (searched or isinstance(attack.norm, L1))
+    searched = isinstance(attack.norm, L1) or any(
+        isinstance(one, Square) and one.queries >= MANY_QUERIES for one in inner
+    )
+    averaged = randomised and all(one.eot >= EOT for one in long)
+    return "ce" in losses and ((targeted and searched) or (averaged and "dlr" in losses))
 
 
 def converges(attack: Attack) -> bool:

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 
 from robustcli.attacks.norms import L1
 from robustcli.evaluation.results import Row
-from robustcli.verdict.effort import MANY_QUERIES, is_reference, parts
+from robustcli.verdict.effort import MANY_QUERIES, parts
 from robustcli.verdict.findings import Finding, Verdict, Word, at_least
-from robustcli.verdict.runs import budgets
 from robustcli.verdict.table import CHECKS, When
 
 CUT_SHORT = "the checks were cut short"
 
 IN_ONE_RUN: tuple[When, ...] = ("preflight", "reuse", "full")
+
+
+FIRST = {"R23": 0, "R24": 1}
+"""The checks whose warning is the reason where several bar the word: what ran, then the number to quote."""
 
 
 def judge(
@@ -41,9 +44,11 @@ def judge(
     """
     ran = {finding.id for finding in findings}
     not_run = tuple(name for name, check in CHECKS.items() if check.when in IN_ONE_RUN and name not in ran)
-    missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _searched(name, rows)]
+    missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _covered(name, rows)]
     if unasked := _without_reference(findings, rows):
         missing.insert(0, f"{CHECKS['R24'].title} at {', '.join(unasked)}")
+    if "P5" not in ran:
+        missing.insert(0, "the preflight")
     word, reason = _word(findings, interrupted)
     if word == "RELIABLE" and not rows:
         word, reason = "PRELIMINARY", "nothing was measured"
@@ -61,7 +66,7 @@ def _way(rows: Sequence[Row], full: bool) -> str:
         return "an attack of many steps in Linf or L2 has to run at a budget"
     members = {row.ensemble for row in rows if row.ensemble}
     if members - {row.attack.name for row in rows}:  # an ensemble that was interrupted
-        return f"--checks full runs them, the whole of {', '.join(sorted(members))} has them"
+        return f"--checks full runs them; or let {', '.join(sorted(members))} finish"
     return "--checks full runs them, --preset standard has them"
 
 
@@ -82,23 +87,16 @@ def _word(findings: Sequence[Finding], interrupted: bool) -> tuple[Word, str]:
     return "RELIABLE", "for this threat model: nothing speaks against it"
 
 
-FIRST = {"R23": 0, "R24": 1}
-"""The checks whose warning is the reason where several bar the word: what ran, then the number to quote."""
-
-
 def _without_reference(findings: Sequence[Finding], rows: Sequence[Row]) -> list[str]:
     """The budgets at which no ensemble of AutoAttack's grade ran, neither on all samples nor on the survivors."""
-    probed = {finding.budget for finding in findings if finding.id == "R24"}
-    return [
-        name
-        for name, group in budgets(rows)
-        if name not in probed and not any(is_reference(row.attack) for row in group)
-    ]
+    asked = {finding.budget for finding in findings if finding.id == "R24"}
+    names = dict.fromkeys(f"{row.attack.norm.label} {row.eps}" for row in rows if row.eps is not None)
+    return [name for name in names if name not in asked]
 
 
-def _searched(check: str, rows: Sequence[Row]) -> bool:
-    """Whether Square, with queries enough, did R13's random search."""
+def _covered(check: str, rows: Sequence[Row]) -> bool:
+    """Whether Square, with queries enough, did R13's random search; or there is no black-box attack, as in L1 (R12)."""
     attacks = [one for row in rows for one in parts(row.attack)]
-    return check == "R13" and any(
-        one.name == "square" and int(getattr(one, "queries", 0)) >= MANY_QUERIES for one in attacks
-    )
+    if check == "R12":
+        return bool(attacks) and all(isinstance(one.norm, L1) and hasattr(one, "eps") for one in attacks)
+    return any(one.name == "square" and int(getattr(one, "queries", 0)) >= MANY_QUERIES for one in attacks)

@@ -53,7 +53,8 @@ class Scene:
 
     def run(self, attack: Attack) -> Outcome:
         """What an attack does here."""
-        return run_attack(self.model, attack, self.samples, seed=self.seed, keep_images=True)[-1]
+        eot = 1 if self.attack is None else passes_of(self.attack)
+        return run_attack(self.model, attack, self.samples, seed=self.seed, eot=eot, keep_images=True)[-1]
 
 
 def kept(scene: Scene, outcome: Outcome) -> list[Finding]:

@@ -25,7 +25,10 @@ ROUNDS_TO_ONE = 17.0
 """The margin from which a float32 softmax rounds to 1."""
 
 OTHER_SHARES = 0.001
+"""The p value below which the classes' shares are others than the data's: one random sample of a thousand is."""
+
 MOVED = 0.1
+"""Of the samples; a smaller share would change an accuracy by little."""
 
 HALF_A_LEVEL = 0.5 / 255
 """Rounded to 8 bits, an image of a smaller Linf ball is the one in its middle."""
@@ -165,7 +168,7 @@ def clean_accuracy(look: Look, attacks: Sequence[Attack]) -> Finding:
     accuracy = float(look.right.double().mean())
     share = float(torch.bincount(look.y, minlength=classes).max()) / n
     chance = share + 2 * math.sqrt(share * (1 - share) / n)
-    told = f"clean accuracy {100 * accuracy:.1f} % on {n} samples"
+    told = f"clean accuracy {100 * accuracy:.1f} % on {n} sample{'s' * (n != 1)}"
     if share == 1:
         return Finding("P11", "WARN", f"{told} of one class: a network that always says this class has 100 %", accuracy)
     if accuracy <= chance or (classes > 2 and accuracy < 2 / classes):
@@ -173,27 +176,29 @@ def clean_accuracy(look: Look, attacks: Sequence[Attack]) -> Finding:
     return Finding("P11", "OK", told, accuracy)
 
 
-def classes_in_sample(look: Look, labels: Tensor, population: Sequence[int] = ()) -> Finding:
+def classes_in_sample(classes: int, labels: Tensor, population: Sequence[int] = ()) -> Finding:
     """P15.
 
     Args:
-        look: what was seen, for the network's number of classes.
-        labels: (n,) of all samples that are measured.
+        classes: the network's.
+        labels: (n,) of all samples that were measured.
         population: how many images of each class the data set has; empty where that is not known.
     """
-    classes, n = look.classes, len(labels)
+    n = len(labels)
+    more = "; raise --limit" if sum(population) > n or not population else ""
     counts = torch.bincount(labels.clamp(0, classes - 1), minlength=classes).double()
     present = int((counts > 0).sum())
     if present < classes:
         told = f"the {n} samples hold {present} of the network's {classes} classes"
-        return Finding("P15", "WARN", f"{told}: images sorted by class, or too few; raise --limit", present)
+        why = "images sorted by class, or too few" if more else "the data set has no more"
+        return Finding("P15", "WARN", f"{told}: {why}{more}", present)
     told = f"the {n} samples hold all {classes} classes"
     if len(population) == classes:
         known = torch.tensor(population, dtype=torch.float64)
         moved = float((counts / n - known / known.sum()).abs().sum() / 2)
         if moved > MOVED and _differ(counts, known) and _differ(counts, torch.ones(classes)):
             told = f"{told}, but in other shares than the data set ({100 * moved:.0f} % would have to change class)"
-            return Finding("P15", "WARN", f"{told}: images sorted by class? raise --limit", moved)
+            return Finding("P15", "WARN", f"{told}: images sorted by class?{more}", moved)
     return Finding("P15", "OK", told, present)
 
 
@@ -228,7 +233,7 @@ def _size(attack: Attack) -> str:
     if attack.eps == 0:
         return f"{label(attack)}: a budget of 0 changes nothing"
     if isinstance(attack.norm, Linf) and attack.eps < HALF_A_LEVEL:
-        return f"{label(attack)}: eps {attack.eps} is below half a grey level; did you mean {attack.eps * 255:g}/255?"
+        return f"{label(attack)}: eps {attack.eps} is below half a grey level; was it divided by 255 twice?"
     return ""
 
 
@@ -245,22 +250,18 @@ PREFLIGHT: tuple[Preflight, ...] = (
     few_classes,
     clean_accuracy,
 )
-"""P1 to P11; P12 needs the images' shape beside, P15 their labels."""
+"""P1 to P11; P12 needs the images' shape beside."""
 
 
-def preflight(
-    look: Look, attacks: Sequence[Attack], shape: tuple[int, ...], labels: Tensor, population: Sequence[int] = ()
-) -> list[Finding]:
-    """P1 to P12 and P15: of a randomised model without P6, of one without gradients without P8.
+def preflight(look: Look, attacks: Sequence[Attack], shape: tuple[int, ...]) -> list[Finding]:
+    """P1 to P12: of a randomised model without P6, of one without gradients without P8.
 
     Args:
         look: what was seen.
         attacks: each with its budget.
         shape: (c, h, w) of an image.
-        labels: (n,) of all samples that are measured.
-        population: how many images of each class the data set has, where that is known.
     """
     chaotic = randomised(look, attacks).level != "OK"
     left_out: dict[Preflight, bool] = {batch_dependence: chaotic, zero_gradients: bool(look.broken)}
     found = [check(look, attacks) for check in PREFLIGHT if not left_out.get(check)]
-    return [*found, budget_sanity(look, attacks, shape), classes_in_sample(look, labels, population)]
+    return [*found, budget_sanity(look, attacks, shape)]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from robustcli.attacks import APGD, FABT, PGD, AutoAttack, Square, UniformNoise
+from robustcli.attacks.autoattack import EOT
 from robustcli.attacks.base import Attack
 from robustcli.attacks.guards import Meter, ball_edge, frozen
 from robustcli.attacks.losses import cross_entropy
@@ -16,7 +17,7 @@ from robustcli.attacks.norms import L1
 from robustcli.evaluation.stats import wilson
 from robustcli.noise import Noise
 from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried
-from robustcli.verdict.effort import is_iterative, losses_of, parts, wants_gradients
+from robustcli.verdict.effort import MANY_QUERIES, is_iterative, losses_of, parts, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.rivals import black_box_finding, losses_finding
 
@@ -30,7 +31,6 @@ MANY = 1000
 WITNESSED = 16
 """Survivors that are attacked alone, one by one, to see what the attack saw."""
 
-QUERIES = 1000
 DRAWS = 200
 MOVES = 0.05
 CONVERGED_WARNS = 0.005
@@ -42,7 +42,9 @@ ENSEMBLE_SUSPECTS = 0.1
 
 def silent_success(case: Case) -> list[Finding]:
     """R3, of each gradient attack."""
-    found = []
+    found: list[Finding] = []
+    if case.randomised:
+        return found  # what it saw in one pass is no misclassification
     for attack in dict.fromkeys(one for whole in case.attacks for one in parts(whole) if wants_gradients(one)):
         silent = sum(_is_silent(case, attack, i) for i in range(min(WITNESSED, len(case.standing))))
         told = f"{attack.name} at {case.name} passed by {silent} adversarials of {min(WITNESSED, len(case.standing))}"
@@ -64,10 +66,14 @@ def _is_silent(case: Case, attack: object, i: int) -> bool:
 def stronger_ensemble(case: Case) -> list[Finding]:
     """R24, and what its members tell of R11, R12 and R15: AutoAttack without FAB-T, and with fewer queries of Square.
 
-    FAB-T takes a third of AutoAttack's time and breaks next to nothing that APGD-T left.
+    FAB-T takes a third of AutoAttack's time and breaks next to nothing that APGD-T left. The draws are others than the
+    run's, so that no attack of the run is only made again. A randomised model is asked as AutoAttack's `rand` does.
     """
-    eot = case.passes
-    whole = AutoAttack(case.eps, "rand" if eot > 1 else "standard", queries=QUERIES, eot=eot, norm=case.norm)
+    case = replace(case, seed=case.seed + 1)
+    if case.randomised:
+        whole = AutoAttack(case.eps, "rand", eot=max(EOT, case.passes), norm=case.norm)
+    else:
+        whole = AutoAttack(case.eps, queries=MANY_QUERIES, norm=case.norm)
     members = [member for member in whole.members if not isinstance(member, FABT)]
     left, broken = case.standing, []
     for member in members:
@@ -78,9 +84,8 @@ def stronger_ensemble(case: Case) -> list[Finding]:
     if any(map(is_iterative, case.attacks)):
         found.append(restarts_finding(case, f"APGD from a start of its own breaks {broken[0][1]}", broken[0][1]))
         if any("cross-entropy" in losses_of(one) for one in case.attacks if is_iterative(one)):
-            found.append(
-                losses_finding(case.name, broken[1][1], len(case.standing) - broken[0][1], case.points(broken[1][1]))
-            )
+            stood, fewer = len(case.standing) - broken[0][1], broken[1][1]
+            found.append(losses_finding(case.name, fewer, stood, case.points(fewer)))
     searched = [(member, count) for member, count in broken if isinstance(member, Square)]
     stood = len(case.standing) - sum(count for member, count in broken if not isinstance(member, Square))
     found += [black_box_finding(member, case.name, count, stood, case.points(count)) for member, count in searched]
@@ -90,13 +95,14 @@ def stronger_ensemble(case: Case) -> list[Finding]:
 def ensemble_finding(case: Case, broken: int, by_member: Sequence[tuple[Attack, int]]) -> Finding:
     """R24, where the ensemble breaks so many of the survivors that were probed.
 
-    Judged by the point estimate; the upper end of the interval, beside it, says what the probe cannot exclude.
+    Judged by the point estimate; the upper end of the interval, beside it, says what survivors that were not probed
+    leave open.
     """
-    n, points = len(case.standing), case.points(broken)
-    most = 100 * case.share * wilson(broken, n)[1]
+    n, points = len(case.standing), round(case.points(broken), 9)
     each = ", ".join(f"{member.name} {count}" for member, count in by_member)
-    told = f"at {case.name} a stronger ensemble breaks {broken} of {n} survivors ({each}): "
-    told += f"{100 * points:.1f} points, at most {most:.1f} (95 %)"
+    told = f"at {case.name} a stronger ensemble breaks {broken} of {n} survivors ({each}): {100 * points:.1f} points"
+    if n < case.survivors:
+        told += f", at most {100 * case.share * wilson(broken, n)[1]:.1f} (95 %)"
     quote = f"{told}; quote {100 * (case.share - points):.1f} % and not {100 * case.share:.1f} %"
     if points > ENSEMBLE_SUSPECTS:
         return Finding("R24", "SUSPECT", f"{quote}: the attacks that ran are too weak for this model", points)
@@ -105,12 +111,12 @@ def ensemble_finding(case: Case, broken: int, by_member: Sequence[tuple[Attack, 
     return Finding("R24", "OK", told, points)
 
 
-def converged(case: Case, settled: bool = False) -> list[Finding]:
+def converged(case: Case, agreed: bool = False) -> list[Finding]:
     """R10: twice the steps, and whether the loss still moves.
 
     Args:
         case: the budget.
-        settled: whether R24 passed, so that a loss that moves is known to break next to nothing.
+        agreed: whether R24 passed, so that a loss that moves is known to break next to nothing.
     """
     reference = case.reference
     doubled = stronger(reference, steps=2 * reference.steps, restarts=1)
@@ -123,7 +129,7 @@ def converged(case: Case, settled: bool = False) -> list[Finding]:
     if points > CONVERGED_SUSPECTS:
         return [Finding("R10", "SUSPECT", f"{told}: far from converged; raise steps", points)]
     if points > CONVERGED_WARNS or moving > 0.1:
-        known = case.graded or (settled and points <= CONVERGED_WARNS)
+        known = case.has_reference or (agreed and points <= CONVERGED_WARNS)
         return [Finding("R10", "INFO" if known else "WARN", f"{told}: more steps may lower accuracy", points)]
     return [Finding("R10", "OK", told, points)]
 
@@ -152,7 +158,7 @@ def share_moving(losses: Tensor) -> float:
 def restarts(case: Case) -> list[Finding]:
     """R11, where R24 does not tell it."""
     reference = case.reference
-    attack = PGD(case.eps, steps=reference.steps, restarts=5, norm=case.norm, eot=getattr(reference, "eot", 1))
+    attack = PGD(case.eps, steps=reference.steps, restarts=5, norm=case.norm, eot=case.passes)
     broken = case.breaks(attack)
     return [restarts_finding(case, f"5 restarts break {broken}", broken)]
 
@@ -161,7 +167,7 @@ def restarts_finding(case: Case, what: str, broken: int) -> Finding:
     """R11 of new starts that break so many of the survivors."""
     told, points = f"at {case.name} {what} of {len(case.standing)} survivors", case.points(broken)
     if points > RESTARTS_WARN:
-        return Finding("R11", "INFO" if case.graded else "WARN", f"{told}: raise restarts", points)
+        return Finding("R11", "INFO" if case.has_reference else "WARN", f"{told}: raise restarts", points)
     return Finding("R11", "OK", told, points)
 
 
@@ -170,7 +176,7 @@ def black_box_probe(case: Case) -> list[Finding]:
     norm = case.norm
     if isinstance(norm, L1):
         return []
-    attack = Square(case.eps, queries=QUERIES, norm=norm)
+    attack = Square(case.eps, queries=MANY_QUERIES, norm=norm)
     broken = case.breaks(attack)
     return [black_box_finding(attack, case.name, broken, len(case.standing), case.points(broken))]
 
@@ -182,7 +188,7 @@ def random_search(case: Case) -> list[Finding]:
     told = f"at {case.name} {DRAWS} draws of uniform noise break {broken} of {n} survivors"
     if not broken:
         return [Finding("R13", "OK", told, 0)]
-    level = "SUSPECT" if broken > 1 and broken / n > 0.01 else "WARN"
+    level = "SUSPECT" if broken > 1 and broken / n > 0.01 and not case.randomised else "WARN"
     return [Finding("R13", level, f"{told}: the attack misses what noise finds", broken / n)]  # type: ignore[arg-type]
 
 
@@ -190,15 +196,15 @@ def other_loss(case: Case) -> list[Finding]:
     """R15, with APGD on the difference-of-logits ratio, beside an attack on the cross-entropy."""
     if not any("cross-entropy" in losses_of(one) for one in case.attacks if is_iterative(one)):
         return []
-    attack = APGD(case.eps, steps=50, loss="dlr", norm=case.norm, eot=getattr(case.reference, "eot", 1))
+    attack = APGD(case.eps, steps=50, loss="dlr", norm=case.norm, eot=case.passes)
     broken = case.breaks(attack)
-    return [losses_finding(case.name, broken, len(case.standing), case.points(broken), case.graded)]
+    return [losses_finding(case.name, broken, len(case.standing), case.points(broken), case.has_reference)]
 
 
 STANDS_NOTHING = ("R24", "R10", "R11", "R12", "R13", "R15", "R3")
 
 INSTEAD: dict[str, Probe] = {"R11": restarts, "R12": black_box_probe, "R15": other_loss}
-"""What runs where R24 does not tell it: beside an ensemble of its own grade, or where its attacks do not fit."""
+"""What runs where R24 does not tell it: where its attacks do not fit, and R12 beside an ensemble of its own grade."""
 
 
 def probe(case: Case) -> list[Finding]:
@@ -209,12 +215,12 @@ def probe(case: Case) -> list[Finding]:
     if not len(case.standing):
         found = [Finding(check, "OK", f"nothing stands at {case.name}") for check in STANDS_NOTHING]
     else:
-        found = [] if case.graded else tried(stronger_ensemble, case)
-        settled = any(finding.id == "R24" and finding.level == "OK" for finding in found)
+        found = [] if case.has_reference else tried(stronger_ensemble, case)
+        agreed = any(finding.id == "R24" and finding.level == "OK" for finding in found)
         known = {finding.id for finding in found}
         found += [*tried(silent_success, case), *tried(random_search, case)]
         if any(map(is_iterative, case.attacks)):
-            found += tried(converged, case, settled)
+            found += tried(converged, case, agreed)
             for name, check in INSTEAD.items():
-                found += [] if name in known else tried(check, case)
+                found += [] if name in known or (case.has_reference and name != "R12") else tried(check, case)
     return [replace(finding, budget=case.name) for finding in found]

@@ -90,13 +90,13 @@ def loss_diversity(rows: Sequence[Row]) -> list[Finding]:
             found.append(
                 losses_finding(name, fewer, n, fewer / max(1, n), any(is_reference(row.attack) for row in group))
             )
-    graded = {(row.attack.name, row.eps) for row in rows if is_reference(row.attack)}
+    graded = {(row.attack.name, row.attack.norm, row.eps) for row in rows if is_reference(row.attack)}
     for before, after in pairwise(rows):
         follows = before.ensemble is not None and before.ensemble == after.ensemble
         if follows and losses_of(before.attack) == {"cross-entropy"} and losses_of(after.attack) == {"margin"}:
             name = f"{after.attack.norm.label} {after.eps}"
             fewer = before.correct - after.correct
-            of_reference = (before.ensemble, before.eps) in graded
+            of_reference = (before.ensemble, before.attack.norm, before.eps) in graded
             found.append(losses_finding(name, fewer, before.correct, fewer / max(1, after.n), of_reference))
     return found
 
@@ -146,6 +146,16 @@ def only_weak(rows: Sequence[Row]) -> list[Finding]:
     if all(is_weak(row.attack) for row in rows):
         return [Finding("R23", "WARN", f"only {names} ran: an upper bound from weak attacks; add pgd or autoattack")]
     return [Finding("R23", "OK", f"{names} ran")]
+
+
+def reference_ran(rows: Sequence[Row], randomised: bool = False) -> list[Finding]:
+    """R24 at each budget where an ensemble of AutoAttack's grade ran on all samples."""
+    return [
+        Finding("R24", "OK", f"at {name} {label(row.attack)} ran on all samples", budget=name)
+        for name, group in budgets(rows)
+        for row in group
+        if is_reference(row.attack, randomised)
+    ]
 
 
 RIVALS = (black_box, loss_diversity, knows_attack, only_weak)

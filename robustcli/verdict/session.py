@@ -10,6 +10,7 @@ from torch import nn
 
 from robustcli.attacks.base import Attack
 from robustcli.attacks.driver import Samples
+from robustcli.attacks.guards import Meter, frozen
 from robustcli.errors import AttackError, OutOfMemoryError
 from robustcli.evaluation.evaluate import Item, Session
 from robustcli.evaluation.results import Row
@@ -20,9 +21,9 @@ from robustcli.verdict.findings import Finding, Verdict
 from robustcli.verdict.judge import judge
 from robustcli.verdict.landscape import Scene, right_ones, survey
 from robustcli.verdict.look import CLOSE, WIDE, look, spread_over
-from robustcli.verdict.preflight import preflight
+from robustcli.verdict.preflight import classes_in_sample, preflight
 from robustcli.verdict.probes import LIMIT, MANY, probe
-from robustcli.verdict.rivals import RIVALS
+from robustcli.verdict.rivals import RIVALS, reference_ran
 from robustcli.verdict.runs import EACH, RUNS, budgets, shared
 
 
@@ -79,9 +80,7 @@ def _preflight(item: Item, attacks: Sequence[Attack], device: str) -> list[Findi
     samples = _samples(item, spread_over(len(item.images), WIDE), device)
     if not len(samples):
         return []
-    images = item.images
-    seen = look(item.candidate.model.to(device), samples)
-    return preflight(seen, attacks, images.shape, images.y, images.population)
+    return preflight(look(item.candidate.model.to(device), samples), attacks, item.images.shape)
 
 
 def _control(item: Item, attacks: Sequence[Attack], session: Session) -> list[Finding]:
@@ -97,7 +96,12 @@ def _samples(item: Item, index: torch.Tensor, device: str) -> Samples:
 
 
 def after(
-    item: Item, rows: Sequence[Row], session: Session, how: Judged, on_step: Callable[[], None] = lambda: None
+    item: Item,
+    rows: Sequence[Row],
+    session: Session,
+    how: Judged,
+    on_step: Callable[[], None] = lambda: None,
+    randomised: bool = False,
 ) -> Iterator[Finding]:
     """What the rows of one checkpoint say and, where it was asked for, what probes find; one by one.
 
@@ -107,6 +111,7 @@ def after(
         session: of the run.
         how: which checks.
         on_step: told after each probe of a budget.
+        randomised: whether the model answers the same image differently.
     """
     for check in EACH:
         yield from check(rows)
@@ -115,13 +120,17 @@ def after(
         return
     for check in (*RUNS, *RIVALS):
         yield from check(rows)
+    yield from reference_ran(rows, randomised)
     model = item.candidate.model.to(session.device)
+    with frozen(model), torch.no_grad():
+        classes = Meter(model)(item.images.pixels(slice(1), session.device)).shape[1]
+    yield classes_in_sample(classes, item.images.y, item.images.population)
     if controlled(item.images):
         index = spread_over(len(item.images), WIDE)
         tried = _samples(item, index, session.device)
         yield from transferred(item.images.name, model, tried, index, rows, session.spec.seed)
     if how.full:
-        yield from _probes(item, model, rows, session, how, on_step)
+        yield from _probes(item, model, rows, session, how, on_step, randomised)
 
 
 def _shared(item: Item, rows: Sequence[Row]) -> tuple[Item, Sequence[Row]]:
@@ -135,14 +144,19 @@ def _shared(item: Item, rows: Sequence[Row]) -> tuple[Item, Sequence[Row]]:
 
 
 def _probes(
-    item: Item, model: nn.Module, rows: Sequence[Row], session: Session, how: Judged, on_step: Callable[[], None]
+    item: Item,
+    model: nn.Module,
+    rows: Sequence[Row],
+    session: Session,
+    how: Judged,
+    on_step: Callable[[], None],
+    randomised: bool,
 ) -> Iterator[Finding]:
     samples = _samples(item, torch.arange(len(item.images)), session.device)
     spec, limit = session.spec, how.probed(len(samples))
+    settings = {"limit": limit, "seed": spec.seed, "batch_size": spec.batch_size}
     for _, group in budgets(rows):
-        yield from probe(
-            make_case(model, samples, rows, group, limit=limit, seed=spec.seed, batch_size=spec.batch_size)
-        )
+        yield from probe(make_case(model, samples, rows, group, **settings, randomised=randomised))
         on_step()
     right = right_ones(model, samples)
     index = right[spread_over(len(right), min(limit, CLOSE)).to(right.device)].cpu()
@@ -169,8 +183,9 @@ def verdicts(
         name = item.candidate.subject.checkpoint
         own = [row for row in rows if row.subject == item.candidate.subject]
         findings = list(preflights.get(name, []))
+        randomised = any(finding.id == "P5" and finding.level != "OK" for finding in findings)
         try:
-            for finding in after(item, own, session, how, on_step):
+            for finding in after(item, own, session, how, on_step, randomised):
                 findings.append(finding)  # noqa: PERF402 - what was found before a stop counts
         except KeyboardInterrupt:
             how, interrupted = replace(how, full=False), True

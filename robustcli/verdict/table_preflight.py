@@ -119,7 +119,7 @@ PREFLIGHT_CHECKS = (
         "squared, p < 0.001, and 10 % of the samples would have to change class) and not in equal ones either",
         "ours",
         "WARN",
-        "preflight",
+        "reuse",
         bars=True,
     ),
 )

@@ -73,7 +73,7 @@ def test_checks_off_ask_nothing_and_say_nothing(call: Call, models: Path, monkey
 
 
 def test_full_checks_can_end_reliable(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "QUERIES", 20)
+    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
     monkeypatch.setattr(probes, "DRAWS", 5)
     monkeypatch.setattr(runs, "WIDE_INTERVAL", 1.0)
     attacks = ("--attack", "pgd:eps=0.02", "--limit", "24")
@@ -185,7 +185,7 @@ def test_other_checks_and_force_are_another_question(call: Call, models: Path) -
 
 
 def test_a_run_from_the_store_has_a_verdict(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "QUERIES", 20)
+    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
     monkeypatch.setattr(probes, "DRAWS", 5)
     call("evaluate", models / "vanilla.pt", *PGD, "--checks", "off")
     for level in ("quick", "full"):
@@ -205,7 +205,7 @@ def test_checks_that_ctrl_c_ends_are_not_kept(call: Call, models: Path, monkeypa
     with monkeypatch.context() as patched:
         patched.setattr(session, "probe", stops)
         assert verdict_of(call(*full).out)["checkpoints"][0]["interrupted"]
-    monkeypatch.setattr(probes, "QUERIES", 20)
+    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
     assert "R13" not in verdict_of(call(*full).out)["checkpoints"][0]["not_run"]
 
 
@@ -268,7 +268,7 @@ def test_a_cut_graph_costs_only_the_checks_that_take_gradients(
 def test_a_run_that_stops_early_has_a_verdict_on_the_samples_that_all_attacks_met(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    monkeypatch.setattr(probes, "QUERIES", 20)
+    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
     monkeypatch.setattr(probes, "DRAWS", 5)
     attacks = ("--attack", "fgsm:eps=0.1", "--attack", "pgd:eps=0.5,steps=10", "--attack", "deepfool")
     early = ("--until-ci", 14, "--batch-size", 8, "--checks", level, "--format", "json")

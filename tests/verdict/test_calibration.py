@@ -40,7 +40,7 @@ def digits() -> Samples:
 
 
 def quick(model: nn.Module, rows: list[Row], samples: Samples) -> list[Finding]:
-    found = preflight(look(model, samples), [row.attack for row in rows], SHAPE, samples.y)
+    found = preflight(look(model, samples), [row.attack for row in rows], SHAPE)
     found += [finding for check in (*EACH, *RUNS, *RIVALS) for finding in check(rows)]
     return found + transferred("mnist", model, samples, torch.arange(len(samples)), rows, seed=0)
 
@@ -69,7 +69,7 @@ def test_fgsm_training_and_batchout_are_told_as_what_they_are(name: str, checks:
 def test_a_masked_network_raises_at_least_its_check(mask: Mask, digits: Samples) -> None:
     model = mask.build(open_checkpoint(Path("zoo:mnist-vanilla")).model)
     attacks = [parse_attack(spec) for spec in SPECS]
-    fired = {finding.id: finding for finding in preflight(look(model, digits), attacks, SHAPE, digits.y)}
+    fired = {finding.id: finding for finding in preflight(look(model, digits), attacks, SHAPE)}
     assert fired[mask.check].rank >= LEVELS.index(mask.level), fired[mask.check]  # type: ignore[arg-type]
 
 

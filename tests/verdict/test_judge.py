@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from robustcli.attacks import FMN, PGD, AutoAttack, Bisection
+from robustcli.attacks import FMN, AutoAttack, Bisection
 from robustcli.attacks.base import Attack
-from robustcli.attacks.norms import L1
 from robustcli.verdict.findings import LEVELS, Finding, as_document, at_least, from_document, worst
 from robustcli.verdict.judge import judge
+from robustcli.verdict.rivals import reference_ran
 from robustcli.verdict.table import CHECKS
 
 from .conftest import make_row
 
-PASSED = [Finding(name, "OK", "", budget="Linf 0.1") for name in ("P1", "R12", "R13", "R23", "R24")]
+PASSED = [Finding(name, "OK", "", budget="Linf 0.1") for name in ("P1", "P5", "R12", "R13", "R23", "R24")]
 ROWS = [make_row("pgd:eps=0.1", 50)]
 
 
@@ -45,11 +46,13 @@ def test_the_rule(changes: dict[str, str | None], word: str) -> None:
 def test_squares_many_queries_stand_in_for_uniform_noise() -> None:
     findings = [finding for finding in PASSED if finding.id != "R13"]
     assert judge("a.pt", findings, [make_row("autoattack:eps=0.1", 50)]).word == "RELIABLE"
+    in_l1 = [replace(one, budget="L1 10") for one in PASSED if one.id != "R12"]
+    assert judge("a.pt", in_l1, [make_row("pgd:eps=10,norm=l1", 50)]).word == "RELIABLE"
     assert judge("a.pt", findings, [make_row("square:eps=0.1,queries=100", 50)]).word == "PRELIMINARY"
 
 
 def test_what_is_missing_is_the_reason() -> None:
-    verdict = judge("a.pt", [Finding("R23", "OK", "")], ROWS)
+    verdict = judge("a.pt", [Finding("R23", "OK", ""), Finding("P5", "OK", "")], ROWS)
     assert verdict.reason == (
         "not run: stronger ensemble at Linf 0.1, black-box not better, random search; --checks full runs them, "
         "--preset standard has them"
@@ -59,7 +62,7 @@ def test_what_is_missing_is_the_reason() -> None:
 
 
 def test_a_reason_offers_no_checks_that_ran_already() -> None:
-    findings = [Finding(name, "OK", "", budget="Linf 0.1") for name in ("R13", "R23", "R24")]
+    findings = [Finding(name, "OK", "", budget="Linf 0.1") for name in ("P5", "R13", "R23", "R24")]
     verdict = judge("a.pt", findings, ROWS, full=True)
     assert (
         verdict.reason
@@ -69,14 +72,12 @@ def test_a_reason_offers_no_checks_that_ran_already() -> None:
 
 def test_a_reason_does_not_offer_the_preset_that_was_interrupted() -> None:
     rows = [make_row("apgd:eps=0.1", 50, ensemble="autoattack")]
-    assert judge("a.pt", [], rows).reason.endswith("--checks full runs them, the whole of autoattack has them")
+    assert judge("a.pt", [], rows).reason.endswith("--checks full runs them; or let autoattack finish")
 
 
-@pytest.mark.parametrize(
-    "attack", [Bisection(AutoAttack(0.1)), FMN(), PGD(10, norm=L1())], ids=["a bisected ensemble", "FMN", "L1"]
-)
+@pytest.mark.parametrize("attack", [Bisection(AutoAttack(0.1)), FMN()], ids=["a bisected ensemble", "FMN"])
 def test_a_reason_offers_no_checks_that_cannot_run(attack: Attack) -> None:
-    findings = [Finding(name, "OK", "", budget="L1 10") for name in ("R13", "R23", "R24")]
+    findings = [Finding(name, "OK", "") for name in ("P5", "R13", "R23")]
     verdict = judge("a.pt", findings, [make_row("pgd:eps=0.1", 50, attack=attack)])
     assert verdict.reason == (
         "not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
@@ -92,7 +93,14 @@ def test_each_budget_needs_an_ensemble_of_its_own() -> None:
     rows = [*ROWS, make_row("pgd:eps=0.3", 20)]
     assert "stronger ensemble at Linf 0.3;" in judge("a.pt", PASSED, rows).reason
     whole = [*rows, make_row("autoattack:eps=0.3", 20)]
-    assert judge("a.pt", PASSED, whole).word == "RELIABLE"
+    assert judge("a.pt", [*PASSED, *reference_ran(whole)], whole).word == "RELIABLE"
+    cut_short = [*ROWS, make_row("apgd:eps=0.3", 20, ensemble="autoattack")]
+    assert "stronger ensemble at Linf 0.3;" in judge("a.pt", PASSED, cut_short).reason
+
+
+def test_a_preflight_that_failed_is_no_pass() -> None:
+    findings = [finding for finding in PASSED if finding.id != "P5"]
+    assert judge("a.pt", findings, ROWS).reason.startswith("not run: the preflight; ")
 
 
 def test_a_warning_is_never_under_nothing_speaks_against_it() -> None:

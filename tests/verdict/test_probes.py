@@ -58,7 +58,7 @@ def levels(found: list) -> dict[str, str]:  # type: ignore[type-arg]
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "QUERIES", 100)
+    monkeypatch.setattr(probes, "MANY_QUERIES", 100)
     monkeypatch.setattr(probes, "DRAWS", 20)
     monkeypatch.setattr(probes, "WITNESSED", 4)
 
@@ -102,17 +102,18 @@ def test_an_ensemble_is_asked_of_what_weak_attacks_leave_and_the_lower_number_is
 )
 def test_a_stronger_ensemble_is_judged_in_points_of_all_samples(broken: int, level: str) -> None:
     samples = tiny_samples(tiny_net(), 40)
-    case = replace(case_of(tiny_net(), "pgd:"), standing=samples[torch.arange(100) % 40], share=0.74)
+    case = replace(case_of(tiny_net(), "pgd:"), standing=samples[torch.arange(100) % 40], survivors=148, total=200)
     assert probes.ensemble_finding(case, broken, []).level == level
 
 
 def test_beside_an_ensemble_of_its_grade_no_other_is_asked_and_its_own_number_is_judged() -> None:
     case = case_of(tiny_net(), "pgd:")
     known = replace(case, attacks=(parse_attack(f"autoattack:eps={EPS},queries=1000"),))
-    assert (case.graded, known.graded) == (False, True)
+    assert (case.has_reference, known.has_reference) == (False, True)
     found = levels(probe(known))
     assert "R24" not in found
-    assert "WARN" not in {found[check] for check in ("R10", "R11", "R15")}
+    assert found["R10"] != "WARN"
+    assert not {"R11", "R15"} & found.keys()
 
 
 @pytest.mark.parametrize(
@@ -121,6 +122,7 @@ def test_beside_an_ensemble_of_its_grade_no_other_is_asked_and_its_own_number_is
         ("autoattack:eps=0.1", True),
         ("autoattack:eps=0.1,norm=l2", True),
         ("autoattack:eps=5,norm=l1", True),
+        ("autoattack:eps=0.1,eot=20", True),
         ("autoattack:eps=0.1,version=rand", True),
         ("autoattack:eps=0.1,version=rand,eot=5", False),
         ("autoattack:eps=0.1,rounds=10", False),
@@ -131,6 +133,29 @@ def test_beside_an_ensemble_of_its_grade_no_other_is_asked_and_its_own_number_is
 )
 def test_which_attacks_are_of_autoattacks_grade(spec: str, graded: bool) -> None:
     assert is_reference(parse_attack(spec)) == graded
+    assert is_reference(parse_attack(spec), randomised=False) == (graded and "rand" not in spec)
+
+
+def test_the_ensemble_draws_starts_of_its_own() -> None:
+    case = case_of(tiny_net(), "apgd:")
+    asked = []
+
+    class Watched(Case):
+        def left_by(self, attack: Attack, samples: Samples) -> Samples:
+            asked.append((attack.name, self.seed))
+            return samples
+
+    probes.stronger_ensemble(Watched(**vars(case)))
+    assert asked == [("apgd", case.seed + 1), ("apgd-t", case.seed + 1), ("square", case.seed + 1)]
+    asked.clear()
+    probes.stronger_ensemble(Watched(**(vars(case) | {"randomised": True})))
+    assert [name for name, _ in asked] == ["apgd", "apgd"]
+
+
+def test_the_interval_is_told_of_survivors_that_were_not_probed() -> None:
+    case = case_of(tiny_net(), "pgd:")
+    assert "at most" not in probes.ensemble_finding(case, 0, []).message
+    assert "at most" in probes.ensemble_finding(replace(case, survivors=2 * case.survivors), 0, []).message
 
 
 def test_nothing_is_probed_where_nothing_stands() -> None:
