@@ -30,6 +30,7 @@ from torch import Tensor
 from robustcli.attacks import AutoAttack, label
 from robustcli.attacks.driver import Samples, run_attack
 from robustcli.config import EvalSpec
+from robustcli.disk import write_whole
 from robustcli.evaluation.evaluate import Item, Session, evaluate, open_session
 from robustcli.evaluation.plan import make_plan
 from robustcli.evaluation.results import Row
@@ -43,6 +44,9 @@ from robustcli.verdict.table import CHECKS
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "verdict.md"
 RESULTS = ROOT / "results" / "calibration"
+ORIGIN = {key: provenance(seed=0, device="cpu", data_fingerprint=None)[key] for key in ("commit", "hardware")}
+"""Of what this process measures."""
+
 PARTS = ("networks", "runs", "ensembles")
 N, LIMIT = 100, 20
 
@@ -165,15 +169,16 @@ WHOLE, COLOUR = "zoo:mnist-pgd", "cifar10-2"
 """The one is probed as `--checks full` does on both sets; the runs of the other take eight times as long."""
 
 RUNS = [
-    *(Case(name, eps, attack) for name, eps in ROBUST.items() if name != COLOUR for attack in (SHORT, *LONG)),
     *(
-        Case(name, eps, attack, first=100, seed=1, limit=None if name == WHOLE else 25)
+        Case(name, eps, attack, first, seed=seed, limit=limit if name != WHOLE else None)
         for name, eps in ROBUST.items()
         if name != COLOUR
+        for first, seed in ((0, 0), (100, 1))
         for attack in (SHORT, *LONG)
+        for limit in [None if attack in LONG and first == 0 else 25]
     ),
-    *(Case("zoo:mnist-pgd", "0.3", "pgd:steps=40", seed=seed) for seed in (1, 2)),
-    *(Case("zoo:mnist-pgd", "0.3", "pgd:steps=40", n=200, seed=seed) for seed in (0, 1, 2)),
+    *(Case(WHOLE, "0.3", "pgd:steps=40", seed=seed) for seed in (1, 2)),
+    *(Case(WHOLE, "0.3", "pgd:steps=40", n=200, seed=seed) for seed in (0, 1, 2)),
     *(Case(COLOUR, ROBUST[COLOUR], attack, first, limit=25) for attack, first in ((SHORT, 0), ("apgd", 100))),
     *(Case(name, eps, attack) for name, eps in PLAIN.items() for attack in LONG),
 ]
@@ -284,12 +289,11 @@ def _known(part: str, **key: Any) -> dict[str, Any]:
 
 
 def keep(part: str, entry: dict[str, Any]) -> None:
-    """Add an entry to a part's file; another process may do so at the same time."""
-    origin = provenance(seed=0, device="cpu", data_fingerprint=None)
+    """Add an entry to a part's file, with where it comes from; another process may do so at the same time."""
     path = RESULTS / f"{part}.json"
     with FileLock(RESULTS / f".{part}.lock"):
-        content = {"n": N, "probed": LIMIT, "provenance": origin, "found": [*read(part), entry]}
-        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps({"found": [*read(part), entry | ORIGIN]}, indent=1) + "\n"
+        write_whole(path, text.encode(), "results/calibration")
     print(f"{part}: {json.dumps({key: entry[key] for key in entry if key != 'messages'})}", flush=True)
 
 
@@ -349,8 +353,9 @@ def calibration_table(networks: Iterable[dict[str, Any]]) -> str:
 
 
 def robust_runs(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs on networks that are robust at their budget."""
-    return [run for run in runs if ROBUST.get(run["network"]) == run["eps"]]
+    """The runs on networks that are robust at their budget, as `RUNS` has them."""
+    wanted = [vars(case) for case in RUNS if case.network in ROBUST]
+    return [run for run in runs if any(case.items() <= run.items() for case in wanted)]
 
 
 def robust_table(runs: Sequence[dict[str, Any]], ensembles: Sequence[dict[str, Any]]) -> str:
@@ -358,7 +363,9 @@ def robust_table(runs: Sequence[dict[str, Any]], ensembles: Sequence[dict[str, A
     left = {(one["network"], one["eps"]): one for one in ensembles}
     lines = []
     for name, eps in ROBUST.items():
-        own, whole = [run for run in runs if run["network"] == name], left[name, eps]
+        own, whole = [run for run in runs if run["network"] == name], left.get((name, eps))
+        if not own or whole is None:
+            continue
         words = Counter(run["word"] for run in own)
         warned = Counter(check for run in own for check, level in run["levels"].items() if level == "WARN")
         lines.append(
@@ -428,13 +435,14 @@ def reliable_table(found: Sequence[tuple[dict[str, Any], float]]) -> str:
             run["network"],
             run["eps"],
             run["attack"],
+            run["seed"],
             run["correct"],
             f"{run['correct'] - gap * run['n'] / 100:.0f}",
             f"{gap:.1f}",
         )
         for run, gap in found
     ]
-    headers = ("network", "Linf", "attack that ran", f"right of {N}", "under AutoAttack", "points")
+    headers = ("network", "Linf", "attack that ran", "seed", f"right of {N}", "under AutoAttack", "points")
     return tabulate(lines, headers, tablefmt="github", disable_numparse=True)
 
 
@@ -445,10 +453,11 @@ def reliable_section(runs: Sequence[dict[str, Any]], ensembles: Sequence[dict[st
     budgets = {(run["network"], run["eps"]) for run, _ in near}
     mean, most, above = sum(gaps) / max(1, len(gaps)), max(gaps, default=0.0), sum(gap > 2 for gap in gaps)
     return f"""\
-PGD-20, PGD-40 or APGD under `--checks full` at one budget, and AutoAttack (`standard`, 5 000 queries, its images made in
-bfloat16 and judged in float32) on the same {N} test images, seed 0. {len(near)} of these runs ended RELIABLE, on
-{len(budgets)} networks and budgets. Their numbers are
-{mean:.2f} points above AutoAttack's in the mean and {most:.1f} at most; {above} of them more than 2. {where}.
+PGD-20, PGD-40 or APGD under `--checks full` at one budget, and AutoAttack (`standard`, 5 000 queries, seed 0, its images
+made in bfloat16 and judged in float32) on the same {N} test images. {len(near)} of these runs ended RELIABLE, on
+{len(budgets)} networks and budgets: {mean:.2f} points above AutoAttack's in the mean and {most:.1f} at most, {above} of
+them more than 2. So few samples are probed all; of more than {N} survivors the verdict's interval says what the others
+leave open. {where}.
 
 {reliable_table(near)}"""
 
@@ -473,8 +482,9 @@ networks below it put at SUSPECT or INVALID, and how many of those that it must 
 def page() -> str:
     """docs/verdict.md."""
     networks, runs, ensembles = map(read, PARTS)
-    origin = json.loads((RESULTS / "runs.json").read_text(encoding="utf-8"))["provenance"]
-    where = f"Commit {origin['commit']}, {origin['hardware']}; `python scripts/make_verdict.py --data-dir DIR`"
+    commits, hardware = ({one[key] for one in (*networks, *runs, *ensembles)} for key in ("commit", "hardware"))
+    where = f"Commits {', '.join(sorted(commit[:7] for commit in commits))}, {', '.join(sorted(hardware))}; "
+    where += "`python scripts/make_verdict.py --data-dir DIR`"
     how = f"""\
 Each network under FGSM, PGD-20 and DeepFool-5 at Linf 0.1 and 0.3 on {N} images of mnist, `--checks full` with at most
 {LIMIT} survivors a budget; counts are out of {N}. The masked networks are zoo:{WRAPPED} with one fault each
