@@ -453,8 +453,8 @@ def reliable_section(runs: Sequence[dict[str, Any]], ensembles: Sequence[dict[st
     budgets = {(run["network"], run["eps"]) for run, _ in near}
     mean, most, above = sum(gaps) / max(1, len(gaps)), max(gaps, default=0.0), sum(gap > 2 for gap in gaps)
     return f"""\
-PGD-20, PGD-40 or APGD under `--checks full` at one budget, and AutoAttack (`standard`, 5 000 queries, seed 0, its images
-made in bfloat16 and judged in float32) on the same {N} test images. {len(near)} of these runs ended RELIABLE, on
+PGD-20, PGD-40 or APGD under `--checks full` at one budget, and AutoAttack (`standard`, 5 000 queries, seed 0, its
+images made in bfloat16 and judged in float32) on the same {N} test images. {len(near)} of these runs ended RELIABLE, on
 {len(budgets)} networks and budgets: {mean:.2f} points above AutoAttack's in the mean and {most:.1f} at most, {above} of
 them more than 2. So few samples are probed all; of more than {N} survivors the verdict's interval says what the others
 leave open. {where}.
@@ -468,8 +468,8 @@ def alarms_section(runs: Sequence[dict[str, Any]], ensembles: Sequence[dict[str,
     return f"""\
 Robust networks: PGD-7 training (`scripts/robust_networks.py`, each under 15 minutes on 2 cores), of which AutoAttack
 leaves at least half of what is right without an attack. Each is evaluated at the budget of its training under PGD-20,
-PGD-40 and APGD with `--checks full`, on two sets of {N} test images with a seed each (of the second 25 survivors are
-probed), the colour network twice, and zoo:mnist-pgd under PGD-40 on 100 and 200 images with three seeds too. *blurred*
+PGD-40 and APGD with `--checks full`, on two sets of {N} test images with a seed each (under PGD-20 and on the second set
+25 survivors are probed), the colour network twice, and zoo:mnist-pgd under PGD-40 on 100 and 200 images with three seeds too. *blurred*
 has a 3x3 blur before the network, *straight-through* an input in 16 levels whose gradient is passed on. Of
 {len(runs)} runs {suspect} ended SUSPECT or INVALID.
 
