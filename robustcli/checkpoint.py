@@ -141,6 +141,8 @@ def claim_first(paths: Iterable[Path]) -> Iterator[Path]:
     """
     for path in paths:
         if os.path.lexists(path):
+            with suppress(InUseError, CheckpointError), claim(path):
+                pass  # which removes what a killed run has left
             continue
         with ExitStack() as stack:
             try:

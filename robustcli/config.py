@@ -10,7 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
 
 from robustcli.disk import open_regular
 from robustcli.errors import ConfigError, nearest
@@ -125,6 +134,13 @@ class TrainSpec(Spec):
     validation: Number = Field(0.05, ge=0, lt=1)
     seed: Seed = 0
     limit: PositiveInt | None = None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch(cls, value: object) -> object:
+        if isinstance(value, bool):
+            raise ValueError("should not be true or false")
+        return value
 
 
 class EvalSpec(Spec):

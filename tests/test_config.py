@@ -165,6 +165,11 @@ def test_a_value_in_an_error_is_cut(value):
     assert 0 < len(shown(value)) <= 200
 
 
+def test_a_switch_is_no_number():
+    with pytest.raises(ConfigError, match="epochs=True: should not be true or false"):
+        validated(TrainSpec, {"epochs": True}, "a.yaml")
+
+
 def test_a_missing_yaml_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"--config .*absent.yaml: No such file"):
         read_yaml(tmp_path / "absent.yaml")

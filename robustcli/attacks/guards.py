@@ -109,7 +109,7 @@ class Meter:
         self._stop_if_told()
         with torch.autocast(x.device.type, self.dtype):
             output = ask(self.model, x)
-        return self._checked(logits_of(output, x), x)
+        return self._checked(logits_of(output, x, self.largest), x)
 
     @property
     def passes(self) -> int:
@@ -124,7 +124,7 @@ class Meter:
     def exact(self, x: Tensor) -> Tensor:
         """Logits without autocast, counted like all."""
         self._stop_if_told()
-        return self._checked(logits_of(ask(self.model, x), x), x)
+        return self._checked(logits_of(ask(self.model, x), x, self.largest), x)
 
     def _stop_if_told(self) -> None:
         if self.stop is not None and self.stop.is_set():

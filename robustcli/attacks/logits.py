@@ -45,26 +45,27 @@ def _mismatch(model: Any, x: Tensor) -> str:
     return f" (its weights are {weight.dtype} on {weight.device}, the images {x.dtype} on {x.device})"
 
 
-def logits_of(output: Any, x: Tensor) -> Tensor:
+def logits_of(output: Any, x: Tensor, largest: int = -1) -> Tensor:
     """The logits (n, classes) in what a model returned for images `x`, in the type of the images.
 
     Taken are a tensor; `logits` of a mapping or an object, as transformers and torchvision return them; and of a tuple
-    or a list the first tensor of floats of shape (n, classes).
+    or a list the first tensor of floats of shape (n, classes). Where these have several widths, such as features and
+    logits, it is the one as wide as there are classes, which `largest`, the largest label, tells.
 
     Raises:
         AttackError: there are none; says what came.
     """
-    logits = _found(output, len(x))
+    logits = _found(output, len(x), largest)
     if logits is None:
         raise AttackError(f"the model returned {_told(output)}; it should be logits of shape (n, classes), n={len(x)}")
     shape = tuple(logits.shape)
-    if shape == (len(x), 1) or (shape == (len(x),) and logits.is_floating_point()):
+    if not logits.is_floating_point():
+        raise AttackError(f"the model returned {logits.dtype}; it should be logits in floats, not classes or counts")
+    if shape == (len(x), 1) or shape == (len(x),):
         raise AttackError(f"the model returned shape {shape}; it should be (n, classes), n={len(x)}: {TWO_OUTPUTS}")
     if logits.ndim != 2 or len(logits) != len(x) or not shape[1]:
         many = ": one answer an image, and not one a pixel or patch" if logits.ndim > 2 and shape[0] == len(x) else ""
         raise AttackError(f"the model returned shape {shape}; it should be (n, classes), n={len(x)}{many}")
-    if not logits.is_floating_point():
-        raise AttackError(f"the model returned {logits.dtype}; it should be logits in floats, not classes or counts")
     if logits.device != x.device:
         raise AttackError(f"the model returned logits on {logits.device} for images on {x.device}")
     if logits.layout is not torch.strided:
@@ -74,7 +75,7 @@ def logits_of(output: Any, x: Tensor) -> Tensor:
     return logits.to(x.dtype)
 
 
-def _found(output: Any, n: int) -> Tensor | None:
+def _found(output: Any, n: int, largest: int) -> Tensor | None:
     """The tensor that is meant, whatever its shape is."""
     if isinstance(output, Tensor):
         return output
@@ -84,7 +85,16 @@ def _found(output: Any, n: int) -> Tensor | None:
     if isinstance(output, tuple | list):
         parts = [part for part in output if isinstance(part, Tensor) and part.is_floating_point() and part.ndim == 2]
         fitting = [part for part in parts if len(part) == n]
-        return next((part for part in fitting if part.shape[1] > 1), next(iter(fitting), None))
+        wide = [part for part in fitting if part.shape[1] > 1] or fitting
+        widths = [part.shape[1] for part in wide]
+        if largest >= 0 and len(set(widths)) > 1:
+            if largest + 1 not in widths:
+                raise AttackError(
+                    f"the model returned tensors of {' and '.join(map(str, widths))} columns, and the labels go up to "
+                    f"{largest}: which of them are the logits? return them alone"
+                )
+            return wide[widths.index(largest + 1)]
+        return next(iter(wide), None)
     return None
 
 

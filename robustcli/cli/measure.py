@@ -65,12 +65,17 @@ def refuse_decimal_commas(eps: str | None) -> None:
         ConfigError: says what may be meant.
     """
     parts = [part.strip() for part in (eps or "").split(",")]
-    pairs = list(zip(parts[::2], parts[1::2], strict=False))
-    if len(parts) % 2 == 0 and all(whole == "0" and re.fullmatch(r"\d+", rest) for whole, rest in pairs):
-        meant = ",".join(f"0.{rest}" for _, rest in pairs)
+    meant: list[str] = []
+    for before, part in zip(["", *parts], parts, strict=False):
+        if before == "0" and meant[-1] == "0" and re.fullmatch(r"\d+", part):
+            meant[-1] = f"0.{part}"
+        else:
+            meant.append(part)
+    if len(meant) < len(parts):
+        listed = ",".join("0.0" if part == "0" else part for part in parts)
         raise ConfigError(
-            f"--eps {shown(eps)}: is a list of {len(parts)} budgets, as commas separate; did you mean {meant}? "
-            f"(for the list write {','.join(f'0.0,{rest}' for _, rest in pairs)})"
+            f"--eps {shown(eps)}: is a list of {len(parts)} budgets, as commas separate; did you mean "
+            f"{','.join(meant)}? (for the list write {listed})"
         )
 
 

@@ -20,6 +20,9 @@ Read = tuple[str, Path]
 
 JSON_HINT = "--json takes the file to write; for JSON on stdout use --format json"
 
+LONGEST = 255
+"""Bytes of a file's name, on the file systems of today."""
+
 FLAGS = {"json_file": "--json", "junit": "--junit", "gallery": "--gallery", "curve_plot": "--curve-plot"}
 FLAGS |= {"save": "--save", "store": "--store"}
 """The flags of attack, evaluate and compare that name a file to write, by the parameter's name."""
@@ -52,7 +55,7 @@ def check_given(command: Any, arguments: Sequence[str]) -> None:
             _check_value(name, value, set())
         elif name in valued:
             flag = name
-        elif not part.strip():
+        elif not part.startswith("-"):
             _check_value(f"{command.name}: {positional}", part, set())
 
 
@@ -60,6 +63,8 @@ def _check_value(flag: str, value: str, options: set[str]) -> None:
     hint = f"; {JSON_HINT}" if flag == "--json" else ""
     if not value.strip():
         raise ConfigError(f"{flag} '{value}': is empty, perhaps a shell variable that is not set{hint}")
+    if flag != "--set" and max(map(len, map(os.fsencode, Path(value).parts)), default=0) > LONGEST:
+        raise ConfigError(f"{flag} {shown(value)}: has a name of more than {LONGEST} bytes, too long for a file")
     if value in options:
         raise ConfigError(f"{flag} {value}: should be a value; {value} is an option{hint}")
 
@@ -127,6 +132,8 @@ def check_output(path: Path | None, flag: str, reads: Iterable[Read] = (), kind:
     try:
         if path.is_dir():
             raise ConfigError(f"{flag} {shown(path)}: is a folder; should be a file")
+        if path.is_fifo() and not path.is_relative_to("/dev"):  # which a shell's >(...) is
+            raise ConfigError(f"{flag} {shown(path)}: is a pipe; should be a file")
         if flag != "--output":  # whose folder is made
             _check_folder_of(path, flag)
         if path.exists() and not os.access(path, os.W_OK):

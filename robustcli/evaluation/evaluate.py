@@ -103,9 +103,10 @@ def check_fit(candidate: Candidate, images: Images, split: str) -> None:
         raise DataError(f"{path}: was trained on {seen} of the {len(images)} test images of {images.name}")
     equal = repeats(saved.train_hashes, images) if split == "test" else 0
     if equal == len(images) or equal > _few(len(images)):
+        same_file = saved.data["source"].rpartition("/")[0] == images.source.rpartition("/")[0]
+        why = "it holds them in both splits" if same_file else "was the data set divided anew since?"
         raise DataError(
-            f"{path}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; "
-            "was the data set divided anew since?"
+            f"{path}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; {why}"
         )
 
 
@@ -123,10 +124,12 @@ def data_warnings(candidate: Candidate, images: Images, split: str) -> list[str]
     lines = []
     digest, now = (source.rpartition("/")[0] for source in (saved.data["source"], images.source))
     # Of a folder, the digest is that of one split's files; a data set with a name has none.
-    if saved.spec["dataset"].endswith(".npz") and saved.data["name"] == images.name and digest != now:
-        lines.append(f"{images.name}: is not the file that {path} was trained on, or it has changed since")
+    trained_on = saved.spec["dataset"]
+    known = trained_on.lower().endswith(".npz") or (split == "train" and trained_on not in DATASETS)
+    if known and saved.data["name"] == images.name and digest != now:
+        lines.append(f"{images.name}: is not the data that {path} was trained on, or it has changed since")
     if equal := repeats(saved.train_hashes, images) if split == "test" else 0:
-        lines.append(f"{path}: was trained on {equal} of the {len(images)} test images, pixel for pixel (few: kept)")
+        lines.append(f"{path}: was trained on {equal} of the {len(images)} test images, pixel for pixel; so few pass")
     return lines
 
 

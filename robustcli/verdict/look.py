@@ -75,7 +75,7 @@ def look(model: nn.Module, samples: Samples) -> Look:
     few = samples[spread_over(len(samples), WIDE)]
     close = few[spread_over(len(few), CLOSE)]
     with frozen(model), torch.random.fork_rng(devices=[]):  # a randomised model draws; the run must not notice
-        meter = Meter(model)
+        meter = Meter(model, largest=int(samples.y.max()) if len(samples) else -1)
         with _watched() as calls:
             first = meter.exact(close.x).detach()
         with torch.no_grad():

@@ -69,7 +69,14 @@ FORMS = {
     "mapping": lambda z: OrderedDict(logits=z),
     "namedtuple": lambda z: Output(z, z.flip(1)),
     "object": lambda z: SimpleNamespace(logits=z),
+    "features before": lambda z: (torch.cat([z, z, z], 1).square(), z),
+    "features after": lambda z: (z, torch.cat([z, z, z], 1).square()),
 }
+
+
+def test_features_and_logits_that_cannot_be_told_apart_are_refused(net, samples):
+    both = Returns(net, lambda z: (torch.cat([z, z, z], 1), torch.cat([z, z], 1)))
+    refused(both, samples, "tensors of 9 and 6 columns, and the labels go up to 2: which of them are the logits")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,11 @@ def test_an_empty_model_is_told(call: Call, place: Path, line: str) -> None:
     assert "is empty" in ended.error
 
 
-@pytest.mark.parametrize(("eps", "meant"), [("0,1", "0.1"), ("0,05", "0.05"), ("0, 3", "0.3"), ("0,1,0,3", "0.1,0.3")])
+@pytest.mark.parametrize(
+    ("eps", "meant"),
+    [("0,1", "0.1"), ("0,05", "0.05"), ("0, 3", "0.3"), ("0,1,0,3", "0.1,0.3")]
+    + [("8/255,0,1", "8/255,0.1"), ("0,1,0.3", "0.1,0.3")],
+)
 def test_a_decimal_comma_is_asked_back(call: Call, place: Path, eps: str, meant: str) -> None:
     ended = call("evaluate", "m.pt", "--attack", "fgsm", "--eps", eps)
     assert (ended.code, ended.out) == (2, "")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
-import sys
+import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -74,25 +73,20 @@ def test_a_masked_network_raises_at_least_its_check(mask: Mask, digits: Samples)
 
 
 @pytest.fixture(scope="module")
-def make_verdict() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_verdict", ROOT / "scripts" / "make_verdict.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def make_verdict() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "scripts")  # it imports `robust_networks`, which lies beside it
+        yield importlib.import_module("make_verdict")
 
 
 def test_the_page_is_what_the_script_writes(make_verdict: ModuleType) -> None:
-    found = json.loads(make_verdict.RESULTS.read_text(encoding="utf-8"))
-    assert make_verdict.PAGE.read_text(encoding="utf-8") == make_verdict.page(found), (
+    assert make_verdict.PAGE.read_text(encoding="utf-8") == make_verdict.page(), (
         "run python scripts/make_verdict.py --page"
     )
 
 
 def test_the_measured_set_keeps_what_the_verdict_promises(make_verdict: ModuleType) -> None:
-    networks = json.loads(make_verdict.RESULTS.read_text(encoding="utf-8"))["networks"]
+    networks = make_verdict.read("networks")
     fired = {network["name"]: network["fired"] for network in networks}
     for network in networks:
         assert network["fired"].keys() <= CHECKS.keys()
@@ -102,3 +96,17 @@ def test_the_measured_set_keeps_what_the_verdict_promises(make_verdict: ModuleTy
             assert network["word"] == "SUSPECT"
     for mask in MASKS:
         assert LEVELS.index(fired[mask.name][mask.check]) >= LEVELS.index(mask.level)  # type: ignore[arg-type]
+
+
+def test_robust_networks_are_robust_and_next_to_none_of_their_runs_is_suspect(make_verdict: ModuleType) -> None:
+    for whole in make_verdict.read("ensembles"):
+        if whole["network"] in make_verdict.ROBUST:
+            assert 2 * whole["correct"] >= whole["clean"], whole
+    runs = make_verdict.robust_runs(make_verdict.read("runs"))
+    assert sum(run["word"] in ("SUSPECT", "INVALID") for run in runs) <= 1
+
+
+def test_reliable_numbers_are_near_autoattacks(make_verdict: ModuleType) -> None:
+    gaps = [gap for _, gap in make_verdict.reliable(make_verdict.read("runs"), make_verdict.read("ensembles"))]
+    assert sum(gaps) / len(gaps) <= 1
+    assert sum(gap > 2 for gap in gaps) <= 1
