@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from filelock import FileLock
 from robust_networks import NETWORKS, load
 from tabulate import tabulate
@@ -57,7 +56,7 @@ WRAPPED = "mnist-vanilla"
 INTRO = """\
 # The verdict
 
-<!-- Written by `python scripts/make_verdict.py` from the code and results/verdict.json; a test says that it is up to
+<!-- Written by `python scripts/make_verdict.py` from the code and results/calibration; a test says that it is up to
 date. -->
 
 Under each table of `evaluate`, `attack` and `compare` stands a verdict on each checkpoint's numbers:
@@ -98,8 +97,8 @@ Numbers here are those that the thresholds were set by: zoo networks, the first 
 - **R6**'s gap between FGSM and PGD is a warning, not a suspicion: just below its distance to the boundary every good
   network has one (vanilla at 0.15: 67 and 17 %; the PGD-trained net at 0.4: 87 and 2 %).
 - **R7** is judged on accuracy with its paired interval: single points of good networks recover as eps grows.
-- **R9** tolerates 10 %: of the PGD-trained net's hardest points DeepFool-50 leaves 3 %, and FMN-100 in Linf 27 %, so
-  FMN does not count as converged.
+- **R9** tolerates 10 % and what chance adds: of PGD-trained nets' points DeepFool-50 leaves 3 to 12 % (3 of 25 on
+  mnist-0.3-seed1), and FMN-100 in Linf 27 %, so FMN does not count as converged.
 - **R12** suspects from 10 points on: on the PGD-trained net Square breaks 3 % of what PGD-20 left, more than
   AutoAttack's 0.2 points, which warn.
 - **R13** warns of a single point, and suspects from a second on and above 1 %.
@@ -126,7 +125,6 @@ class Case:
         attack: a SPEC without a budget.
         first, n: which of the test images.
         seed: of the run.
-        limit: survivors of the budget that a probe takes; None takes what `--checks full` does.
     """
 
     network: str
@@ -135,14 +133,6 @@ class Case:
     first: int = 0
     n: int = N
     seed: int = 0
-    limit: int | None = None
-
-
-def blurred(x: Tensor) -> Tensor:
-    """Images (n, c, h, w) under a kernel of 1 2 1 in both directions."""
-    kernel = x.new_tensor([1.0, 2.0, 1.0]) / 4
-    kernels = torch.outer(kernel, kernel).expand(x.shape[1], 1, 3, 3)
-    return F.conv2d(x, kernels, padding=1, groups=x.shape[1])
 
 
 def straight_through(x: Tensor) -> Tensor:
@@ -150,13 +140,12 @@ def straight_through(x: Tensor) -> Tensor:
     return x + ((x * 15).round() / 15 - x).detach()
 
 
-IN_FRONT = {"blurred zoo:mnist-pgd": blurred, "straight-through mnist-0.3-seed0": straight_through}
-"""Robust networks with something harmless before them."""
+IN_FRONT = {"straight-through mnist-0.3-seed0": straight_through}
+"""A robust network with something harmless before it."""
 
 ROBUST = {
     "zoo:mnist-pgd": "0.3",
     **{name: network.eps for name, network in NETWORKS.items()},
-    "blurred zoo:mnist-pgd": "0.3",
     "straight-through mnist-0.3-seed0": "0.3",
 }
 """Networks that are robust at a budget, where no check may be at SUSPECT."""
@@ -165,21 +154,21 @@ PLAIN = {f"zoo:mnist-{name}": "0.05" for name in ("vanilla", "gaussian", "batcho
 """Networks that resist a small budget only."""
 
 SHORT, LONG = "pgd:steps=20", ("pgd:steps=40", "apgd")
-WHOLE, COLOUR = "zoo:mnist-pgd", "cifar10-2"
-"""The one is probed as `--checks full` does on both sets; the runs of the other take eight times as long."""
+COLOUR = "cifar10-2"
+"""Its runs take eight times as long as the others'."""
 
 RUNS = [
     *(
-        Case(name, eps, attack, first, seed=seed, limit=limit if name != WHOLE else None)
+        Case(name, eps, attack, first, seed=seed)
         for name, eps in ROBUST.items()
         if name != COLOUR
         for first, seed in ((0, 0), (100, 1))
         for attack in (SHORT, *LONG)
-        for limit in [None if attack in LONG and first == 0 else 25]
     ),
-    *(Case(WHOLE, "0.3", "pgd:steps=40", seed=seed) for seed in (1, 2)),
-    *(Case(WHOLE, "0.3", "pgd:steps=40", n=200, seed=seed) for seed in (0, 1, 2)),
-    *(Case(COLOUR, ROBUST[COLOUR], attack, first, limit=25) for attack, first in ((SHORT, 0), ("apgd", 100))),
+    *(Case("zoo:mnist-pgd", "0.3", "pgd:steps=40", seed=seed) for seed in (1, 2)),
+    *(Case("zoo:mnist-pgd", "0.3", "pgd:steps=40", n=200, seed=seed) for seed in (0, 1, 2)),
+    *(Case(name, ROBUST[name], attack, 200, seed=2) for name in NETWORKS if name != COLOUR for attack in LONG[:1]),
+    *(Case(COLOUR, ROBUST[COLOUR], attack, first) for attack, first in ((SHORT, 0), ("apgd", 100))),
     *(Case(name, eps, attack) for name, eps in PLAIN.items() for attack in LONG),
 ]
 ENSEMBLES = [Case(name, eps) for name, eps in (ROBUST | PLAIN).items()]
@@ -251,7 +240,7 @@ def measure_runs(names: Sequence[str], data_dir: Path | None) -> None:
         if (names and case.network not in names) or _known("runs", **vars(case)):
             continue
         item, spec = prepared(case, data_dir)
-        verdict, (row, *_) = judged(item, spec, case.limit)
+        verdict, (row, *_) = judged(item, spec)
         levels = {one.id: one.level for one in sorted(verdict.findings, key=lambda one: one.rank)}
         found = {"clean": row.clean_correct, "correct": row.correct, "word": verdict.word, "reason": verdict.reason}
         keep("runs", vars(case) | found | {"levels": {name: levels[name] for name in CHECKS if name in levels}})
@@ -467,13 +456,14 @@ leave open. {where}.
 def alarms_section(runs: Sequence[dict[str, Any]], ensembles: Sequence[dict[str, Any]]) -> str:
     """The robust networks and what the runs on them said."""
     suspect = sum(run["word"] in ("SUSPECT", "INVALID") for run in runs)
+    wanted = [case for case in RUNS if case.network in ROBUST]
     return f"""\
 Robust networks: PGD-7 training (`scripts/robust_networks.py`, each under 15 minutes on 2 cores), of which AutoAttack
 leaves at least half of what is right without an attack. Each is evaluated at the budget of its training under PGD-20,
-PGD-40 and APGD with `--checks full`, on two sets of {N} test images with a seed each (under PGD-20 and on the second
-set 25 survivors are probed), the colour network twice, and zoo:mnist-pgd under PGD-40 on 100 and 200 images with three
-seeds too. *blurred* has a 3x3 blur before the network, *straight-through* an input in 16 levels whose gradient is
-passed on. Of {len(runs)} runs {suspect} ended SUSPECT or INVALID.
+PGD-40 and APGD with `--checks full`, on two or three sets of {N} test images with a seed each, the colour network
+twice, and zoo:mnist-pgd under PGD-40 on 100 and 200 images with three seeds too. *straight-through* has an input in 16
+levels before it whose gradient is passed on. {len(wanted)} runs are planned; of the {len(runs)} that are measured
+{suspect} ended SUSPECT or INVALID.
 
 {robust_table(runs, ensembles)}
 

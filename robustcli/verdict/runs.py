@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from robustcli.attacks import label
 from robustcli.attacks.guards import ball_edge
@@ -31,7 +31,9 @@ WIDE_INTERVAL = 0.1
 ALONE = 0.01
 UNBOUNDED_WARNS = 0.01
 UNBOUNDED_SUSPECTS = 0.1
-"""Carlini et al. ask for 0; of a good PGD-trained MNIST net DeepFool-50 leaves 3 % of the hardest points."""
+"""Carlini et al. ask for 0; of good PGD-trained MNIST nets DeepFool-50 leaves 3 to 12 % of the hardest points."""
+
+BEYOND_CHANCE = 1e-3
 
 
 def table(a: Sequence[int], b: Sequence[int]) -> Table:
@@ -147,7 +149,7 @@ def unbounded_finding(attack: str, failed: int, n: int) -> Finding:
     """R9 of an attack that `failed` on so many of n."""
     share = failed / max(1, n)
     told = f"{attack}, without a budget, fails on {failed} of {n} samples"
-    if share > UNBOUNDED_SUSPECTS:
+    if float(binom.sf(failed - 1, n, UNBOUNDED_SUSPECTS)) < BEYOND_CHANCE:
         return Finding("R9", "SUSPECT", f"{told}: gradients are masked or zero", share)
     return Finding("R9", "WARN" if share > UNBOUNDED_WARNS else "OK", told, share)
 

@@ -62,8 +62,8 @@ RUN_CHECKS = (
     Check(
         "R9",
         "unbounded attack",
-        "DeepFool of 50 iterations or more, without a budget, fails on more than 1 % of the correct points: WARN, "
-        "10 %: SUSPECT",
+        "DeepFool of 50 iterations or more, without a budget, fails on more than 1 % of the correct points: WARN; on "
+        "more than 10 % beyond chance (p < 0.001): SUSPECT",
         f"{CARLINI}; ours",
         "SUSPECT",
         "full",
@@ -82,8 +82,8 @@ RUN_CHECKS = (
     Check(
         "R11",
         "restarts",
-        "new starts, those of R24's APGD or else 5 of PGD, lower accuracy by more than 1 point; beside an ensemble of "
-        "AutoAttack's grade INFO",
+        "new starts, those of R24's APGD or else 5 of PGD, lower accuracy by more than 1 point; not run beside an "
+        "ensemble of AutoAttack's grade",
         f"{CARLINI}; ours",
         "WARN",
         "full",

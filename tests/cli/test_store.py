@@ -247,7 +247,7 @@ def test_what_is_no_store_is_refused_before_anything_is_measured(
     ended = call("evaluate", *FGSM, "--store", name)
     assert (ended.code, ended.out, computed) == (2, "", [])
     assert ended.error.startswith(f"error: --store {name[:150]}")
-    assert call("results", "list", "--store", name).code == 3
+    assert call("results", "list", "--store", name).code == (2 if len(name) > 255 else 3)
     assert before == sorted((path.name, path.stat().st_size) for path in Path().iterdir())
 
 

@@ -71,7 +71,7 @@ def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path)
         (".", "is a folder; should be a file, such as model.pt"),
         ("new/", "is a folder; should be a file, such as model.pt"),
         ("folder", "is a folder; should be a file, such as folder.pt"),
-        ("x" * 300 + ".pt", "File name too long"),
+        ("x" * 300 + ".pt", "too long for a file"),
         ("file/x.pt", "cannot be written: its folder is a file"),
         ("/dev/null", "exists already"),
         ("loop.pt", "cannot be written: Too many levels"),

@@ -145,9 +145,7 @@ def repeating(checkpoints: Paths, test: int, train: int) -> tuple[Candidate, Ima
 @pytest.mark.parametrize(("test", "train"), [(1, 1), (9, 2), (20, 3), (20, 20), (100, 4), (399, 4), (400, 5)])
 def test_test_images_that_are_training_images_by_content_are_refused(checkpoints: Paths, test: int, train: int) -> None:
     candidate, images = repeating(checkpoints, test, train)
-    words = (
-        rf"a\.pt: was trained on {train} of the {test} test images of bars, pixel for pixel; was the data set divided"
-    )
+    words = rf"a\.pt: was trained on {train} of the {test} test images of bars, pixel for pixel; it holds them in both"
     with pytest.raises(DataError, match=words) as caught:
         check_fit(candidate, images, "test")
     assert caught.value.exit_code == 3
@@ -160,13 +158,13 @@ def test_test_images_that_are_training_images_by_content_are_refused(checkpoints
 def test_a_few_images_that_lie_in_both_parts_are_told(checkpoints: Paths, test: int, train: int) -> None:
     candidate, images = repeating(checkpoints, test, train)
     check_fit(candidate, images, "test")
-    told = f"{checkpoints[0]}: was trained on {train} of the {test} test images, pixel for pixel (few: kept)"
+    told = f"{checkpoints[0]}: was trained on {train} of the {test} test images, pixel for pixel; so few pass"
     assert data_warnings(candidate, images, "test") == ([told] if train else [])
     assert data_warnings(candidate, images, "train") == []
 
 
 def test_a_data_set_that_has_changed_since_the_training_is_told(checkpoints: Paths, tmp_path: Path) -> None:
-    told = f"bars: is not the file that {checkpoints[0]} was trained on, or it has changed since"
+    told = f"bars: is not the data that {checkpoints[0]} was trained on, or it has changed since"
     with np.load(checkpoints[0].parent / "bars.npz") as arrays:
         np.savez(tmp_path / "bars.npz", **(dict(arrays) | {"y_train": np.roll(arrays["y_train"], 1)}))
     changed = open_session(checkpoints[:1], SPEC.model_copy(update={"dataset": str(tmp_path / "bars.npz")}))

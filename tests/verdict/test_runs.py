@@ -50,7 +50,7 @@ def test_accuracy_that_rises_with_eps_is_suspect(at_small: int, at_large: int, l
     assert [finding.level for finding in monotone(rows)] == [level]
 
 
-@pytest.mark.parametrize(("failed", "level"), [(0, "OK"), (1, "OK"), (5, "WARN"), (50, "SUSPECT")])
+@pytest.mark.parametrize(("failed", "level"), [(0, "OK"), (1, "OK"), (5, "WARN"), (20, "WARN"), (21, "SUSPECT")])
 def test_an_attack_without_a_budget_must_not_fail(failed: int, level: str) -> None:
     assert [finding.level for finding in unbounded([make_row("deepfool:iters=50", failed)])] == [level]
 
