@@ -59,13 +59,13 @@ def logits_of(output: Any, x: Tensor, largest: int = -1) -> Tensor:
     if logits is None:
         raise AttackError(f"the model returned {_told(output)}; it should be logits of shape (n, classes), n={len(x)}")
     shape = tuple(logits.shape)
-    if not logits.is_floating_point():
-        raise AttackError(f"the model returned {logits.dtype}; it should be logits in floats, not classes or counts")
-    if shape == (len(x), 1) or shape == (len(x),):
+    if shape in ((len(x), 1), (len(x),)) and logits.is_floating_point():
         raise AttackError(f"the model returned shape {shape}; it should be (n, classes), n={len(x)}: {TWO_OUTPUTS}")
     if logits.ndim != 2 or len(logits) != len(x) or not shape[1]:
         many = ": one answer an image, and not one a pixel or patch" if logits.ndim > 2 and shape[0] == len(x) else ""
         raise AttackError(f"the model returned shape {shape}; it should be (n, classes), n={len(x)}{many}")
+    if not logits.is_floating_point():
+        raise AttackError(f"the model returned {logits.dtype}; it should be logits in floats, not classes or counts")
     if logits.device != x.device:
         raise AttackError(f"the model returned logits on {logits.device} for images on {x.device}")
     if logits.layout is not torch.strided:
