@@ -113,9 +113,9 @@ Numbers here are those that the thresholds were set by: zoo networks, the first 
 - **R18**: 93 samples are the fewest whose interval reaches no further than 10 points at an accuracy of 50 %.
 - **R24** is AutoAttack with fewer queries of Square and without FAB-T, which takes a third of its time and breaks next
   to nothing that APGD-T left.
-  Of few survivors it is noisy: of 20 it broke so many that zoo:mnist-vanilla and zoo:mnist-gaussian were SUSPECT at 0.1,
-  which they are not of all; the good networks above were measured again without that limit, the masked ones were not
-  (*softmax outputs*: 3 of 20)."""
+  Of few survivors it is noisy: of 20 it broke so many that zoo:mnist-vanilla and zoo:mnist-gaussian were SUSPECT at
+  0.1, which they are not of all; the good networks above were measured again without that limit, the masked ones were
+  not (*softmax outputs*: 3 of 20)."""
 
 
 @dataclass(frozen=True)
