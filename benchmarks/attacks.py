@@ -22,15 +22,15 @@ import torch
 from race import Entrant, Goal, Race
 from torch import Tensor, nn
 
-from robustcli import checkpoint
 from robustcli.attacks import FGSM, PGD, Attack, DeepFool
-from robustcli.attacks.driver import Samples, predict, run_attack
 from robustcli.config import DataSpec, ModelSpec, TrainSpec
-from robustcli.data import SAMPLE, load
+from robustcli.data.images import Images, overlap
+from robustcli.data.load import SAMPLE, load
 from robustcli.device import keep_freed_memory
 from robustcli.disk import write_whole
-from robustcli.images import Images, overlap
-from robustcli.models.loading import load_model
+from robustcli.engine.run import Samples, predict, run_attack
+from robustcli.models import checkpoint
+from robustcli.models.sources import load_model
 from robustcli.provenance import provenance
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare

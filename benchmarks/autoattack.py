@@ -26,16 +26,16 @@ import torch
 from duels import HALVED, OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Duel, Result
 from torch import nn
 
-from robustcli import checkpoint
-from robustcli.attacks.driver import Samples
 from robustcli.attacks.norms import NORMS
 from robustcli.config import DataSpec, ModelSpec
-from robustcli.data import load
+from robustcli.data.load import load
 from robustcli.device import keep_freed_memory
 from robustcli.disk import write_whole
+from robustcli.engine.run import Samples
 from robustcli.errors import RobustCliError
 from robustcli.fields import Eps
-from robustcli.models.loading import load_model
+from robustcli.models import checkpoint
+from robustcli.models.sources import load_model
 from robustcli.provenance import provenance
 
 NETWORKS = ("zoo:mnist-vanilla", "zoo:mnist-fgsm", "zoo:mnist-batchout", "zoo:cifar10-fgsm")

@@ -15,8 +15,8 @@ from official import Clock
 from torch import Tensor, nn
 
 from robustcli.attacks import APGD, APGDT, FAB, AutoAttack, Square
-from robustcli.attacks.driver import Samples, predict, run_attack
 from robustcli.attacks.norms import L1, Norm
+from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.fields import Eps
 
 OURS, REFERENCE = "ours", "reference"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from tabulate import tabulate
 
-from robustcli.attacks.driver import Samples
+from robustcli.engine.run import Samples
 
 Work = Callable[[Samples, int], list[int]]
 """Samples, all classified right before, and a batch size to how many of them still are, for each budget."""

@@ -28,9 +28,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision.transforms import ToTensor
 
 from robustcli.config import TrainSpec
+from robustcli.data.images import Images
 from robustcli.device import keep_freed_memory
 from robustcli.disk import write_whole
-from robustcli.images import Images
 from robustcli.models import MODELS
 from robustcli.provenance import provenance
 from robustcli.training.loop import Run, fit

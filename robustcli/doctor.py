@@ -12,16 +12,17 @@ from typing import Literal
 
 import torch
 
-from robustcli import __version__, checkpoint, zoo
+from robustcli import __version__
 from robustcli.attacks import ATTACKS, label, parse_attack
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.config import DataSpec, EvalSpec, field_names
-from robustcli.data import data_folder, is_here, load, torchvision_datasets
-from robustcli.datasets import DATASETS, SAMPLE
+from robustcli.data.load import data_folder, is_here, load, torchvision_datasets
+from robustcli.data.named import DATASETS, SAMPLE
 from robustcli.device import multiplies, pick_device
+from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError, DataError, RobustCliError
-from robustcli.evaluation.binarisation import LEAST_FOUND, MOST_FOUND_AT_RANDOM, Binarised, binarise
-from robustcli.evaluation.evaluate import Session, open_session
+from robustcli.measure.binarisation import LEAST_FOUND, MOST_FOUND_AT_RANDOM, Binarised, binarise
+from robustcli.measure.evaluate import Session, open_session
+from robustcli.models import checkpoint, zoo
 from robustcli.noise import Noise
 from robustcli.provenance import provenance
 from robustcli.testing import check_attack, tiny_net, tiny_samples

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.attacks.base import Attack
-from robustcli.attacks.driver import Outcome, Samples, run_attack
 from robustcli.attacks.facts import Facts, facts
 from robustcli.attacks.norms import NORMS
 from robustcli.cli import run
+from robustcli.engine.run import Outcome, Samples, run_attack
 from robustcli.noise import Noise
 
 ROOT = Path(__file__).resolve().parents[1]

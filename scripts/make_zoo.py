@@ -19,13 +19,13 @@ from typing import Any
 
 import torch
 
-from robustcli import checkpoint, zoo
-from robustcli.checkpoint import Checkpoint
 from robustcli.config import EvalSpec
 from robustcli.device import keep_freed_memory
-from robustcli.evaluation.evaluate import evaluate, open_session
+from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.models import checkpoint, zoo
+from robustcli.models.checkpoint import Checkpoint
 from robustcli.provenance import provenance
-from robustcli.reproduction.results import read
+from robustcli.studies.batchout.results import read
 
 METHODS = ("vanilla", "fgsm", "pgd", "gaussian", "batchout")
 NAMES = tuple(f"{dataset}-{method}" for dataset in ("mnist", "cifar10") for method in METHODS)

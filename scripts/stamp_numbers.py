@@ -26,10 +26,10 @@ from tabulate import tabulate
 from robustcli.cli import run
 from robustcli.device import pick_device
 from robustcli.provenance import provenance
-from robustcli.reproduction.findings import Findings
-from robustcli.reproduction.results import Results, read
-from robustcli.reproduction.tables import short
-from robustcli.reproduction.words import plain_words
+from robustcli.studies.batchout.findings import Findings
+from robustcli.studies.batchout.results import Results, read
+from robustcli.studies.batchout.tables import short
+from robustcli.studies.batchout.words import plain_words
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results" / "reproduction"
@@ -64,7 +64,10 @@ def run_sample() -> None:
 @contextlib.contextmanager
 def offline(folder: str) -> Iterator[None]:
     """No data set is found, and none can be downloaded."""
-    with mock.patch.dict(os.environ, ROBUSTCLI_DATA=folder), mock.patch("robustcli.data.reachable", return_value=False):
+    with (
+        mock.patch.dict(os.environ, ROBUSTCLI_DATA=folder),
+        mock.patch("robustcli.data.load.reachable", return_value=False),
+    ):
         yield
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from robustcli.cli.train import train_spec
 from robustcli.config import TrainSpec, default_budgets
-from robustcli.datasets import DATASETS
+from robustcli.data.named import DATASETS
 from robustcli.models import MODELS
-from robustcli.reproduction.design import FULL, resolve
-from robustcli.reproduction.studies import parts
+from robustcli.studies.batchout.design import FULL, resolve
+from robustcli.studies.batchout.studies import parts
 from robustcli.training.methods import parse_method
 from robustcli.training.recipe import Setting
 

@@ -18,7 +18,7 @@ import typer
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.attacks.facts import facts
 from robustcli.cli import app, run
-from robustcli.data import SAMPLE_FILE
+from robustcli.data.load import SAMPLE_FILE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def test_the_lines_of_the_readme_run_one_after_the_other(
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("robustcli.data.reachable", lambda host: False)
+    monkeypatch.setattr("robustcli.data.load.reachable", lambda host: False)
     for arguments in LINES:
         if "--data-dir" not in arguments and arguments[0] not in ELSEWHERE:
             small = [] if "--resume" in arguments else SMALL.get(arguments[0], [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from robustcli.attacks import ATTACKS
-from robustcli.datasets import ARRAYS, DATASETS
+from robustcli.data.named import ARRAYS, DATASETS
 from robustcli.errors import nearest
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from robustcli.attacks import parse_attack
-from robustcli.attacks.driver import Samples, run_attack
+from robustcli.engine.run import Samples, run_attack
 from robustcli.noise import Noise
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -15,16 +15,14 @@ ROOT = Path(robustcli.__file__).parent
 RANKS = [
     {"errors", "fields", "text"},
     {"disk"},
-    {"config", "noise", "tensorfile", "datasets", "device", "images", "provenance", "zoo"},
-    {"datafiles", "checkpoint", "store"},
-    {"imagefiles"},
-    {"data"},
-    {"attacks", "models"},
-    {"training", "evaluation"},
+    {"config", "noise", "device", "provenance"},
+    {"data", "models", "attacks"},
+    {"engine", "store"},
+    {"training", "measure"},
     {"testing"},
     {"verdict"},
-    {"reporting"},
-    {"reproduction", "doctor"},
+    {"report"},
+    {"studies", "doctor"},
     {"cli"},
     {"__main__"},
 ]
@@ -77,7 +75,7 @@ def test_attacks_and_models_never_import_each_other(importer: str, other: str) -
 
 def test_only_data_imports_torchvisions_data_sets() -> None:
     users = [path for path in MODULES if any(name.startswith("torchvision") for name in imported(path))]
-    assert [path.name for path in users] == ["data.py"]
+    assert [path.name for path in users] == ["load.py"]
 
 
 def test_nothing_loads_pickles() -> None:

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from robustcli.reproduction import PARTS
-from robustcli.reproduction.design import FULL
-from robustcli.reproduction.report import report
-from robustcli.reproduction.results import read
-from robustcli.reproduction.rules import CLOSE, PAPER_CLEAN
-from robustcli.reproduction.studies import parts
+from robustcli.studies.batchout import PARTS
+from robustcli.studies.batchout.design import FULL
+from robustcli.studies.batchout.report import report
+from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout.rules import CLOSE, PAPER_CLEAN
+from robustcli.studies.batchout.studies import parts
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "reproduction"

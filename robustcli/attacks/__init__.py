@@ -20,8 +20,8 @@ from robustcli.attacks.fmn import FMN
 from robustcli.attacks.hopskipjump import HopSkipJump
 from robustcli.attacks.mifgsm import MIFGSM
 from robustcli.attacks.pgd import PGD
-from robustcli.attacks.random import UniformNoise
 from robustcli.attacks.square import Square
+from robustcli.attacks.uniform import UniformNoise
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup
 

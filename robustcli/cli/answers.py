@@ -17,8 +17,8 @@ from robustcli.cli.console import fail, notice, warn
 from robustcli.errors import CheckpointError, ConfigError, DataError
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.evaluate import Session
-    from robustcli.reporting.sheets import Sheet
+    from robustcli.measure.evaluate import Session
+    from robustcli.report.sheets import Sheet
 
 STORE = Path("results/robustcli.db")
 
@@ -123,8 +123,8 @@ class Asked:
         """Keep what was found."""
         if self.path is None or self.key is None:
             return
-        from robustcli.data import data_folder
-        from robustcli.evaluation.evaluate import images_for
+        from robustcli.data.load import data_folder
+        from robustcli.measure.evaluate import images_for
         from robustcli.store.answers import SHORT_SECONDS, Answer, data_files, remember, stamps
 
         wanted = [images_for(item.candidate, session.spec) for item in session.items]
@@ -173,7 +173,7 @@ def sha256_of(path: Path) -> str:
     import hashlib
 
     from robustcli.disk import open_regular
-    from robustcli.zoo import locate
+    from robustcli.models.zoo import locate
 
     with open_regular(locate(path)) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -194,6 +194,6 @@ def _sheets(told: Sequence[Mapping[str, Any]]) -> list[Sheet]:
     """
     from pydantic import TypeAdapter
 
-    from robustcli.reporting.sheets import Sheet
+    from robustcli.report.sheets import Sheet
 
     return TypeAdapter(list[Sheet]).validate_python(told)

@@ -14,9 +14,9 @@ from robustcli.cli.console import notice
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.anytime import Goal
-    from robustcli.evaluation.evaluate import Session
-    from robustcli.evaluation.results import Row
+    from robustcli.measure.anytime import Goal
+    from robustcli.measure.evaluate import Session
+    from robustcli.measure.record import Row
 
 Budget = Annotated[
     str | None,
@@ -50,7 +50,7 @@ def read_goal(budget: str | None, until_ci: str | None) -> Goal | None:
         return None
     seconds, points = _seconds(budget), _points(until_ci)
 
-    from robustcli.evaluation.anytime import Goal
+    from robustcli.measure.anytime import Goal
 
     return Goal(seconds, points)
 
@@ -83,7 +83,7 @@ def told(goal: Goal | None, session: Session, rows: Sequence[Row], store: bool) 
     """What a run towards a goal left out: as JSON holds it, and a line on stderr."""
     if goal is None:
         return None
-    from robustcli.evaluation.anytime import left_out
+    from robustcli.measure.anytime import left_out
 
     missing = left_out(session, rows)
     if missing:

@@ -20,7 +20,7 @@ from robustcli.cli.outputs import check_outputs
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.evaluate import Result, Session
+    from robustcli.measure.evaluate import Result, Session
 
 Spec = Annotated[
     str,
@@ -91,8 +91,8 @@ def attack(
     spec = read_flags(context.params)
     read_level(checks)
 
-    from robustcli.evaluation.evaluate import open_session
-    from robustcli.reporting.tables import evaluation_sheet
+    from robustcli.measure.evaluate import open_session
+    from robustcli.report.tables import evaluation_sheet
 
     session = open_session(chosen([checkpoint] if checkpoint else None, asked.tell), spec)
     check_outputs(context.params, data_of(session))
@@ -119,15 +119,15 @@ def attack(
 def _save(session: Session, result: Result, path: Path) -> None:
     item, outcome = session.items[0], result.outcome
     if path.suffix == ".npz":
-        from robustcli.reporting.images import save_images
+        from robustcli.report.images import save_images
 
         save_images(item.images, outcome, path)
         notice(f"images: {path}")
         return
 
-    from robustcli.evaluation.eightbit import round_to_8bit
-    from robustcli.reporting.png import save_pngs
-    from robustcli.reporting.tables import percent
+    from robustcli.measure.eightbit import round_to_8bit
+    from robustcli.report.png import save_pngs
+    from robustcli.report.tables import percent
 
     rounded = round_to_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
     written = save_pngs(item.candidate.model, item.images, rounded, path)
@@ -141,8 +141,8 @@ def _save(session: Session, result: Result, path: Path) -> None:
 
 def _draw(session: Session, result: Result, path: Path) -> None:
     from robustcli.attacks import label
-    from robustcli.reporting.gallery import save_gallery
-    from robustcli.reporting.images import choose_pictures
+    from robustcli.report.gallery import save_gallery
+    from robustcli.report.images import choose_pictures
 
     item = session.items[0]
     row = result.row

@@ -18,10 +18,10 @@ from robustcli.errors import unknown
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from robustcli.evaluation.anytime import Goal
-    from robustcli.evaluation.evaluate import Result, Session
-    from robustcli.evaluation.pairs import Pair
-    from robustcli.evaluation.transfer import Matrix, Transferred
+    from robustcli.measure.anytime import Goal
+    from robustcli.measure.evaluate import Result, Session
+    from robustcli.measure.pairs import Pair
+    from robustcli.measure.transfer import Matrix, Transferred
     from robustcli.verdict.findings import Finding, Verdict
 
 INVALID = 5

@@ -20,7 +20,7 @@ def chosen(given: Sequence[Path] | None, tell: Callable[[str], None] = notice) -
     if given:
         return list(dict.fromkeys(given))
 
-    from robustcli import checkpoint
+    from robustcli.models import checkpoint
 
     path = checkpoint.newest(CHECKPOINTS)
     if path is None:

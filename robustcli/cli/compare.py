@@ -18,8 +18,8 @@ from robustcli.cli.outputs import check_outputs
 from robustcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.evaluate import Session
-    from robustcli.evaluation.transfer import Matrix
+    from robustcli.measure.evaluate import Session
+    from robustcli.measure.transfer import Matrix
 
 Transfer = Annotated[
     bool,
@@ -70,12 +70,12 @@ def compare(
     spec = read_flags(context.params)
     read_level(checks)
 
-    from robustcli.evaluation.evaluate import open_session
-    from robustcli.evaluation.pairs import pairs
-    from robustcli.evaluation.seeds import contests, families
-    from robustcli.reporting.pairs import pairs_sheet, seeds_sheet
-    from robustcli.reporting.tables import compare_sheet
-    from robustcli.reporting.transfer import transfer_sheets
+    from robustcli.measure.evaluate import open_session
+    from robustcli.measure.pairs import pairs
+    from robustcli.measure.seeds import contests, families
+    from robustcli.report.pairs import pairs_sheet, seeds_sheet
+    from robustcli.report.tables import compare_sheet
+    from robustcli.report.transfer import transfer_sheets
 
     paths = chosen(checkpoint) if checkpoint else _siblings(chosen(None, asked.tell)[0], asked)
     session = open_session(paths, spec)
@@ -109,7 +109,7 @@ def _matrix(session: Session) -> Matrix:
     Raises:
         ConfigError: there is no other, or no budget.
     """
-    from robustcli.evaluation.transfer import Matrix
+    from robustcli.measure.transfer import Matrix
 
     if len(session.items) < 2:
         raise ConfigError("--transfer: takes two checkpoints or more")
@@ -120,7 +120,7 @@ def _matrix(session: Session) -> Matrix:
 
 def _siblings(newest: Path, asked: Asked) -> list[Path]:
     """All complete checkpoints in checkpoints/ that share the newest one's data set."""
-    from robustcli import checkpoint
+    from robustcli.models import checkpoint
 
     paths = checkpoint.same_data(CHECKPOINTS, checkpoint.peek(newest).data["name"])
     asked.tell(f"and all that share its data set, {len(paths)} in all")

@@ -12,10 +12,10 @@ from robustcli.cli import options
 from robustcli.cli.console import notice
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.curve import Curve
-    from robustcli.evaluation.evaluate import Session
-    from robustcli.evaluation.results import Row
-    from robustcli.reporting.tables import Sheet
+    from robustcli.measure.curve import Curve
+    from robustcli.measure.evaluate import Session
+    from robustcli.measure.record import Row
+    from robustcli.report.tables import Sheet
 
 Curved = Annotated[
     bool,
@@ -36,7 +36,7 @@ CurvePlot = Annotated[
 
 def curves_of(session: Session, rows: Sequence[Row]) -> list[tuple[Curve, Sequence[float]]]:
     """The curves of each checkpoint, and the budgets to show each at."""
-    from robustcli.evaluation.curve import budgets_of, curves
+    from robustcli.measure.curve import budgets_of, curves
 
     made = []
     for item in session.items:
@@ -48,14 +48,14 @@ def curves_of(session: Session, rows: Sequence[Row]) -> list[tuple[Curve, Sequen
 
 def sheets_of(curves: Sequence[tuple[Curve, Sequence[float]]]) -> list[Sheet]:
     """Two a curve: a budget a row, and a class a row."""
-    from robustcli.reporting.curves import class_sheet, curve_sheet
+    from robustcli.report.curves import class_sheet, curve_sheet
 
     return [sheet(curve, budgets) for curve, budgets in curves for sheet in (curve_sheet, class_sheet)]
 
 
 def draw_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> None:
     """Draw them into a PNG."""
-    from robustcli.reporting.curve_plot import save_curves
+    from robustcli.report.curve_plot import save_curves
 
     save_curves(curves, path)
     notice(f"curves: {path}")

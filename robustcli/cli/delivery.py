@@ -15,13 +15,13 @@ from robustcli.cli.printing import print_result
 from robustcli.errors import RobustCliError
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.curve import Curve
-    from robustcli.evaluation.evaluate import Session
-    from robustcli.evaluation.pairs import Pair
-    from robustcli.evaluation.results import Row
-    from robustcli.evaluation.seeds import Contest
-    from robustcli.evaluation.transfer import Matrix
-    from robustcli.reporting.sheets import Sheet
+    from robustcli.measure.curve import Curve
+    from robustcli.measure.evaluate import Session
+    from robustcli.measure.pairs import Pair
+    from robustcli.measure.record import Row
+    from robustcli.measure.seeds import Contest
+    from robustcli.measure.transfer import Matrix
+    from robustcli.report.sheets import Sheet
     from robustcli.verdict.findings import Verdict
 
 
@@ -49,7 +49,7 @@ class Delivery:
 
     def document(self, rows: Sequence[Row], origin: dict[str, Any]) -> dict[str, Any]:
         """The JSON document: these rows, from there, and all of this."""
-        from robustcli.evaluation.results import document
+        from robustcli.measure.record import document
         from robustcli.verdict.findings import as_document
 
         tested = [pair.as_dict() for pair in self.pairs]
@@ -62,8 +62,8 @@ class Delivery:
         """The rows, or the curves in their place, as CSV."""
         if not rows:
             return ""
-        from robustcli.reporting.curves import curves_csv
-        from robustcli.reporting.tables import to_csv
+        from robustcli.report.curves import curves_csv
+        from robustcli.report.tables import to_csv
 
         return curves_csv(self.curves) if self.curves else to_csv(rows)
 

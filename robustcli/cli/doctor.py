@@ -91,7 +91,7 @@ def _read(flags: dict[str, Any]) -> EvalSpec:
     }
     spec = read_flags(flags | named | {"style": "table"})
 
-    from robustcli.evaluation.plan import make_plan
+    from robustcli.measure.plan import make_plan
 
     if any(not planned.budgets for planned in make_plan(spec, GREY_DIGITS)):
         raise ConfigError(f"--attack {flags['attack']}: has no budget; the binarisation test takes one, such as pgd")

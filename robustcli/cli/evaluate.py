@@ -25,7 +25,7 @@ from robustcli.fields import parse_number
 
 if TYPE_CHECKING:
     from robustcli.config import EvalSpec
-    from robustcli.evaluation.results import Row
+    from robustcli.measure.record import Row
 
 BELOW_THE_BAR = 4
 
@@ -104,8 +104,8 @@ def evaluate(
     if spec.curve and (fail_under or junit):
         raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
-    from robustcli.evaluation.evaluate import open_session
-    from robustcli.reporting.tables import evaluation_sheet
+    from robustcli.measure.evaluate import open_session
+    from robustcli.report.tables import evaluation_sheet
 
     session = open_session(chosen(checkpoint, asked.tell), spec)
     check_outputs(context.params, data_of(session))
@@ -148,7 +148,7 @@ def read_bar(text: str | None) -> float | None:
 
 
 def _refuse_nothing_to_judge(spec: EvalSpec) -> None:
-    from robustcli.evaluation.plan import make_plan
+    from robustcli.measure.plan import make_plan
 
     if not any(planned.budgets for planned in make_plan(spec, GREY_DIGITS)):
         raise ConfigError("--fail-under: judges rows with a budget; none of the attacks here has one")
@@ -158,8 +158,8 @@ def _judge(rows: Sequence[Row], bar: float | None, not_run: Sequence[str]) -> in
     """The exit code that the bar asks for; each row below it is told, and each attack that --budget left no time."""
     if bar is None:
         return 0
-    from robustcli.reporting.gate import below, judged, told
-    from robustcli.reporting.tables import row_name
+    from robustcli.report.gate import below, judged, told
+    from robustcli.report.tables import row_name
 
     spared = dict.fromkeys(row_name(row) for row in rows if row not in judged(rows))
     if spared:
@@ -173,7 +173,7 @@ def _judge(rows: Sequence[Row], bar: float | None, not_run: Sequence[str]) -> in
 
 def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str, not_run: Sequence[str]) -> None:
     from robustcli.disk import write_whole
-    from robustcli.reporting.gate import junit
+    from robustcli.report.gate import junit
 
     write_whole(path, junit(rows, bar, cut_short, not_run), "--junit")
     notice(f"JUnit: {path}")

@@ -16,7 +16,7 @@ from robustcli.text import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from robustcli.zoo import Entry
+    from robustcli.models.zoo import Entry
 
 What = Annotated[str, typer.Argument(help="models, attacks, methods, datasets or zoo.", show_default=False)]
 
@@ -63,7 +63,7 @@ def _methods() -> Listing:
 
 
 def _datasets() -> Listing:
-    from robustcli.datasets import DATASETS
+    from robustcli.data.named import DATASETS
 
     rows = (
         (name, dataset.description, "x".join(map(str, dataset.shape)), str(len(dataset.classes)))
@@ -73,7 +73,7 @@ def _datasets() -> Listing:
 
 
 def _zoo() -> Listing:
-    from robustcli.zoo import PREFIX, entries
+    from robustcli.models.zoo import PREFIX, entries
 
     rows = ((f"{PREFIX}{name}", _trained(entry), *_measured(entry)) for name, entry in entries().items())
     return ("checkpoint", "trained with", "clean %", "right under attack, %"), rows

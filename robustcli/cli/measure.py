@@ -15,12 +15,12 @@ from robustcli.errors import ConfigError, RobustCliError, memory_guard, unknown
 from robustcli.text import short_paths, visible
 
 if TYPE_CHECKING:
-    from robustcli.evaluation.anytime import Goal
-    from robustcli.evaluation.evaluate import Result, Session
-    from robustcli.evaluation.results import Row
-    from robustcli.evaluation.shelf import Memory
-    from robustcli.evaluation.transfer import Matrix
-    from robustcli.images import Images
+    from robustcli.data.images import Images
+    from robustcli.measure.anytime import Goal
+    from robustcli.measure.evaluate import Result, Session
+    from robustcli.measure.record import Row
+    from robustcli.measure.shelf import Memory
+    from robustcli.measure.transfer import Matrix
     from robustcli.store.keeper import Keeper
 
 GREY_DIGITS = (1, 28, 28)
@@ -43,7 +43,7 @@ def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
         values["attacks"] = (given["attack"],) if isinstance(given["attack"], str) else tuple(given["attack"])
     spec = validated(EvalSpec, values, "", flags=frozenset(values))
 
-    from robustcli.evaluation.plan import make_plan
+    from robustcli.measure.plan import make_plan
 
     make_plan(spec, GREY_DIGITS)
     return spec
@@ -110,7 +110,7 @@ def measure(
     """
     from robustcli.attacks.base import MinimalAttack
     from robustcli.device import keep_freed_memory
-    from robustcli.evaluation.shelf import Memory
+    from robustcli.measure.shelf import Memory
     from robustcli.store.keeper import Keeper
 
     keep_freed_memory()
@@ -139,8 +139,8 @@ def _run(
     matrix: Matrix | None,
 ) -> Measured:
     from robustcli.attacks import label
-    from robustcli.evaluation.anytime import evaluate_towards
-    from robustcli.evaluation.evaluate import evaluate
+    from robustcli.measure.anytime import evaluate_towards
+    from robustcli.measure.evaluate import evaluate
 
     rows: list[Row] = []
     names = short_paths(item.candidate.subject.checkpoint for item in session.items)
@@ -198,7 +198,7 @@ def announce_sample(images: Images, asked: Asked | None = None) -> None:
 
 def data_of(session: Session) -> list[Path]:
     """The data sets that a session's checkpoints are measured on, as they are named."""
-    from robustcli.evaluation.evaluate import images_for
+    from robustcli.measure.evaluate import images_for
 
     return [Path(images_for(item.candidate, session.spec).dataset) for item in session.items]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustcli.config import shown
-from robustcli.datasets import DATASETS, expand
+from robustcli.data.named import DATASETS, expand
 from robustcli.disk import open_regular
 from robustcli.errors import ConfigError
 

@@ -12,7 +12,7 @@ from robustcli.cli.console import out
 from robustcli.text import visible
 
 if TYPE_CHECKING:
-    from robustcli.reporting.sheets import Sheet
+    from robustcli.report.sheets import Sheet
 
 
 def print_result(
@@ -34,7 +34,7 @@ def print_result(
 
 def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
     """The sheets in one of the human formats, or the lines of `csv`."""
-    from robustcli.reporting.sheets import to_rich, to_text
+    from robustcli.report.sheets import to_rich, to_text
 
     console = out()
     if style == "csv":
@@ -51,7 +51,7 @@ def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
 def print_verdicts(told: dict[str, Any] | None, style: str) -> None:
     """The verdicts of a document under the sheets; CSV, which holds rows only, has none."""
     if told is not None and style != "csv":
-        from robustcli.reporting.verdict import verdict_text
+        from robustcli.report.verdict import verdict_text
         from robustcli.verdict.findings import from_document
 
         console = out()

@@ -12,16 +12,16 @@ from robustcli.cli import options
 from robustcli.cli.console import advance, fail, notice, out, progress, result, warn
 from robustcli.cli.outputs import check_output
 from robustcli.errors import ConfigError, TrainingError, unknown
-from robustcli.reproduction import PARTS
+from robustcli.studies.batchout import PARTS
 from robustcli.text import visible
 
 if TYPE_CHECKING:
-    from robustcli.checkpoint import Checkpoint
-    from robustcli.evaluation.evaluate import Session
-    from robustcli.evaluation.results import Row
-    from robustcli.reproduction.design import Part
-    from robustcli.reproduction.laboratory import Laboratory
-    from robustcli.reproduction.results import Results
+    from robustcli.measure.evaluate import Session
+    from robustcli.measure.record import Row
+    from robustcli.models.checkpoint import Checkpoint
+    from robustcli.studies.batchout.design import Part
+    from robustcli.studies.batchout.laboratory import Laboratory
+    from robustcli.studies.batchout.results import Results
     from robustcli.training.loop import Run
     from robustcli.training.train import Prepared
 
@@ -88,11 +88,11 @@ def reproduce(
     from dataclasses import replace
 
     from robustcli.device import keep_freed_memory
-    from robustcli.reproduction.design import FULL, QUICK
-    from robustcli.reproduction.laboratory import Laboratory
-    from robustcli.reproduction.report import read_speed
-    from robustcli.reproduction.run import check_replaceable, run_part
-    from robustcli.reproduction.studies import parts
+    from robustcli.studies.batchout.design import FULL, QUICK
+    from robustcli.studies.batchout.laboratory import Laboratory
+    from robustcli.studies.batchout.report import read_speed
+    from robustcli.studies.batchout.run import check_replaceable, run_part
+    from robustcli.studies.batchout.studies import parts
 
     keep_freed_memory()
     scale = QUICK if quick else FULL
@@ -126,7 +126,7 @@ def reproduce(
 
 
 def _report(folder: Path, report: Path | None) -> None:
-    from robustcli.reproduction.report import write_report
+    from robustcli.studies.batchout.report import write_report
 
     page = write_report(folder, report)
     if page is not None:
@@ -145,7 +145,7 @@ def _check_outputs(folder: Path, report: Path | None) -> None:
 
 def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]:
     """The parts whose data are there; without CIFAR-10, `all` goes on with the others and says so."""
-    from robustcli.reproduction.run import with_data
+    from robustcli.studies.batchout.run import with_data
 
     there, problem = with_data(wanted, laboratory)
     left_out = [part for part in wanted if part not in there]
@@ -157,8 +157,8 @@ def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]
 
 
 def _print(results: Results) -> None:
-    from robustcli.reporting.tables import to_rich
-    from robustcli.reproduction.tables import sheet
+    from robustcli.report.tables import to_rich
+    from robustcli.studies.batchout.tables import sheet
 
     console = out()
     console.print(to_rich(sheet(results), console.width))
@@ -173,7 +173,7 @@ def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
 def _measure(session: Session) -> Iterator[Row]:
     """A session's rows, under a progress bar."""
     from robustcli.attacks import label
-    from robustcli.evaluation.evaluate import evaluate
+    from robustcli.measure.evaluate import evaluate
 
     bar = progress()
     with bar:

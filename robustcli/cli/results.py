@@ -46,7 +46,7 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
 
     Example: `robustcli results list`
     """
-    from robustcli.reporting.stored import as_dict, list_sheet
+    from robustcli.report.stored import as_dict, list_sheet
 
     _check_style(style)
     with _opened(store) as (connection, contents):
@@ -68,7 +68,7 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
 
     Example: `robustcli results show 3`
     """
-    from robustcli.reporting.stored import as_dict, show_sheet
+    from robustcli.report.stored import as_dict, show_sheet
 
     _check_style(style)
     with _opened(store) as (connection, contents):
@@ -87,7 +87,7 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
     """
     from robustcli.cli.outputs import check_output
     from robustcli.disk import write_whole
-    from robustcli.reporting.stored import FORMATS
+    from robustcli.report.stored import FORMATS
 
     if file.suffix not in FORMATS:
         raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")

@@ -19,11 +19,11 @@ from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.cli.outputs import check_output, read_by
 from robustcli.cli.signals import INTERRUPTED, answer
 from robustcli.config import TrainSpec, field_names, parse_yaml, read_yaml, shown, validated
-from robustcli.datasets import locate
+from robustcli.data.named import locate
 from robustcli.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from robustcli.checkpoint import Checkpoint
+    from robustcli.models.checkpoint import Checkpoint
     from robustcli.training.loop import Run, Step
     from robustcli.training.train import Prepared
 
@@ -93,7 +93,7 @@ def _claimed(prepared: Prepared, output: Path | None, force: bool) -> Iterator[P
     Raises:
         ConfigError: another run has taken `output`, or it cannot be written.
     """
-    from robustcli import checkpoint
+    from robustcli.models import checkpoint
 
     if output is None:
         spec, names = prepared.job.spec, (prepared.images.name, prepared.model_spec.name)
@@ -151,7 +151,7 @@ def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
 
 
 def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
-    from robustcli import checkpoint
+    from robustcli.models import checkpoint
     from robustcli.training.train import resume
 
     if checkpoint.peek(path).complete:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from robustcli import zoo
 from robustcli.cli import options
 from robustcli.errors import ConfigError
+from robustcli.models import zoo
 
 METHOD = "Method"
 

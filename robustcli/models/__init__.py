@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from robustcli.models.batchout import BatchOut, batchout
-from robustcli.models.cnn import CifarCNN, MnistCNN
 from robustcli.models.gaussian import GaussianNoise, gaussian
 from robustcli.models.layers import Normalize, fill_slots
+from robustcli.models.nets import CifarCNN, MnistCNN
 
 __all__ = [
     "MODELS",

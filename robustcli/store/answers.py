@@ -18,7 +18,7 @@ import pydantic
 from pydantic import Field, StrictInt, StrictStr
 
 import robustcli
-from robustcli.datasets import DATASETS, expand
+from robustcli.data.named import DATASETS, expand
 from robustcli.store.content import parse, unpack
 from robustcli.store.database import StoreError, connect, select, told, transaction
 

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack, TracingAttack
-from robustcli.attacks.driver import Outcome, Samples, run_attack
 from robustcli.attacks.facts import needs
-from robustcli.attacks.guards import check_result
 from robustcli.attacks.losses import Model
+from robustcli.engine.guard import check_result
+from robustcli.engine.run import Outcome, Samples, run_attack
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 from robustcli.testing.state import require, require_unchanged, state_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.driver import Samples
-from robustcli.attacks.guards import frozen
 from robustcli.attacks.losses import cross_entropy
+from robustcli.engine.guard import frozen
+from robustcli.engine.run import Samples
 from robustcli.noise import Noise
 from robustcli.testing.state import require, require_unchanged, state_of
 from robustcli.testing.tiny import (

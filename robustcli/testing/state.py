@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.driver import Samples
+from robustcli.engine.run import Samples
 
 
 def require(kept: bool, otherwise: str) -> None:

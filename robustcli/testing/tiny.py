@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.driver import Samples
 from robustcli.attacks.losses import Model, margin
 from robustcli.attacks.norms import L1, Norm
+from robustcli.engine.run import Samples
 from robustcli.noise import Noise
 
 SIDE = 8

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.config import TrainSpec
+from robustcli.data.images import Images
+from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import TrainingError
-from robustcli.images import Images
 from robustcli.noise import Noise
 from robustcli.training.augment import AUGMENT
 from robustcli.training.overfitting import watch

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack
-from robustcli.attacks.guards import frozen
+from robustcli.engine.guard import frozen
 from robustcli.models.magnitude import n_augmented
 from robustcli.noise import Noise
 

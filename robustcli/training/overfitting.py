@@ -8,7 +8,7 @@ from torch import nn
 
 from robustcli.attacks import FGSM, PGD
 from robustcli.attacks.base import BudgetAttack
-from robustcli.attacks.driver import Samples, run_attack
+from robustcli.engine.run import Samples, run_attack
 
 WATCHED = 256
 """Validation images that are attacked after each epoch."""

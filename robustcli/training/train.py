@@ -9,17 +9,16 @@ from typing import Any
 
 from torch import nn
 
-from robustcli import checkpoint
-from robustcli.checkpoint import Checkpoint
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
-from robustcli.data import DATASETS, data_folder, is_here, load
-from robustcli.datasets import expand
+from robustcli.data.images import Images, split_validation
+from robustcli.data.load import DATASETS, data_folder, is_here, load
+from robustcli.data.named import expand
 from robustcli.device import pick_device
 from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
-from robustcli.images import Images, split_validation
-from robustcli.models import MODELS
+from robustcli.models import MODELS, checkpoint
+from robustcli.models.checkpoint import Checkpoint
 from robustcli.models.layers import fill_slots
-from robustcli.models.loading import build_model, design
+from robustcli.models.sources import build_model, design
 from robustcli.provenance import provenance
 from robustcli.training.loop import Job, Run, Step, fit
 from robustcli.training.methods import describe_method, parse_method

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from robustcli.attacks import PGD
 from robustcli.attacks.base import Attack, BudgetAttack, passes_of
-from robustcli.attacks.driver import Samples, run_attack
-from robustcli.attacks.guards import Meter
 from robustcli.attacks.norms import Norm
+from robustcli.engine.guard import Meter
+from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError, OutOfMemoryError
-from robustcli.evaluation.results import Row
+from robustcli.measure.record import Row
 from robustcli.verdict.effort import is_reference
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import spread_over

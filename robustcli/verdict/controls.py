@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from robustcli.attacks import FGSM, PGD, DeepFool, label
 from robustcli.attacks.base import Attack, BudgetAttack
-from robustcli.attacks.driver import Samples, run_attack
-from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import Norm
 from robustcli.config import default_budgets
-from robustcli.evaluation.evaluate import open_checkpoint
-from robustcli.evaluation.results import Row
-from robustcli.evaluation.stats import paired_interval
-from robustcli.images import Images
+from robustcli.data.images import Images
+from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.run import Samples, run_attack
+from robustcli.measure.evaluate import open_checkpoint
+from robustcli.measure.record import Row
+from robustcli.measure.stats import paired_interval
 from robustcli.noise import Noise
 from robustcli.testing.tiny import boundary_distance, largest_eps, linear_model, linear_samples
 from robustcli.verdict.effort import is_weak, wants_gradients

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from robustcli.attacks.norms import L1
-from robustcli.evaluation.results import Row
+from robustcli.measure.record import Row
 from robustcli.verdict.effort import MANY_QUERIES, parts
 from robustcli.verdict.findings import Finding, Verdict, Word, at_least
 from robustcli.verdict.table import CHECKS, When

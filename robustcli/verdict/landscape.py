@@ -10,14 +10,14 @@ from torch import nn
 
 from robustcli.attacks import APGD, PGD, DeepFool, Square, label
 from robustcli.attacks.base import Attack, BudgetAttack, passes_of
-from robustcli.attacks.driver import Outcome, Samples, predict, run_attack
-from robustcli.attacks.guards import Meter, check_result, frozen
 from robustcli.attacks.losses import is_right, margin
 from robustcli.attacks.norms import L1
+from robustcli.data.images import Images
+from robustcli.engine.guard import Meter, check_result, frozen
+from robustcli.engine.run import Outcome, Samples, predict, run_attack
 from robustcli.errors import AttackError
-from robustcli.evaluation.binarisation import LEAST_FOUND, Binarised, binarise
-from robustcli.evaluation.eightbit import round_to_8bit
-from robustcli.images import Images
+from robustcli.measure.binarisation import LEAST_FOUND, Binarised, binarise
+from robustcli.measure.eightbit import round_to_8bit
 from robustcli.noise import Noise
 from robustcli.verdict.case import tried
 from robustcli.verdict.effort import MANY_QUERIES

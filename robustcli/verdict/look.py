@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.driver import Samples
-from robustcli.attacks.guards import Meter, frozen
 from robustcli.attacks.losses import Loss, cross_entropy, input_gradient, is_right, margin
+from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.run import Samples
 from robustcli.errors import AttackError
 
 PASSES = 5

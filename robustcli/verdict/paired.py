@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from robustcli.attacks import label
 from robustcli.errors import DataError
-from robustcli.evaluation.pairs import Pair, refuse_unequal
-from robustcli.evaluation.results import Row
-from robustcli.evaluation.transfer import Transferred
+from robustcli.measure.pairs import Pair, refuse_unequal
+from robustcli.measure.record import Row
+from robustcli.measure.transfer import Transferred
 from robustcli.verdict.controls import transfer_finding, transfer_is_judged
 from robustcli.verdict.findings import Finding
 

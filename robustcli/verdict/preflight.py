@@ -14,7 +14,7 @@ from robustcli.attacks import label
 from robustcli.attacks.base import Attack, BudgetAttack, passes_of
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.attacks.norms import Linf
-from robustcli.evaluation.plan import Planned, budget_warnings
+from robustcli.measure.plan import Planned, budget_warnings
 from robustcli.verdict.effort import losses_of, wants_gradients
 from robustcli.verdict.findings import Finding
 from robustcli.verdict.look import Look

@@ -11,10 +11,10 @@ from torch import Tensor
 from robustcli.attacks import APGD, FABT, PGD, AutoAttack, Square, UniformNoise
 from robustcli.attacks.autoattack import EOT
 from robustcli.attacks.base import Attack
-from robustcli.attacks.guards import Meter, ball_edge, frozen
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import L1
-from robustcli.evaluation.stats import wilson
+from robustcli.engine.guard import Meter, ball_edge, frozen
+from robustcli.measure.stats import wilson
 from robustcli.noise import Noise
 from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried
 from robustcli.verdict.effort import MANY_QUERIES, is_iterative, losses_of, parts, wants_gradients

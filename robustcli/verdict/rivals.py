@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from robustcli.attacks import label
 from robustcli.attacks.base import Attack
-from robustcli.evaluation.results import Row
+from robustcli.measure.record import Row
 from robustcli.verdict.declared import Level
 from robustcli.verdict.effort import (
     is_black_box,

@@ -14,9 +14,9 @@ from itertools import pairwise
 from scipy.stats import binom, binomtest
 
 from robustcli.attacks import label
-from robustcli.attacks.guards import ball_edge
-from robustcli.evaluation.results import Row
-from robustcli.evaluation.stats import ALPHA, Table, paired_interval, wilson
+from robustcli.engine.guard import ball_edge
+from robustcli.measure.record import Row
+from robustcli.measure.stats import ALPHA, Table, paired_interval, wilson
 from robustcli.verdict.effort import ONE_STEP, converges, is_iterative
 from robustcli.verdict.findings import Finding
 

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from robustcli.attacks.base import Attack
-from robustcli.attacks.driver import Samples
-from robustcli.attacks.guards import Meter, frozen
+from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.run import Samples
 from robustcli.errors import AttackError, OutOfMemoryError
-from robustcli.evaluation.evaluate import Item, Session
-from robustcli.evaluation.results import Row
+from robustcli.measure.evaluate import Item, Session
+from robustcli.measure.record import Row
 from robustcli.verdict.case import make_case
 from robustcli.verdict.controls import control, controlled, self_test, transferred
 from robustcli.verdict.effort import is_iterative

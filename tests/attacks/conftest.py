@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from robustcli.attacks.driver import Samples
 from robustcli.attacks.losses import cross_entropy, is_right
+from robustcli.engine.run import Samples
 from robustcli.noise import Noise
 from robustcli.testing import tiny_net
 

@@ -9,11 +9,11 @@ import torch
 from robustcli.attacks import APGD, APGDT
 from robustcli.attacks.apgd import random_start
 from robustcli.attacks.ascent import Ascent
-from robustcli.attacks.driver import run_attack
-from robustcli.attacks.guards import Meter
 from robustcli.attacks.losses import cross_entropy, is_right
 from robustcli.attacks.norms import L1, NORMS, Linf
 from robustcli.attacks.paces import Halving, Sparsening
+from robustcli.engine.guard import Meter
+from robustcli.engine.run import run_attack
 from robustcli.noise import Noise
 from robustcli.testing import check_attack, tiny_net, tiny_samples
 

@@ -8,8 +8,8 @@ from torch import nn
 
 from robustcli.attacks import FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool
 from robustcli.attacks.deepfool import BEYOND
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import NORMS
+from robustcli.engine.run import Samples, run_attack
 from robustcli.noise import Noise
 from robustcli.testing import boundary_distance, linear_model, linear_samples
 

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from robustcli.attacks import DeepFool, deepfool
-from robustcli.attacks.driver import Samples, run_attack
+from robustcli.engine.run import Samples, run_attack
 from robustcli.noise import Noise
 from robustcli.testing import tiny_net, tiny_samples
 

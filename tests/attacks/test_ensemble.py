@@ -10,9 +10,9 @@ from torch import nn
 
 from robustcli.attacks import APGD, APGDT, FABT, FGSM, AutoAttack, Square, label, parse_attack
 from robustcli.attacks.base import Ensemble, survivors
-from robustcli.attacks.driver import Samples, run_attack, stream_attack
 from robustcli.attacks.losses import is_right
 from robustcli.attacks.norms import L1, L2, NORMS, Linf, Norm
+from robustcli.engine.run import Samples, run_attack, stream_attack
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 from robustcli.testing import check_attack

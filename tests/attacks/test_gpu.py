@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from robustcli.attacks import ATTACKS, parse_attack
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.facts import norms
+from robustcli.engine.run import Samples, run_attack
 from robustcli.testing import tiny_net, tiny_samples
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -5,8 +5,8 @@ import torch
 
 import robustcli.attacks.hopskipjump as module
 from robustcli.attacks import DeepFool, HopSkipJump
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.losses import is_right
+from robustcli.engine.run import Samples, run_attack
 from robustcli.noise import Noise
 from robustcli.testing import boundary_distance, linear_model, linear_samples, tiny_net, tiny_samples
 

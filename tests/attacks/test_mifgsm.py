@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from robustcli.attacks import FGSM, MIFGSM, PGD
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.losses import cross_entropy, input_gradient
+from robustcli.engine.run import Samples, run_attack
 from robustcli.noise import Noise
 from robustcli.testing import tiny_net, tiny_samples
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from robustcli.attacks import Square, parse_attack
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.windows import L2Moves, LinfMoves, moves_in
+from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import ConfigError
 from robustcli.noise import Noise
 from robustcli.testing import linear_model, linear_samples, tiny_net, tiny_samples

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from robustcli.attacks import APGD, FGSM, FMN, MIFGSM, PGD, CarliniWagner, Square, describe, label, parse_attack
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.targets import wanted
+from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError, ConfigError
 from robustcli.noise import Noise
 from robustcli.testing import check_attack

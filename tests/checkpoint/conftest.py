@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from robustcli.checkpoint import (
+from robustcli.config import ModelSpec, TrainSpec
+from robustcli.errors import CheckpointError
+from robustcli.models.checkpoint import (
     SCHEMA,
     Checkpoint,
     load,
 )
-from robustcli.config import ModelSpec, TrainSpec
-from robustcli.errors import CheckpointError
 
 
 def make(**changes: Any) -> Checkpoint:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from robustcli import checkpoint as module
-from robustcli.checkpoint import (
+from robustcli.models import checkpoint as module
+from robustcli.models.checkpoint import (
     load,
     newest,
     save,
@@ -108,7 +108,7 @@ import sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from robustcli.checkpoint import load, save
+from robustcli.models.checkpoint import load, save
 import dataclasses
 {limit}
 path = Path(sys.argv[1])
@@ -123,7 +123,7 @@ while True:
 
 
 def child(path: Path, limit: str = "") -> subprocess.Popen[str]:
-    root = str(Path(module.__file__).parents[1])
+    root = str(Path(module.__file__).parents[2])
     return subprocess.Popen(
         [sys.executable, "-c", CHILD.format(limit=limit), str(path)],
         stdout=subprocess.PIPE,

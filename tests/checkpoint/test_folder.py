@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from robustcli.checkpoint import (
+from robustcli.errors import CheckpointError
+from robustcli.models.checkpoint import (
     InUseError,
     claim,
     claim_first,
@@ -20,7 +21,6 @@ from robustcli.checkpoint import (
     save,
     sha256,
 )
-from robustcli.errors import CheckpointError
 
 from .conftest import make, names, stored
 

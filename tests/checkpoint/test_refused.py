@@ -13,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robustcli.checkpoint import (
+from robustcli.errors import CheckpointError
+from robustcli.models.checkpoint import (
     Checkpoint,
     load,
     newest,
@@ -22,7 +23,6 @@ from robustcli.checkpoint import (
     save,
     sha256,
 )
-from robustcli.errors import CheckpointError
 
 from .conftest import fails, make, same, stored
 
@@ -256,7 +256,9 @@ def test_a_file_that_goes_while_others_are_looked_for_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save(tmp_path / "run.pt", make())
-    monkeypatch.setattr("robustcli.checkpoint._files", lambda folder: [tmp_path / "gone.pt", tmp_path / "run.pt"])
+    monkeypatch.setattr(
+        "robustcli.models.checkpoint._files", lambda folder: [tmp_path / "gone.pt", tmp_path / "run.pt"]
+    )
     assert newest(tmp_path) == tmp_path / "run.pt"
     assert same_data(tmp_path, "mnist") == [tmp_path / "run.pt"]
 

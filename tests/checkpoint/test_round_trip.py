@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from robustcli.checkpoint import (
+from robustcli.fields import Eps
+from robustcli.models.checkpoint import (
     Checkpoint,
     load,
     save,
 )
-from robustcli.fields import Eps
 
 from .conftest import fails, make, names, same
 

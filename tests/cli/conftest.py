@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from robustcli import checkpoint
-from robustcli.checkpoint import Checkpoint
 from robustcli.cli import run
 from robustcli.config import ModelSpec, TrainSpec
-from robustcli.models.loading import build_model
+from robustcli.models import checkpoint
+from robustcli.models.checkpoint import Checkpoint
+from robustcli.models.sources import build_model
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ Call = Callable[..., Ended]
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    monkeypatch.setattr("robustcli.data.reachable", lambda host: False)
+    monkeypatch.setattr("robustcli.data.load.reachable", lambda host: False)
     monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path_factory.mktemp("data")))
     for name in ("FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustcli.evaluation.evaluate import open_checkpoint
+from robustcli.measure.evaluate import open_checkpoint
 
 from .conftest import Call
 

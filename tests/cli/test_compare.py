@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcli import checkpoint
+from robustcli.models import checkpoint
 
 from .conftest import Call, write_checkpoint, write_images
 

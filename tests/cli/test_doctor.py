@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from robustcli import doctor, zoo
+from robustcli import doctor
 from robustcli.attacks import ATTACKS, PGD
 from robustcli.attacks.norms import Linf
 from robustcli.config import EvalSpec
 from robustcli.doctor import Finding, examine, examine_checkpoint
-from robustcli.evaluation.binarisation import Binarised
+from robustcli.measure.binarisation import Binarised
+from robustcli.models import zoo
 
 from .conftest import Call, write_checkpoint
 

@@ -318,7 +318,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_before_the_first_step(
 def test_a_disk_that_fills_up_later_keeps_the_last_epoch(
     call: Call, images: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustcli import checkpoint
+    from robustcli.models import checkpoint
 
     save, saves = checkpoint.save, []
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from robustcli import checkpoint
+from robustcli.models import checkpoint
 
 from .conftest import Call, write_checkpoint
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from robustcli.evaluation.anytime import _Slices
+from robustcli.measure.anytime import _Slices
 
 from .conftest import Call
 

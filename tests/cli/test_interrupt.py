@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from robustcli import checkpoint
-from robustcli.attacks import driver
 from robustcli.cli import run
+from robustcli.engine import run as driver
+from robustcli.models import checkpoint
 
 from .conftest import Call, write_checkpoint, write_images
 
@@ -190,7 +190,7 @@ def test_evaluate_keeps_its_rows_also_where_a_second_signal_follows_at_once(
                 signal.raise_signal(again)
         return driver.run_attack(*args, **kwargs)
 
-    monkeypatch.setattr("robustcli.evaluation.evaluate.stream_attack", run_attack)
+    monkeypatch.setattr("robustcli.measure.evaluate.stream_attack", run_attack)
     ended = call("evaluate", "--attack", "fgsm", "--attack", "pgd", "--eps", "0.1", "--limit", 8, "--format", "json")
     assert ended.code == CODES[number]
     assert len(json.loads(ended.out)["rows"]) == 1
@@ -203,7 +203,7 @@ def test_a_signal_that_is_ignored_stays_so_as_under_nohup(
     call: Call, models: Path, images: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    place = ("robustcli.training.train.fit", "robustcli.evaluation.evaluate.run_item")[command == "evaluate"]
+    place = ("robustcli.training.train.fit", "robustcli.measure.evaluate.run_item")[command == "evaluate"]
     module, _, name = place.rpartition(".")
     real = getattr(sys.modules[module], name)
 
@@ -219,7 +219,7 @@ def test_a_signal_that_is_ignored_stays_so_as_under_nohup(
 
 @pytest.mark.usefixtures("heeded")
 def test_a_signal_before_any_work_is_one_line(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcli.evaluation.evaluate.load", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("robustcli.measure.evaluate.load", lambda _: signal.raise_signal(signal.SIGTERM))
     ended = call("evaluate")
     assert (ended.code, ended.out, ended.error) == (143, "", "error: interrupted")
 
@@ -261,7 +261,7 @@ def second_run_stops(monkeypatch: pytest.MonkeyPatch) -> None:
             raise KeyboardInterrupt
         return driver.run_attack(*args, **kwargs)
 
-    monkeypatch.setattr("robustcli.evaluation.evaluate.stream_attack", run_attack)
+    monkeypatch.setattr("robustcli.measure.evaluate.stream_attack", run_attack)
 
 
 @pytest.mark.usefixtures("second_run_stops")
@@ -292,7 +292,7 @@ def test_a_comparison_cut_short_within_a_checkpoint_shows_the_rest(call: Call, m
 def test_a_comparison_shows_a_dash_for_what_was_not_measured(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustcli.evaluation import evaluate
+    from robustcli.measure import evaluate
 
     stops, calls = evaluate.stream_attack, []  # once more: the second attack on the second checkpoint
 
@@ -315,7 +315,7 @@ def test_ctrl_c_before_the_first_row_is_no_traceback(
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustcli.evaluation.evaluate.stream_attack", stop)
+    monkeypatch.setattr("robustcli.measure.evaluate.stream_attack", stop)
     ended = call("evaluate", "--attack", "fgsm", "--format", style)
     assert ended.code == 130
     assert "interrupted: 0 of 2 rows" in ended.err
@@ -328,7 +328,7 @@ def test_ctrl_c_while_everything_is_being_opened_is_one_line(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustcli.evaluation.evaluate.load", stop)
+    monkeypatch.setattr("robustcli.measure.evaluate.load", stop)
     ended = call("evaluate")
     assert (ended.code, ended.out, ended.error) == (130, "", "error: interrupted")
 

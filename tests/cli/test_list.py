@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 
 from robustcli.attacks import ATTACKS
-from robustcli.datasets import DATASETS
+from robustcli.data.named import DATASETS
 from robustcli.models import MODELS
+from robustcli.models.zoo import entries
 from robustcli.training.methods import METHODS
-from robustcli.zoo import entries
 
 from .conftest import Call
 

@@ -34,7 +34,7 @@ sys.exit(code)
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """The calls that measure something."""
-    from robustcli.evaluation import evaluate
+    from robustcli.measure import evaluate
 
     calls: list[Any] = []
     measure = evaluate.run_item
@@ -324,7 +324,7 @@ def change(*statements: str) -> None:
 
 
 def test_a_run_that_was_interrupted_goes_on(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustcli.attacks.chunks import Run
+    from robustcli.engine.chunks import Run
 
     judge, calls = Run._judge, []
 

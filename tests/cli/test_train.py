@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from robustcli import checkpoint
 from robustcli.cli.train import train_spec
 from robustcli.errors import ConfigError
+from robustcli.models import checkpoint
 
 from .conftest import Call
 

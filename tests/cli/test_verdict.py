@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from robustcli.evaluation import evaluate as evaluation
+from robustcli.measure import evaluate as evaluation
 from robustcli.testing.masked import MASKS, Wrapped
 from robustcli.verdict import effort, probes, runs, session
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from robustcli.data import SAMPLE_FILE
+from robustcli.data.load import SAMPLE_FILE
 
 from .conftest import Call
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from robustcli import data
 from robustcli.config import DataSpec
-from robustcli.data import load
+from robustcli.data import load as data
+from robustcli.data.images import Images
+from robustcli.data.load import load
 from robustcli.errors import DataError
-from robustcli.images import Images
 
 
 @pytest.fixture(autouse=True)

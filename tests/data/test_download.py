@@ -10,10 +10,10 @@ import urllib.request
 import pytest
 import torch
 
-from robustcli import data
 from robustcli.config import DataSpec
-from robustcli.data import DATASETS, load
-from robustcli.images import split_validation
+from robustcli.data import load as data
+from robustcli.data.images import split_validation
+from robustcli.data.load import DATASETS, load
 
 from .conftest import failure, write_idx
 

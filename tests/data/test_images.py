@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from robustcli.config import DataSpec
-from robustcli.data import load
-from robustcli.images import Images, overlap, repeats, split_validation
+from robustcli.data.images import Images, overlap, repeats, split_validation
+from robustcli.data.load import load
 
 from .conftest import draw, load_path, write_images, write_npz
 

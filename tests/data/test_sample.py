@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from robustcli.config import DataSpec
-from robustcli.data import SAMPLE_FILE, load
+from robustcli.data.load import SAMPLE_FILE, load
 
 SAMPLE_SHA256 = "7f27f0fa6bb400dcb081fc1a8a198feceeddcb8a02cacc6d7a0a2f43ee312bb6"
 

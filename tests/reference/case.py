@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import Attack
-from robustcli.attacks.driver import predict
+from robustcli.engine.run import predict
 from robustcli.noise import Noise
 
 

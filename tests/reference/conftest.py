@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from robustcli.config import DataSpec, TrainSpec
-from robustcli.data import load
-from robustcli.models.loading import build_model, design
+from robustcli.data.load import load
+from robustcli.models.sources import build_model, design
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare
 

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from robustcli.attacks import parse_attack
 from robustcli.config import DataSpec
-from robustcli.data import load
-from robustcli.images import Images
+from robustcli.data.images import Images
+from robustcli.data.load import load
 
 PACKAGES = {"foolbox": "foolbox", "torchattacks": "torchattacks", "art": "adversarial-robustness-toolbox"}
 

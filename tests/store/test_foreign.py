@@ -17,8 +17,8 @@ import pytest
 import torch
 
 from robustcli.config import EvalSpec
-from robustcli.evaluation.evaluate import evaluate, open_session
-from robustcli.evaluation.shelf import Memory
+from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.measure.shelf import Memory
 from robustcli.store import answers, database, keeper
 from robustcli.store.answers import Answer
 from robustcli.store.catalogue import lines, pictures, provenances, read, remove, samples

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from robustcli.config import EvalSpec
-from robustcli.evaluation.evaluate import evaluate, open_session
-from robustcli.evaluation.shelf import Memory
+from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.measure.shelf import Memory
 from robustcli.store.keeper import Keeper
 
 PROGRAM = """
@@ -20,8 +20,8 @@ import sys, torch
 from dataclasses import replace
 from pathlib import Path
 from robustcli.config import EvalSpec
-from robustcli.evaluation.evaluate import evaluate, open_session
-from robustcli.evaluation.shelf import Memory
+from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.measure.shelf import Memory
 from robustcli.store.keeper import Keeper
 
 torch.set_num_threads(1)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from robustcli.attacks import driver
 from robustcli.config import EvalSpec
-from robustcli.evaluation import evaluate as module
-from robustcli.evaluation.evaluate import Session, evaluate, open_session
-from robustcli.evaluation.results import Row
-from robustcli.evaluation.shelf import FIRST, Memory
+from robustcli.engine import run as driver
+from robustcli.measure import evaluate as module
+from robustcli.measure.evaluate import Session, evaluate, open_session
+from robustcli.measure.record import Row
+from robustcli.measure.shelf import FIRST, Memory
 from robustcli.store.keeper import Keeper
 
 SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3", "autoattack:rounds=2,queries=4"), eps="0.05,0.1")
@@ -124,7 +124,7 @@ def test_another_seed_type_or_parameter_is_another_result(measured: Any, change:
 
 def test_numbers_of_older_attacks_are_not_recalled(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     measured(attacks=("fgsm",))
-    monkeypatch.setattr("robustcli.evaluation.shelf.ATTACK_SCHEMA", 10**6)
+    monkeypatch.setattr("robustcli.measure.shelf.ATTACK_SCHEMA", 10**6)
     assert {row.cached for row in measured(attacks=("fgsm",))} == {0}
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcli.attacks import FGSM
-from robustcli.attacks.driver import Samples
+from robustcli.engine.run import Samples
 from robustcli.training.loop import Run, fit
 from robustcli.training.overfitting import WATCHED, overfitting, watch
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from robustcli import checkpoint, data
 from robustcli.config import TrainSpec
+from robustcli.data import load as data
 from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
-from robustcli.models import MODELS, BatchOut
-from robustcli.models.loading import load_model
+from robustcli.models import MODELS, BatchOut, checkpoint
+from robustcli.models.sources import load_model
 from robustcli.training import loop
 from robustcli.training.methods import METHODS
 from robustcli.training.objectives import standard

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from robustcli.attacks import parse_attack
-from robustcli.evaluation.results import Row, Subject
+from robustcli.measure.record import Row, Subject
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.verdict.look import Look, look
 

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from robustcli.attacks import parse_attack
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.config import DataSpec
-from robustcli.data import load
-from robustcli.evaluation.evaluate import open_checkpoint
-from robustcli.evaluation.results import Row, to_row
+from robustcli.data.load import load
+from robustcli.engine.run import Samples, run_attack
+from robustcli.measure.evaluate import open_checkpoint
+from robustcli.measure.record import Row, to_row
 from robustcli.testing.masked import MASKS, Mask
 from robustcli.verdict.controls import transferred
 from robustcli.verdict.findings import LEVELS, Finding, at_least

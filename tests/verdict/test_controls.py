@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustcli import checkpoint
 from robustcli.attacks import PGD, parse_attack
-from robustcli.attacks.driver import Samples
 from robustcli.attacks.norms import NORMS
 from robustcli.config import DataSpec
-from robustcli.data import load
-from robustcli.evaluation.pairs import pairs
-from robustcli.evaluation.results import Subject
-from robustcli.evaluation.transfer import Transferred
+from robustcli.data.load import load
+from robustcli.engine.run import Samples
+from robustcli.measure.pairs import pairs
+from robustcli.measure.record import Subject
+from robustcli.measure.transfer import Transferred
+from robustcli.models import checkpoint
 from robustcli.verdict.controls import (
     UNDEFENDED,
     control,

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from robustcli.attacks import parse_attack
 from robustcli.attacks.base import Attack
-from robustcli.attacks.driver import Samples, run_attack
 from robustcli.attacks.norms import Linf
+from robustcli.data.images import Images
+from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError
-from robustcli.evaluation.binarisation import Binarised
-from robustcli.evaluation.results import Subject, to_row
-from robustcli.images import Images
+from robustcli.measure.binarisation import Binarised
+from robustcli.measure.record import Subject, to_row
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.masked import MASKS
 from robustcli.verdict import probes

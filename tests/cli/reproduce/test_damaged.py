@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from robustcli import checkpoint
-from robustcli.reproduction import studies
+from robustcli.models import checkpoint
+from robustcli.studies.batchout import studies
 
 from ..conftest import Call
 from .conftest import FIRST, QUICK, ROWS, SECOND

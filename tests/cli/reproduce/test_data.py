@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcli.reproduction import PARTS
-from robustcli.reproduction.results import read
+from robustcli.studies.batchout import PARTS
+from robustcli.studies.batchout.results import read
 
 from ..conftest import Call
 from .conftest import CIFAR, QUICK, parts_in

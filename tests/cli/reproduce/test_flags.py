@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from robustcli.reproduction import PARTS
+from robustcli.studies.batchout import PARTS
 
 from ..conftest import Call
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from robustcli import checkpoint
-from robustcli.reproduction import run
-from robustcli.reproduction.results import read
+from robustcli.models import checkpoint
+from robustcli.studies.batchout import run
+from robustcli.studies.batchout.results import read
 from robustcli.training import loop
 
 from ..conftest import Call
@@ -72,7 +72,7 @@ def test_ctrl_c_in_a_training_keeps_what_is_finished_and_the_next_run_goes_on(
 def test_ctrl_c_in_a_measurement_keeps_the_rows_and_the_next_run_goes_on(
     call: Call, finished: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustcli.evaluation import evaluate
+    from robustcli.measure import evaluate
 
     shutil.rmtree(finished / "measured")
     attack = evaluate.stream_attack

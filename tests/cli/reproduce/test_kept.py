@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from robustcli.errors import TrainingError
-from robustcli.reproduction import PARTS, design
-from robustcli.reproduction.results import read
+from robustcli.studies.batchout import PARTS, design
+from robustcli.studies.batchout.results import read
 from robustcli.training import loop
 
 from ..conftest import Call

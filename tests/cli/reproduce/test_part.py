@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustcli.reproduction.results import read
+from robustcli.studies.batchout.results import read
 
 from ..conftest import Call
 from .conftest import FIRST, KINDS, QUICK, SECOND

@@ -1,0 +1,319 @@
+"""Images from a user's own folder of class folders."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+import torch
+
+from robustcli.data.arrays import MAX_PIXELS, Array, Stored, one_line, room_for
+from robustcli.disk import open_regular
+from robustcli.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What Pillow is asked for. It knows more, and starts Ghostscript for one of them, whatever a file's suffix says."""
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
+MAX_BYTES = 128 << 20
+"""The most bytes that an image's file may have: 32 million pixels in colour, as they are, take 92 MiB."""
+_VALIDATION = ("val", "valid", "validation")
+_GREY = ("1", "L", "LA", "La", "I", "F")  # and I;16, in several orders of bytes
+
+
+class _Found(NamedTuple):
+    """The split's files by class, both sorted, and what the user should know of them."""
+
+    groups: dict[str, list[Path]]
+    notices: list[str]
+
+
+def read_folder(path: Path, split: str, limit: int | None = None) -> tuple[Stored, str]:
+    """The images of a split and a digest of all its files (their names and bytes).
+
+    Either `path/train/CLASS/*.png` and `path/test/CLASS/*.png` (or `val` where `test` has no class folders), or
+    `path/CLASS/*.png` alone: then every fifth image of a class, sorted by name, is a test image. Classes take turns, so
+    that the first `limit` images are balanced.
+
+    Images are made 8-bit, upright as their EXIF says, and grey, or RGB as soon as one file of the split is in colour.
+
+    Raises:
+        DataError: names the folder or file that is missing, empty, unreadable or unlike the first one.
+    """
+    try:
+        groups, notices = _class_files(path, split)
+        turns = sorted((turn, label) for label, files in enumerate(groups.values()) for turn in range(len(files)))
+        by_label = list(groups.values())
+        files = [by_label[label][turn] for turn, label in turns]
+        digest, colour = hashlib.sha256(), False
+        for file in files:
+            with open_regular(file) as opened:
+                digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + _hash(opened, file))
+                colour = colour or _in_colour(opened)
+        x, changes = _read_images(path, files[:limit], 3 if colour else 1)
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or one_line(error)}") from None
+    labels = torch.tensor([label for _, label in turns])
+    notices += [f"{path}: {change}" for change in changes]
+    names, told = (tuple(map(printable, texts)) for texts in (groups, notices))
+    return Stored(torch.from_numpy(x), labels[: len(x)], names, labels, told), digest.hexdigest()
+
+
+def printable(name: str) -> str:
+    r"""A file's name as text that can be encoded: bytes that are no UTF-8 are written as `\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _hash(opened: BinaryIO, file: Path) -> bytes:
+    """SHA-256 of a file that is an image's size; what a device or a growing file might add is not waited for."""
+    left = os.fstat(opened.fileno()).st_size
+    if not left:
+        raise DataError(f"{file}: cannot be read as an image: it is empty")
+    if left > MAX_BYTES:
+        raise DataError(f"{file}: has {left} bytes; at most {MAX_BYTES} ({MAX_BYTES >> 20} MiB) an image are read")
+    digest = hashlib.sha256()
+    while left and (chunk := opened.read(min(left, 1 << 20))):
+        digest.update(chunk)
+        left -= len(chunk)
+    return digest.digest()
+
+
+# Which files
+
+
+def _class_files(path: Path, split: str) -> _Found:
+    by_split = {name: _folders(path / name) for name in ("train", "test")}
+    notices = []
+    own_layout, place = any(by_split.values()), {"train": path / "train", "test": path / "test"}
+    held_out = next((name for name in _VALIDATION if _folders(path / name)), None)
+    if own_layout and not by_split["test"] and held_out:
+        by_split["test"], place["test"] = _folders(path / held_out), path / held_out
+        if split == "test":
+            notices.append(f"{path}: {held_out}/ is the test split: there are no class folders in test/")
+    folders = by_split[split] if own_layout else _folders(path)
+    where = place[split] if own_layout else path
+    if len(folders) < 2:
+        raise DataError(
+            f"{where}: holds {len(folders)} class folders; at least 2 are needed, such as {where}/CLASS/1.png"
+        )
+    other = "test" if split == "train" else "train"
+    lonely = {f.name for f in by_split[split]} ^ {f.name for f in by_split[other]}
+    if own_layout and by_split[other] and lonely:
+        raise DataError(
+            f"{path}: class folder '{min(lonely)}' is in only one of train and {place['test'].name}; "
+            "both need all classes"
+        )
+    groups = {}
+    for folder in folders:
+        files = _images_in(folder)
+        if not files:
+            raise DataError(f"{folder}: this class folder holds no image ({', '.join(sorted(SUFFIXES))})")
+        if not own_layout:
+            files = [file for i, file in enumerate(files) if (i % 5 == 4) == (split == "test")]
+        if not files:
+            raise DataError(f"{folder}: every fifth image of a class is a test image, and this one has fewer than 5")
+        groups[folder.name] = files
+    known = {*by_split["train"], *by_split["test"], *folders}
+    return _Found(groups, [*notices, *_left_out(path, folders, known)])
+
+
+def _folders(path: Path) -> list[Path]:
+    visible = (child for child in path.iterdir() if not child.name.startswith(".")) if path.is_dir() else ()
+    return sorted((child for child in visible if child.is_dir()), key=attrgetter("name"))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The image files in a class folder, not in folders below it."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if _is_image(entry.name) and not entry.is_dir()]
+    return [folder / name for name in sorted(names)]
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in SUFFIXES
+
+
+def _left_out(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str]:
+    """A line that says what is not read: other files in the class folders, and images elsewhere.
+
+    Args:
+        path: the data set's folder.
+        folders: the split's class folders.
+        known: all class folders.
+    """
+    reasons: dict[str, list[str]] = {}
+    read = 0
+    for folder in folders:
+        for place, _, names in os.walk(folder):  # links to folders are not followed, so that it comes to an end
+            below = Path(place) != folder
+            for name in names:
+                if below:
+                    reasons.setdefault("in sub-folders", []).append(str(Path(place).relative_to(path)))
+                elif _is_image(name):
+                    read += 1
+                elif name.startswith("."):
+                    reasons.setdefault("hidden", []).append(name)
+                else:
+                    reasons.setdefault("of another suffix", []).append(Path(name).suffix or name)
+    for place, children, names in os.walk(path):
+        children[:] = [child for child in children if Path(place, child) not in known]
+        where = str(Path(place).relative_to(path))
+        outside = [name if where == "." else where for name in names if _is_image(name)]
+        if outside:
+            reasons.setdefault("elsewhere", []).extend(outside)
+    count = sum(map(len, reasons.values()))
+    told = ", ".join(f"{len(found)} {reason} ({_some(found)})" for reason, found in reasons.items())
+    return [f"{path}: {count} of {count + read} files left out: {told}"] if count else []
+
+
+def _some(names: Sequence[str]) -> str:
+    different = sorted(set(names))
+    return ", ".join(different[:3]) + ", ..." * (len(different) > 3)
+
+
+# What is in them
+
+
+@contextmanager
+def _opened(file: BinaryIO) -> Iterator[Image]:
+    """An image whose header was read; what Pillow warns of and logs is kept off the terminal."""
+    from PIL import Image
+
+    log = logging.getLogger("PIL")
+    if not log.handlers:  # else the errors that it logs are printed, beside those that it raises
+        log.addHandler(logging.NullHandler())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file.seek(0)
+        with Image.open(file, formats=FORMATS) as image, _no_stderr() if image.format == "TIFF" else nullcontext():
+            yield image
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Nothing on stderr, where libtiff itself writes what it then raises."""
+    try:
+        before = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+def _in_colour(file: BinaryIO) -> bool:
+    """Whether an image is in colour; one that cannot be read is not."""
+    try:
+        with _opened(file) as image:
+            if image.mode in ("P", "PA") and image.width * image.height <= MAX_PIXELS:
+                image.load()  # its palette
+            return not _is_grey(image)
+    except Exception:
+        return False
+
+
+def _is_grey(image: Image) -> bool:
+    """Whether it has one channel and perhaps transparency, or a palette of greys."""
+    if image.mode not in ("P", "PA"):
+        return image.mode.partition(";")[0] in _GREY
+    colours = np.reshape(image.getpalette() or (), (-1, 3))
+    return bool((colours == colours[:, :1]).all())
+
+
+def _read_images(path: Path, files: Sequence[Path], channels: int) -> tuple[Array, list[str]]:
+    """(n, channels, h, w) uint8, and what was changed."""
+    x, size, grey, longer = np.empty(0, np.uint8), "", 0, 0
+    for i, file in enumerate(files):
+        pixels, frames = _decode(file)
+        found = f"{pixels.shape[2]}x{pixels.shape[1]} pixels"
+        if not i:
+            x, size = room_for((len(files), channels, *pixels.shape[1:]), path), found
+        if found != size:
+            raise DataError(f"{file}: has {found}, but {files[0]} has {size}")
+        if len(pixels) > channels:
+            raise DataError(f"{file}: is in colour, which its header does not say")
+        x[i] = pixels
+        grey += len(pixels) < channels
+        longer += frames
+    changes = [f"{grey} of {len(files)} images are grey and were made RGB, as others are in colour"] if grey else []
+    if longer:
+        changes.append(f"{longer} of {len(files)} images have more than one frame: the first is read")
+    return x, changes
+
+
+def _decode(file: Path) -> tuple[Array, bool]:
+    """An image as (c, h, w) uint8 with 1 or 3 channels, and whether more frames follow."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with open_regular(file) as opened, _opened(opened) as image:
+            width, height = image.size
+            if not 0 < width * height <= MAX_PIXELS:
+                raise DataError(f"{file}: has {width}x{height} pixels; at most {MAX_PIXELS} an image are read")
+            image.load()
+            if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
+                raise DataError(f"{file}: has pixels of mode {image.mode}; allowed: 8 or 16 bits a channel")
+            return _levels(_upright(image)), bool(getattr(image, "is_animated", False))
+    except DataError:
+        raise
+    except Image.DecompressionBombError:
+        raise DataError(f"{file}: has too many pixels; at most {MAX_PIXELS} an image are read") from None
+    except UnidentifiedImageError:
+        listed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise DataError(f"{file}: cannot be read as an image: it is no {listed}, or is damaged") from None
+    except Exception as error:  # Pillow's readers raise nearly everything, such as struct.error
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise DataError(f"{file}: cannot be read as an image: {reason}") from None
+
+
+def _upright(image: Image) -> Image:
+    """The image turned as its EXIF says; EXIF that is damaged says nothing."""
+    from PIL import ExifTags
+    from PIL.Image import Transpose
+
+    turns: Mapping[Any, Transpose] = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    try:
+        turn = turns.get(image.getexif().get(ExifTags.Base.Orientation))
+    except Exception:
+        return image
+    return image if turn is None else image.transpose(turn)
+
+
+def _levels(image: Image) -> Array:
+    """(c, h, w) uint8 of an image in any mode: grey stays grey, transparency is dropped, 16 bits become 8."""
+    mode = image.mode
+    if mode.startswith("I"):
+        values = np.asarray(image).astype(np.uint32)
+        return np.asarray((values + 128) // 257, dtype=np.uint8)[None]  # to the nearest: 65535 is 257 * 255
+    if mode in ("RGBa", "La"):  # their colours were multiplied by alpha, and are divided by it again
+        image = image.convert(mode.upper())
+    wanted = "L" if _is_grey(image) else "RGB"
+    if image.mode != wanted:
+        image = image.convert(wanted)
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -1,0 +1,261 @@
+"""Where images come from: a data folder, a download, the bundled sample, a path."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import os
+import socket
+import sys
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import platformdirs
+import torch
+
+from robustcli.config import DataSpec
+from robustcli.data.arrays import Stored, channels_first, one_line, read_npz
+from robustcli.data.folders import printable, read_folder
+from robustcli.data.images import Images, overlap, split_validation
+from robustcli.data.named import ARRAYS, DATASETS, SAMPLE, Dataset, Torchvision, expand, locate
+from robustcli.disk import open_regular
+from robustcli.errors import DataError
+
+__all__ = ["DATASETS", "SAMPLE", "SAMPLE_FILE", "Images", "data_folder", "load", "overlap", "split_validation"]
+
+_MAX_BYTES = 1 << 30
+"""Of a file in torchvision's layout, each of which is read whole: MNIST's largest has 47 MB."""
+SAMPLE_FILE = Path(__file__).parents[1] / "assets" / "mnist-sample.npz"
+
+
+def load(spec: DataSpec) -> Images:
+    """The images that a spec asks for, in stored order, cut to its `limit`.
+
+    `mnist` falls back on the bundled sample where neither MNIST nor a network is there and `spec.allow_sample` allows
+    it; the result's `name` is then `mnist-sample` and its `note` the reason, for the caller to say so.
+
+    Raises:
+        ConfigError: the name is unknown.
+        DataError: the data set is missing (with the ways to get it) or unusable, or `spec.data_dir` is no folder and
+            cannot be made by a download.
+    """
+    try:
+        images = _sample(spec.split) if spec.dataset == SAMPLE else _find(spec)
+    except OSError as error:  # such as a folder that may not be entered
+        raise DataError(f"--dataset {spec.dataset}: {error.filename}: {error.strerror or error}") from None
+    return images.take(slice(spec.limit))
+
+
+def is_here(dataset: str, data_dir: Path | None) -> bool:
+    """Whether a data set of `DATASETS` can be loaded without a download."""
+    root, layout = data_folder(data_dir), DATASETS[dataset].torchvision
+    return layout is None or _all_files(root, layout.files) or (root / f"{dataset}.npz").is_file()
+
+
+def data_folder(data_dir: Path | None) -> Path:
+    """`data_dir`, else `$ROBUSTCLI_DATA`, else the user's cache folder."""
+    chosen = data_dir or os.environ.get("ROBUSTCLI_DATA") or platformdirs.user_cache_dir("robustcli")
+    return expand(Path(chosen), "--data-dir")
+
+
+def torchvision_datasets(where: str) -> ModuleType:
+    """Torchvision's data sets.
+
+    Raises:
+        DataError: it cannot be imported, as where it does not match torch; names `where` and what to do.
+    """
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError, OSError) as error:
+        raise DataError(
+            f"{where}: torchvision cannot be imported ({one_line(error)}): install the pair that matches torch: "
+            "pip install --upgrade torch torchvision"
+        ) from None
+    found: ModuleType = datasets
+    return found
+
+
+def reachable(host: str) -> bool:
+    """Whether `host:port` answers within three seconds, or lies behind a proxy, where only the download can tell."""
+    name, _, port = host.partition(":")
+    scheme = "https" if port == "443" else "http"
+    if scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(name):
+        return True
+    try:
+        socket.create_connection((name, int(port)), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+def _images(stored: Stored, name: str, source: str) -> Images:
+    ids = torch.arange(len(stored.x))
+    population = tuple(torch.bincount(stored.labels, minlength=len(stored.classes)).tolist())
+    return Images(stored.x, stored.y, ids, stored.classes, name, source, population=population, notices=stored.notices)
+
+
+def _sample(split: str) -> Images:
+    """The bundled digits, with their indices in MNIST's training set as ids."""
+    images = _images(read_npz(SAMPLE_FILE, split), SAMPLE, "mnist/train")
+    with np.load(SAMPLE_FILE) as arrays:
+        return replace(images, ids=torch.from_numpy(arrays[f"ids_{split}"].astype(np.int64)))
+
+
+def _find(spec: DataSpec) -> Images:
+    path = locate(spec.dataset)
+    return _named(spec) if path is None else _from_path(path, spec)
+
+
+def _from_path(path: Path, spec: DataSpec) -> Images:
+    if path.is_dir():
+        stored, digest = read_folder(path, spec.split, spec.limit)
+    else:
+        stored = read_npz(path, spec.split, spec.limit)
+        digest = _digest(path, "sha256")
+    return _images(stored, printable(path.resolve().stem), f"{digest}/{spec.split}")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _named(spec: DataSpec) -> Images:
+    """A data set of `DATASETS`: torchvision's layout, then NAME.npz, then a download, then the sample."""
+    name, root, known = spec.dataset, data_folder(spec.data_dir), DATASETS[spec.dataset]
+    assert known.torchvision is not None, "the bundled sample is not looked for"
+    npz = root / f"{name}.npz"
+    absent = spec.data_dir is not None and not root.is_dir()  # asked first: a download that fails may leave a folder
+    if _all_files(root, known.torchvision.files):
+        stored = _read_layout(known.torchvision, root, spec)
+    elif npz.is_file():
+        stored = read_npz(npz, spec.split, spec.limit)
+    else:
+        try:
+            stored = _download(known.torchvision, root, spec)
+        except ConnectionError as error:
+            if absent:
+                raise DataError(f"--data-dir {root}: no such folder, and {error}") from None
+            reason = f"{_absence(known.torchvision, root)}, and {error}"
+            if name == "mnist" and spec.allow_sample:
+                return replace(_sample(spec.split), note=f"MNIST is {reason}")
+            raise DataError(_ways_out(name, known.torchvision, reason)) from None
+    return _images(_checked(stored, known, name, root), name, f"{name}/{spec.split}")
+
+
+def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
+    """The files that torchvision would read, through torchvision."""
+    for file in layout.files:
+        if (root / file).stat().st_size > _MAX_BYTES:
+            raise DataError(f"{root / file}: has {(root / file).stat().st_size} bytes; at most {_MAX_BYTES} are read")
+    _check_legacy(root / layout.loader / "processed")
+    try:
+        return _torchvision(layout, root, spec, download=False)
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError, MemoryError) as error:
+        _check_sums(layout, root, layout.files)
+        where = (root / layout.files[0]).parent
+        raise DataError(f"{where}: a file is damaged, delete it to get it again ({one_line(error)})") from None
+
+
+def _download(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
+    """The data set from its mirror, or from the archives of an earlier download.
+
+    Raises:
+        ConnectionError: no route to the mirror, or it does not deliver.
+    """
+    _check_sums(layout, root, layout.archives)
+    if not _all_files(root, layout.archives) and not reachable(layout.host):
+        raise ConnectionError(f"there is no network ({layout.host.partition(':')[0]} does not answer)")
+    try:
+        return _torchvision(layout, root, spec, download=True)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
+        raise ConnectionError(f"the download failed ({one_line(error)})") from None
+    except OSError as error:
+        raise DataError(f"--data-dir {root}: cannot be written: {error.strerror or error}") from None
+
+
+def _torchvision(layout: Torchvision, root: Path, spec: DataSpec, download: bool) -> Stored:
+    # stdout is for results: torchvision prints there. numpy deprecates what CIFAR-10's old pickles make it do.
+    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        loader = getattr(torchvision_datasets(f"--dataset {spec.dataset}"), layout.loader)
+        # MNIST/processed/*.pt, which torchvision wrote before 0.9, would else replace MNIST/raw without a word.
+        raw_only = type(layout.loader, (loader,), {"_check_legacy_exist": lambda self: False})
+        loaded = raw_only(str(root), train=spec.split == "train", download=download)
+    labels = torch.as_tensor(loaded.targets)
+    return Stored(channels_first(np.asarray(loaded.data)), labels, (), labels)
+
+
+def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
+    """Refuse a file that is there and not as it was published, where torchvision knows its checksum.
+
+    Raises:
+        DataError: names the file and both checksums.
+    """
+    there = [root / file for file in files if (root / file).is_file()]
+    loader = getattr(torchvision_datasets(layout.loader), layout.loader) if there else None
+    published = [*getattr(loader, "resources", ()), (getattr(loader, "filename", ""), getattr(loader, "tgz_md5", ""))]
+    published += [*getattr(loader, "train_list", ()), *getattr(loader, "test_list", ())]
+    known = dict(published)
+    for file in there:
+        found = _digest(file, "md5")
+        if found != known.get(file.name, found):
+            raise DataError(
+                f"{file}: its checksum (MD5 {found}) is not that of the published file ({known[file.name]}): "
+                f"delete it to get it again{', or unpack it where you trust it' * (file.suffix == '.gz')}"
+            )
+
+
+def _check_legacy(folder: Path) -> None:
+    """Refuse what is no tensors where torchvision before 0.9 kept MNIST, although nothing there is used.
+
+    Raises:
+        DataError: names the file.
+    """
+    for file in (folder / name for name in ("training.pt", "test.pt")):
+        if file.is_file():
+            try:
+                torch.load(file, map_location="meta", weights_only=True)
+            except Exception:  # UnpicklingError, BadZipFile, RuntimeError, EOFError and others
+                raise DataError(
+                    f"{file}: is damaged or holds a pickled object, which is never opened; delete it, "
+                    "MNIST is read from the folder raw beside"
+                ) from None
+
+
+def _absence(layout: Torchvision, root: Path) -> str:
+    """Where a data set is not, and which file it lacks where others are there."""
+    missing = [file for file in layout.files if not (root / file).is_file() and not (root / f"{file}.gz").is_file()]
+    partly = len(missing) < len(layout.files)
+    return f"not {'whole ' * partly}in {root} (--data-dir{f': {missing[0]} is missing' * partly})"
+
+
+def _ways_out(name: str, layout: Torchvision, reason: str) -> str:
+    # Not MNIST's sample: whoever gets here refused it, or measures a model that was trained on its digits.
+    return (
+        f"--dataset {name}: {reason}: put torchvision's layout there "
+        f"({Path(layout.files[0]).parent}/...), or {name}.npz ({', '.join(ARRAYS)}), "
+        "or connect to a network for the download"
+    )
+
+
+def _checked(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
+    """`stored` with its data set's class names, once shape and labels fit."""
+    shape, top = tuple(stored.x.shape[1:]), int(stored.y.max()) if len(stored.y) else -1
+    if shape != known.shape or not 0 < len(stored.x) == len(stored.y) or top >= len(known.classes):
+        raise DataError(
+            f"{root}: '{name}' there holds {len(stored.x)} images of {shape} and {len(stored.y)} labels up to {top}; "
+            f"{name} has images of {known.shape} and labels up to {len(known.classes) - 1}"
+        )
+    return stored._replace(classes=known.classes)
+
+
+def _all_files(root: Path, files: Sequence[str]) -> bool:
+    return all((root / file).is_file() for file in files)

@@ -1,0 +1,224 @@
+"""What an attack did to each sample: kept while it runs, and handed out when it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from robustcli.attacks.base import Attack, TracingAttack
+from robustcli.attacks.losses import mean_logits
+from robustcli.engine.guard import Meter, check_result
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one attack at one budget did to n samples, in their order.
+
+    Attributes:
+        attack: with the budget it ran at.
+        clean: (n,) bool, classified right before.
+        robust: (n,) bool, classified right before and after.
+        distance: (n,) float, in the attack's norm: 0 where wrong before, infinite where robust.
+        pred, pred_after: (n,) int64, the predicted class before and after the attack.
+        by_iter: (iters,) counts of robust samples after each iteration of an attack with a trace; else empty.
+        x_adv: (n, c, h, w) float32, or None unless kept.
+        seconds, forwards, backwards: this row's share of the work; forwards and backwards are counted in samples.
+        ensemble: of a member of an ensemble, that one's name: it met what the members before it left standing, and
+            what they broke counts as broken.
+        recalled: how many of the samples were known already; the work is what was spent on them when they were not.
+    """
+
+    attack: Attack
+    clean: Tensor
+    robust: Tensor
+    distance: Tensor
+    pred: Tensor
+    pred_after: Tensor
+    by_iter: tuple[int, ...]
+    x_adv: Tensor | None
+    seconds: float
+    forwards: int
+    backwards: int
+    ensemble: str | None = None
+    recalled: int = 0
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What is attacked: images `x` (n, c, h, w) in [0, 1], classes `y` (n,) and ids `ids` (n,), all on one device."""
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> Samples:
+        return Samples(self.x[index], self.y[index], self.ids[index])
+
+
+def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int, eot: int = 1) -> Tensor:
+    """(n,) predicted classes; of a randomised model by the mean logits of `eot` passes."""
+    model = Meter(model) if isinstance(model, nn.Module) else model
+    parts = [mean_logits(model, chunk, eot).argmax(1) for chunk in torch.split(x, batch_size) if len(chunk)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=x.device)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Seconds, and samples that passed the model forwards and backwards."""
+
+    seconds: float = 0.0
+    forwards: int = 0
+    backwards: int = 0
+
+    @staticmethod
+    def until_now(meter: Meter) -> Work:
+        """All that the meter has counted, and the clock; the difference of two is the work between them."""
+        return Work(time.perf_counter(), meter.forwards, meter.backwards)
+
+    def __sub__(self, earlier: Work) -> Work:
+        return Work(
+            self.seconds - earlier.seconds, self.forwards - earlier.forwards, self.backwards - earlier.backwards
+        )
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.seconds + other.seconds, self.forwards + other.forwards, self.backwards + other.backwards)
+
+    def split(self, rows: int) -> list[Work]:
+        """Even shares that add up to the whole."""
+        counts = zip(split_evenly(self.forwards, rows), split_evenly(self.backwards, rows), strict=True)
+        return [Work(self.seconds / rows, forwards, backwards) for forwards, backwards in counts]
+
+
+def split_evenly(total: int, parts: int) -> list[int]:
+    """`parts` integers that add up to `total` and differ by at most 1."""
+    return [total // parts + (i < total % parts) for i in range(parts)]
+
+
+class Board:
+    """The per-sample results of one attack at one budget, while they come in.
+
+    Args:
+        samples: the n samples.
+        pred: (n,) the model's clean predictions.
+        attack: with its budget.
+        keep_images: keep all images.
+        pictures: of so many samples, the first that are broken, the image is kept in `pictures`, by position.
+        eot: passes that a prediction is averaged over.
+    """
+
+    def __init__(
+        self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool, pictures: int = 0, eot: int = 1
+    ) -> None:
+        self.attack = attack
+        self.eot = eot
+        self.clean = pred == samples.y
+        self.robust = self.clean.clone()
+        self.pred = pred
+        self.pred_after = pred.clone()
+        self.distance = torch.where(self.clean, torch.inf, 0.0)
+        self.x_adv = samples.x.clone() if keep_images else None
+        self.iters = attack.iters if isinstance(attack, TracingAttack) else 0
+        self.broken_at = torch.full_like(pred, self.iters)
+        self.pictures: dict[int, Tensor] = {}
+        self.wanted = pictures
+        self.spent = Work()
+        self.recalled = 0
+
+    def restore(self, index: Tensor, robust: Tensor, distance: Tensor, pred_after: Tensor, broken_at: Tensor) -> None:
+        """Set what is known already of the samples `index` (k,); a sample that was wrong before stays wrong."""
+        self.robust[index] = robust & self.clean[index]
+        self.distance[index] = distance.to(self.distance)
+        self.pred_after[index] = pred_after
+        self.broken_at[index] = broken_at
+
+    def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor]) -> None:
+        """Judge a minimal-norm attack's images after each iteration, those that moved; after an early end none does."""
+        before = chunk.x
+        for i, x_adv in enumerate(iterates):
+            standing = self.robust[index]
+            moved = (x_adv != before).flatten(1).any(1).nonzero()[:, 0]
+            if len(moved):
+                self.record(meter, chunk[moved], index[moved], x_adv[moved])
+            self.broken_at[index[standing & ~self.robust[index]]] = i
+            before = x_adv.clone()
+
+    def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
+        """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.
+
+        Of a randomised model, as many passes as the clean prediction: one lucky pass breaks nothing.
+        """
+        attack = self.attack if by is None else by
+        x_adv = x_adv.detach()
+        check_result(attack, chunk.x, x_adv)
+        pred = predict(meter.exact, x_adv, len(x_adv), self.eot)
+        distance = attack.norm.distance(x_adv, chunk.x).to(self.distance.dtype)
+        broken = (pred != chunk.y) & (distance < self.distance[index])
+        found = index[broken]
+        self.robust[found] = False
+        self.distance[found] = distance[broken]
+        show = broken | self.robust[index]
+        self.pred_after[index[show]] = pred[show]
+        if self.x_adv is not None:
+            self.x_adv[index[show]] = x_adv[show]
+        if self.wanted:
+            self._picture(found, x_adv[broken])
+
+    def _picture(self, found: Tensor, x_adv: Tensor) -> None:
+        """Keep the images of the samples `found` that are among the first, or that are closer than before."""
+        for i, position in enumerate(found.tolist()):
+            if position in self.pictures or len(self.pictures) < self.wanted:
+                self.pictures[position] = _kept(x_adv[i].float())
+
+    @property
+    def by_iter(self) -> tuple[int, ...]:
+        """(iters,) how many samples stand after each iteration."""
+        return tuple(int((self.clean & (self.broken_at > i)).sum()) for i in range(self.iters))
+
+    def outcome(self, work: Work, member: Attack | None = None) -> Outcome:
+        """What there is so far, after `work` and what was spent before; of an ensemble, up to and with a member."""
+        work = work + self.spent
+        return Outcome(
+            attack=self.attack if member is None else member,
+            clean=_kept(self.clean),
+            robust=_kept(self.robust),
+            distance=_kept(self.distance),
+            pred=_kept(self.pred),
+            pred_after=_kept(self.pred_after),
+            by_iter=self.by_iter,
+            x_adv=None if self.x_adv is None else _kept(self.x_adv.float()),
+            seconds=work.seconds,
+            forwards=work.forwards,
+            backwards=work.backwards,
+            ensemble=None if member is None else self.attack.name,
+            recalled=self.recalled,
+        )
+
+
+class Journal(Protocol):
+    """What remembers samples from one run to the next. `member` is the place of an ensemble's member."""
+
+    @property
+    def pictures(self) -> int:
+        """Of how many broken samples a row the images are wanted."""
+        ...
+
+    def recall(self, board: Board, member: int | None) -> Tensor:
+        """Restore what is known on a board; (n,) bool, which samples that is."""
+        ...
+
+    def keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
+        """Remember the samples `span` (k,) of boards that are finished, and what each board has spent on them."""
+        ...
+
+
+def _kept(values: Tensor) -> Tensor:
+    """On the CPU, and not changed by what comes after."""
+    return values.to("cpu", copy=True)

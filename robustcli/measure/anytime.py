@@ -1,0 +1,205 @@
+"""An evaluation that may stop early: cheap attacks first, samples in a random order: a part tells of the whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from robustcli.attacks import label
+from robustcli.attacks.facts import effort
+from robustcli.engine.run import Outcome
+from robustcli.errors import AttackError
+from robustcli.measure.evaluate import Item, Result, Session, run_item
+from robustcli.measure.plan import Planned
+from robustcli.measure.record import Row, to_row
+from robustcli.measure.shelf import Memory
+from robustcli.measure.stats import wilson
+from robustcli.noise import Noise
+
+FIRST_SLICE = 16
+"""Samples of an attack's first slice; the next ones are twice as many, up to a batch."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When an evaluation may stop; None where that is no reason.
+
+    Attributes:
+        seconds: when so much time is over.
+        half_width: an attack, when the 95 % interval of each of its rows reaches so many points to each side at most.
+    """
+
+    seconds: float | None = None
+    half_width: float | None = None
+
+    def reached(self, outcomes: Sequence[Outcome]) -> bool:
+        """Whether the intervals of all rows are narrow enough."""
+        return self.half_width is not None and all(half_width(outcome) <= self.half_width for outcome in outcomes)
+
+
+class _TimeIsUpError(CancelledError):
+    """Raised within a model's forward pass; of such an error a `Meter` does not say that the model failed."""
+
+
+def half_width(outcome: Outcome) -> float:
+    """Half of the width of the accuracy's 95 % interval, in points."""
+    low, high = wilson(int(outcome.robust.sum()), len(outcome.robust))
+    return 50 * (high - low)
+
+
+def evaluate_towards(
+    goal: Goal,
+    session: Session,
+    *,
+    on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
+    memory: Memory | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Result]:
+    """As `evaluate`, the cheap attacks first, each on a random part of the samples until the goal is reached.
+
+    The order of the samples is keyed by the seed and their ids. What is left of the time is shared evenly by the
+    checkpoints that are left. An attack that no sample met in time has no row.
+
+    Raises:
+        AttackError: an attack or a model broke its contract; names the checkpoint.
+    """
+    end = None if goal.seconds is None else clock() + goal.seconds
+    for i, item in enumerate(session.items):
+        subject = item.candidate.subject
+        deadline = None if end is None else clock() + (end - clock()) / (len(session.items) - i)
+        try:
+            for planned in sorted(item.plan, key=lambda planned: planned.runs * effort(planned.attack)):
+                run = _Slices(item, session, goal, deadline, partial(on_progress, subject.checkpoint), memory, clock)
+                for index, outcome in run.rows(planned):
+                    ids = item.images.ids[index].tolist()
+                    yield Result(to_row(subject, item.images.name, ids, outcome, session.spec.split), outcome)
+        except AttackError as error:
+            raise AttackError(f"{subject.checkpoint}: {error}") from None
+
+
+@dataclass(frozen=True)
+class _Slices:
+    """The slices of one checkpoint's samples, with what they are run with."""
+
+    item: Item
+    session: Session
+    goal: Goal
+    deadline: float | None
+    on_progress: Callable[[Planned, float, float], None]
+    memory: Memory | None
+    clock: Callable[[], float]
+
+    def rows(self, planned: Planned) -> list[tuple[Tensor, Outcome]]:
+        """Each row of an attack on the samples that it came to: their positions, and what it did to them."""
+        order, parts = sample_order(self.item, self.session.spec.seed), []
+        done, size = 0, FIRST_SLICE
+        while done < len(order) and not self._over():
+            index, began = order[done : done + size].sort().values, self.clock()
+            try:
+                with _until(self.item.candidate.model, self._over):
+                    parts.append((index, self._attack(planned, index)))
+            except _TimeIsUpError:
+                break
+            done += len(index)
+            if self.goal.reached([outcome for _, outcome in joined(parts)]):
+                break
+            size = self._next(size, (self.clock() - began) / len(index))
+        return joined(parts)
+
+    def _over(self) -> bool:
+        return self.deadline is not None and self.clock() >= self.deadline
+
+    def _next(self, size: int, seconds: float) -> int:
+        """Twice as many, up to a batch, and in half of the time that is left: what is not finished then is lost."""
+        size = min(2 * size, max(FIRST_SLICE, self.session.spec.batch_size))
+        if self.deadline is None or seconds <= 0:
+            return size
+        return max(1, min(size, int((self.deadline - self.clock()) / 2 / seconds)))
+
+    def _attack(self, planned: Planned, index: Tensor) -> list[Outcome]:
+        part = replace(self.item, images=self.item.images.take(index), plan=[planned])
+        return list(run_item(part, self.session, False, self.on_progress, self.memory))
+
+
+def sample_order(item: Item, seed: int) -> Tensor:
+    """(n,) positions in a random order: that of any part of the samples is the same."""
+    draws = Noise(seed, item.images.ids).stream("order").uniform(torch.empty(len(item.images), 1, dtype=torch.float64))
+    return draws[:, 0].argsort(stable=True)
+
+
+@contextmanager
+def _until(model: nn.Module, over: Callable[[], bool]) -> Iterator[None]:
+    """Within it, the model's first forward pass after the end raises `_TimeIsUpError`."""
+
+    def check(*_: object) -> None:
+        if over():
+            raise _TimeIsUpError
+
+    hook = model.register_forward_pre_hook(check)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def joined(parts: Sequence[tuple[Tensor, Sequence[Outcome]]]) -> list[tuple[Tensor, Outcome]]:
+    """The rows of several slices as those of all their samples, in stored order."""
+    if not parts:
+        return []
+    index = torch.cat([index for index, _ in parts])
+    order = index.argsort()
+    return [(index[order], _merged(row, order)) for row in zip(*(outcomes for _, outcomes in parts), strict=True)]
+
+
+def _merged(row: Sequence[Outcome], order: Tensor) -> Outcome:
+    return replace(
+        row[0],
+        clean=torch.cat([part.clean for part in row])[order],
+        robust=torch.cat([part.robust for part in row])[order],
+        distance=torch.cat([part.distance for part in row])[order],
+        pred=torch.cat([part.pred for part in row])[order],
+        pred_after=torch.cat([part.pred_after for part in row])[order],
+        by_iter=tuple(map(sum, zip(*(part.by_iter for part in row), strict=True))),
+        seconds=sum(part.seconds for part in row),
+        forwards=sum(part.forwards for part in row),
+        backwards=sum(part.backwards for part in row),
+        recalled=sum(part.recalled for part in row),
+    )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An attack at a budget that did not come to all samples of a checkpoint."""
+
+    checkpoint: str
+    attack: str
+    budget: str
+    reached: int
+    of: int
+
+    def __str__(self) -> str:
+        name = f"{self.attack} {self.budget}"
+        return f"{name} not run" if not self.reached else f"{name} on {self.reached} of {self.of} samples"
+
+
+def left_out(session: Session, rows: Sequence[Row]) -> list[LeftOut]:
+    """What a run has not come to; of an ensemble, the worst case alone."""
+    reached = {(row.subject, row.attack): row.n for row in rows if row.ensemble is None}
+    missing = []
+    for item in session.items:
+        subject, n = item.candidate.subject, len(item.images)
+        for planned in item.plan:
+            variants = [replace(planned.attack, eps=eps) for eps in planned.budgets] or [planned.attack]  # type: ignore[type-var]
+            for attack in variants:
+                count = reached.get((subject, attack), 0)
+                budget = " ".join(filter(None, (attack.norm.label, str(getattr(attack, "eps", "")))))
+                if count < n:
+                    missing.append(LeftOut(subject.checkpoint, label(attack), budget, count, n))
+    return missing

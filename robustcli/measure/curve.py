@@ -1,0 +1,163 @@
+"""Robust accuracy at every budget, from the distance of each sample's closest adversarial."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, tensor
+
+from robustcli.attacks import label
+from robustcli.attacks.norms import Norm
+from robustcli.engine.guard import ball_edge
+from robustcli.measure.record import Row, Subject, finite
+from robustcli.measure.stats import median_distance, wilson
+
+POINTS = 10
+"""About how many budgets are shown where none was asked for."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of a curve's samples: all of them, or those of one class.
+
+    Attributes:
+        name: the class, or `all`.
+        distances: of their closest adversarials, in ascending order: 0 where wrong before, infinite without one.
+    """
+
+    name: str
+    distances: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """How many samples."""
+        return len(self.distances)
+
+    @property
+    def median(self) -> float | None:
+        """The distance within which half of them are broken; None where half are not."""
+        return median_distance(tensor(self.distances))
+
+    def correct(self, eps: float) -> int:
+        """How many have no adversarial within `eps`."""
+        return self.n - bisect_right(self.distances, ball_edge(eps) if eps else 0.0)
+
+    def points(self, budgets: Sequence[float]) -> list[dict[str, Any]]:
+        """Each budget with what is left at it, as JSON holds it."""
+        return [
+            {
+                "eps": float(eps),
+                "correct": self.correct(eps),
+                "accuracy": self.correct(eps) / self.n if self.n else 0.0,
+                "ci95": list(wilson(self.correct(eps), self.n)),
+            }
+            for eps in budgets
+        ]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A checkpoint's robust accuracy in one norm, under the best of its minimal-norm attacks on each sample.
+
+    Attributes:
+        subject, dataset, split, norm: what was measured.
+        attacks: the attacks' labels.
+        ids: (n,) the samples' ids.
+        labels: (n,) their classes, by number.
+        classes: the classes' names.
+        distances: (n,) of the closest adversarial that any of the attacks found: 0 where wrong before, infinite where
+            none did.
+    """
+
+    subject: Subject
+    dataset: str
+    norm: Norm
+    attacks: tuple[str, ...]
+    ids: tuple[int, ...]
+    labels: tuple[int, ...]
+    classes: tuple[str, ...]
+    distances: tuple[float, ...]
+    split: str = "test"
+
+    @cached_property
+    def everyone(self) -> Group:
+        """All samples."""
+        return Group("all", tuple(sorted(self.distances)))
+
+    @cached_property
+    def by_class(self) -> tuple[Group, ...]:
+        """The samples of each class that has any."""
+        groups: dict[int, list[float]] = {}
+        for number, distance in zip(self.labels, self.distances, strict=True):
+            groups.setdefault(number, []).append(distance)
+        return tuple(Group(self.classes[number], tuple(sorted(groups[number]))) for number in sorted(groups))
+
+    def as_dict(self, budgets: Sequence[float]) -> dict[str, Any]:
+        """The curve as JSON holds it: its value at the budgets, and the distances, which give it at every other."""
+        return {
+            "checkpoint": self.subject.checkpoint,
+            "checkpoint_sha256": self.subject.sha256,
+            "dataset": self.dataset,
+            "split": self.split,
+            "norm": self.norm.name,
+            "attacks": list(self.attacks),
+            "n": self.everyone.n,
+            "median_distance": self.everyone.median,
+            "points": self.everyone.points(budgets),
+            "by_class": [
+                {"class": group.name, "n": group.n, "median_distance": group.median, "points": group.points(budgets)}
+                for group in self.by_class
+            ],
+            "ids": list(self.ids),
+            "distances": finite(self.distances),
+        }
+
+
+def curves(rows: Sequence[Row], labels: Tensor, classes: tuple[str, ...]) -> list[Curve]:
+    """A curve for each norm that a checkpoint's rows hold distances in.
+
+    Args:
+        rows: of one checkpoint on the same samples.
+        labels: (n,) the samples' classes.
+        classes: the classes' names.
+    """
+    measured = [row for row in rows if row.distances]
+    made = []
+    for norm in dict.fromkeys(row.attack.norm for row in measured):
+        same = [row for row in measured if row.attack.norm == norm]
+        made.append(
+            Curve(
+                subject=same[0].subject,
+                dataset=same[0].dataset,
+                split=same[0].split,
+                norm=norm,
+                attacks=tuple(label(row.attack) for row in same),
+                ids=same[0].ids,
+                labels=tuple(labels.tolist()),
+                classes=classes,
+                distances=tuple(map(min, zip(*(row.distances for row in same), strict=True))),
+            )
+        )
+    return made
+
+
+def budgets_of(made: Sequence[Curve], given: Sequence[float]) -> dict[Norm, Sequence[float]]:
+    """The budgets to show the curves of each norm at: those given, in ascending order, or about ten even ones."""
+    norms = dict.fromkeys(curve.norm for curve in made)
+    return {norm: sorted(given) or _even([curve for curve in made if curve.norm == norm]) for norm in norms}
+
+
+def _even(made: Sequence[Curve]) -> list[float]:
+    """Round budgets from 0 to where 95 % of the broken samples are."""
+    broken = sorted(d for curve in made for d in curve.distances if 0 < d < math.inf)
+    if not broken:
+        return [0.0]
+    reach = broken[math.ceil(0.95 * len(broken)) - 1]
+    power = 10.0 ** math.floor(math.log10(reach / POINTS))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor * POINTS >= reach)
+    return [float(f"{i * step:.6g}") for i in range(math.ceil(reach / step - 1e-9) + 1)]

@@ -1,0 +1,241 @@
+"""Between the driver and the store: which samples of a row are known, and what is kept of a chunk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from robustcli.attacks import ATTACK_SCHEMA, describe, label
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
+from robustcli.config import EvalSpec
+from robustcli.data.images import Images
+from robustcli.engine.outcome import Board, Work, split_evenly
+from robustcli.measure.record import Subject
+from robustcli.models.checkpoint import Checkpoint
+from robustcli.store.keeper import Keeper
+from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
+
+FIRST = 16
+"""Of so many broken samples a row the adversarial images are kept."""
+
+CLEAN = {"name": "clean"}
+
+
+class Shelf:
+    """A `Journal` of one checkpoint on one set of images, in a store.
+
+    Args:
+        keeper: the store.
+        subject, saved: the checkpoint.
+        images: the n samples; their ids and a digest of each is what it is found by.
+        spec: seed, dtype and passes.
+        keep_all: keep the adversarial image of every broken sample.
+        recalls: whether what is known is used.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        subject: Subject,
+        saved: Checkpoint,
+        images: Images,
+        spec: EvalSpec,
+        *,
+        keep_all: bool = False,
+        recalls: bool = True,
+    ) -> None:
+        self.keeper, self.subject, self.images, self.spec = keeper, subject, images, spec
+        self.model = dict(saved.model)
+        self.samples = digests(images)
+        self.keep_all, self.recalls = keep_all, recalls
+        self._pictured: dict[str, set[Digest]] = {}
+        self._series: dict[tuple[Attack | None, int | None, int], Series] = {}
+
+    @property
+    def pictures(self) -> int:
+        """All, or the first few."""
+        return len(self.images) if self.keep_all else FIRST
+
+    def predictions(self, eot: int) -> tuple[Tensor, Tensor, Work]:
+        """The clean predictions (n,) of `eot` passes, which of them are known (n,), and what was spent on those."""
+        known, entries = self._look_up(self.series(None, eot=eot))
+        pred = torch.zeros(len(self.samples), dtype=torch.int64)
+        pred[known] = torch.tensor([entry.pred for entry in entries], dtype=torch.int64)
+        return pred, known, _spent(entries)
+
+    def keep_predictions(self, index: Tensor, pred: Tensor, y: Tensor, spent: Work, eot: int) -> None:
+        """Keep the clean predictions (k,), of `eot` passes, of the samples `index`, of the classes `y` (k,)."""
+        right = (pred == y).tolist()
+        costs = _costs([True] * len(index), spent)
+        entries = {
+            self.samples[i]: Entry(fine, torch.inf if fine else 0.0, seen, seen, 0, *cost)
+            for i, seen, fine, cost in zip(index.tolist(), pred.tolist(), right, costs, strict=True)
+        }
+        self.keeper.keep([Chunk(self.series(None, eot=eot), entries, {})])
+
+    def recall(self, board: Board, member: int | None) -> Tensor:
+        """Restore on a board what is known of its row; (n,) bool, which samples that is."""
+        pictured = self.series(board.attack) if self.keep_all else None
+        known, entries = self._look_up(self.series(board.attack, member), pictured, board.pred.tolist())
+        device = board.robust.device
+        columns = [torch.tensor(column, device=device) for column in zip(*entries, strict=True)][:5]
+        if entries:
+            robust, distance, _, pred_after, broken_at = columns
+            board.restore(known.to(device).nonzero()[:, 0], robust, distance, pred_after, broken_at)
+        board.spent, board.recalled = _spent(entries), len(entries)
+        return known.to(device)
+
+    def keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
+        """Keep the samples `span` of boards that are finished, in one transaction."""
+        chunks = []
+        for board, share in zip(boards, shares, strict=True):
+            entries = self._entries(board, span.tolist(), share)
+            series = self.series(board.attack, member)
+            pictures = self._pictures(board, self.series(board.attack))
+            if isinstance(board.attack, Ensemble) and member is not None:
+                whole: dict[Digest, Entry] = {}
+                if member + 1 == len(board.attack.members):  # the worst case has done no work of its own
+                    whole = {
+                        sample: entry._replace(seconds=0, forwards=0, backwards=0) for sample, entry in entries.items()
+                    }
+                chunks += [Chunk(series, entries, {}), Chunk(self.series(board.attack), whole, pictures)]
+            else:
+                chunks.append(Chunk(series, entries, pictures))
+        self.keeper.keep([chunk for chunk in chunks if chunk.entries or chunk.pictures])
+
+    def series(self, attack: Attack | None, member: int | None = None, eot: int = 1) -> Series:
+        """A row, judged by as many passes as `run_item` says; without an attack, that of the clean predictions."""
+        eot = eot if attack is None else max(self.spec.eot or 1, passes_of(attack))
+        if (attack, member, eot) not in self._series:
+            self._series[attack, member, eot] = self._described(attack, member, eot)
+        return self._series[attack, member, eot]
+
+    def _described(self, attack: Attack | None, member: int | None, eot: int) -> Series:
+        whole, ensemble = attack, None
+        if isinstance(whole, Ensemble) and member is not None:
+            attack, ensemble = whole.members[member], describe(whole) | {"member": member}
+        return Series(
+            checkpoint=self.subject.checkpoint,
+            sha256=self.subject.sha256,
+            model=self.model,
+            method=self.subject.method,
+            dataset=self.images.name,
+            source=self.images.source,
+            attack=CLEAN if attack is None else describe(attack),
+            label="clean" if attack is None else label(attack),
+            norm="" if attack is None else attack.norm.label,
+            eps=str(attack.eps) if isinstance(attack, BudgetAttack) else None,
+            ensemble=ensemble,
+            seed=self.spec.seed,
+            dtype=self.spec.dtype,
+            eot=eot,
+            attack_schema=ATTACK_SCHEMA,
+        )
+
+    def _look_up(
+        self, series: Series, pictured: Series | None = None, pred: Sequence[int] | None = None
+    ) -> tuple[Tensor, list[Entry]]:
+        """(n,) bool, which samples are known, and what is, in their order.
+
+        Of a broken sample that should be `pictured`, nothing is known where its image is not; nor of one that does not
+        fit its class, the network's classes, or the clean predictions `pred`.
+        """
+        found = self.keeper.recall(series) if self.recalls else {}
+        y, classes = self.images.y.tolist(), int(self.model["classes"])
+        odd = [
+            sample
+            for i, sample in enumerate(self.samples)
+            if (entry := found.get(sample)) is not None
+            and not (entry.fits(y[i], classes) and (pred is None or entry.pred == pred[i]))
+        ]
+        if odd:
+            self.keeper.reject(series, odd)
+            found = self.keeper.recall(series)
+        if found and pictured is not None:
+            kept = self.keeper.pictured(pictured)
+            found = {at: entry for at, entry in found.items() if entry.robust or not entry.distance or at in kept}
+        known = torch.tensor([sample in found for sample in self.samples], dtype=torch.bool)
+        return known, [found[sample] for sample in self.samples if sample in found]
+
+    def _entries(self, board: Board, span: Sequence[int], share: Work) -> dict[Digest, Entry]:
+        columns: list[list[Any]] = [
+            values[span].tolist()
+            for values in (board.robust, board.distance, board.pred, board.pred_after, board.broken_at)
+        ]
+        costs = _costs(board.clean[span].tolist(), share)
+        rows = zip(*columns, costs, strict=True)
+        return {self.samples[i]: Entry(*values[:-1], *values[-1]) for i, values in zip(span, rows, strict=True)}
+
+    def _pictures(self, board: Board, series: Series) -> dict[Digest, Picture]:
+        """The images of a board that are not kept yet, as far as there is room for them."""
+        kept = self._pictured.get(series.key)
+        if kept is None:
+            kept = self._pictured[series.key] = self.keeper.pictured(series)
+        new = {self.samples[i]: image for i, image in board.pictures.items() if self.samples[i] not in kept}
+        room = max(0, self.pictures - len(kept))
+        chosen = dict(list(new.items())[:room])
+        kept |= chosen.keys()
+        return {sample: _picture(image) for sample, image in chosen.items()}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """A store, for `evaluate`.
+
+    Attributes:
+        keeper: the store.
+        keep_all: keep the adversarial image of every broken sample, and not of the first few alone.
+    """
+
+    keeper: Keeper
+    keep_all: bool = False
+
+    def shelf(self, subject: Subject, saved: Checkpoint, images: Images, spec: EvalSpec, *, recalls: bool) -> Shelf:
+        """What it knows of a checkpoint on some images; nothing where it should not recall."""
+        return Shelf(
+            self.keeper,
+            subject,
+            saved,
+            images,
+            spec,
+            keep_all=self.keep_all,
+            recalls=recalls,
+        )
+
+
+def digests(images: Images) -> list[Digest]:
+    """Each sample's id, and a digest of its pixels and class: the same in any part of a data set, in any order."""
+    x = images.x.flatten(1).contiguous().numpy()
+    rows = zip(images.ids.tolist(), x, images.y.tolist(), strict=True)
+    shape = str(images.shape).encode()
+    return [
+        (number, hashlib.blake2b(pixels.tobytes() + f";{label}".encode() + shape, digest_size=8).digest())
+        for number, pixels, label in rows
+    ]
+
+
+def _picture(image: Tensor) -> Picture:
+    return Picture(tuple(image.shape), image.contiguous().numpy().astype("<f4").tobytes())
+
+
+def _spent(entries: Sequence[Entry]) -> Work:
+    return Work(
+        sum(entry.seconds for entry in entries),
+        sum(entry.forwards for entry in entries),
+        sum(entry.backwards for entry in entries),
+    )
+
+
+def _costs(attacked: Sequence[bool], share: Work) -> list[tuple[float, int, int]]:
+    """The work by sample, evenly over those that were attacked; by all where none was."""
+    busy = [i for i, yes in enumerate(attacked) if yes] or list(range(len(attacked)))
+    forwards, backwards = split_evenly(share.forwards, len(busy)), split_evenly(share.backwards, len(busy))
+    costs = [(0.0, 0, 0)] * len(attacked)
+    for place, (some, others) in zip(busy, zip(forwards, backwards, strict=True), strict=True):
+        costs[place] = (share.seconds / len(busy), some, others)
+    return costs

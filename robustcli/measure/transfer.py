@@ -1,0 +1,159 @@
+"""Images made on one model, asked of another; and the matrix of all models with each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustcli.attacks import describe
+from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.engine.guard import frozen
+from robustcli.engine.run import Samples, predict, run_attack
+from robustcli.measure.evaluate import Result, Session
+from robustcli.measure.record import Row, Subject
+from robustcli.measure.stats import wilson
+
+
+def transfer(
+    source: nn.Module, target: nn.Module, attack: Attack, samples: Samples, *, seed: int = 0, batch_size: int = 128
+) -> tuple[Tensor, Tensor]:
+    """What an attack on `source` does to `target` (Carlini et al. 2019, section 4.3).
+
+    Where it breaks `target` more often than the same attack on `target` itself, that one's gradients hide something.
+
+    Args:
+        source: the model that the images are made on; what it gets wrong before stays as it is.
+        target: the model that is asked.
+        attack: any attack.
+        samples: what to attack.
+        seed: of the attack's draws.
+        batch_size: samples a chunk.
+
+    Returns:
+        (n,) bool, whether `target` is right before, and (n,) bool, before and after.
+    """
+    outcome = run_attack(source, attack, samples, seed=seed, batch_size=batch_size, keep_images=True)[-1]
+    assert outcome.x_adv is not None
+    clean = right(target, samples.x, samples.y, batch_size)
+    return clean, clean & right(target, outcome.x_adv.to(samples.x), samples.y, batch_size)
+
+
+def right(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 128) -> Tensor:
+    """(n,) bool on the CPU: whether the model takes the images `x` (n, c, h, w) for their classes `y` (n,)."""
+    with frozen(model), torch.no_grad():
+        return (predict(model, x, batch_size) == y).cpu()
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """One cell of the matrix: a model asked about the images of a budget attack on another one, or on itself.
+
+    Attributes:
+        source: the checkpoint that the images were made on; what it got wrong before stayed as it was.
+        target: the checkpoint that was asked.
+        attack: with its budget.
+        ids: (n,) the samples' ids.
+        robust: (n,) 1 where the target is right before and after.
+    """
+
+    source: Subject
+    target: Subject
+    attack: Attack
+    ids: tuple[int, ...]
+    robust: tuple[int, ...]
+
+    @property
+    def n(self) -> int:
+        """How many samples."""
+        return len(self.ids)
+
+    @property
+    def correct(self) -> int:
+        """How many are right before and after."""
+        return sum(self.robust)
+
+    def as_dict(self, beyond: Sequence[int]) -> dict[str, Any]:
+        """The cell as JSON holds it; `beyond` are the ids of what it broke and the target's own attack did not."""
+        return {
+            "source": self.source.checkpoint,
+            "target": self.target.checkpoint,
+            "attack": describe(self.attack),
+            "norm": self.attack.norm.name,
+            "eps": float(self.attack.eps) if isinstance(self.attack, BudgetAttack) else None,
+            "n": self.n,
+            "correct": self.correct,
+            "accuracy": self.correct / self.n if self.n else 0.0,
+            "ci95": list(wilson(self.correct, self.n)),
+            "broken_beyond": list(beyond),
+            "ids": list(self.ids),
+            "robust": list(self.robust),
+        }
+
+
+class Matrix:
+    """Asks every model of a session about the images of each budget attack, as its results come; none are kept.
+
+    Args:
+        session: of several checkpoints on the same images, run with `keep_images`.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.cells: list[Transferred] = []
+        self._clean: dict[Subject, Tensor] = {}
+
+    @property
+    def total(self) -> int:
+        """How many samples are asked of other models than their own, and of each clean: in the unit of progress."""
+        items = self.session.items
+        runs = sum(planned.runs for item in items for planned in item.plan if planned.budgets)
+        return (runs * (len(items) - 1) + len(items)) * len(items[0].images)
+
+    def take(self, result: Result) -> Iterator[int]:
+        """Fill in the cells of one result; yields how many more samples were asked."""
+        outcome, row = result.outcome, result.row
+        if row.ensemble is not None or not isinstance(row.attack, BudgetAttack):
+            return
+        assert outcome.x_adv is not None
+        for item in self.session.items:
+            subject, robust = item.candidate.subject, row.robust
+            if subject != row.subject:
+                model, y = item.candidate.model.to(self.session.device), item.images.y.to(self.session.device)
+                if subject not in self._clean:
+                    x = item.images.pixels(slice(None), self.session.device)
+                    self._clean[subject] = right(model, x, y, self.session.spec.batch_size)
+                    yield len(y)
+                x_adv = outcome.x_adv.to(self.session.device)
+                after = self._clean[subject] & right(model, x_adv, y, self.session.spec.batch_size)
+                robust = tuple(int(flag) for flag in after.tolist())
+                yield len(y)
+            self.cells.append(Transferred(row.subject, subject, row.attack, row.ids, robust))
+
+    def as_dicts(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """The cells as JSON holds them."""
+        return [cell.as_dict(ids) for cell, ids in zip(self.cells, beyond(self.cells, rows), strict=True)]
+
+
+def broken_by_transfer(row: Row, cell: Transferred) -> tuple[int, ...]:
+    """The ids of samples that withstood the attack on the model itself, and not its images made on another one.
+
+    Carlini et al. 2019, section 4.3: an attack that sees the gradients should find what one does that does not.
+
+    Args:
+        row: the target's own, under the same attack and budget.
+        cell: of the same target, attack and samples.
+    """
+    assert (row.subject, row.attack, row.ids) == (cell.target, cell.attack, cell.ids)
+    flags = zip(row.ids, row.robust, cell.robust, strict=True)
+    return tuple(sample for sample, own, transferred in flags if own and not transferred)
+
+
+def beyond(cells: Sequence[Transferred], rows: Sequence[Row]) -> list[tuple[int, ...]]:
+    """`broken_by_transfer` of each cell; none where the target's own row is missing, as in an interrupted run."""
+    own = {(row.subject, row.attack): row for row in rows if row.ensemble is None}
+    found = [(cell, own.get((cell.target, cell.attack))) for cell in cells]
+    return [() if row is None else broken_by_transfer(row, cell) for cell, row in found]

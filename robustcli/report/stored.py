@@ -1,0 +1,148 @@
+"""Stored rows as sheets and files. No torch here: `robustcli results` answers without it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from robustcli.measure.stats import wilson
+from robustcli.report.rates import interval, percent
+from robustcli.report.sheets import Sheet, data_name
+from robustcli.store.catalogue import Line, count_pictures, pictures, provenances, samples
+from robustcli.text import csv_cells, visible
+
+PROVENANCE = ("time", "device", "hardware", "commit", "command")
+
+
+def split_of(connection: sqlite3.Connection, line: Line) -> str:
+    """Which part of its data set a row's samples are of, by the runs that gave them: `test`, `train` or both."""
+    specs = [origin.get("spec") for origin in provenances(connection, line)]
+    found = {str(spec.get("split") or "test") for spec in specs if isinstance(spec, dict)}
+    return " and ".join(sorted(found)) or "test"
+
+
+def list_sheet(connection: sqlite3.Connection, found: Sequence[Line], title: str) -> Sheet:
+    """A stored row a row; two checkpoints of one name are told apart by the beginnings of their hashes."""
+    hashes = {
+        line.checkpoint: {other.sha256 for other in found if other.checkpoint == line.checkpoint} for line in found
+    }
+    cells = [
+        (
+            str(line.id),
+            line.time[:10],
+            visible(line.checkpoint) + (f" {line.sha256[:8]}" if len(hashes[line.checkpoint]) > 1 else ""),
+            visible(data_name(line.dataset, split_of(connection, line))),
+            visible(line.name),
+            line.budget or "-",
+            str(line.n),
+            f"{percent(line.correct, line.n)} {interval(line.correct, line.n)}",
+            f"{line.seconds:.1f}",
+        )
+        for line in found
+    ]
+    headers = ("id", "when", "checkpoint", "data", "attack", "budget", "n", "acc. % [95 % CI]", "sec")
+    return Sheet(title, headers, tuple(cells), left=6)
+
+
+def show_sheet(connection: sqlite3.Connection, line: Line) -> Sheet:
+    """One stored row with all that is known of it."""
+    cells = [
+        ("checkpoint", line.checkpoint),
+        ("sha256", line.sha256),
+        ("model", f"{line.model}, {line.method}"),
+        ("data", data_name(line.dataset, split_of(connection, line))),
+        ("attack", json.dumps(line.attack)),
+        *([("member of", line.ensemble)] if line.ensemble else []),
+        ("seed, dtype, eot", f"{line.seed}, {line.dtype}, {line.eot}"),
+        ("attack schema", str(line.attack_schema)),
+        (
+            "right after",
+            f"{line.correct} of {line.n}: {percent(line.correct, line.n)} % {interval(line.correct, line.n)}",
+        ),
+        ("right before", f"{line.clean_correct}: {percent(line.clean_correct, line.n)} %"),
+        ("spent", f"{line.seconds:.1f} s, {line.forwards} forwards, {line.backwards} backwards"),
+        ("images kept", str(count_pictures(connection, line))),
+    ]
+    for origin in provenances(connection, line):
+        told = "; ".join(str(origin[key]) for key in PROVENANCE if origin.get(key))
+        cells.append((f"{origin['samples']} samples", told or "-"))
+    shown = tuple((what, visible(value)) for what, value in cells)
+    return Sheet(f"{line.id}: {line.name} {line.budget}".rstrip(), ("what", "value"), shown, left=2)
+
+
+def as_dict(connection: sqlite3.Connection, line: Line) -> dict[str, Any]:
+    """One stored row as JSON holds it: the keys of a result's rows, and those of its samples."""
+    return {
+        "id": line.id,
+        "checkpoint": line.checkpoint,
+        "checkpoint_sha256": line.sha256,
+        "dataset": line.dataset,
+        "split": split_of(connection, line),
+        "model": line.model,
+        "method": line.method,
+        "attack": line.attack,
+        "norm": line.norm.lower() or None,
+        "eps": line.eps,
+        "ensemble": line.ensemble,
+        "seed": line.seed,
+        "dtype": line.dtype,
+        "eot": line.eot,
+        "attack_schema": line.attack_schema,
+        "n": line.n,
+        "clean_correct": line.clean_correct,
+        "correct": line.correct,
+        "accuracy": line.correct / line.n,
+        "ci95": list(wilson(line.correct, line.n)),
+        "seconds": line.seconds,
+        "forwards": line.forwards,
+        "backwards": line.backwards,
+        "provenance": provenances(connection, line),
+        **samples(connection, line),
+    }
+
+
+def to_json(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+    """All rows with their samples."""
+    content = {"schema": 1, "rows": [as_dict(connection, line) for line in found]}
+    return (json.dumps(content, allow_nan=False) + "\n").encode()
+
+
+def to_csv(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+    """A line a sample; an infinite distance is empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = ("sample", "robust", "distance", "pred", "pred_after", "broken_at")
+    writer.writerow(("row", "checkpoint", "sha256", "dataset", "split", "attack", "norm", "eps", "seed", *columns))
+    for line in found:
+        data = (line.dataset, split_of(connection, line))
+        start = (line.id, line.checkpoint, line.sha256, *data, line.name, line.norm, line.eps, line.seed)
+        own = csv_cells(start)
+        for values in zip(*samples(connection, line).values(), strict=True):
+            writer.writerow((*own, *values))
+    return out.getvalue().encode()
+
+
+def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+    """Arrays `ID_ids`, `ID_robust`, `ID_distances` and so on, and `ID_x_adv` with `ID_x_adv_ids`: the images kept."""
+    import numpy as np
+
+    arrays: dict[str, Any] = {}
+    for line in found:
+        for name, values in samples(connection, line).items():
+            plain = [np.inf if value is None else value for value in values]
+            arrays[f"{line.id}_{name}"] = np.array(plain, dtype=np.float64 if name == "distances" else np.int64)
+        kept = list(pictures(connection, line))
+        if kept:
+            arrays[f"{line.id}_x_adv_ids"] = np.array([number for number, _, _ in kept])
+            arrays[f"{line.id}_x_adv"] = np.stack([np.frombuffer(raw, "<f4").reshape(shape) for _, shape, raw in kept])
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)
+    return out.getvalue()
+
+
+FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz}
+"""What `results export` writes, by the file's suffix."""

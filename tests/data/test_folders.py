@@ -1,0 +1,380 @@
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import random
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from robustcli.data import folders as imagefiles
+from robustcli.errors import DataError
+
+from .conftest import draw, failure, load_path, write_images
+
+
+def folder_of(path: Path, *files: bytes | Image.Image, suffix: str = "png", **options: object) -> Path:
+    """Class folders a and b with these test images in a, and one image of noise in each."""
+    for name in ("a", "b"):
+        (path / "test" / name).mkdir(parents=True)
+        Image.fromarray(draw(8, 8)).save(path / "test" / name / "z.png")
+    for i, file in enumerate(files):
+        target = path / "test" / "a" / f"{i}.{suffix}"
+        target.write_bytes(file) if isinstance(file, bytes) else file.save(target, **options)
+    return path
+
+
+# A folder
+
+
+def test_a_folder_with_splits(tmp_path):
+    for split, count in (("train", 3), ("test", 2)):
+        for label, name in enumerate(("cat", "dog")):
+            write_images(tmp_path / split / name, count, level=100 * label)
+    images = load_path(tmp_path, split="train")
+    assert images.classes == ("cat", "dog")
+    assert images.y.tolist() == [0, 1, 0, 1, 0, 1]
+    assert images.x[:, 0, 0, 0].tolist() == [0, 100, 1, 101, 2, 102]
+    assert len(load_path(tmp_path, split="test")) == 4
+
+
+def test_a_folder_without_splits_tests_on_every_fifth_image(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 11)
+    assert load_path(tmp_path).x[:, 0, 0, 0].tolist() == [4, 4, 9, 9]
+    assert load_path(tmp_path, split="train").x[::2, 0, 0, 0].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 10]
+
+
+def test_a_folder_of_colour_images_keeps_its_pixels(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 5, mode="RGB", size=(9, 8))
+    images = load_path(tmp_path)
+    assert images.shape == (3, 8, 9)
+    assert images.x[0, :, 0, 0].tolist() == [4, 0, 255]
+
+
+def test_classes_take_turns_until_they_run_out(tmp_path):
+    for name, count in (("a", 1), ("b", 4), ("c", 2)):
+        write_images(tmp_path / "train" / name, count)
+    assert load_path(tmp_path, split="train").y.tolist() == [0, 1, 2, 1, 2, 1, 1]
+
+
+def test_what_is_no_image_or_hidden_is_passed_over(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 5)
+        (tmp_path / name / "notes.txt").write_text("no image")
+    (tmp_path / ".cache").mkdir()
+    assert load_path(tmp_path).classes == ("a", "b")
+
+
+def test_a_limit_reads_no_more_than_it_needs(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / "test" / name, 2)
+    (tmp_path / "test" / "b" / "01.png").write_bytes(b"broken")
+    whole = len(load_path(tmp_path, limit=3))
+    assert whole == 3
+    assert "b/01.png: cannot be read as an image" in failure(tmp_path)
+
+
+def test_an_image_of_another_size_is_named(tmp_path):
+    write_images(tmp_path / "test" / "a", 2)
+    write_images(tmp_path / "test" / "b", 2, size=(9, 8))
+    odd, first = tmp_path / "test" / "b" / "00.png", tmp_path / "test" / "a" / "00.png"
+    assert failure(tmp_path) == f"{odd}: has 9x8 pixels, but {first} has 8x8 pixels"
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ({}, "holds 0 class folders; at least 2 are needed"),
+        ({"a": 5}, "holds 1 class folders"),
+        ({"a": 5, "b": 0}, "/b: this class folder holds no image"),
+        ({"a": 5, "b": 4}, "/b: every fifth image of a class is a test image, and this one has fewer than 5"),
+        ({"train/a": 1, "train/b": 1}, "/test: holds 0 class folders"),
+        ({"train/a": 1, "train/b": 1, "val/a": 1, "val/c": 1}, "class folder 'b' is in only one of train and val"),
+        ({"train/a": 1, "train/b": 1, "test/a": 1, "test/c": 1}, "class folder 'b' is in only one of train and test"),
+    ],
+)
+def test_a_folder_that_lacks_something_is_named(tmp_path, counts, message):
+    for name, count in counts.items():
+        write_images(tmp_path / name, count)
+    assert message in failure(tmp_path)
+
+
+def test_val_is_the_test_split_where_there_is_no_other(tmp_path):
+    for split, level in (("train", 0), ("val", 50), ("validation", 90)):
+        for name in ("a", "b"):
+            write_images(tmp_path / split / name, 2, level=level)
+    images = load_path(tmp_path)
+    assert images.x[:, 0, 0, 0].tolist() == [50, 50, 51, 51]
+    assert images.notices == (
+        f"{tmp_path}: val/ is the test split: there are no class folders in test/",
+        f"{tmp_path}: 4 of 8 files left out: 4 elsewhere (validation/a, validation/b)",
+    )
+    for name in ("a", "b"):
+        write_images(tmp_path / "test" / name, 2, level=7)
+    images = load_path(tmp_path)
+    assert images.x[:, 0, 0, 0].tolist() == [7, 7, 8, 8]
+    assert images.notices == (f"{tmp_path}: 8 of 12 files left out: 8 elsewhere (val/a, val/b, validation/a, ...)",)
+
+
+# What is left out
+
+
+def test_what_is_left_out_is_counted_and_said(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / "test" / name, 3)
+    write_images(tmp_path / "test" / "a" / "more", 2)
+    write_images(tmp_path / "extra", 1)
+    for name in ("test/a/x.tga", "test/a/y.heic", "test/b/notes", "test/b/.DS_Store", "README.md", "loose.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "test" / ".cache").mkdir()
+    images = load_path(tmp_path)
+    assert len(images) == 6
+    assert images.notices == (
+        f"{tmp_path}: 8 of 14 files left out: 3 of another suffix (.heic, .tga, notes), "
+        "2 in sub-folders (test/a/more), 1 hidden (.DS_Store), 2 elsewhere (extra, loose.png)",
+    )
+    assert images.take(slice(2)).notices == images.notices
+
+
+def test_of_a_folder_that_is_read_whole_nothing_is_said(tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 5)
+    assert load_path(tmp_path).notices == load_path(tmp_path, split="train", limit=1).notices == ()
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "JPG", "tif", "pgm"])
+def test_the_less_common_suffixes_are_read(tmp_path, suffix):
+    kind = {"tif": "TIFF", "pgm": "PPM"}.get(suffix, "JPEG")
+    images = load_path(folder_of(tmp_path, Image.fromarray(draw(8, 8)), suffix=suffix, format=kind))
+    assert (len(images), images.notices) == (3, ())
+
+
+# Files that are no images, or no files
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n",
+        b"%PDF-1.4\n",
+        b"\0\0\1\0\1\0\x08\x08",
+        b"P9\n",
+        b"text",
+    ],
+)
+def test_only_formats_that_are_listed_are_opened(tmp_path, content):
+    assert failure(folder_of(tmp_path, content)) == (
+        f"{tmp_path}/test/a/0.png: cannot be read as an image: it is no BMP, GIF, JPEG, PNG, PPM, TIFF or WEBP, or is "
+        "damaged"
+    )
+
+
+def test_an_empty_file_is_said(tmp_path):
+    assert failure(folder_of(tmp_path, b"")) == f"{tmp_path}/test/a/0.png: cannot be read as an image: it is empty"
+
+
+def test_a_file_without_end_is_not_read(tmp_path):
+    with (folder_of(tmp_path) / "test/a/0.png").open("wb") as file:
+        file.truncate(1 << 40)
+    assert failure(tmp_path).endswith("0.png: has 1099511627776 bytes; at most 134217728 (128 MiB) an image are read")
+
+
+def test_pipes_and_links_to_devices_are_refused(tmp_path):
+    odd = folder_of(tmp_path) / "test/a/0.png"
+    os.mkfifo(odd)
+    assert failure(tmp_path) == f"{odd}: cannot be read: is a pipe, a socket or a device, not a regular file"
+    for target, reason in (("/dev/zero", "is a pipe, "), ("missing", "No such file"), ("0.png", "Too many levels")):
+        odd.unlink()
+        odd.symlink_to(target)
+        assert failure(tmp_path).startswith(f"{odd}: cannot be read: {reason}")
+
+
+def test_links_to_images_and_folders_are_followed_and_loops_end(tmp_path):
+    write_images(tmp_path / "kept", 5)
+    (tmp_path / "set").mkdir()
+    for name in ("a", "b"):
+        (tmp_path / "set" / name).symlink_to(tmp_path / "kept")
+    (tmp_path / "kept" / "05.png").symlink_to(tmp_path / "kept" / "00.png")
+    (tmp_path / "kept" / "again").symlink_to(tmp_path / "kept")
+    assert len(load_path(tmp_path / "set", split="train")) == 10
+
+
+def test_names_that_are_no_utf8_are_read(tmp_path):
+    for name in (b"a\xff", b"b"):
+        write_images(tmp_path / os.fsdecode(name), 5)
+        for file in list((tmp_path / os.fsdecode(name)).iterdir()):
+            file.rename(file.with_name(os.fsdecode(b"\xe9" + file.name.encode())))
+    images = load_path(tmp_path)
+    assert (images.classes, len(images)) == (("a\\xff", "b"), 2)
+    (tmp_path / "b" / os.fsdecode(b"\xe904.png")).write_bytes(b"")
+    assert "it is empty" in failure(tmp_path)
+
+
+# Images of any kind
+
+
+def bmp(width: int, height: int) -> bytes:
+    made = io.BytesIO()
+    Image.new("L", (8, 8)).save(made, "BMP")
+    content = bytearray(made.getvalue())
+    content[18:26] = struct.pack("<ii", width, height)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("size", [(8000, 8000), (1_000_000, 1_000_000), (2**31 - 1, 2**31 - 1)])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, size):
+    assert failure(folder_of(tmp_path, bmp(*size), suffix="bmp")).endswith(" at most 32000000 an image are read")
+
+
+def test_a_cut_image_is_refused(tmp_path):
+    whole = (folder_of(tmp_path) / "test/a/z.png").read_bytes()
+    (tmp_path / "test/a/z.png").write_bytes(whole[:-40])
+    assert failure(tmp_path).startswith(f"{tmp_path}/test/a/z.png: cannot be read as an image: ")
+
+
+def first(path: Path) -> np.ndarray:
+    """(h, w, c) of the first image."""
+    return load_path(path).x[0].permute(1, 2, 0).numpy()
+
+
+COLOUR = Image.fromarray(draw(8, 8, 3))
+ALPHA = Image.fromarray(draw(8, 8, high=250) + 3)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P", "CMYK", "LAB", "YCbCr"])
+def test_images_in_colour_become_rgb(tmp_path, mode):
+    made = Image.merge("RGBA", (*COLOUR.split(), ALPHA)) if mode == "RGBA" else COLOUR
+    if mode == "LAB":
+        made = Image.fromarray(draw(8, 8, 3), mode=None).convert("YCbCr")
+        made = Image.frombytes("LAB", (8, 8), made.tobytes())
+    elif mode != "RGBA":
+        made = COLOUR.convert(mode)
+    assert np.array_equal(first(folder_of(tmp_path, made, suffix="tif")), np.asarray(made.convert("RGB")))
+
+
+def test_a_palette_with_transparency_loses_it(tmp_path):
+    made = COLOUR.quantize(16)
+    path = folder_of(tmp_path, made, transparency=bytes(range(16)))
+    assert np.array_equal(first(path), np.asarray(made.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["1", "LA", "P"])
+def test_images_without_colour_become_grey(tmp_path, mode):
+    grey = Image.fromarray(draw(8, 8))
+    made = {"1": grey.convert("1"), "LA": Image.merge("LA", (grey, ALPHA)), "P": grey.quantize(256)}[mode]
+    path = folder_of(tmp_path, made)
+    assert load_path(path).shape == (1, 8, 8)
+    assert np.array_equal(first(path)[:, :, 0], np.asarray(made.convert("L")))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_16_bits_become_8_by_scaling(tmp_path, suffix):
+    values = np.random.default_rng(0).integers(0, 65536, (8, 8)).astype(np.uint16)
+    values[0, :4] = (0, 65535, 257 * 100, 255)
+    path = folder_of(tmp_path, Image.fromarray(values), suffix=suffix)
+    assert np.array_equal(first(path)[:, :, 0], np.rint(values / 257))
+
+
+def test_16_bits_in_colour_become_8(tmp_path):
+    values = draw(8, 8, 3)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values.astype(np.uint16) * 257)
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    assert np.array_equal(first(folder_of(tmp_path, b"\x89PNG\r\n\x1a\n" + content)), values)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_pixels_without_a_scale_are_refused(tmp_path, kind):
+    path = folder_of(tmp_path, Image.fromarray(draw(8, 8).astype(kind)), suffix="tif")
+    assert "0.tif: has pixels of mode " in failure(path)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+def test_images_are_turned_as_their_exif_says(tmp_path, kind):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:4, :4], pixels[4:, :4] = 255, 120  # what is on the left: bright over dark
+    turned = [pixels, pixels[:, ::-1], pixels[::-1, ::-1], pixels[::-1]]
+    turned += [image.transpose(1, 0, 2) for image in (pixels, pixels[::-1], pixels[::-1, ::-1], pixels[:, ::-1])]
+    made = [Image.Exif() for _ in turned]
+    for number, (exif, want) in enumerate(zip(made, turned, strict=True), start=1):
+        exif[0x0112] = number
+        path = folder_of(tmp_path / str(number), Image.fromarray(pixels), suffix=kind.lower(), exif=exif)
+        assert np.abs(first(path).astype(int) - want).max() < 20, number
+
+
+def test_exif_that_is_damaged_turns_nothing(tmp_path):
+    path = folder_of(tmp_path, COLOUR, exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    assert np.array_equal(first(path), np.asarray(COLOUR))
+
+
+def test_grey_images_among_others_in_colour_become_rgb(tmp_path):
+    path = folder_of(tmp_path, COLOUR)  # two more are grey
+    images = load_path(path)
+    assert images.shape == (3, 8, 8)
+    assert np.array_equal(images.x[1], np.stack([draw(8, 8)] * 3))
+    assert images.notices == (f"{path}: 2 of 3 images are grey and were made RGB, as others are in colour",)
+    (path / "test/a/0.png").rename(path / "test/a/zz.png")
+    assert load_path(path, limit=1).shape == (3, 8, 8)  # as without a limit
+
+
+def test_of_an_animation_the_first_frame_is_read(tmp_path):
+    grey = [Image.new("L", (8, 8), level) for level in (3, 200)]
+    path = folder_of(tmp_path, grey[0], suffix="gif", save_all=True, append_images=grey[1:])
+    assert first(path).max() == 3
+    assert load_path(path).notices == (f"{path}: 1 of 3 images have more than one frame: the first is read",)
+
+
+# Damage
+
+
+def whole_images() -> list[tuple[str, bytes]]:
+    """One image or more of each format, with what a header may hold."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = []
+    grey, frames = COLOUR.convert("L"), {"save_all": True, "append_images": [COLOUR.rotate(90)]}
+    for made, kind, options in [
+        *(
+            (image, kind, {})
+            for image in (COLOUR, grey)
+            for kind in ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+        ),
+        *((COLOUR, kind, frames) for kind in ("GIF", "PNG", "TIFF", "WEBP")),
+        *((COLOUR, kind, {"exif": exif}) for kind in ("JPEG", "PNG", "TIFF", "WEBP")),
+        *((COLOUR, "TIFF", {"compression": name}) for name in ("tiff_lzw", "tiff_deflate", "jpeg", "packbits")),
+        (grey.convert("1"), "TIFF", {"compression": "group4"}),
+    ]:
+        content = io.BytesIO()
+        made.save(content, format=kind, **options)
+        found.append((kind, content.getvalue()))
+    return found
+
+
+def test_damaged_images_give_one_line_or_an_image(tmp_path, capfd, caplog):
+    draws, samples = random.Random(0), whole_images()
+    caplog.set_level(logging.CRITICAL)
+    for _ in range(200):
+        kind, content = draws.choice(samples)
+        damaged = bytearray(content[: draws.choice([len(content), draws.randrange(1, len(content))])])
+        for _ in range(draws.randrange(4)):
+            at = draws.choice([len(damaged), min(64, len(damaged))])
+            damaged[draws.randrange(at)] = draws.choice([0, 1, 127, 128, 255, draws.randrange(256)])
+        file = tmp_path / f"a.{kind}"
+        file.write_bytes(damaged)
+        with contextlib.suppress(DataError):
+            pixels, _ = imagefiles._decode(file)
+            assert pixels.dtype == np.uint8
+            assert len(pixels) in (1, 3)
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,282 @@
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from robustcli.attacks.norms import Linf
+from robustcli.config import DataSpec, EvalSpec
+from robustcli.data.images import Images
+from robustcli.data.load import load
+from robustcli.errors import AttackError, CheckpointError, DataError
+from robustcli.measure.evaluate import (
+    Candidate,
+    Session,
+    check_fit,
+    data_warnings,
+    evaluate,
+    images_for,
+    open_checkpoint,
+    open_session,
+)
+from robustcli.measure.record import Row
+from robustcli.models import checkpoint
+
+Paths = tuple[Path, Path]
+SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3"), eps=("0.05", "0.1"))
+
+
+def rows_of(paths: Any, **changes: Any) -> list[Row]:
+    return [result.row for result in evaluate(open_session(paths, SPEC.model_copy(update=changes)))]
+
+
+def test_flags_do_not_depend_on_the_batch_size(checkpoints: Paths) -> None:
+    runs = [rows_of(checkpoints[:1], batch_size=size) for size in (1, 37, 256)]
+    flags = [[(row.robust, row.by_iter, row.clean_correct) for row in rows] for rows in runs]
+    assert flags[0] == flags[1] == flags[2]
+
+
+def test_flags_do_not_depend_on_how_many_samples_there_are(checkpoints: Paths) -> None:
+    few, all_of_them = rows_of(checkpoints[:1], limit=9), rows_of(checkpoints[:1])
+    assert [row.robust for row in few] == [row.robust[:9] for row in all_of_them]
+
+
+def test_the_seed_moves_the_random_start(checkpoints: Paths) -> None:
+    distances = []
+    for seed in (0, 1):
+        spec = EvalSpec(attacks=("pgd:steps=1",), eps=("0.1",), seed=seed)
+        (result,) = evaluate(open_session(checkpoints[:1], spec))
+        distances.append(result.outcome.distance)
+    assert not torch.equal(*distances)
+
+
+def test_rows_come_checkpoint_by_checkpoint_in_the_order_of_the_attacks(checkpoints: Paths) -> None:
+    rows = rows_of(checkpoints[::-1], limit=8)
+    one = [("fgsm", "0.05"), ("fgsm", "0.1"), ("pgd", "0.05"), ("pgd", "0.1"), ("deepfool", "None")]
+    assert [(row.attack.name, str(row.eps)) for row in rows] == one * 2
+    assert [Path(row.subject.checkpoint).name for row in rows] == ["b.pt"] * 5 + ["a.pt"] * 5
+
+
+def test_forwards_and_backwards_of_the_rows_add_up_to_the_run(checkpoints: Paths) -> None:
+    session = open_session(checkpoints[:1], SPEC)
+    seen: list[int] = []
+    session.items[0].candidate.model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    rows = [result.row for result in evaluate(session)]
+    assert sum(row.forwards for row in rows) == sum(seen)
+    assert all(0 < row.backwards < row.forwards for row in rows)
+    assert all(row.seconds > 0 for row in rows)
+
+
+def test_rows_agree_with_their_flags(checkpoints: Paths) -> None:
+    for row in rows_of(checkpoints):
+        assert row.correct == sum(row.robust) <= row.clean_correct <= row.n == 61
+        assert row.by_iter == () or row.by_iter[-1] == row.correct
+
+
+def test_progress_reaches_the_total_and_never_passes_it(checkpoints: Paths) -> None:
+    session, done = open_session(checkpoints, SPEC), [0]
+    for _ in evaluate(session, on_progress=lambda _, planned, *parts: done.append(done[-1] + sum(parts))):
+        pass
+    assert done[-1] == pytest.approx(session.total)
+    assert session.total == 2 * 5 * 61
+    assert max(done) <= session.total + 1e-6
+    assert session.rows == 10
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_images_are_kept_only_when_they_are_asked_for(checkpoints: Paths, keep: bool) -> None:
+    results = list(evaluate(open_session(checkpoints[:1], SPEC), keep_images=keep))
+    for result in results:
+        assert (result.outcome.x_adv is not None) == keep
+    if keep:
+        images = open_session(checkpoints[:1], SPEC).items[0].images
+        moved = results[0].outcome.x_adv
+        assert moved is not None
+        assert float(Linf().distance(moved, images.pixels(slice(None))).max()) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads: list[DataSpec] = []
+
+    def counted(spec: DataSpec) -> Images:
+        loads.append(spec)
+        return load(spec)
+
+    monkeypatch.setattr("robustcli.measure.evaluate.load", counted)
+    open_session(checkpoints, SPEC)
+    assert len(loads) == 1
+
+
+# --- What does not fit
+
+
+@pytest.mark.parametrize(("split", "refused"), [("test", True), ("train", False)])
+def test_test_images_that_were_trained_on_are_refused(checkpoints: Paths, split: str, refused: bool) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    trained_on = load(images_for(candidate, EvalSpec(split="train")))
+    if refused:
+        with pytest.raises(DataError, match=r"was trained on 240 of the 240 test images of bars"):
+            check_fit(candidate, trained_on, split)
+    else:
+        check_fit(candidate, trained_on, split)
+
+
+def test_equal_ids_of_another_source_are_no_overlap(checkpoints: Paths) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    held_out = load(images_for(candidate, EvalSpec()))
+    assert set(held_out.ids.tolist()) <= set(range(240))
+    check_fit(candidate, held_out, "test")
+
+
+def repeating(checkpoints: Paths, test: int, train: int) -> tuple[Candidate, Images]:
+    """A checkpoint, and test images of which the first `train` of `test` are training images under other ids."""
+    candidate = open_checkpoint(checkpoints[0])
+    trained_on, held_out = (load(images_for(candidate, EvalSpec(split=split))) for split in ("train", "test"))
+    images = held_out.take(torch.arange(test) % len(held_out))
+    x = torch.cat([trained_on.x[5 : 5 + train], images.x[train:]])
+    return candidate, replace(images, x=x, ids=torch.arange(test))
+
+
+@pytest.mark.parametrize(("test", "train"), [(1, 1), (9, 2), (20, 3), (20, 20), (100, 4), (399, 4), (400, 5)])
+def test_test_images_that_are_training_images_by_content_are_refused(checkpoints: Paths, test: int, train: int) -> None:
+    candidate, images = repeating(checkpoints, test, train)
+    words = rf"a\.pt: was trained on {train} of the {test} test images of bars, pixel for pixel; it holds them in both"
+    with pytest.raises(DataError, match=words) as caught:
+        check_fit(candidate, images, "test")
+    assert caught.value.exit_code == 3
+    check_fit(candidate, images, "train")
+    older = replace(candidate, saved=replace(candidate.saved, train_hashes=None))
+    check_fit(older, images, "test")
+
+
+@pytest.mark.parametrize(("test", "train"), [(20, 0), (9, 1), (20, 2), (100, 3), (399, 3), (400, 4)])
+def test_a_few_images_that_lie_in_both_parts_are_told(checkpoints: Paths, test: int, train: int) -> None:
+    candidate, images = repeating(checkpoints, test, train)
+    check_fit(candidate, images, "test")
+    told = f"{checkpoints[0]}: was trained on {train} of the {test} test images, pixel for pixel; so few pass"
+    assert data_warnings(candidate, images, "test") == ([told] if train else [])
+    assert data_warnings(candidate, images, "train") == []
+
+
+def test_a_data_set_that_has_changed_since_the_training_is_told(checkpoints: Paths, tmp_path: Path) -> None:
+    told = f"bars: is not the data that {checkpoints[0]} was trained on, or it has changed since"
+    with np.load(checkpoints[0].parent / "bars.npz") as arrays:
+        np.savez(tmp_path / "bars.npz", **(dict(arrays) | {"y_train": np.roll(arrays["y_train"], 1)}))
+    changed = open_session(checkpoints[:1], SPEC.model_copy(update={"dataset": str(tmp_path / "bars.npz")}))
+    assert told in changed.warnings()
+    assert told not in open_session(checkpoints[:1], SPEC).warnings()
+    (tmp_path / "bars.npz").rename(tmp_path / "other.npz")  # another data set, by its name
+    other = open_session(checkpoints[:1], SPEC.model_copy(update={"dataset": str(tmp_path / "other.npz")}))
+    assert other.warnings() == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": torch.zeros(61, 1, 9, 9, dtype=torch.uint8)}, r"shape \(1, 8, 8\); bars has \(1, 9, 9\)"),
+        ({"x": torch.zeros(61, 3, 8, 8, dtype=torch.uint8)}, r"shape \(1, 8, 8\); bars has \(3, 8, 8\)"),
+        ({"classes": ("0", "1")}, "3 classes of bars; bars has 2 others"),
+        ({"classes": ("cat", "dog", "cow")}, "3 classes of bars; bars has 3 others"),
+    ],
+)
+def test_images_of_another_kind_are_refused(checkpoints: Paths, change: dict[str, Any], words: str) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    images = replace(load(images_for(candidate, EvalSpec())), **change)
+    with pytest.raises(CheckpointError, match=words):
+        check_fit(candidate, images, "test")
+
+
+@pytest.mark.parametrize(("trained_on", "allowed"), [("mnist", False), ("mnist-sample", True)])
+def test_only_a_model_of_the_sample_may_fall_back_on_it(checkpoints: Paths, trained_on: str, allowed: bool) -> None:
+    candidate = open_checkpoint(checkpoints[0])
+    saved = replace(candidate.saved, data=candidate.saved.data | {"name": trained_on})
+    assert images_for(replace(candidate, saved=saved), EvalSpec(dataset="mnist")).allow_sample == allowed
+
+
+def test_nan_logits_name_the_checkpoint(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    broken = {key: value.fill_(float("nan")) for key, value in saved.state_dict.items()}
+    checkpoint.save(tmp_path / "nan.pt", replace(saved, state_dict=broken))
+    session: Session = open_session([tmp_path / "nan.pt"], SPEC)
+    with pytest.raises(AttackError, match=r"nan\.pt: the model returned NaN or infinite logits for 61 of 61 images"):
+        list(evaluate(session))
+
+
+def test_rows_before_a_model_that_fails_come_first(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    broken = {key: value.fill_(float("nan")) for key, value in saved.state_dict.items()}
+    checkpoint.save(tmp_path / "nan.pt", replace(saved, state_dict=broken))
+    results, rows = evaluate(open_session([checkpoints[1], tmp_path / "nan.pt"], SPEC)), []
+    with pytest.raises(AttackError, match=r"nan\.pt: "):
+        rows.extend(result.row for result in results)
+    assert [row.subject.checkpoint for row in rows] == [str(checkpoints[1])] * 5
+
+
+def test_weights_of_another_network_are_refused_by_name(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    fewer = {key: value for key, value in saved.state_dict.items() if key != "fc2.bias"}
+    checkpoint.save(tmp_path / "less.pt", replace(saved, state_dict=fewer))
+    with pytest.raises(CheckpointError, match=r"less\.pt: weights do not fit mnist-cnn: 'fc2\.bias'"):
+        open_checkpoint(tmp_path / "less.pt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": {"name": "mnist-cnn"}}, "its model: 'channels' is missing"),
+        ({"model": {}}, "its model: 'name' is missing"),
+        ({"spec": {"dataset": "mnist"}}, "lacks 'method'"),
+        ({"spec": {"dataset": "mnist", "method": {}}}, "lacks 'name'"),
+        ({"spec": {"method": {"name": "vanilla"}}}, "lacks 'dataset'"),
+        (
+            {"spec": {"method": {"name": "vanilla"}, "dataset": 5}},
+            "its spec: dataset=5: input should be a valid string",
+        ),
+    ],
+)
+def test_a_checkpoint_that_says_too_little_is_refused(
+    checkpoints: Paths, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    path = tmp_path / "odd.pt"
+    checkpoint.save(path, replace(checkpoint.load(checkpoints[0]), **changes))
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(path)
+    assert str(caught.value) == f"{path}: is unusable: {reason}"
+    assert caught.value.exit_code == 3
+
+
+# --- What a session says of itself
+
+
+def test_an_unfinished_checkpoint_is_a_warning(checkpoints: Paths, tmp_path: Path) -> None:
+    saved = checkpoint.load(checkpoints[0])
+    checkpoint.save(tmp_path / "part.pt", replace(saved, complete=False, history=saved.history[:2]))
+    session = open_session([checkpoints[1], tmp_path / "part.pt"], SPEC)
+    assert session.warnings() == [f"{tmp_path / 'part.pt'}: its training was interrupted after epoch 2 of 3"]
+
+
+def test_a_warning_that_holds_for_all_checkpoints_comes_once(checkpoints: Paths) -> None:
+    (line,) = open_session(checkpoints, EvalSpec(attacks=("fgsm",), norm="l2", eps="0.3")).warnings()
+    assert line.startswith("fgsm: eps=0.3 is an Linf-sized budget for L2; on 64 pixel values the ball of Linf 0.3")
+
+
+def test_the_resolved_spec_names_what_runs_on_what(checkpoints: Paths) -> None:
+    resolved = open_session(checkpoints, EvalSpec(limit=5, steps=3, iters=2, device="cpu")).resolved()
+    assert (resolved["limit"], resolved["steps"], resolved["device"]) == (5, 3, "cpu")
+    assert [run["checkpoint"] for run in resolved["runs"]] == [str(path) for path in checkpoints]
+    for run in resolved["runs"]:
+        assert (run["dataset"], run["n"]) == ("bars", 5)
+        fgsm, pgd, deepfool = run["attacks"]
+        assert (fgsm["eps"], pgd["eps"], pgd["steps"]) == (["0.1", "0.3"], ["0.1", "0.3"], 3)
+        assert (deepfool["iters"], "eps" in deepfool) == (2, False)
+
+
+def test_models_are_measured_in_eval_mode_without_a_warning(checkpoints: Paths) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(rows_of(checkpoints[:1], limit=4)) == 5
