@@ -64,6 +64,11 @@ def _budget(value: object) -> Eps:
     return eps
 
 
+def ball_edge(eps: float) -> float:
+    """The largest distance that counts as within eps: distances are rounded."""
+    return eps * (1 + 1e-5) + 1e-7
+
+
 Budget = Annotated[float, PlainValidator(_budget), PlainSerializer(str)]
 """A field of an attack or a spec that takes a budget; pass it `Eps`, a float or text."""
 

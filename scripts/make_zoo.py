@@ -25,6 +25,7 @@ from robustcli.measure.evaluate import evaluate, open_session
 from robustcli.models import checkpoint, zoo
 from robustcli.models.checkpoint import Checkpoint
 from robustcli.provenance import provenance
+from robustcli.report.formats import PER_SAMPLE
 from robustcli.studies.batchout.results import read
 
 METHODS = ("vanilla", "fgsm", "pgd", "gaussian", "batchout")
@@ -34,7 +35,7 @@ ATTACKS = (("fgsm", None), ("pgd:steps=40", 1000), ("deepfool:iters=5,box=none",
 """What a network in half precision is measured under, at its data's usual budgets, and on how many test images."""
 
 ORIGIN = ("seed", "commit", "device", "hardware", "threads")
-PER_SAMPLE_OR_COST = ("ids", "robust", "checkpoint", "checkpoint_sha256", "seconds", "forwards", "backwards", "cached")
+PER_SAMPLE_OR_COST = (*PER_SAMPLE, "checkpoint", "checkpoint_sha256", "seconds", "forwards", "backwards", "cached")
 
 
 def slim(saved: Checkpoint) -> Checkpoint:
@@ -63,7 +64,7 @@ def measured(path: Path, data_dir: Path | None) -> Iterator[dict[str, Any]]:
         session = open_session([path], EvalSpec(data_dir=data_dir, attacks=(attack,), limit=limit))
         for result in evaluate(session):
             origin = provenance(seed=session.spec.seed, device=session.device, data_fingerprint=None)
-            row = {key: value for key, value in result.row.as_dict().items() if key not in PER_SAMPLE_OR_COST}
+            row = {key: value for key, value in result.record.as_dict().items() if key not in PER_SAMPLE_OR_COST}
             yield row | {key: origin[key] for key in ORIGIN}
 
 

@@ -122,6 +122,25 @@ def describe(attack: Attack) -> dict[str, Any]:
     return {"name": attack.name} | told
 
 
+def attack_from(description: Mapping[str, Any], budget: str | None = None) -> Attack:
+    """The attack that `describe` told of.
+
+    Args:
+        description: its name and parameters.
+        budget: eps, where the description has none.
+
+    Raises:
+        ConfigError: there is no such attack, or it has other parameters.
+    """
+    name, parameters = str(description.get("name")), {key: description[key] for key in description if key != "name"}
+    if name == Bisection.name:
+        inner = attack_from(parameters["attack"])
+        assert isinstance(inner, BudgetAttack)
+        return Bisection(inner, parameters["steps"])
+    given = {} if budget is None else {"eps": budget}
+    return validated(lookup(ATTACKS, name, "attack"), parameters | given, f"attack {name}")
+
+
 def _defaults(attack: Attack) -> dict[str, Any]:
     return {field.name: field.default for field in fields(attack)}  # type: ignore[arg-type]
 

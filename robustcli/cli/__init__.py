@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from robustcli import __version__
-from robustcli.cli import attack, compare, doctor, evaluate, listing, reproduce, results, train
+from robustcli.cli import attack, compare, doctor, evaluate, listing, report, reproduce, results, train
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
 from robustcli.cli.signals import heeding, ignore_signals
@@ -26,6 +26,7 @@ app.command("train")(train.train)
 app.command("attack")(attack.attack)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("report")(report.report)
 app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(doctor.doctor)
 app.add_typer(results.results, name="results")

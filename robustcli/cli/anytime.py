@@ -16,7 +16,7 @@ from robustcli.errors import ConfigError
 if TYPE_CHECKING:
     from robustcli.measure.anytime import Goal
     from robustcli.measure.evaluate import Session
-    from robustcli.measure.record import Row
+    from robustcli.measure.record import Record
 
 Budget = Annotated[
     str | None,
@@ -74,18 +74,20 @@ def _points(text: str | None) -> float | None:
 
 
 def never_run(part: Mapping[str, Any] | None) -> list[str]:
-    """Of what `told` says, the attacks that no sample met: they have no row, and a gate must not pass without them."""
+    """The attacks that no sample met: they have no row, and a gate must not pass without them."""
     left_out = [] if part is None else part["left_out"]
     return [f"{one['checkpoint']}: {one['attack']} {one['budget']}" for one in left_out if not one["reached"]]
 
 
-def told(goal: Goal | None, session: Session, rows: Sequence[Row], store: bool) -> dict[str, Any] | None:
+def report_left_out(
+    goal: Goal | None, session: Session, records: Sequence[Record], store: bool
+) -> dict[str, Any] | None:
     """What a run towards a goal left out: as JSON holds it, and a line on stderr."""
     if goal is None:
         return None
     from robustcli.measure.anytime import left_out
 
-    missing = left_out(session, rows)
+    missing = left_out(session, records)
     if missing:
         by_checkpoint: dict[str, list[str]] = {}
         for part in missing:

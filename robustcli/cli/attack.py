@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.answers import ask
-from robustcli.cli.checks import Checks, Force, look_first, read_level
-from robustcli.cli.choice import chosen
+from robustcli.cli.checks import look_first, read_level
 from robustcli.cli.console import notice
-from robustcli.cli.delivery import Delivery, deliver
-from robustcli.cli.measure import data_of, read_flags
-from robustcli.cli.outputs import check_outputs
+from robustcli.cli.request import Request
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,67 +48,41 @@ Gallery = Annotated[
 ]
 
 
+@options.with_shared
 def attack(
     context: typer.Context,
     attack: Spec,
     checkpoint: options.Checkpoint = None,
-    eps: options.Eps = None,
-    norm: options.Norm = None,
-    steps: options.Steps = None,
-    iters: options.Iters = None,
-    eot: options.Eot = None,
     eight_bit: options.EightBit = False,
     save: Save = None,
     gallery: Gallery = None,
-    dataset: options.Dataset = None,
-    data_dir: options.DataDir = None,
-    split: options.Split = None,
-    limit: options.Limit = None,
-    no_sample: options.NoSample = False,
-    batch_size: options.BatchSize = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    json_file: options.JsonFile = None,
-    style: options.Format = "table",
-    store: options.Store = None,
-    no_store: options.NoStore = False,
-    keep_adversarials: options.KeepAdversarials = False,
-    checks: Checks = "quick",
-    force: Force = False,
+    **flags: Any,
 ) -> None:
     """Run one attack on one checkpoint, and keep its images.
 
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
-    check_outputs(context.params)
-    asked = ask("attack", context.params)
-    asked.reply(style, json_file)
-    spec = read_flags(context.params)
-    read_level(checks)
+    request = Request("attack", context.params)
+    request.answer_from_store()
+    _ = request.spec
+    read_level(flags["checks"])
 
-    from robustcli.measure.evaluate import open_session
-    from robustcli.report.tables import evaluation_sheet
-
-    session = open_session(chosen([checkpoint] if checkpoint else None, asked.tell), spec)
-    check_outputs(context.params, data_of(session))
+    session = request.open(request.checkpoints())
     keep = save is not None or gallery is not None
     budgets = sum(planned.runs for planned in session.items[0].plan)
     if keep and budgets > 1:
         flag = "--save" if save else "--gallery"
         raise ConfigError(f"{flag}: takes the images of one budget, not of {budgets}; give one, such as --eps 0.3")
     results: list[Result] = []
-    checking = look_first(session, asked, checks, force)
-    measured = checking.measure(keep_images=keep, keep_all=keep_adversarials, on_result=results.append)
-    verdicts = checking.verdicts(measured)
-    sheets = [evaluation_sheet(measured.rows)] if measured.rows else []
+    checking = look_first(session, request)
+    measured = checking.measure(keep_images=keep, on_result=results.append)
+    verdict = checking.verdict(measured)
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if results and gallery is not None:
             after.callback(_draw, session, results[-1], gallery)
         if results and save is not None:
             after.callback(_save, session, results[-1], save)
-        found = Delivery(sheets, verdicts=verdicts, checks=checks)
-        code = deliver(measured, session, found, style, json_file, asked)
+        code = request.deliver(session, measured, verdict=verdict)
     raise typer.Exit(code)
 
 
@@ -127,11 +97,11 @@ def _save(session: Session, result: Result, path: Path) -> None:
 
     from robustcli.measure.eightbit import round_to_8bit
     from robustcli.report.png import save_pngs
-    from robustcli.report.tables import percent
+    from robustcli.report.table import percent
 
     rounded = round_to_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
     written = save_pngs(item.candidate.model, item.images, rounded, path)
-    n, before = result.row.n, result.row.correct
+    n, before = result.record.n, result.record.correct
     after = before + len(rounded.index) - len(written)
     notice(
         f"images: {path}{os.sep}: {len(written)} of {len(rounded.index)} broken samples still fool as 8-bit PNG, read "
@@ -140,17 +110,15 @@ def _save(session: Session, result: Result, path: Path) -> None:
 
 
 def _draw(session: Session, result: Result, path: Path) -> None:
-    from robustcli.attacks import label
     from robustcli.report.gallery import save_gallery
     from robustcli.report.images import choose_pictures
 
     item = session.items[0]
-    row = result.row
-    budget = row.attack.norm.label if row.eps is None else f"{row.attack.norm.label} {row.eps}"
-    split = "" if row.split == "test" else f", {row.split} split"
+    record = result.record
+    split = "" if record.split == "test" else f", {record.split} split"
     title = (
-        f"{label(row.attack)}, {budget}, on {row.subject.method} {row.subject.model}{split}: "
-        f"{row.correct} of {row.n} right after the attack"
+        f"{record.label}, {record.ball}, on {record.subject.method} {record.subject.model}{split}: "
+        f"{record.correct} of {record.n} right after the attack"
     )
     save_gallery(choose_pictures(item.candidate.model, item.images, result.outcome), title, path)
     notice(f"gallery: {path}")

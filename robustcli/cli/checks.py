@@ -1,128 +1,89 @@
-"""`--checks` and `--force`: the checks around a run, and the exit code of an invalid one."""
+"""`--checks` and `--force`: the checks around a run, and the verdict that comes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from robustcli.cli import options
-from robustcli.cli.answers import Asked
 from robustcli.cli.console import err
-from robustcli.cli.measure import Measured, measure
+from robustcli.cli.request import Measured, Request
 from robustcli.errors import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from robustcli.measure.anytime import Goal
-    from robustcli.measure.evaluate import Result, Session
+    from robustcli.measure.evaluate import Session
     from robustcli.measure.pairs import Pair
-    from robustcli.measure.transfer import Matrix, Transferred
-    from robustcli.verdict.findings import Finding, Verdict
+    from robustcli.measure.transfer import Transferred
+    from robustcli.verdict.findings import Finding
 
-INVALID = 5
 CHOICES = ("quick", "full", "off")
-
-Checks = Annotated[
-    str,
-    typer.Option(
-        "--checks",
-        help="What stands behind the verdict under the table: quick (a look at the model, and what the rows say), full "
-        "(more attacks on the survivors; minutes) or off.",
-        rich_help_panel=options.OUTPUT,
-    ),
-]
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Run although the checks say INVALID.", rich_help_panel=options.OUTPUT),
-]
 
 
 @dataclass(frozen=True)
 class Checking:
-    """The checks of one command: `before` has looked at the models, `verdicts` looks at the rows.
+    """The checks of one command.
 
     Attributes:
         session: what runs.
-        asked: for what.
-        level: quick, full or off.
-        preflights: by checkpoint.
+        request: for what.
+        preflights: what was found before, by checkpoint.
         stopped: whether the run must not start.
     """
 
     session: Session
-    asked: Asked
-    level: str
+    request: Request
     preflights: dict[str, list[Finding]] = field(default_factory=dict)
     stopped: bool = False
 
-    def measure(
-        self,
-        *,
-        keep_images: bool = False,
-        keep_all: bool = False,
-        goal: Goal | None = None,
-        on_result: Callable[[Result], None] = lambda _: None,
-        matrix: Matrix | None = None,
-    ) -> Measured:
-        """The session's rows, as `measure` has them; none where the run must not start."""
-        if self.stopped:
-            return Measured([], None)
-        return measure(
-            self.session,
-            self.asked,
-            keep_images=keep_images,
-            keep_all=keep_all,
-            goal=goal,
-            on_result=on_result,
-            matrix=matrix,
-        )
+    def measure(self, **how: Any) -> Measured:
+        """The session's records, as `Request.measure` has them; none where the run must not start."""
+        return Measured([], None) if self.stopped else self.request.measure(self.session, **how)
 
-    def verdicts(
+    def verdict(
         self, measured: Measured, pairs: Sequence[Pair] = (), cells: Sequence[Transferred] = ()
-    ) -> list[Verdict]:
-        """A verdict a checkpoint; of a run that was cut short without probes.
+    ) -> dict[str, Any] | None:
+        """The verdict on each checkpoint, as the document holds it; of a run that was cut short without probes.
 
         Args:
-            measured: the rows.
+            measured: the records.
             pairs: of two checkpoints under one attack, where they were compared.
             cells: of the transfer matrix, where it was asked for.
         """
-        if self.level == "off":
-            return []
+        level = self.request.flags["checks"]
+        if level == "off":
+            return None
 
+        from robustcli.verdict.findings import as_document
         from robustcli.verdict.paired import judge_cells, judge_pairs
         from robustcli.verdict.session import Judged, verdicts
 
         shape = self.session.items[0].images.shape
-        others = [judge_pairs(pairs), judge_cells(cells, measured.rows, shape)]
+        others = [judge_pairs(pairs), judge_cells(cells, measured.records, shape)]
         findings = {
             name: [*found, *(one for paired in others for one in paired.get(name, []))]
             for name, found in self.preflights.items()
         }
-        how = Judged(full=self.level == "full" and measured.stopped_by is None and not self.stopped)
+        how = Judged(full=level == "full" and measured.stopped_by is None and not self.stopped)
         with err().status("checking") if how.full and err().is_terminal else nullcontext():
-            return verdicts(self.session, measured.rows, findings, how)
+            return as_document(verdicts(self.session, measured.records, findings, how), level)
 
 
-def look_first(session: Session, asked: Asked, level: str, force: bool) -> Checking:
+def look_first(session: Session, request: Request) -> Checking:
     """The checks before a run; what is INVALID is told at once, a line each, and stops it unless `--force`."""
-    if level == "off":
-        return Checking(session, asked, level)
+    force = request.flags["force"]
+    if request.flags["checks"] == "off":
+        return Checking(session, request)
 
     from robustcli.verdict.session import before
 
     preflights = before(session)
     invalid = [(name, one) for name, found in preflights.items() for one in found if one.level == "INVALID"]
     for name, finding in invalid:
-        asked.tell(f"{name}: INVALID {finding.id}: {finding.message}", "warning" if force else "error")
+        request.tell(f"{name}: INVALID {finding.id}: {finding.message}", "warning" if force else "error")
     if invalid and not force:
-        asked.tell("nothing was measured; --force measures all the same, --checks off asks nothing")
-    return Checking(session, asked, level, preflights, stopped=bool(invalid) and not force)
+        request.tell("nothing was measured; --force measures all the same, --checks off asks nothing")
+    return Checking(session, request, preflights, stopped=bool(invalid) and not force)
 
 
 def read_level(text: str) -> str:
@@ -134,8 +95,3 @@ def read_level(text: str) -> str:
     if text not in CHOICES:
         raise unknown("--checks", text, CHOICES)
     return text
-
-
-def exit_code(verdicts: Sequence[Verdict]) -> int:
-    """5 where a verdict is INVALID, else 0."""
-    return INVALID if any(verdict.word == "INVALID" for verdict in verdicts) else 0

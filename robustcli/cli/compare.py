@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.answers import Asked, ask
-from robustcli.cli.checks import Checks, Force, look_first, read_level
-from robustcli.cli.choice import CHECKPOINTS, chosen
-from robustcli.cli.delivery import Delivery, deliver
-from robustcli.cli.measure import data_of, read_flags
-from robustcli.cli.outputs import check_outputs
+from robustcli.cli.checks import look_first, read_level
+from robustcli.cli.request import CHECKPOINTS, Request
 from robustcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -31,76 +27,53 @@ Transfer = Annotated[
 ]
 
 
+@options.with_shared
 def compare(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
     preset: options.Preset = None,
-    eps: options.Eps = None,
-    norm: options.Norm = None,
-    steps: options.Steps = None,
-    iters: options.Iters = None,
-    eot: options.Eot = None,
     transfer: Transfer = False,
-    dataset: options.Dataset = None,
-    data_dir: options.DataDir = None,
-    split: options.Split = None,
-    limit: options.Limit = None,
-    no_sample: options.NoSample = False,
-    batch_size: options.BatchSize = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    json_file: options.JsonFile = None,
-    style: options.Format = "table",
-    store: options.Store = None,
-    no_store: options.NoStore = False,
-    keep_adversarials: options.KeepAdversarials = False,
-    checks: Checks = "quick",
-    force: Force = False,
+    **flags: Any,
 ) -> None:
     """Measure several checkpoints on the same samples, and say which of them can be told apart.
 
     A checkpoint is a row, an attack and budget a column. Below, pair by pair: the difference with its interval, and
     McNemar's exact test. Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
-    check_outputs(context.params)
-    asked = ask("compare", context.params)
-    asked.reply(style, json_file)
-    spec = read_flags(context.params)
-    read_level(checks)
+    request = Request("compare", context.params)
+    request.answer_from_store()
+    _ = request.spec
+    read_level(flags["checks"])
 
-    from robustcli.measure.evaluate import open_session
     from robustcli.measure.pairs import pairs
     from robustcli.measure.seeds import contests, families
-    from robustcli.report.pairs import pairs_sheet, seeds_sheet
-    from robustcli.report.tables import compare_sheet
-    from robustcli.report.transfer import transfer_sheets
 
-    paths = chosen(checkpoint) if checkpoint else _siblings(chosen(None, asked.tell)[0], asked)
-    session = open_session(paths, spec)
-    check_outputs(context.params, data_of(session))
+    given = request.checkpoints()
+    session = request.open(given if checkpoint else _siblings(given[0], request))
     names = list(dict.fromkeys(item.images.name for item in session.items))
     if len({item.images.fingerprint for item in session.items}) > 1:
         raise DataError(
             f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
         )
     matrix = _matrix(session) if transfer else None
-    checking = look_first(session, asked, checks, force)
-    measured = checking.measure(keep_all=keep_adversarials, matrix=matrix)
-    whole = [row for row in measured.rows if row.ensemble is None]  # of an ensemble, the worst case alone
-    groups = [list(rows) for _, rows in groupby(whole, key=lambda row: row.subject)]
-    found = pairs(groups)
-    sheets = [compare_sheet(groups)] if groups else []
-    sheets += [pairs_sheet(found, groups)] if found else []
-    sheets += transfer_sheets(matrix.cells, groups) if matrix else []
+    checking = look_first(session, request)
+    measured = checking.measure(matrix=matrix)
+    whole = [record for record in measured.records if record.ensemble is None]  # of an ensemble, the worst case alone
+    groups = [list(records) for _, records in groupby(whole, key=lambda record: record.subject)]
+    between = pairs(groups)
     specs = {item.candidate.subject: item.candidate.saved.spec for item in session.items}
-    recipes = families(groups, [specs[rows[0].subject] for rows in groups])
-    rivals = contests(recipes)
-    sheets += [seeds_sheet(recipes, rivals, found)] if recipes else []
-    verdicts = checking.verdicts(measured, found, matrix.cells if matrix else ())
-    delivery = Delivery(sheets, [*found, *rivals], (), matrix, verdicts, checks)
-    raise typer.Exit(deliver(measured, session, delivery, style, json_file, asked))
+    recipes = families(groups, [specs[records[0].subject] for records in groups])
+    verdict = checking.verdict(measured, between, matrix.cells if matrix else ())
+    code = request.deliver(
+        session,
+        measured,
+        pairs=[*(pair.as_dict() for pair in between), *(contest.as_dict() for contest in contests(recipes))],
+        families=[recipe.as_dict() for recipe in recipes],
+        transfer=matrix.as_dicts(measured.records) if matrix else (),
+        verdict=verdict,
+    )
+    raise typer.Exit(code)
 
 
 def _matrix(session: Session) -> Matrix:
@@ -118,10 +91,10 @@ def _matrix(session: Session) -> Matrix:
     return Matrix(session)
 
 
-def _siblings(newest: Path, asked: Asked) -> list[Path]:
+def _siblings(newest: Path, request: Request) -> list[Path]:
     """All complete checkpoints in checkpoints/ that share the newest one's data set."""
     from robustcli.models import checkpoint
 
     paths = checkpoint.same_data(CHECKPOINTS, checkpoint.peek(newest).data["name"])
-    asked.tell(f"and all that share its data set, {len(paths)} in all")
+    request.tell(f"and all that share its data set, {len(paths)} in all")
     return paths

@@ -11,7 +11,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import result
-from robustcli.cli.measure import GREY_DIGITS, given_flags, read_flags
+from robustcli.cli.request import GREY_DIGITS, given_flags, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:

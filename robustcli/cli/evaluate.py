@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.answers import ask
-from robustcli.cli.anytime import Budget, UntilCI, never_run, read_goal, told
-from robustcli.cli.checks import Checks, Force, look_first, read_level
-from robustcli.cli.choice import chosen
+from robustcli.cli.anytime import Budget, UntilCI, never_run, read_goal, report_left_out
+from robustcli.cli.checks import look_first, read_level
 from robustcli.cli.console import fail, notice
-from robustcli.cli.curves import Curved, CurvePlot, curves_of, draw_curves, sheets_of
-from robustcli.cli.delivery import Delivery, deliver
-from robustcli.cli.measure import GREY_DIGITS, data_of, read_flags
-from robustcli.cli.outputs import check_outputs
+from robustcli.cli.request import GREY_DIGITS, Request
 from robustcli.errors import ConfigError
 from robustcli.fields import parse_number
 
 if TYPE_CHECKING:
     from robustcli.config import EvalSpec
-    from robustcli.measure.record import Row
+    from robustcli.measure.curve import Curve
+    from robustcli.measure.evaluate import Session
+    from robustcli.measure.record import Record
 
 BELOW_THE_BAR = 4
 
@@ -50,49 +46,46 @@ JUnit = Annotated[
 ]
 
 
+Curved = Annotated[
+    bool,
+    typer.Option(
+        "--curve",
+        help="Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
+        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
+        rich_help_panel=options.ATTACK,
+    ),
+]
+CurvePlot = Annotated[
+    Path | None,
+    typer.Option(
+        "--curve-plot", help="Also draw the curves into this .png.", rich_help_panel=options.OUTPUT, show_default=False
+    ),
+]
+
+
+@options.with_shared
 def evaluate(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
     preset: options.Preset = None,
-    eps: options.Eps = None,
-    norm: options.Norm = None,
-    steps: options.Steps = None,
-    iters: options.Iters = None,
-    eot: options.Eot = None,
     eight_bit: options.EightBit = False,
     curve: Curved = False,
-    dataset: options.Dataset = None,
-    data_dir: options.DataDir = None,
-    split: options.Split = None,
-    limit: options.Limit = None,
-    no_sample: options.NoSample = False,
-    batch_size: options.BatchSize = None,
-    seed: options.Seed = None,
-    device: options.Device = None,
-    dtype: options.Dtype = None,
-    json_file: options.JsonFile = None,
     curve_plot: CurvePlot = None,
-    style: options.Format = "table",
-    store: options.Store = None,
-    no_store: options.NoStore = False,
-    keep_adversarials: options.KeepAdversarials = False,
     budget: Budget = None,
     until_ci: UntilCI = None,
     fail_under: FailUnder = None,
     junit: JUnit = None,
-    checks: Checks = "quick",
-    force: Force = False,
+    **flags: Any,
 ) -> None:
     """Measure checkpoints under attacks: accuracy with its interval, an attack and budget a row.
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
-    check_outputs(context.params)
-    asked = ask("evaluate", context.params)
-    asked.reply(style, json_file)
-    spec = read_flags(context.params)
-    read_level(checks)
+    request = Request("evaluate", context.params)
+    request.answer_from_store()
+    spec = request.spec
+    read_level(flags["checks"])
     bar = read_bar(fail_under)
     if bar is not None and not spec.curve:
         _refuse_nothing_to_judge(spec)
@@ -104,28 +97,43 @@ def evaluate(
     if spec.curve and (fail_under or junit):
         raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
-    from robustcli.measure.evaluate import open_session
-    from robustcli.report.tables import evaluation_sheet
-
-    session = open_session(chosen(checkpoint, asked.tell), spec)
-    check_outputs(context.params, data_of(session))
-    checking = look_first(session, asked, checks, force)
-    measured = checking.measure(keep_all=keep_adversarials, goal=goal)
-    verdicts = checking.verdicts(measured)
-    curves = curves_of(session, measured.rows) if spec.curve else []
-    sheets = [evaluation_sheet(list(rows)) for _, rows in groupby(measured.rows, key=lambda row: row.subject)]
-    part = told(goal, session, measured.rows, asked.path is not None)
+    session = request.open(request.checkpoints())
+    checking = look_first(session, request)
+    measured = checking.measure(goal=goal)
+    records = measured.records
+    verdict = checking.verdict(measured)
+    curves = _curves(session, records) if spec.curve else []
+    part = report_left_out(goal, session, records, request.path is not None)
     not_run = never_run(part)
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
             stopped = measured.stopped_by
             cut_short = "" if stopped is None else str(stopped) or "interrupted"
-            after.callback(_write_junit, measured.rows, bar, junit, cut_short, not_run)
+            after.callback(_write_junit, records, bar, junit, cut_short, not_run)
         if curves and curve_plot is not None:
-            after.callback(draw_curves, curves, curve_plot)
-        found = Delivery(sheets_of(curves) or sheets, (), curves, None, verdicts, checks, part)
-        code = deliver(measured, session, found, style, json_file, asked)
-    raise typer.Exit(code or _judge(measured.rows, bar, not_run))
+            after.callback(_draw_curves, curves, curve_plot)
+        shown = [curve.as_dict(budgets) for curve, budgets in curves]
+        code = request.deliver(session, measured, curves=shown, verdict=verdict, anytime=part)
+    raise typer.Exit(code or _judge(records, bar, not_run))
+
+
+def _curves(session: Session, records: Sequence[Record]) -> list[tuple[Curve, Sequence[float]]]:
+    """The curves of each checkpoint, and the budgets to show each at."""
+    from robustcli.measure.curve import budgets_of, curves
+
+    made = []
+    for item in session.items:
+        own = [record for record in records if record.subject == item.candidate.subject]
+        made += curves(own, item.images.classes)
+    budgets = budgets_of(made, session.spec.eps)
+    return [(curve, budgets[curve.norm]) for curve in made]
+
+
+def _draw_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> None:
+    from robustcli.report.curve_plot import save_curves
+
+    save_curves(curves, path)
+    notice(f"curves: {path}")
 
 
 def read_bar(text: str | None) -> float | None:
@@ -154,26 +162,27 @@ def _refuse_nothing_to_judge(spec: EvalSpec) -> None:
         raise ConfigError("--fail-under: judges rows with a budget; none of the attacks here has one")
 
 
-def _judge(rows: Sequence[Row], bar: float | None, not_run: Sequence[str]) -> int:
+def _judge(records: Sequence[Record], bar: float | None, not_run: Sequence[str]) -> int:
     """The exit code that the bar asks for; each row below it is told, and each attack that --budget left no time."""
     if bar is None:
         return 0
-    from robustcli.report.gate import below, judged, told
-    from robustcli.report.tables import row_name
+    from robustcli.report.junit import below, describe, with_budget
 
-    spared = dict.fromkeys(row_name(row) for row in rows if row not in judged(rows))
+    spared = dict.fromkeys(record.name for record in records if record not in with_budget(records))
     if spared:
         notice(f"--fail-under judges rows with a budget, so not those of {', '.join(spared)}")
-    failed = [f"{told(row)}: the interval begins below --fail-under {bar:g} %" for row in below(rows, bar)]
+    failed = [f"{describe(record)}: the interval begins below --fail-under {bar:g} %" for record in below(records, bar)]
     failed += [f"{name}: was not run, so nothing shows --fail-under {bar:g} %" for name in not_run]
     for line in failed:
         fail(line)
     return BELOW_THE_BAR if failed else 0
 
 
-def _write_junit(rows: Sequence[Row], bar: float | None, path: Path, cut_short: str, not_run: Sequence[str]) -> None:
+def _write_junit(
+    records: Sequence[Record], bar: float | None, path: Path, cut_short: str, not_run: Sequence[str]
+) -> None:
     from robustcli.disk import write_whole
-    from robustcli.report.gate import junit
+    from robustcli.report.junit import junit
 
-    write_whole(path, junit(rows, bar, cut_short, not_run), "--junit")
+    write_whole(path, junit(records, bar, cut_short, not_run), "--junit")
     notice(f"JUnit: {path}")

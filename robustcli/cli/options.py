@@ -1,13 +1,17 @@
-"""The flags that commands share, each written once."""
+"""The flags that commands share, each written once, and the groups that a command takes them in."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
 from robustcli.errors import ConfigError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 DATA = "Data"
 ATTACK = "Attack"
@@ -186,3 +190,66 @@ KeepAdversarials = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Checks = Annotated[
+    str,
+    typer.Option(
+        "--checks",
+        help="What stands behind the verdict under the table: quick (a look at the model, and what the rows say), full "
+        "(more attacks on the survivors; minutes) or off.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Force = Annotated[
+    bool,
+    typer.Option("--force", help="Run although the checks say INVALID.", rich_help_panel=OUTPUT),
+]
+
+
+def _attack(
+    eps: Eps = None,
+    norm: Norm = None,
+    steps: Steps = None,
+    iters: Iters = None,
+    eot: Eot = None,
+) -> None:
+    """What fills in a SPEC."""
+
+
+def _run(
+    dataset: Dataset = None,
+    data_dir: DataDir = None,
+    split: Split = None,
+    limit: Limit = None,
+    no_sample: NoSample = False,
+    batch_size: BatchSize = None,
+    seed: Seed = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    json_file: JsonFile = None,
+    style: Format = "table",
+    store: Store = None,
+    no_store: NoStore = False,
+    keep_adversarials: KeepAdversarials = False,
+    checks: Checks = "quick",
+    force: Force = False,
+) -> None:
+    """On which images, how, and where the result goes."""
+
+
+def with_shared(command: Command) -> Command:
+    """Give attack, evaluate or compare the flags that they share, in the place of its `**flags`.
+
+    The parser reads a function's signature; the values come as keywords.
+    """
+    hints: dict[str, Any] = {}
+    parameters: list[inspect.Parameter] = []
+    for function in (command, _attack, _run):
+        hints |= get_type_hints(function, include_extras=True)
+        parameters += [
+            one.replace(annotation=hints[one.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            for one in inspect.signature(function).parameters.values()
+            if one.kind is not inspect.Parameter.VAR_KEYWORD
+        ]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    return command

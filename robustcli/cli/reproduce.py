@@ -17,7 +17,7 @@ from robustcli.text import visible
 
 if TYPE_CHECKING:
     from robustcli.measure.evaluate import Session
-    from robustcli.measure.record import Row
+    from robustcli.measure.record import Record
     from robustcli.models.checkpoint import Checkpoint
     from robustcli.studies.batchout.design import Part
     from robustcli.studies.batchout.laboratory import Laboratory
@@ -157,11 +157,11 @@ def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]
 
 
 def _print(results: Results) -> None:
-    from robustcli.report.tables import to_rich
-    from robustcli.studies.batchout.tables import sheet
+    from robustcli.report.table import to_rich
+    from robustcli.studies.batchout.tables import table_of
 
     console = out()
-    console.print(to_rich(sheet(results), console.width))
+    console.print(to_rich(table_of(results), console.width))
 
 
 def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
@@ -170,8 +170,8 @@ def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     return watched(prepared, path, run)
 
 
-def _measure(session: Session) -> Iterator[Row]:
-    """A session's rows, under a progress bar."""
+def _measure(session: Session) -> Iterator[Record]:
+    """A session's records, under a progress bar."""
     from robustcli.attacks import label
     from robustcli.measure.evaluate import evaluate
 
@@ -184,4 +184,4 @@ def _measure(session: Session) -> Iterator[Row]:
                 bar, task, done, spared, visible(f"{Path(checkpoint).stem}: {label(planned.attack)}")
             ),
         ):
-            yield result.row
+            yield result.record

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from robustcli.cli.answers import STORE
 from robustcli.cli.console import notice, out, warn
-from robustcli.cli.printing import print_sheets
+from robustcli.cli.request import STORE, sha256_of
 from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
 
     Example: `robustcli results list`
     """
-    from robustcli.report.stored import as_dict, list_sheet
+    from robustcli.report.formats import print_tables
+    from robustcli.report.stored import as_dict, list_table
 
     _check_style(style)
     with _opened(store) as (connection, contents):
@@ -57,7 +57,7 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
             short = [{key: value for key, value in row.items() if key not in wanted} for row in rows]
             out().file.write(json.dumps({"schema": 1, "rows": short}) + "\n")
         elif found:
-            print_sheets([list_sheet(connection, found, f"{store}: {len(found)} rows")], "", "table")
+            print_tables([list_table(connection, found, f"{store}: {len(found)} rows")], "table", out())
         else:
             notice(f"{store}: holds no rows")
 
@@ -68,7 +68,8 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
 
     Example: `robustcli results show 3`
     """
-    from robustcli.report.stored import as_dict, show_sheet
+    from robustcli.report.formats import print_tables
+    from robustcli.report.stored import as_dict, show_table
 
     _check_style(style)
     with _opened(store) as (connection, contents):
@@ -76,7 +77,7 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
         if style == "json":
             out().file.write(json.dumps(as_dict(connection, line), allow_nan=False) + "\n")
         else:
-            print_sheets([show_sheet(connection, line)], "", "table")
+            print_tables([show_table(connection, line)], "table", out())
 
 
 @results.command()
@@ -226,8 +227,6 @@ def _age(text: str) -> timedelta:
 
 def _hash(checkpoint: str) -> str | None:
     """The hash of a file, or the beginning of one as it was given."""
-    from robustcli.cli.answers import sha256_of
-
     try:
         return sha256_of(Path(checkpoint))
     except (OSError, CheckpointError):

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from robustcli.cli import options, train_options
-from robustcli.cli.choice import CHECKPOINTS
 from robustcli.cli.console import fail, notice, progress, result, warn
-from robustcli.cli.measure import announce_sample, given_flags, warn_of_slow
 from robustcli.cli.outputs import check_output, read_by
+from robustcli.cli.request import CHECKPOINTS, announce_sample, given_flags, warn_of_slow
 from robustcli.cli.signals import INTERRUPTED, answer
 from robustcli.config import TrainSpec, field_names, parse_yaml, read_yaml, shown, validated
 from robustcli.data.named import locate

@@ -15,6 +15,7 @@ from torch.nn.parameter import is_lazy
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
 from robustcli.engine.logits import ask, logits_of
 from robustcli.errors import AttackError
+from robustcli.fields import ball_edge
 
 
 def require_module(model: object) -> None:
@@ -147,11 +148,6 @@ class Meter:
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
-
-
-def ball_edge(eps: float) -> float:
-    """The largest distance that counts as within eps: distances are rounded."""
-    return eps * (1 + 1e-5) + 1e-7
 
 
 def check_result(attack: Attack, x: Tensor, x_adv: Tensor) -> None:

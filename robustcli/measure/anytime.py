@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import label
+from robustcli.attacks.base import BudgetAttack
 from robustcli.attacks.facts import effort
 from robustcli.engine.run import Outcome
 from robustcli.errors import AttackError
-from robustcli.measure.evaluate import Item, Result, Session, run_item
+from robustcli.measure.evaluate import Item, Result, Session, run_item, to_record
 from robustcli.measure.plan import Planned
-from robustcli.measure.record import Row, to_row
+from robustcli.measure.record import Record
 from robustcli.measure.shelf import Memory
 from robustcli.measure.stats import wilson
 from robustcli.noise import Noise
@@ -78,8 +79,8 @@ def evaluate_towards(
             for planned in sorted(item.plan, key=lambda planned: planned.runs * effort(planned.attack)):
                 run = _Slices(item, session, goal, deadline, partial(on_progress, subject.checkpoint), memory, clock)
                 for index, outcome in run.rows(planned):
-                    ids = item.images.ids[index].tolist()
-                    yield Result(to_row(subject, item.images.name, ids, outcome, session.spec.split), outcome)
+                    record = to_record(subject, item.images.take(index), outcome, session.spec.split)
+                    yield Result(record, outcome)
         except AttackError as error:
             raise AttackError(f"{subject.checkpoint}: {error}") from None
 
@@ -189,16 +190,17 @@ class LeftOut:
         return f"{name} not run" if not self.reached else f"{name} on {self.reached} of {self.of} samples"
 
 
-def left_out(session: Session, rows: Sequence[Row]) -> list[LeftOut]:
+def left_out(session: Session, records: Sequence[Record]) -> list[LeftOut]:
     """What a run has not come to; of an ensemble, the worst case alone."""
-    reached = {(row.subject, row.attack): row.n for row in rows if row.ensemble is None}
+    reached = {(one.subject, one.label, one.norm, one.eps): one.n for one in records if one.ensemble is None}
     missing = []
     for item in session.items:
         subject, n = item.candidate.subject, len(item.images)
         for planned in item.plan:
             variants = [replace(planned.attack, eps=eps) for eps in planned.budgets] or [planned.attack]  # type: ignore[type-var]
             for attack in variants:
-                count = reached.get((subject, attack), 0)
+                eps = float(attack.eps) if isinstance(attack, BudgetAttack) else None
+                count = reached.get((subject, label(attack), attack.norm.name, eps), 0)
                 budget = " ".join(filter(None, (attack.norm.label, str(getattr(attack, "eps", "")))))
                 if count < n:
                     missing.append(LeftOut(subject.checkpoint, label(attack), budget, count, n))

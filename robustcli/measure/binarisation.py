@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from robustcli.attacks import describe
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.norms import Norm, per_sample
-from robustcli.engine.guard import ball_edge, frozen
+from robustcli.engine.guard import frozen
 from robustcli.engine.logits import ask
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError
+from robustcli.fields import ball_edge
 from robustcli.measure.readout import TwoClasses, find_readout, separate
 from robustcli.noise import Noise
 

@@ -1,20 +1,16 @@
-"""Robust accuracy at every budget, from the distance of each sample's closest adversarial."""
+"""Robust accuracy at every budget, from the distance of each sample's closest adversarial. No torch here."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor, tensor
-
-from robustcli.attacks import label
-from robustcli.attacks.norms import Norm
-from robustcli.engine.guard import ball_edge
-from robustcli.measure.record import Row, Subject, finite
+from robustcli.fields import Eps, ball_edge
+from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, finite
 from robustcli.measure.stats import median_distance, wilson
 
 POINTS = 10
@@ -41,7 +37,7 @@ class Group:
     @property
     def median(self) -> float | None:
         """The distance within which half of them are broken; None where half are not."""
-        return median_distance(tensor(self.distances))
+        return median_distance(self.distances)
 
     def correct(self, eps: float) -> int:
         """How many have no adversarial within `eps`."""
@@ -51,6 +47,7 @@ class Group:
         """Each budget with what is left at it, as JSON holds it."""
         return [
             {
+                "budget": str(eps) if hasattr(eps, "text") else f"{eps:g}",
                 "eps": float(eps),
                 "correct": self.correct(eps),
                 "accuracy": self.correct(eps) / self.n if self.n else 0.0,
@@ -69,18 +66,18 @@ class Curve:
         attacks: the attacks' labels.
         ids: (n,) the samples' ids.
         labels: (n,) their classes, by number.
-        classes: the classes' names.
+        classes: their names, by number.
         distances: (n,) of the closest adversarial that any of the attacks found: 0 where wrong before, infinite where
             none did.
     """
 
     subject: Subject
     dataset: str
-    norm: Norm
+    norm: str
     attacks: tuple[str, ...]
     ids: tuple[int, ...]
     labels: tuple[int, ...]
-    classes: tuple[str, ...]
+    classes: Mapping[int, str]
     distances: tuple[float, ...]
     split: str = "test"
 
@@ -104,7 +101,9 @@ class Curve:
             "checkpoint_sha256": self.subject.sha256,
             "dataset": self.dataset,
             "split": self.split,
-            "norm": self.norm.name,
+            "model": self.subject.model,
+            "method": self.subject.method,
+            "norm": self.norm,
             "attacks": list(self.attacks),
             "n": self.everyone.n,
             "median_distance": self.everyone.median,
@@ -114,39 +113,56 @@ class Curve:
                 for group in self.by_class
             ],
             "ids": list(self.ids),
+            "y": list(self.labels),
             "distances": finite(self.distances),
         }
 
+    @classmethod
+    def from_dict(cls, curve: Mapping[str, Any]) -> tuple[Curve, list[Eps]]:
+        """The curve that `as_dict` told of, and the budgets that it was shown at."""
+        numbers = sorted(set(curve["y"]))
+        made = cls(
+            subject=Subject(**{key: curve[name] for key, name in SUBJECT_KEYS.items()}),
+            dataset=curve["dataset"],
+            split=curve["split"],
+            norm=curve["norm"],
+            attacks=tuple(curve["attacks"]),
+            ids=tuple(curve["ids"]),
+            labels=tuple(curve["y"]),
+            classes=dict(zip(numbers, (group["class"] for group in curve["by_class"]), strict=True)),
+            distances=tuple(math.inf if value is None else value for value in curve["distances"]),
+        )
+        return made, [Eps(point["budget"]) for point in curve["points"]]
 
-def curves(rows: Sequence[Row], labels: Tensor, classes: tuple[str, ...]) -> list[Curve]:
-    """A curve for each norm that a checkpoint's rows hold distances in.
+
+def curves(records: Sequence[Record], classes: Sequence[str]) -> list[Curve]:
+    """A curve for each norm that a model's minimal-norm attacks measured distances in.
 
     Args:
-        rows: of one checkpoint on the same samples.
-        labels: (n,) the samples' classes.
+        records: of one model on the same samples.
         classes: the classes' names.
     """
-    measured = [row for row in rows if row.distances]
+    measured = [record for record in records if record.kind == "minimal"]
     made = []
-    for norm in dict.fromkeys(row.attack.norm for row in measured):
-        same = [row for row in measured if row.attack.norm == norm]
+    for norm in dict.fromkeys(record.norm for record in measured):
+        same = [record for record in measured if record.norm == norm]
         made.append(
             Curve(
                 subject=same[0].subject,
                 dataset=same[0].dataset,
                 split=same[0].split,
                 norm=norm,
-                attacks=tuple(label(row.attack) for row in same),
+                attacks=tuple(record.label for record in same),
                 ids=same[0].ids,
-                labels=tuple(labels.tolist()),
-                classes=classes,
-                distances=tuple(map(min, zip(*(row.distances for row in same), strict=True))),
+                labels=same[0].y,
+                classes=dict(enumerate(classes)),
+                distances=tuple(map(min, zip(*(record.distance for record in same), strict=True))),
             )
         )
     return made
 
 
-def budgets_of(made: Sequence[Curve], given: Sequence[float]) -> dict[Norm, Sequence[float]]:
+def budgets_of(made: Sequence[Curve], given: Sequence[float]) -> dict[str, Sequence[float]]:
     """The budgets to show the curves of each norm at: those given, in ascending order, or about ten even ones."""
     norms = dict.fromkeys(curve.norm for curve in made)
     return {norm: sorted(given) or _even([curve for curve in made if curve.norm == norm]) for norm in norms}

@@ -1,4 +1,4 @@
-"""From checkpoints and a spec to rows: the library call behind attack, evaluate and compare."""
+"""From checkpoints and a spec to records: the library call behind attack, evaluate and compare."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks import describe
-from robustcli.attacks.base import passes_of
+from robustcli.attacks import describe, label
+from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, passes_of
 from robustcli.attacks.facts import effort
 from robustcli.config import DataSpec, EvalSpec, ModelSpec, validated
 from robustcli.data.images import Images, overlap, repeats
@@ -25,7 +25,7 @@ from robustcli.errors import AttackError, CheckpointError, ConfigError, DataErro
 from robustcli.measure.clean import predict_clean
 from robustcli.measure.eightbit import correct_8bit
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
-from robustcli.measure.record import Row, Subject, to_row
+from robustcli.measure.record import Kind, Record, Subject
 from robustcli.measure.shelf import Memory
 from robustcli.models import checkpoint
 from robustcli.models.checkpoint import Checkpoint
@@ -44,9 +44,9 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Result:
-    """A row and what it was made of."""
+    """A record and what it was made of."""
 
-    row: Row
+    record: Record
     outcome: Outcome
 
 
@@ -264,12 +264,44 @@ def evaluate(
         subject = item.candidate.subject
         try:
             for outcome in run_item(item, session, keep, partial(on_progress, subject.checkpoint), memory):
-                row = to_row(subject, item.images.name, item.images.ids.tolist(), outcome, session.spec.split)
+                record = to_record(subject, item.images, outcome, session.spec.split)
                 rounded = correct_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
-                yield Result(replace(row, correct_8bit=rounded), kept)
+                yield Result(replace(record, correct_8bit=rounded), kept)
         except AttackError as error:
             raise AttackError(f"{subject.checkpoint}: {error}") from None
+
+
+def to_record(subject: Subject, images: Images, outcome: Outcome, split: str = "test") -> Record:
+    """What an attack did to a model's images, in their order."""
+    attack = outcome.attack
+    kind: Kind = "budget"
+    if isinstance(attack, Ensemble):
+        kind = "ensemble"
+    elif isinstance(attack, MinimalAttack):
+        kind = "minimal"
+    return Record(
+        subject=subject,
+        dataset=images.name,
+        split=split,
+        kind=kind,
+        attack={key: value for key, value in describe(attack).items() if key != "eps"},
+        label=label(attack),
+        norm=attack.norm.name,
+        budget=str(attack.eps) if isinstance(attack, BudgetAttack) else None,
+        ids=tuple(images.ids.tolist()),
+        y=tuple(images.y.tolist()),
+        pred=tuple(outcome.pred.tolist()),
+        pred_after=tuple(outcome.pred_after.tolist()),
+        robust=tuple(map(int, outcome.robust.tolist())),
+        distance=tuple(outcome.distance.tolist()),
+        by_iter=outcome.by_iter,
+        seconds=outcome.seconds,
+        forwards=outcome.forwards,
+        backwards=outcome.backwards,
+        ensemble=outcome.ensemble,
+        cached=outcome.recalled,
+    )
 
 
 def run_item(

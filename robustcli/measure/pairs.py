@@ -7,25 +7,24 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from robustcli.attacks import describe
 from robustcli.errors import DataError
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.measure.stats import ALPHA, Table, holm, mcnemar, paired_interval, samples_needed
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A pair's rows of one attack and budget, and what McNemar's exact test says of them.
+    """Two records of one attack and budget, and what McNemar's exact test says of them.
 
     Attributes:
-        a, b: the rows.
+        a, b: their records.
         table: the samples by who of them withstood the attack.
         p: of the test.
         p_holm: adjusted for all pairs under this attack and budget.
     """
 
-    a: Row
-    b: Row
+    a: Record
+    b: Record
     table: Table
     p: float
     p_holm: float
@@ -49,9 +48,7 @@ class Pair:
             "kind": "samples",
             "a": self.a.subject.checkpoint,
             "b": self.b.subject.checkpoint,
-            "attack": describe(self.a.attack),
-            "norm": self.a.attack.norm.name,
-            "eps": None if self.a.eps is None else float(self.a.eps),
+            **self.a.setting_as_dict(),
             "n": self.table.n,
             "both": self.table.both,
             "only_a": self.table.only_a,
@@ -66,26 +63,26 @@ class Pair:
         }
 
 
-def pairs(groups: Sequence[Sequence[Row]]) -> list[Pair]:
+def pairs(groups: Sequence[Sequence[Record]]) -> list[Pair]:
     """Each two checkpoints under each attack that both have met, an attack after the other.
 
     Args:
-        groups: the rows of each checkpoint; an interrupted one may have fewer.
+        groups: the records of each checkpoint; an interrupted one may have fewer.
 
     Raises:
         DataError: two rows of one attack are not of the same samples.
     """
-    attacks = list(dict.fromkeys(row.attack for rows in groups for row in rows))
+    settings = dict.fromkeys(record.setting for records in groups for record in records)
     found: list[Pair] = []
-    for attack in attacks:
-        met = [row for rows in groups for row in rows if row.attack == attack]
+    for setting in settings:
+        met = [record for records in groups for record in records if record.setting == setting]
         made = [_pair(a, b) for a, b in combinations(met, 2)]
         adjusted = holm([pair.p for pair in made])
         found += [replace(pair, p_holm=p) for pair, p in zip(made, adjusted, strict=True)]
     return found
 
 
-def _pair(a: Row, b: Row) -> Pair:
+def _pair(a: Record, b: Record) -> Pair:
     refuse_unequal(a, b)
     flags = list(zip(a.robust, b.robust, strict=True))
     table = Table(*(flags.count(kind) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))))
@@ -93,20 +90,20 @@ def _pair(a: Row, b: Row) -> Pair:
     return Pair(a, b, table, p, p)
 
 
-def refuse_unequal(a: Row, b: Row) -> None:
-    """Refuse to compare rows that differ in anything but their checkpoint.
+def refuse_unequal(a: Record, b: Record) -> None:
+    """Refuse to compare records that differ in anything but their checkpoint.
 
     Raises:
         DataError: names what differs.
     """
-    told = [
+    conditions = [
         ("data set", a.dataset, b.dataset),
         ("number of samples", a.n, b.n),
-        ("norm", a.attack.norm.label, b.attack.norm.label),
+        ("norm", a.norm, b.norm),
         ("eps", a.eps, b.eps),
-        ("attack", describe(a.attack), describe(b.attack)),
+        ("attack", dict(a.attack), dict(b.attack)),
     ]
-    for what, first, second in told:
+    for what, first, second in conditions:
         if first != second:
             raise DataError(f"{_both(a, b)}: cannot be compared: {what} {first} and {second}")
     if a.ids != b.ids:
@@ -114,5 +111,5 @@ def refuse_unequal(a: Row, b: Row) -> None:
         raise DataError(f"{_both(a, b)}: cannot be compared: {count} of {a.n} samples are others")
 
 
-def _both(a: Row, b: Row) -> str:
+def _both(a: Record, b: Record) -> str:
     return f"{a.subject.checkpoint} and {b.subject.checkpoint}"

@@ -1,70 +1,93 @@
-"""Rows of results, and the JSON document that attack, evaluate and compare share (schema 1)."""
+"""The one shape of a result: what an attack at a budget did to each sample of a model's images.
+
+No torch here: a record is read from a document and shown without it.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
 
-from robustcli.attacks import describe
-from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
-from robustcli.engine.run import Outcome
+from pydantic import TypeAdapter, ValidationError
+
+from robustcli.errors import DataError
+from robustcli.fields import parse_number
 from robustcli.measure.stats import median_distance, wilson
 
-SCHEMA = 1
+Kind = Literal["budget", "minimal", "ensemble"]
+"""An attack within a budget, one that looks for the closest adversarial, or the worst case over several attacks."""
+
+Bound = Literal["upper", "lower"]
+"""Of the true robust accuracy, a number is a bound from above (attacks) or from below (certificates)."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The checkpoint under test, as rows name it."""
+    """The model under test: as it was given, the hash of its weights, and what it is, where that is known."""
 
     checkpoint: str
     sha256: str
-    model: str
-    method: str
+    model: str | None
+    method: str | None
 
 
 @dataclass(frozen=True)
-class Row:
-    """One checkpoint under one attack at one budget, counted per sample; rates are computed when shown.
+class Record:
+    """One model under one attack at one budget, by sample; rates are computed when shown.
 
     Attributes:
-        subject: the checkpoint.
-        dataset: the images' name.
-        attack: with the budget of this row.
-        ids: the samples' ids.
-        robust: 1 where a sample is classified right after the attack, else 0.
-        clean_correct: how many were right before.
-        median_distance: of a minimal-norm attack, in its norm; None otherwise, or where half withstood it.
-        by_iter: of a minimal-norm attack, how many were right after each iteration.
-        seconds, forwards, backwards: the row's own share of the run's work, in samples.
-        ensemble: of a member of an ensemble, that one's name. What the members before it broke counts as broken, and
-            the worst case, which has done no work of its own, is the last row.
-        distances: of a minimal-norm attack, that of each sample's closest adversarial, in its norm: 0 where the sample
-            was wrong before, infinite where there is none.
+        subject: the model.
+        dataset, split: what the samples are of.
+        kind: of result.
+        attack: its name and parameters, without the budget.
+        label: the attack as a SPEC without norm and budget.
+        norm: `linf`, `l2` or `l1`.
+        budget: eps as it was written; None for a minimal-norm attack.
+        ids, y: (n,) the samples and their classes.
+        pred, pred_after: (n,) the predicted class before and after the attack.
+        robust: (n,) 1 where a sample is classified right before and after, else 0.
+        distance: (n,) of the adversarial, in the norm: 0 where wrong before, infinite where there is none.
+        by_iter: of an attack with a trace, how many are right after each iteration.
+        seconds, forwards, backwards: the record's own share of the run's work; passes are counted in samples.
+        ensemble: of a member of an ensemble, that one's name. It met what the members before it left standing, and
+            what they broke counts as broken; the worst case, which has done no work of its own, comes last.
         correct_8bit: how many are right after the attack once its images are rounded to 8 bits inside the ball; None
             where that was not looked at.
         cached: how many of the samples were known from an earlier run; the work is what was spent on them then.
-        split: which part of the data set the samples are of, train or test.
+        bound: which side of the true robust accuracy it is on.
     """
 
     subject: Subject
     dataset: str
-    attack: Attack
+    split: str
+    kind: Kind
+    attack: Mapping[str, Any] = field(hash=False)
+    label: str
+    norm: str
+    budget: str | None
     ids: tuple[int, ...]
+    y: tuple[int, ...]
+    pred: tuple[int, ...]
+    pred_after: tuple[int, ...]
     robust: tuple[int, ...]
-    clean_correct: int
-    median_distance: float | None
-    by_iter: tuple[int, ...]
-    seconds: float
-    forwards: int
-    backwards: int
+    distance: tuple[float, ...]
+    by_iter: tuple[int, ...] = ()
+    seconds: float = 0.0
+    forwards: int = 0
+    backwards: int = 0
     ensemble: str | None = None
-    distances: tuple[float, ...] = ()
     correct_8bit: int | None = None
     cached: int = 0
-    split: str = "test"
+    bound: Bound = "upper"
+
+    def __post_init__(self) -> None:
+        columns = (self.y, self.pred, self.pred_after, self.robust, self.distance)
+        if any(len(column) != self.n for column in columns):
+            raise ValueError(f"has {self.n} ids, and not as many of each other value")
 
     @property
     def n(self) -> int:
@@ -72,31 +95,71 @@ class Row:
         return len(self.ids)
 
     @property
+    def clean_correct(self) -> int:
+        """How many were right before the attack."""
+        return sum(before == y for before, y in zip(self.pred, self.y, strict=True))
+
+    @property
     def correct(self) -> int:
-        """How many were right after the attack."""
+        """How many were right before and after."""
         return sum(self.robust)
 
     @property
+    def accuracy(self) -> float:
+        """Robust accuracy, a fraction."""
+        return self.correct / self.n if self.n else 0.0
+
+    @cached_property
     def eps(self) -> float | None:
-        """The budget, None for a minimal-norm attack."""
-        return self.attack.eps if isinstance(self.attack, BudgetAttack) else None
+        """The budget as a number, None for a minimal-norm attack."""
+        return None if self.budget is None else parse_number(self.budget)
+
+    @property
+    def median_distance(self) -> float | None:
+        """Of a minimal-norm attack; None otherwise, or where half withstood it."""
+        return median_distance(self.distance) if self.kind == "minimal" else None
+
+    @property
+    def name(self) -> str:
+        """The attack; a member of an ensemble behind that one's name."""
+        return f"{self.ensemble}/{self.label}" if self.ensemble else self.label
+
+    @property
+    def ball(self) -> str:
+        """`Linf 8/255`, or `L2` alone for a minimal-norm attack."""
+        return " ".join(filter(None, (self.norm.capitalize(), self.budget)))
+
+    @cached_property
+    def setting(self) -> str:
+        """What is equal for two records of one attack, with all its parameters, at one budget."""
+        return json.dumps([self.attack, self.norm, self.eps, self.ensemble], sort_keys=True)
+
+    def setting_as_dict(self) -> dict[str, Any]:
+        """The attack and its budget as JSON holds them."""
+        return {
+            "attack": dict(self.attack),
+            "label": self.label,
+            "norm": self.norm,
+            "budget": self.budget,
+            "eps": self.eps,
+        }
 
     def as_dict(self) -> dict[str, Any]:
-        """The row as JSON holds it."""
-        row: dict[str, Any] = {
+        """The row of the JSON document, schema 1."""
+        row = {
             "checkpoint": self.subject.checkpoint,
             "checkpoint_sha256": self.subject.sha256,
             "dataset": self.dataset,
             "split": self.split,
             "model": self.subject.model,
             "method": self.subject.method,
-            "attack": describe(self.attack),
-            "norm": self.attack.norm.name,
-            "eps": None if self.eps is None else float(self.eps),
+            "kind": self.kind,
+            "bound": self.bound,
+            **self.setting_as_dict(),
             "n": self.n,
             "clean_correct": self.clean_correct,
             "correct": self.correct,
-            "accuracy": self.correct / self.n if self.n else 0.0,
+            "accuracy": self.accuracy,
             "ci95": list(wilson(self.correct, self.n)),
             "correct_8bit": self.correct_8bit,
             "median_distance": self.median_distance,
@@ -105,60 +168,42 @@ class Row:
             "backwards": self.backwards,
             "cached": self.cached,
         }
-        if self.eps is None:
+        if self.kind == "minimal":
             row["unconverged"] = self.correct
         if self.by_iter:
             row["by_iter"] = list(self.by_iter)
         if self.ensemble is not None:
             row["ensemble"] = self.ensemble
-        row |= {"ids": list(self.ids), "robust": list(self.robust)}
-        if self.distances:
-            row["distances"] = finite(self.distances)
-        return row
+        columns = {name: list(getattr(self, name)) for name in ("ids", "robust", "y", "pred", "pred_after")}
+        return row | columns | {"distance": finite(self.distance)}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Record:
+        """The record of a row of a document; what follows from the samples is counted anew.
+
+        Raises:
+            DataError: it is no such row; names the first key that is wrong.
+        """
+        subject = {key: row.get(name) for key, name in SUBJECT_KEYS.items()}
+        values = {key: value for key, value in row.items() if key in cls.__dataclass_fields__}
+        distances = row.get("distance")
+        if isinstance(distances, list):
+            values["distance"] = [math.inf if value is None else value for value in distances]
+        try:
+            return _reader().validate_python(values | {"subject": subject})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"])) or "row"
+            raise DataError(f"{key}: {first['msg']}") from None
+
+
+SUBJECT_KEYS = {"checkpoint": "checkpoint", "sha256": "checkpoint_sha256", "model": "model", "method": "method"}
+
+
+def _reader() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
 
 
 def finite(distances: Sequence[float]) -> list[float | None]:
     """Distances as JSON holds them: null where there is no adversarial."""
     return [distance if math.isfinite(distance) else None for distance in distances]
-
-
-def to_row(subject: Subject, dataset: str, ids: Sequence[int], outcome: Outcome, split: str = "test") -> Row:
-    """An outcome of the driver as a row."""
-    minimal = isinstance(outcome.attack, MinimalAttack)
-    return Row(
-        subject=subject,
-        dataset=dataset,
-        attack=outcome.attack,
-        ids=tuple(ids),
-        robust=tuple(int(flag) for flag in outcome.robust.tolist()),
-        clean_correct=int(outcome.clean.sum()),
-        median_distance=median_distance(outcome.distance) if minimal else None,
-        by_iter=outcome.by_iter,
-        seconds=outcome.seconds,
-        forwards=outcome.forwards,
-        backwards=outcome.backwards,
-        ensemble=outcome.ensemble,
-        distances=tuple(outcome.distance.tolist()) if minimal else (),
-        cached=outcome.recalled,
-        split=split,
-    )
-
-
-def document(
-    rows: Sequence[Row],
-    provenance: dict[str, Any],
-    pairs: Sequence[dict[str, Any]] = (),
-    curves: Sequence[dict[str, Any]] = (),
-    transfer: Sequence[dict[str, Any]] = (),
-    verdict: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The JSON document of a run; `curves` and `transfer` are there where they were asked for."""
-    return {
-        "schema": SCHEMA,
-        "rows": [row.as_dict() for row in rows],
-        **({"curves": list(curves)} if curves else {}),
-        **({"transfer": list(transfer)} if transfer else {}),
-        "pairs": list(pairs),
-        "verdict": verdict,
-        "provenance": provenance,
-    }

@@ -12,9 +12,7 @@ from typing import Any
 
 from scipy.stats import ttest_ind_from_stats
 
-from robustcli.attacks import describe
-from robustcli.attacks.base import Attack
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.measure.stats import ALPHA, holm
 
 
@@ -24,15 +22,15 @@ class Family:
 
     Attributes:
         method: the training method's name, and what tells it apart from another recipe of that name.
-        groups: the rows of each checkpoint.
+        groups: the records of each checkpoint.
     """
 
     method: str
-    groups: tuple[tuple[Row, ...], ...]
+    groups: tuple[tuple[Record, ...], ...]
 
-    def accuracies(self, attack: Attack) -> list[float]:
-        """Accuracy under an attack, one a seed that has met it."""
-        return [row.correct / row.n for rows in self.groups for row in rows if row.attack == attack and row.n]
+    def accuracies(self, setting: str) -> list[float]:
+        """Accuracy under an attack at a budget (`Record.setting`), one a seed that has met it."""
+        return [record.accuracy for group in self.groups for record in group if record.setting == setting and record.n]
 
     @property
     def clean(self) -> list[float]:
@@ -40,21 +38,25 @@ class Family:
         return [rows[0].clean_correct / rows[0].n for rows in self.groups if rows and rows[0].n]
 
     @property
-    def attacks(self) -> list[Attack]:
-        """What its seeds have met."""
-        return list(dict.fromkeys(row.attack for rows in self.groups for row in rows))
+    def settings(self) -> dict[str, Record]:
+        """What its seeds have met, each with a record of it."""
+        return {record.setting: record for group in self.groups for record in group}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The family as JSON holds it."""
+        return {"method": self.method, "checkpoints": [group[0].subject.checkpoint for group in self.groups]}
 
 
 @dataclass(frozen=True)
 class Contest:
     """Two families under one attack, and the p-value of Welch's t-test over their seeds (Welch 1947).
 
-    `p_holm` is adjusted for all contests under the attack.
+    `record` is one of the records under that attack; `p_holm` is adjusted for all contests under it.
     """
 
     a: Family
     b: Family
-    attack: Attack
+    record: Record
     p: float
     p_holm: float
 
@@ -66,17 +68,18 @@ class Contest:
     @property
     def difference(self) -> float:
         """The first one's mean accuracy less the second one's."""
-        return statistics.fmean(self.a.accuracies(self.attack)) - statistics.fmean(self.b.accuracies(self.attack))
+        first, second = (family.accuracies(self.record.setting) for family in (self.a, self.b))
+        return statistics.fmean(first) - statistics.fmean(second)
 
     def as_dict(self) -> dict[str, Any]:
         """The contest as JSON holds it, among the pairs."""
         named = {"a": self.a, "b": self.b}
         return {
             "kind": "seeds",
-            **{key: [rows[0].subject.checkpoint for rows in family.groups] for key, family in named.items()},
-            "attack": describe(self.attack),
-            "norm": self.attack.norm.name,
-            **{f"accuracies_{key}": family.accuracies(self.attack) for key, family in named.items()},
+            **{key: family.as_dict()["checkpoints"] for key, family in named.items()},
+            **{f"method_{key}": family.method for key, family in named.items()},
+            **self.record.setting_as_dict(),
+            **{f"accuracies_{key}": family.accuracies(self.record.setting) for key, family in named.items()},
             "difference": self.difference,
             "p": self.p,
             "p_holm": self.p_holm,
@@ -84,14 +87,14 @@ class Contest:
         }
 
 
-def families(groups: Sequence[Sequence[Row]], specs: Sequence[Mapping[str, Any]]) -> list[Family]:
+def families(groups: Sequence[Sequence[Record]], specs: Sequence[Mapping[str, Any]]) -> list[Family]:
     """Checkpoints whose training specs differ in the seed alone, two or more of them together.
 
     Args:
-        groups: the rows of each checkpoint.
+        groups: the records of each checkpoint.
         specs: the training spec of each.
     """
-    found: dict[str, dict[int, tuple[Row, ...]]] = {}
+    found: dict[str, dict[int, tuple[Record, ...]]] = {}
     for rows, spec in zip(groups, specs, strict=True):
         if rows:
             found.setdefault(_recipe(spec), {}).setdefault(spec["seed"], tuple(rows))  # a copy is no other seed
@@ -119,12 +122,10 @@ def _names(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
 def contests(found: Sequence[Family]) -> list[Contest]:
     """Each two families under each attack that two or more seeds of both have met."""
     made: list[Contest] = []
-    for attack in dict.fromkeys(attack for family in found for attack in family.attacks):
-        met = [family for family in found if len(family.accuracies(attack)) > 1]
-        n = next(row.n for family in found for rows in family.groups for row in rows if row.attack == attack)
-        ps = [_welch(a.accuracies(attack), b.accuracies(attack), n) for a, b in combinations(met, 2)]
-        two = combinations(met, 2)
-        made += [Contest(a, b, attack, p, q) for (a, b), p, q in zip(two, ps, holm(ps), strict=True)]
+    for setting, record in {key: one for family in found for key, one in family.settings.items()}.items():
+        two = list(combinations([family for family in found if len(family.accuracies(setting)) > 1], 2))
+        ps = [_welch(a.accuracies(setting), b.accuracies(setting), record.n) for a, b in two]
+        made += [Contest(a, b, record, p, q) for (a, b), p, q in zip(two, ps, holm(ps), strict=True)]
     return made
 
 

@@ -123,7 +123,7 @@ class Shelf:
             checkpoint=self.subject.checkpoint,
             sha256=self.subject.sha256,
             model=self.model,
-            method=self.subject.method,
+            method=self.subject.method or "",
             dataset=self.images.name,
             source=self.images.source,
             attack=CLEAN if attack is None else describe(attack),

@@ -5,12 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from scipy.stats import binomtest, norm, t
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 ALPHA = 0.05
 POWER = 0.8
@@ -111,13 +107,13 @@ def student(n: int) -> float:
     return float(t.ppf(1 - ALPHA / 2, n - 1))
 
 
-def median_distance(distance: Tensor) -> float | None:
+def median_distance(distances: Sequence[float]) -> float | None:
     """The distance within which half of the samples have an adversarial; None where half withstood the attack.
 
     Args:
-        distance: (n,) 0 where wrong before the attack, infinite where robust.
+        distances: 0 where wrong before the attack, infinite where robust.
     """
-    if len(distance) == 0:
+    if not distances:
         return None
-    middle = float(distance.double().quantile(0.5, interpolation="higher"))
+    middle = sorted(distances)[len(distances) // 2]
     return middle if math.isfinite(middle) else None

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks import describe
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack
 from robustcli.engine.guard import frozen
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.measure.evaluate import Result, Session
-from robustcli.measure.record import Row, Subject
+from robustcli.measure.record import Record, Subject
 from robustcli.measure.stats import wilson
 
 
@@ -53,23 +52,24 @@ class Transferred:
     """One cell of the matrix: a model asked about the images of a budget attack on another one, or on itself.
 
     Attributes:
-        source: the checkpoint that the images were made on; what it got wrong before stayed as it was.
-        target: the checkpoint that was asked.
-        attack: with its budget.
-        ids: (n,) the samples' ids.
+        record: of the attack on the model that the images were made on; what it got wrong before stayed as it was.
+        target: the model that was asked.
         robust: (n,) 1 where the target is right before and after.
     """
 
-    source: Subject
+    record: Record
     target: Subject
-    attack: Attack
-    ids: tuple[int, ...]
     robust: tuple[int, ...]
+
+    @property
+    def source(self) -> Subject:
+        """The model that the images were made on."""
+        return self.record.subject
 
     @property
     def n(self) -> int:
         """How many samples."""
-        return len(self.ids)
+        return self.record.n
 
     @property
     def correct(self) -> int:
@@ -81,15 +81,13 @@ class Transferred:
         return {
             "source": self.source.checkpoint,
             "target": self.target.checkpoint,
-            "attack": describe(self.attack),
-            "norm": self.attack.norm.name,
-            "eps": float(self.attack.eps) if isinstance(self.attack, BudgetAttack) else None,
+            **self.record.setting_as_dict(),
             "n": self.n,
             "correct": self.correct,
             "accuracy": self.correct / self.n if self.n else 0.0,
             "ci95": list(wilson(self.correct, self.n)),
             "broken_beyond": list(beyond),
-            "ids": list(self.ids),
+            "ids": list(self.record.ids),
             "robust": list(self.robust),
         }
 
@@ -115,13 +113,13 @@ class Matrix:
 
     def take(self, result: Result) -> Iterator[int]:
         """Fill in the cells of one result; yields how many more samples were asked."""
-        outcome, row = result.outcome, result.row
-        if row.ensemble is not None or not isinstance(row.attack, BudgetAttack):
+        outcome, record = result.outcome, result.record
+        if record.ensemble is not None or record.kind == "minimal":
             return
         assert outcome.x_adv is not None
         for item in self.session.items:
-            subject, robust = item.candidate.subject, row.robust
-            if subject != row.subject:
+            subject, robust = item.candidate.subject, record.robust
+            if subject != record.subject:
                 model, y = item.candidate.model.to(self.session.device), item.images.y.to(self.session.device)
                 if subject not in self._clean:
                     x = item.images.pixels(slice(None), self.session.device)
@@ -131,29 +129,29 @@ class Matrix:
                 after = self._clean[subject] & right(model, x_adv, y, self.session.spec.batch_size)
                 robust = tuple(int(flag) for flag in after.tolist())
                 yield len(y)
-            self.cells.append(Transferred(row.subject, subject, row.attack, row.ids, robust))
+            self.cells.append(Transferred(record, subject, robust))
 
-    def as_dicts(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    def as_dicts(self, records: Sequence[Record]) -> list[dict[str, Any]]:
         """The cells as JSON holds them."""
-        return [cell.as_dict(ids) for cell, ids in zip(self.cells, beyond(self.cells, rows), strict=True)]
+        return [cell.as_dict(ids) for cell, ids in zip(self.cells, beyond(self.cells, records), strict=True)]
 
 
-def broken_by_transfer(row: Row, cell: Transferred) -> tuple[int, ...]:
+def broken_by_transfer(record: Record, cell: Transferred) -> tuple[int, ...]:
     """The ids of samples that withstood the attack on the model itself, and not its images made on another one.
 
     Carlini et al. 2019, section 4.3: an attack that sees the gradients should find what one does that does not.
 
     Args:
-        row: the target's own, under the same attack and budget.
+        record: the target's own, under the same attack and budget.
         cell: of the same target, attack and samples.
     """
-    assert (row.subject, row.attack, row.ids) == (cell.target, cell.attack, cell.ids)
-    flags = zip(row.ids, row.robust, cell.robust, strict=True)
+    assert (record.subject, record.setting, record.ids) == (cell.target, cell.record.setting, cell.record.ids)
+    flags = zip(record.ids, record.robust, cell.robust, strict=True)
     return tuple(sample for sample, own, transferred in flags if own and not transferred)
 
 
-def beyond(cells: Sequence[Transferred], rows: Sequence[Row]) -> list[tuple[int, ...]]:
-    """`broken_by_transfer` of each cell; none where the target's own row is missing, as in an interrupted run."""
-    own = {(row.subject, row.attack): row for row in rows if row.ensemble is None}
-    found = [(cell, own.get((cell.target, cell.attack))) for cell in cells]
-    return [() if row is None else broken_by_transfer(row, cell) for cell, row in found]
+def beyond(cells: Sequence[Transferred], records: Sequence[Record]) -> list[tuple[int, ...]]:
+    """`broken_by_transfer` of each cell; none where the target's own is missing, as in an interrupted run."""
+    own = {(record.subject, record.setting): record for record in records}
+    found = [(cell, own.get((cell.target, cell.record.setting))) for cell in cells]
+    return [() if record is None else broken_by_transfer(record, cell) for cell, record in found]

@@ -38,7 +38,7 @@ def _drawn(curves: Sequence[tuple[Curve, Sequence[float]]]) -> Figure:
         for curve, budgets in curves:
             if curve.norm == norm:
                 _draw(axis, curve, budgets[-1], names[curve.subject.checkpoint])
-        axis.set_xlabel(f"{norm.label} eps")
+        axis.set_xlabel(f"{norm.capitalize()} eps")
         axis.set_ylabel("accuracy %: no adversarial found within eps")
         axis.set_ylim(0, 100)
         axis.set_xlim(left=0)

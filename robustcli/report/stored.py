@@ -1,4 +1,4 @@
-"""Stored rows as sheets and files. No torch here: `robustcli results` answers without it."""
+"""Stored rows as tables and files. No torch here: `robustcli results` answers without it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
+from robustcli.fields import parse_number
 from robustcli.measure.stats import wilson
-from robustcli.report.rates import interval, percent
-from robustcli.report.sheets import Sheet, data_name
+from robustcli.report.table import Table, data_name, interval, percent
 from robustcli.store.catalogue import Line, count_pictures, pictures, provenances, samples
 from robustcli.text import csv_cells, visible
 
@@ -25,7 +25,7 @@ def split_of(connection: sqlite3.Connection, line: Line) -> str:
     return " and ".join(sorted(found)) or "test"
 
 
-def list_sheet(connection: sqlite3.Connection, found: Sequence[Line], title: str) -> Sheet:
+def list_table(connection: sqlite3.Connection, found: Sequence[Line], title: str) -> Table:
     """A stored row a row; two checkpoints of one name are told apart by the beginnings of their hashes."""
     hashes = {
         line.checkpoint: {other.sha256 for other in found if other.checkpoint == line.checkpoint} for line in found
@@ -45,10 +45,10 @@ def list_sheet(connection: sqlite3.Connection, found: Sequence[Line], title: str
         for line in found
     ]
     headers = ("id", "when", "checkpoint", "data", "attack", "budget", "n", "acc. % [95 % CI]", "sec")
-    return Sheet(title, headers, tuple(cells), left=6)
+    return Table(title, headers, tuple(cells), left=6)
 
 
-def show_sheet(connection: sqlite3.Connection, line: Line) -> Sheet:
+def show_table(connection: sqlite3.Connection, line: Line) -> Table:
     """One stored row with all that is known of it."""
     cells = [
         ("checkpoint", line.checkpoint),
@@ -71,7 +71,7 @@ def show_sheet(connection: sqlite3.Connection, line: Line) -> Sheet:
         told = "; ".join(str(origin[key]) for key in PROVENANCE if origin.get(key))
         cells.append((f"{origin['samples']} samples", told or "-"))
     shown = tuple((what, visible(value)) for what, value in cells)
-    return Sheet(f"{line.id}: {line.name} {line.budget}".rstrip(), ("what", "value"), shown, left=2)
+    return Table(f"{line.id}: {line.name} {line.budget}".rstrip(), ("what", "value"), shown, left=2)
 
 
 def as_dict(connection: sqlite3.Connection, line: Line) -> dict[str, Any]:
@@ -84,9 +84,11 @@ def as_dict(connection: sqlite3.Connection, line: Line) -> dict[str, Any]:
         "split": split_of(connection, line),
         "model": line.model,
         "method": line.method,
-        "attack": line.attack,
+        "attack": {key: value for key, value in line.attack.items() if key != "eps"},
+        "label": line.label,
         "norm": line.norm.lower() or None,
-        "eps": line.eps,
+        "budget": line.eps,
+        "eps": None if line.eps is None else parse_number(line.eps),
         "ensemble": line.ensemble,
         "seed": line.seed,
         "dtype": line.dtype,

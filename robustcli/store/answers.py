@@ -1,4 +1,4 @@
-"""Whole answers: what a command printed, found again while its checkpoints, images and this code are unchanged."""
+"""Documents by request: what a command found, while its checkpoints, images and this code are unchanged."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import pydantic
-from pydantic import Field, StrictInt, StrictStr
+from pydantic import StrictInt, StrictStr
 
 import robustcli
 from robustcli.data.named import DATASETS, expand
@@ -23,35 +22,26 @@ from robustcli.store.content import parse, unpack
 from robustcli.store.database import StoreError, connect, select, told, transaction
 
 SHORT_SECONDS = 3600.0
-"""How long an answer holds that stood in for another one, such as the bundled digits for MNIST without a network."""
+"""How long a document holds that stood in for another one, such as the bundled digits for MNIST without a network."""
 
 MOST_BYTES = 2**25
-"""Of an answer, decompressed: a longer one is not kept; its samples are."""
+"""Of a document, decompressed: a longer one is not kept; its samples are."""
 
 Stamp = tuple[StrictStr, StrictInt | None, StrictInt | None]
 """A path with size and time of change, None where nothing is there."""
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(allow_inf_nan=False))
-class Answer:
-    """What a command found, ready to be printed in any format.
+class Kept:
+    """A document, and what it rests on.
 
     Attributes:
         document: the JSON document.
-        sheets: the tables, each a `reporting.sheets.Sheet` as a dict.
-        csv: the rows as CSV.
-        said: what the command told on stderr besides, as (kind, text): `notice`, `bold`, `warning` or
-            `error`.
-        code: the exit code.
         evidence: the files that it rests on, as they were; where one is no longer as it was, it does not hold.
         until: when it ends to hold, in seconds since 1970; None where it does not.
     """
 
     document: dict[str, Any]
-    sheets: Sequence[Mapping[str, Any]]
-    csv: StrictStr
-    said: Sequence[tuple[Annotated[str, Field(pattern="^(notice|bold|warning|error)$")], StrictStr]]
-    code: Annotated[StrictInt, Field(ge=0, le=255)]
     evidence: Sequence[Stamp]
     until: float | None = None
 
@@ -96,18 +86,18 @@ def data_files(dataset: str, folder: Path) -> list[Path]:
 
 
 def code_stamp() -> str:
-    """A hash of this package's files as they are: an answer of other code, networks or bundled images is none."""
+    """A hash of this package's files as they are: a document of other code, networks or bundled images is none."""
     package = Path(robustcli.__file__).parent
     files = [stamp(path) for path in sorted(package.rglob("*")) if path.is_file() and path.suffix != ".pyc"]
     return hashlib.sha256(json.dumps([robustcli.__version__, files]).encode()).hexdigest()
 
 
 def request_key(command: str, flags: Mapping[str, Any], checkpoints: Sequence[Any]) -> str:
-    """What an answer is found by.
+    """What a document is found by.
 
     Args:
         command: its name.
-        flags: all that decide the answer.
+        flags: all that decide the document.
         checkpoints: the files, each with what tells it from others.
     """
     surroundings = [str(Path.cwd()), os.environ.get("ROBUSTCLI_DATA"), code_stamp()]
@@ -115,11 +105,11 @@ def request_key(command: str, flags: Mapping[str, Any], checkpoints: Sequence[An
     return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
 
 
-def find(path: Path, key: str) -> Answer | None:
-    """The answer that is kept and still holds; None also where the file cannot be read: then it is made again.
+def find(path: Path, key: str) -> dict[str, Any] | None:
+    """The document that is kept and still holds; None also where the file cannot be read: then it is made again.
 
     Raises:
-        ValueError: what is kept is no answer.
+        ValueError: what is kept is no document.
     """
     try:
         connection = connect(path, make=False, wait=0.5)
@@ -135,15 +125,15 @@ def find(path: Path, key: str) -> Answer | None:
     if not isinstance(content, dict):
         raise ValueError("is no object")
     try:
-        answer = Answer(**content)
+        kept = Kept(**content)
     except (pydantic.ValidationError, TypeError):
         raise ValueError("has parts of other types") from None
-    return answer if answer.holds else None
+    return kept.document if kept.holds else None
 
 
-def remember(path: Path, key: str, answer: Answer) -> None:
-    """Keep an answer; a file that cannot take it has been told of by then."""
-    content = json.dumps(asdict(answer), allow_nan=False).encode()
+def remember(path: Path, key: str, document: Mapping[str, Any], evidence: Sequence[Stamp], until: float | None) -> None:
+    """Keep a document; a file that cannot take it has been told of by then."""
+    content = json.dumps({"document": document, "evidence": evidence, "until": until}, allow_nan=False).encode()
     if len(content) > MOST_BYTES:
         return
     try:

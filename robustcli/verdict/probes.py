@@ -13,7 +13,8 @@ from robustcli.attacks.autoattack import EOT
 from robustcli.attacks.base import Attack
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import L1
-from robustcli.engine.guard import Meter, ball_edge, frozen
+from robustcli.engine.guard import Meter, frozen
+from robustcli.fields import ball_edge
 from robustcli.measure.stats import wilson
 from robustcli.noise import Noise
 from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried

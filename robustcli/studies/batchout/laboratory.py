@@ -8,16 +8,17 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from robustcli.config import DataSpec, EvalSpec, TrainSpec
 from robustcli.data.load import load
-from robustcli.engine.run import Samples
+from robustcli.engine.guard import frozen
+from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.errors import CheckpointError
-from robustcli.measure.evaluate import Session, evaluate, open_checkpoint, open_session
-from robustcli.measure.record import Row
-from robustcli.measure.transfer import transfer
+from robustcli.measure.evaluate import Session, evaluate, open_checkpoint, open_session, to_record
+from robustcli.measure.record import Record
 from robustcli.models import checkpoint, zoo
 from robustcli.models.checkpoint import Checkpoint
 from robustcli.provenance import provenance
@@ -33,8 +34,8 @@ def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     return train(prepared, path, run)
 
 
-def _measure(session: Session) -> Iterator[Row]:
-    return (result.row for result in evaluate(session))
+def _measure(session: Session) -> Iterator[Record]:
+    return (result.record for result in evaluate(session))
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Laboratory:
     device: str = "auto"
     shipped: bool = True
     train: Callable[[Prepared, Path, Run], Checkpoint] = _train
-    measure: Callable[[Session], Iterator[Row]] = _measure
+    measure: Callable[[Session], Iterator[Record]] = _measure
     say: Callable[[str], None] = field(default=lambda _: None)
 
     def path(self, network: Network) -> Path:
@@ -167,29 +168,24 @@ class Laboratory:
                 kept.add(keys[eps], _counts(network, row, origin, named))
         return [kept.rows[key] for key in keys.values()]
 
-    def _transferred(self, session: Session, source: Path) -> Iterator[Row]:
-        """The session's rows, with images made on another network."""
+    def _transferred(self, session: Session, source: Path) -> Iterator[Record]:
+        """The session's records, with images made on another network."""
         (item,) = session.items
         images, model = item.images, open_checkpoint(source).model.to(session.device)
+        target = item.candidate.model.to(session.device)
         samples = Samples(images.pixels(slice(None), session.device), images.y.to(session.device), images.ids)
         for planned in item.plan:
             for eps in planned.budgets:
                 attack = replace(planned.attack, eps=eps)  # type: ignore[type-var]
-                target = item.candidate.model.to(session.device)
-                clean, robust = transfer(model, target, attack, samples, seed=session.spec.seed)
-                yield Row(
-                    subject=item.candidate.subject,
-                    dataset=images.name,
-                    attack=attack,
-                    ids=tuple(images.ids.tolist()),
-                    robust=tuple(int(flag) for flag in robust.tolist()),
-                    clean_correct=int(clean.sum()),
-                    median_distance=None,
-                    by_iter=(),
-                    seconds=0.0,
-                    forwards=0,
-                    backwards=0,
-                )
+                made = run_attack(model, attack, samples, seed=session.spec.seed, keep_images=True)[-1]
+                assert made.x_adv is not None
+                with frozen(target):
+                    before, after = (predict(target, x, 128).cpu() for x in (samples.x, made.x_adv.to(samples.x)))
+                clean = before == images.y
+                robust = clean & (after == images.y)
+                distance = torch.where(robust, torch.inf, torch.where(clean, made.distance, 0))
+                seen = replace(made, clean=clean, robust=robust, distance=distance, pred=before, pred_after=after)
+                yield to_record(item.candidate.subject, images, seen)
 
     def _fingerprint(self, network: Network, split: Literal["train", "test"]) -> str:
         """That of all images that the network is trained on, or may be measured on."""
@@ -213,12 +209,11 @@ def _fingerprint(dataset: str, data_dir: Path | None, split: Literal["train", "t
     return load(wanted).fingerprint
 
 
-def _counts(network: Network, row: Row, origin: Json, named: Json) -> Json:
-    """A row without its per-sample part and cost, with where it comes from."""
-    values = row.as_dict()
+def _counts(network: Network, record: Record, origin: Json, named: Json) -> Json:
+    """A record without its per-sample part and cost, with where it comes from."""
+    values = record.as_dict()
     dropped = (
-        "ids",
-        "robust",
+        *("ids", "robust", "y", "pred", "pred_after", "distance", "kind", "bound", "label", "budget"),
         "checkpoint",
         "dataset",
         "model",
@@ -229,6 +224,7 @@ def _counts(network: Network, row: Row, origin: Json, named: Json) -> Json:
         "cached",
     )
     kept = {key: value for key, value in values.items() if key not in dropped}
-    kept["attack"] = kept["attack"] | named
+    budget = {} if record.budget is None else {"eps": record.budget}
+    kept["attack"] = kept["attack"] | budget | named
     where = ("seed", "commit", "device", "hardware", "threads")
     return {"model": network.name} | kept | {key: origin[key] for key in where}

@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 from robustcli.disk import write_whole
 from robustcli.errors import ConfigError
-from robustcli.report.tables import Sheet, to_text
+from robustcli.report.table import Table, to_text
 from robustcli.studies.batchout import PARTS
 from robustcli.studies.batchout.claims import CLAIMS, judged
 from robustcli.studies.batchout.findings import Findings
 from robustcli.studies.batchout.results import Results, read
-from robustcli.studies.batchout.tables import sheet
+from robustcli.studies.batchout.tables import table_of
 from robustcli.studies.batchout.words import plain_words
 
 PAPER = (
@@ -128,7 +128,7 @@ def _claims(findings: Findings, quick: bool) -> str:
         verdict = "quick look" if quick and judgement.verdict != "not measured" else judgement.verdict
         cells.append((claim.source, claim.words, f"**{verdict}**", judgement.numbers, judgement.breaks))
     headers = ("section", "the paper says", "verdict", "our number", "what breaks it, or does not")
-    return to_text(Sheet("", headers, tuple(cells), left=5), "markdown")
+    return to_text(Table("", headers, tuple(cells), left=5), "markdown")
 
 
 def _rules() -> str:
@@ -161,6 +161,6 @@ def _own(network: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
 
 
 def _part(results: Results, pictures: str) -> str:
-    table = to_text(replace(sheet(results), title=""), "markdown")
+    table = to_text(replace(table_of(results), title=""), "markdown")
     image = f"![{results.title}]({pictures}/{results.part}.png)"
     return f"### {results.part}: {results.title}\n\n{results.source} of the paper.\n\n{table}\n\n{image}"

@@ -13,7 +13,7 @@ from typing import Any
 from robustcli.disk import write_whole
 from robustcli.errors import ConfigError
 from robustcli.measure.stats import student, wilson
-from robustcli.report.tables import interval, percent
+from robustcli.report.table import interval, percent
 
 SCHEMA = 1
 Json = dict[str, Any]

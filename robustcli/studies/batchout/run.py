@@ -13,13 +13,13 @@ from robustcli.disk import write_whole
 from robustcli.errors import AttackError, CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.models import checkpoint, zoo
 from robustcli.provenance import provenance
-from robustcli.report.tables import to_text
+from robustcli.report.table import to_text
 from robustcli.studies.batchout.design import Network, Part
 from robustcli.studies.batchout.figures import save_figure
 from robustcli.studies.batchout.kept import set_aside
 from robustcli.studies.batchout.laboratory import Laboratory
 from robustcli.studies.batchout.results import Results, read
-from robustcli.studies.batchout.tables import sheet
+from robustcli.studies.batchout.tables import table_of
 from robustcli.studies.batchout.toy import toy_numbers
 
 
@@ -119,7 +119,7 @@ def _networks_in(path: Path) -> int:
 def write_part(results: Results, folder: Path) -> None:
     """The part's JSON, Markdown table and picture."""
     results.write(folder)
-    write_whole(folder / f"{results.part}.md", (to_text(sheet(results), "markdown") + "\n").encode(), "--out")
+    write_whole(folder / f"{results.part}.md", (to_text(table_of(results), "markdown") + "\n").encode(), "--out")
     save_figure(results, folder)
 
 

@@ -6,22 +6,22 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from robustcli.report.tables import Sheet, transposed
+from robustcli.report.table import Table
 from robustcli.studies.batchout.results import Results
 
 LAST = 5
 """Of DeepFool's iterations, the one that tables show; figures show each."""
 
 
-def sheet(results: Results) -> Sheet:
+def table_of(results: Results) -> Table:
     """The table of a part: accuracy in per cent with its interval or, over seeds, its standard deviation.
 
     A network is a row; in Figures 2 and 3, with each of DeepFool's iterations, a column.
     """
     if results.toy:
-        return _toy_sheet(results)
+        return _toy_table(results)
     if not results.rows:
-        return _loss_sheet(results)
+        return _loss_table(results)
     whole = results.part in ("fig2", "fig3")
     shown = _columns(results, whole)
     distances = any(results.median_distance(label) for label in results.labels)
@@ -34,8 +34,8 @@ def sheet(results: Results) -> Sheet:
             line.append(_distance(results.median_distance(label)))
         cells.append(tuple(line))
     headers = ("network", "seeds", *shown, *(["median L2"] if distances else []))
-    upright = Sheet(results.title, headers, tuple(cells), tuple(notes(results)), left=1)
-    return transposed(upright) if whole else upright
+    upright = Table(results.title, headers, tuple(cells), tuple(notes(results)), left=1)
+    return upright.transpose() if whole else upright
 
 
 def _columns(results: Results, whole: bool) -> list[str]:
@@ -52,7 +52,7 @@ def _distance(medians: Iterable[float | None]) -> str:
     return shown if len(values) == 1 or "inf" in shown else f"{shown} ± {statistics.stdev(values):.2f}"
 
 
-def _loss_sheet(results: Results) -> Sheet:
+def _loss_table(results: Results) -> Table:
     """Training loss, an epoch a row."""
     labels = [network["label"] for network in results.networks]
     losses = [network["losses"] for network in results.networks]
@@ -60,14 +60,14 @@ def _loss_sheet(results: Results) -> Sheet:
         (str(epoch + 1), *(f"{loss[epoch]:.4f}" if epoch < len(loss) else "-" for loss in losses))
         for epoch in range(max(map(len, losses), default=0))
     ]
-    return Sheet(results.title, ("epoch", *labels), tuple(cells), tuple(notes(results)), left=0)
+    return Table(results.title, ("epoch", *labels), tuple(cells), tuple(notes(results)), left=0)
 
 
-def _toy_sheet(results: Results) -> Sheet:
+def _toy_table(results: Results) -> Table:
     cells = tuple(
         (name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in results.toy.items()
     )
-    return Sheet(results.title, ("what", "value"), cells, tuple(notes(results)), left=1)
+    return Table(results.title, ("what", "value"), cells, tuple(notes(results)), left=1)
 
 
 def notes(results: Results) -> list[str]:

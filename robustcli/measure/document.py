@@ -1,0 +1,106 @@
+"""The document: one plain dict, the JSON of a result (schema 1), and all that is below a run reads.
+
+It is made once, from records and what was made of them; whatever prints, draws, exports, gates or is kept for a second
+call takes it from here. No torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from robustcli.disk import open_regular
+from robustcli.errors import DataError
+from robustcli.fields import Eps
+from robustcli.measure.curve import Curve
+from robustcli.measure.record import Record
+
+SCHEMA = 1
+
+Note = tuple[str, str]
+"""What was said beside the result: its kind (`notice`, `bold`, `warning` or `error`), and the line."""
+
+
+def make_document(
+    command: str,
+    records: Sequence[Record],
+    provenance: Mapping[str, Any],
+    *,
+    pairs: Sequence[Mapping[str, Any]] = (),
+    families: Sequence[Mapping[str, Any]] = (),
+    curves: Sequence[Mapping[str, Any]] = (),
+    transfer: Sequence[Mapping[str, Any]] = (),
+    verdict: Mapping[str, Any] | None = None,
+    anytime: Mapping[str, Any] | None = None,
+    notes: Sequence[Note] = (),
+) -> dict[str, Any]:
+    """The document of a run.
+
+    Args:
+        command: `attack`, `evaluate` or `compare`: how its tables are laid out.
+        records: what was measured.
+        provenance: where that comes from.
+        pairs: what tells two models, or two recipes, apart.
+        families: models that differ in their seed alone.
+        curves: robust accuracy over eps.
+        transfer: the images of each model asked of each other one.
+        verdict: how far the numbers can be believed.
+        anytime: what a run that may stop early has left out.
+        notes: what was said beside the result.
+    """
+    asked_for = {"families": families, "curves": curves, "transfer": transfer}
+    return {
+        "schema": SCHEMA,
+        "command": command,
+        "rows": [record.as_dict() for record in records],
+        **{key: list(value) for key, value in asked_for.items() if value},
+        "pairs": list(pairs),
+        "verdict": verdict,
+        **({"anytime": anytime} if anytime else {}),
+        "notes": [list(note) for note in notes],
+        "provenance": dict(provenance),
+    }
+
+
+def records_of(document: Mapping[str, Any]) -> list[Record]:
+    """The records of a document.
+
+    Raises:
+        DataError: a row is none; names it and the key.
+    """
+    records = []
+    for i, row in enumerate(document["rows"]):
+        try:
+            records.append(Record.from_dict(row))
+        except DataError as error:
+            raise DataError(f"rows[{i}]: {error}") from None
+    return records
+
+
+def curves_of(document: Mapping[str, Any]) -> list[tuple[Curve, list[Eps]]]:
+    """The curves of a document, each with the budgets that it is shown at."""
+    return [Curve.from_dict(curve) for curve in document.get("curves", ())]
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """A document from a file.
+
+    Raises:
+        DataError: it cannot be read, is none, or is of another version.
+    """
+    try:
+        with open_regular(path) as file:
+            found = json.loads(file.read())
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+    except (ValueError, RecursionError):
+        raise DataError(f"{path}: is no JSON; should be what --json or --format json wrote") from None
+    if not isinstance(found, dict) or not isinstance(found.get("rows"), list):
+        raise DataError(f"{path}: is no result; should be what --json or --format json wrote")
+    if found.get("schema") != SCHEMA:
+        raise DataError(f"{path}: is of schema {found.get('schema')!a}; this version reads {SCHEMA}")
+    if "command" not in found:
+        raise DataError(f"{path}: was written by an earlier version; make it again, as its provenance.command says")
+    return found
