@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robustcli.data.images import Pixels
 from robustcli.data.named import ARRAYS
 from robustcli.disk import open_regular
 from robustcli.errors import DataError, RobustCliError, nearest
@@ -41,10 +42,11 @@ _PIXELS = "allowed: uint8 from 0 to 255, or floats k/255 in [0, 1]"
 class Stored(NamedTuple):
     """One split as it was read, up to a limit.
 
-    x: (n, c, h, w) uint8; y: (n,) int64; labels: those of the whole split; notices: what the user should know of it.
+    x: (n, c, h, w) uint8, or what reads them; y: (n,) int64; labels: those of the whole split; notices: what the user
+    should know of it.
     """
 
-    x: Tensor
+    x: Tensor | Pixels
     y: Tensor
     classes: tuple[str, ...]
     labels: Tensor

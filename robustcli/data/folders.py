@@ -1,16 +1,17 @@
-"""Images from a user's own folder of class folders."""
+"""Images from a user's own folder of class folders, decoded as they are asked for where they are many."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,58 @@ MAX_BYTES = 128 << 20
 """The most bytes that an image's file may have: 32 million pixels in colour, as they are, take 92 MiB."""
 _VALIDATION = ("val", "valid", "validation")
 _GREY = ("1", "L", "LA", "La", "I", "F")  # and I;16, in several orders of bytes
+
+
+IN_MEMORY = 64 << 20
+"""Up to so many bytes, decoded, the images of a folder are read at once: a damaged one is then told at once."""
+
+
+class Files:
+    """The pixels of image files, (n, c, h, w) uint8, each file decoded when it is indexed.
+
+    Args:
+        files: the n files.
+        shape: (c, h, w) of each.
+    """
+
+    def __init__(self, files: Sequence[Path], shape: tuple[int, int, int]) -> None:
+        self.files = files
+        self.shape = torch.Size((len(files), *shape))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: torch.Tensor | slice) -> torch.Tensor:
+        """The chosen images.
+
+        Raises:
+            DataError: names the file that cannot be read, or is not what its header said.
+        """
+        chosen = self.take(index)
+        x = room_for((len(chosen), *self.shape[1:]), chosen.files[0].parent if chosen.files else Path())
+        for i, file in enumerate(chosen.files):
+            pixels = _decode(file)
+            if pixels.shape[1:] != tuple(self.shape[2:]):
+                raise DataError(f"{file}: has {_size(pixels.shape[2], pixels.shape[1])}, which its header does not say")
+            if len(pixels) > self.shape[1]:
+                raise DataError(f"{file}: is in colour, which its header does not say")
+            x[i] = pixels
+        return torch.from_numpy(x)
+
+    def take(self, index: torch.Tensor | slice) -> Files:
+        """The chosen images, with nothing decoded."""
+        chosen = self.files[index] if isinstance(index, slice) else [self.files[i] for i in index.tolist()]
+        c, h, w = self.shape[1:]
+        return Files(chosen, (c, h, w))
+
+
+class _Header(NamedTuple):
+    """What an image's header says: its size as it is shown, whether it is grey, whether more frames follow."""
+
+    width: int
+    height: int
+    grey: bool
+    frames: bool
 
 
 class _Found(NamedTuple):
@@ -62,13 +115,14 @@ def read_folder(path: Path, split: str, limit: int | None = None) -> tuple[Store
             with open_regular(file) as opened:
                 digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + _hash(opened, file))
                 colour = colour or _in_colour(opened)
-        x, changes = _read_images(path, files[:limit], 3 if colour else 1)
+        found, changes = _headers(files[:limit], 3 if colour else 1)
+        x = found[:] if math.prod(found.shape) <= IN_MEMORY else found
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or one_line(error)}") from None
     labels = torch.tensor([label for _, label in turns])
     notices += [f"{path}: {change}" for change in changes]
     names, told = (tuple(map(printable, texts)) for texts in (groups, notices))
-    return Stored(torch.from_numpy(x), labels[: len(x)], names, labels, told), digest.hexdigest()
+    return Stored(x, labels[: len(x)], names, labels, told), digest.hexdigest()
 
 
 def printable(name: str) -> str:
@@ -237,29 +291,47 @@ def _is_grey(image: Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def _read_images(path: Path, files: Sequence[Path], channels: int) -> tuple[Array, list[str]]:
-    """(n, channels, h, w) uint8, and what was changed."""
-    x, size, grey, longer = np.empty(0, np.uint8), "", 0, 0
-    for i, file in enumerate(files):
-        pixels, frames = _decode(file)
-        found = f"{pixels.shape[2]}x{pixels.shape[1]} pixels"
-        if not i:
-            x, size = room_for((len(files), channels, *pixels.shape[1:]), path), found
-        if found != size:
-            raise DataError(f"{file}: has {found}, but {files[0]} has {size}")
-        if len(pixels) > channels:
-            raise DataError(f"{file}: is in colour, which its header does not say")
-        x[i] = pixels
-        grey += len(pixels) < channels
-        longer += frames
+def _headers(files: Sequence[Path], channels: int) -> tuple[Files, list[str]]:
+    """The pixels of files whose headers agree, and what is changed of them."""
+    first, grey, longer = None, 0, 0
+    for file in files:
+        header = _header(file)
+        size = _size(header.width, header.height)
+        first = first or size
+        if size != first:
+            raise DataError(f"{file}: has {size}, but {files[0]} has {first}")
+        grey += header.grey and channels > 1
+        longer += header.frames
     changes = [f"{grey} of {len(files)} images are grey and were made RGB, as others are in colour"] if grey else []
     if longer:
         changes.append(f"{longer} of {len(files)} images have more than one frame: the first is read")
-    return x, changes
+    return Files(files, (channels, header.height, header.width)), changes
 
 
-def _decode(file: Path) -> tuple[Array, bool]:
-    """An image as (c, h, w) uint8 with 1 or 3 channels, and whether more frames follow."""
+def _size(width: int, height: int) -> str:
+    return f"{width}x{height} pixels"
+
+
+def _header(file: Path) -> _Header:
+    with _readable(file) as image:
+        width, height = image.size
+        if _turn(image) in _ON_ITS_SIDE:
+            width, height = height, width
+        if image.mode in ("P", "PA"):
+            image.load()  # its palette
+        return _Header(width, height, _is_grey(image), bool(getattr(image, "is_animated", False)))
+
+
+def _decode(file: Path) -> Array:
+    """An image as (c, h, w) uint8 with 1 or 3 channels."""
+    with _readable(file) as image:
+        image.load()
+        return _levels(_upright(image))
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[Image]:
+    """An image of a size and a mode that are read; whatever goes wrong with it within is a DataError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -267,10 +339,9 @@ def _decode(file: Path) -> tuple[Array, bool]:
             width, height = image.size
             if not 0 < width * height <= MAX_PIXELS:
                 raise DataError(f"{file}: has {width}x{height} pixels; at most {MAX_PIXELS} an image are read")
-            image.load()
             if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
                 raise DataError(f"{file}: has pixels of mode {image.mode}; allowed: 8 or 16 bits a channel")
-            return _levels(_upright(image)), bool(getattr(image, "is_animated", False))
+            yield image
     except DataError:
         raise
     except Image.DecompressionBombError:
@@ -283,12 +354,24 @@ def _decode(file: Path) -> tuple[Array, bool]:
         raise DataError(f"{file}: cannot be read as an image: {reason}") from None
 
 
-def _upright(image: Image) -> Image:
-    """The image turned as its EXIF says; EXIF that is damaged says nothing."""
+_ON_ITS_SIDE = range(5, 9)
+
+
+def _turn(image: Image) -> int:
+    """What its EXIF says of how it is turned, from 1 to 8; EXIF that is damaged says nothing."""
     from PIL import ExifTags
+
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return 1
+
+
+def _upright(image: Image) -> Image:
+    """The image turned as its EXIF says."""
     from PIL.Image import Transpose
 
-    turns: Mapping[Any, Transpose] = {
+    turns: Mapping[int, Transpose] = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
         4: Transpose.FLIP_TOP_BOTTOM,
@@ -297,10 +380,7 @@ def _upright(image: Image) -> Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    try:
-        turn = turns.get(image.getexif().get(ExifTags.Base.Orientation))
-    except Exception:
-        return image
+    turn = turns.get(_turn(image))
     return image if turn is None else image.transpose(turn)
 
 

@@ -1,21 +1,42 @@
-"""Labelled images as tensors in memory, and how they are divided."""
+"""Labelled images, in memory or decoded as they are asked for, and how they are divided."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
+CHUNK = 4096
+"""Images that are looked at together where all have to be."""
+
+
+class Pixels(Protocol):
+    """Images (n, c, h, w), uint8, that are read when they are indexed."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(n, c, h, w)."""
+        ...
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """The chosen images."""
+        ...
+
+    def take(self, index: Tensor | slice) -> Pixels:
+        """The chosen images, not read yet."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Labelled images in memory.
+    """Labelled images.
 
     Args:
-        x: (n, c, h, w) uint8, from 0 to 255.
+        x: (n, c, h, w) uint8, from 0 to 255, or what reads them when they are indexed.
         y: (n,) int64, from 0 to the number of classes - 1.
         ids: (n,) int64, unique within `source`.
         classes: the classes' names, by label.
@@ -26,7 +47,7 @@ class Images:
         notices: lines that say what was left out or changed as they were read.
     """
 
-    x: Tensor
+    x: Tensor | Pixels
     y: Tensor
     ids: Tensor
     classes: tuple[str, ...]
@@ -37,7 +58,7 @@ class Images:
     notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.x)
+        return len(self.y)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -48,10 +69,11 @@ class Images:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of images and labels, their shapes and order included; names do not matter."""
-        digest = hashlib.sha256()
-        for tensor in (self.x, self.y):
-            digest.update(f"{tuple(tensor.shape)} {tensor.dtype};".encode())
-            digest.update(tensor.flatten().numpy().data)
+        digest = hashlib.sha256(f"{tuple(self.x.shape)} torch.uint8;".encode())
+        for start in range(0, len(self), CHUNK):
+            digest.update(self.x[start : start + CHUNK].flatten().numpy().data)
+        digest.update(f"{tuple(self.y.shape)} {self.y.dtype};".encode())
+        digest.update(self.y.numpy().data)
         return digest.hexdigest()
 
     @cached_property
@@ -62,8 +84,8 @@ class Images:
         """
         start = hashlib.blake2b(repr((*self.shape[1:], self.shape[0])).encode(), digest_size=8)
         found = bytearray()
-        for part in torch.split(self.x, 4096):
-            for image in part.permute(0, 2, 3, 1).contiguous().numpy():
+        for first in range(0, len(self), CHUNK):
+            for image in self.x[first : first + CHUNK].permute(0, 2, 3, 1).contiguous().numpy():
                 digest = start.copy()
                 digest.update(image.data)
                 found += digest.digest()
@@ -75,7 +97,17 @@ class Images:
 
     def take(self, index: Tensor | slice) -> Images:
         """The chosen images, in the order of `index`."""
-        return replace(self, x=self.x[index], y=self.y[index], ids=self.ids[index])
+        x = self.x[index] if isinstance(self.x, Tensor) else self.x.take(index)
+        return replace(self, x=x, y=self.y[index], ids=self.ids[index])
+
+    @property
+    def levels(self) -> Tensor:
+        """(n, c, h, w) uint8, all of them read."""
+        return self.x[:]
+
+    def in_memory(self) -> Images:
+        """The same images, all of them read."""
+        return replace(self, x=self.levels)
 
 
 def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:

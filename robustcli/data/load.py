@@ -96,7 +96,7 @@ def reachable(host: str) -> bool:
 
 
 def _images(stored: Stored, name: str, source: str) -> Images:
-    ids = torch.arange(len(stored.x))
+    ids = torch.arange(len(stored.y))
     population = tuple(torch.bincount(stored.labels, minlength=len(stored.classes)).tolist())
     return Images(stored.x, stored.y, ids, stored.classes, name, source, population=population, notices=stored.notices)
 
@@ -248,10 +248,10 @@ def _ways_out(name: str, layout: Torchvision, reason: str) -> str:
 
 def _checked(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
     """`stored` with its data set's class names, once shape and labels fit."""
-    shape, top = tuple(stored.x.shape[1:]), int(stored.y.max()) if len(stored.y) else -1
-    if shape != known.shape or not 0 < len(stored.x) == len(stored.y) or top >= len(known.classes):
+    (n, *shape), top = stored.x.shape, int(stored.y.max()) if len(stored.y) else -1
+    if tuple(shape) != known.shape or not 0 < n == len(stored.y) or top >= len(known.classes):
         raise DataError(
-            f"{root}: '{name}' there holds {len(stored.x)} images of {shape} and {len(stored.y)} labels up to {top}; "
+            f"{root}: '{name}' there holds {n} images of {tuple(shape)} and {len(stored.y)} labels up to {top}; "
             f"{name} has images of {known.shape} and labels up to {len(known.classes) - 1}"
         )
     return stored._replace(classes=known.classes)

@@ -13,7 +13,7 @@ from torch import Tensor
 from robustcli.attacks import ATTACK_SCHEMA, describe, label
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
 from robustcli.config import EvalSpec
-from robustcli.data.images import Images
+from robustcli.data.images import CHUNK, Images
 from robustcli.engine.outcome import Board, Work, split_evenly
 from robustcli.measure.record import Subject
 from robustcli.models.checkpoint import Checkpoint
@@ -210,13 +210,14 @@ class Memory:
 
 def digests(images: Images) -> list[Digest]:
     """Each sample's id, and a digest of its pixels and class: the same in any part of a data set, in any order."""
-    x = images.x.flatten(1).contiguous().numpy()
-    rows = zip(images.ids.tolist(), x, images.y.tolist(), strict=True)
-    shape = str(images.shape).encode()
-    return [
-        (number, hashlib.blake2b(pixels.tobytes() + f";{label}".encode() + shape, digest_size=8).digest())
-        for number, pixels, label in rows
-    ]
+    shape, found = str(images.shape).encode(), []
+    for start in range(0, len(images), CHUNK):
+        part = slice(start, start + CHUNK)
+        x = images.x[part].flatten(1).contiguous().numpy()
+        for number, pixels, y in zip(images.ids[part].tolist(), x, images.y[part].tolist(), strict=True):
+            digest = hashlib.blake2b(pixels.tobytes() + f";{y}".encode() + shape, digest_size=8)
+            found.append((number, digest.digest()))
+    return found
 
 
 def _picture(image: Tensor) -> Picture:

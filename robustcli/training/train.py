@@ -77,9 +77,9 @@ def prepare(
     method = parse_method(spec.method)
     images = load(
         DataSpec(dataset=spec.dataset, data_dir=data_dir, split="train", limit=spec.limit, allow_sample=allow_sample)
-    )
+    ).in_memory()
     train, validation = split_validation(images, spec.validation, spec.seed)
-    model_spec = design(spec.model, train.x, len(images.classes))
+    model_spec = design(spec.model, train.levels, len(images.classes))
     model = build_model(model_spec, spec.seed)
     network = MODELS[model_spec.name]
     method = method.resolved(Setting(network.slot_names, network.paper_eta, default_budgets(images.shape)[1]))

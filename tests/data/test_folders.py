@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from robustcli.data import folders as imagefiles
@@ -49,6 +50,32 @@ def test_a_folder_without_splits_tests_on_every_fifth_image(tmp_path):
         write_images(tmp_path / name, 11)
     assert load_path(tmp_path).x[:, 0, 0, 0].tolist() == [4, 4, 9, 9]
     assert load_path(tmp_path, split="train").x[::2, 0, 0, 0].tolist() == [0, 1, 2, 3, 5, 6, 7, 8, 10]
+
+
+def test_a_large_folder_is_decoded_as_it_is_asked_for_and_is_the_same_images(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 10)
+    small = load_path(tmp_path)
+    monkeypatch.setattr(imagefiles, "IN_MEMORY", 0)
+    large = load_path(tmp_path)
+    assert isinstance(large.x, imagefiles.Files)
+    assert (large.fingerprint, large.shape, len(large)) == (small.fingerprint, small.shape, len(small))
+    assert large.hashes.tolist() == small.hashes.tolist()
+    order = torch.tensor([2, 0, 3])
+    assert torch.equal(large.pixels(order), small.pixels(order))
+    assert torch.equal(large.take(order).take(slice(1, None)).levels, small.x[order][1:])
+    assert torch.equal(large.in_memory().x, small.x)
+
+
+def test_of_a_large_folder_a_damaged_file_is_told_where_it_is_read(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        write_images(tmp_path / name, 10)
+    cut = tmp_path / "b" / "09.png"
+    cut.write_bytes(cut.read_bytes()[:-30])
+    monkeypatch.setattr(imagefiles, "IN_MEMORY", 0)
+    images = load_path(tmp_path)
+    with pytest.raises(DataError, match=r"09\.png: cannot be read as an image"):
+        images.pixels(slice(None))
 
 
 def test_a_folder_of_colour_images_keeps_its_pixels(tmp_path):
@@ -374,7 +401,7 @@ def test_damaged_images_give_one_line_or_an_image(tmp_path, capfd, caplog):
         file = tmp_path / f"a.{kind}"
         file.write_bytes(damaged)
         with contextlib.suppress(DataError):
-            pixels, _ = imagefiles._decode(file)
+            pixels = imagefiles._decode(file)
             assert pixels.dtype == np.uint8
             assert len(pixels) in (1, 3)
     assert capfd.readouterr() == ("", "")
