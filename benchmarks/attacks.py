@@ -30,7 +30,7 @@ from robustcli.device import keep_freed_memory
 from robustcli.disk import write_whole
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.models import checkpoint
-from robustcli.models.sources import load_model
+from robustcli.models.nets import load_model
 from robustcli.provenance import provenance
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare

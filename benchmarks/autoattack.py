@@ -35,7 +35,7 @@ from robustcli.engine.run import Samples
 from robustcli.errors import RobustCliError
 from robustcli.fields import Eps
 from robustcli.models import checkpoint
-from robustcli.models.sources import load_model
+from robustcli.models.nets import load_model
 from robustcli.provenance import provenance
 
 NETWORKS = ("zoo:mnist-vanilla", "zoo:mnist-fgsm", "zoo:mnist-batchout", "zoo:cifar10-fgsm")

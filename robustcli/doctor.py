@@ -21,7 +21,7 @@ from robustcli.device import multiplies, pick_device
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError, DataError, RobustCliError
 from robustcli.measure.binarisation import LEAST_FOUND, MOST_FOUND_AT_RANDOM, Binarised, binarise
-from robustcli.measure.evaluate import Session, open_session
+from robustcli.measure.session import Session, open_session
 from robustcli.models import checkpoint, zoo
 from robustcli.noise import Noise
 from robustcli.provenance import provenance
@@ -77,7 +77,7 @@ def examine_checkpoint(path: Path, spec: EvalSpec) -> Iterator[Finding]:
 
 def _binarised(session: Session) -> Iterator[Finding]:
     (item,) = session.items
-    model, x = item.candidate.model.to(session.device), item.images.pixels(slice(None), session.device)
+    model, x = item.target.module.to(session.device), item.images.pixels(slice(None), session.device)
     ids = item.images.ids.to(session.device)
     for planned in item.plan:
         for eps in planned.budgets if session.spec.eps else planned.budgets[-1:]:

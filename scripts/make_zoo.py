@@ -21,7 +21,8 @@ import torch
 
 from robustcli.config import EvalSpec
 from robustcli.device import keep_freed_memory
-from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.measure.evaluate import evaluate
+from robustcli.measure.session import open_session
 from robustcli.models import checkpoint, zoo
 from robustcli.models.checkpoint import Checkpoint
 from robustcli.provenance import provenance

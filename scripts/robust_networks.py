@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from robustcli.config import ModelSpec, TrainSpec
 from robustcli.device import keep_freed_memory
-from robustcli.models.sources import build_model
+from robustcli.models.nets import build_model
 from robustcli.training.loop import Job, Run, Step, fit
 from robustcli.training.train import prepare
 

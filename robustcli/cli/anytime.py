@@ -15,8 +15,8 @@ from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from robustcli.measure.anytime import Goal
-    from robustcli.measure.evaluate import Session
     from robustcli.measure.record import Record
+    from robustcli.measure.session import Session
 
 Budget = Annotated[
     str | None,

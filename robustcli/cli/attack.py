@@ -16,7 +16,8 @@ from robustcli.cli.request import Request
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from robustcli.measure.evaluate import Result, Session
+    from robustcli.measure.evaluate import Result
+    from robustcli.measure.session import Session
 
 Spec = Annotated[
     str,
@@ -99,8 +100,8 @@ def _save(session: Session, result: Result, path: Path) -> None:
     from robustcli.report.png import save_pngs
     from robustcli.report.table import percent
 
-    rounded = round_to_8bit(item.candidate.model, item.images, outcome, session.spec.batch_size)
-    written = save_pngs(item.candidate.model, item.images, rounded, path)
+    rounded = round_to_8bit(item.target.module, item.images, outcome, session.spec.batch_size)
+    written = save_pngs(item.target.module, item.images, rounded, path)
     n, before = result.record.n, result.record.correct
     after = before + len(rounded.index) - len(written)
     notice(
@@ -120,5 +121,5 @@ def _draw(session: Session, result: Result, path: Path) -> None:
         f"{record.label}, {record.ball}, on {record.subject.method} {record.subject.model}{split}: "
         f"{record.correct} of {record.n} right after the attack"
     )
-    save_gallery(choose_pictures(item.candidate.model, item.images, result.outcome), title, path)
+    save_gallery(choose_pictures(item.target.module, item.images, result.outcome), title, path)
     notice(f"gallery: {path}")

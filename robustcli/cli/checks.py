@@ -12,8 +12,8 @@ from robustcli.cli.request import Measured, Request
 from robustcli.errors import unknown
 
 if TYPE_CHECKING:
-    from robustcli.measure.evaluate import Session
     from robustcli.measure.pairs import Pair
+    from robustcli.measure.session import Session
     from robustcli.measure.transfer import Transferred
     from robustcli.verdict.findings import Finding
 

@@ -14,7 +14,7 @@ from robustcli.cli.request import CHECKPOINTS, Request
 from robustcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from robustcli.measure.evaluate import Session
+    from robustcli.measure.session import Session
     from robustcli.measure.transfer import Matrix
 
 Transfer = Annotated[
@@ -62,8 +62,9 @@ def compare(
     whole = [record for record in measured.records if record.ensemble is None]  # of an ensemble, the worst case alone
     groups = [list(records) for _, records in groupby(whole, key=lambda record: record.subject)]
     between = pairs(groups)
-    specs = {item.candidate.subject: item.candidate.saved.spec for item in session.items}
-    recipes = families(groups, [specs[records[0].subject] for records in groups])
+    origins = {item.subject: item.target.origin for item in session.items}
+    trained = [(records, origin.recipe) for records in groups if (origin := origins[records[0].subject]) is not None]
+    recipes = families([records for records, _ in trained], [recipe for _, recipe in trained])
     verdict = checking.verdict(measured, between, matrix.cells if matrix else ())
     code = request.deliver(
         session,

@@ -20,8 +20,8 @@ from robustcli.fields import parse_number
 if TYPE_CHECKING:
     from robustcli.config import EvalSpec
     from robustcli.measure.curve import Curve
-    from robustcli.measure.evaluate import Session
     from robustcli.measure.record import Record
+    from robustcli.measure.session import Session
 
 BELOW_THE_BAR = 4
 
@@ -123,7 +123,7 @@ def _curves(session: Session, records: Sequence[Record]) -> list[tuple[Curve, Se
 
     made = []
     for item in session.items:
-        own = [record for record in records if record.subject == item.candidate.subject]
+        own = [record for record in records if record.subject == item.subject]
         made += curves(own, item.images.classes)
     budgets = budgets_of(made, session.spec.eps)
     return [(curve, budgets[curve.norm]) for curve in made]

@@ -16,8 +16,8 @@ from robustcli.studies.batchout import PARTS
 from robustcli.text import visible
 
 if TYPE_CHECKING:
-    from robustcli.measure.evaluate import Session
     from robustcli.measure.record import Record
+    from robustcli.measure.session import Session
     from robustcli.models.checkpoint import Checkpoint
     from robustcli.studies.batchout.design import Part
     from robustcli.studies.batchout.laboratory import Laboratory

@@ -25,8 +25,9 @@ from robustcli.text import short_paths, visible
 if TYPE_CHECKING:
     from robustcli.data.images import Images
     from robustcli.measure.anytime import Goal
-    from robustcli.measure.evaluate import Result, Session
+    from robustcli.measure.evaluate import Result
     from robustcli.measure.record import Record
+    from robustcli.measure.session import Session
     from robustcli.measure.shelf import Memory
     from robustcli.measure.transfer import Matrix
     from robustcli.store.keeper import Keeper
@@ -119,7 +120,7 @@ class Request:
         Raises:
             RobustCliError: something is missing or does not fit.
         """
-        from robustcli.measure.evaluate import open_session
+        from robustcli.measure.session import open_session
 
         session = open_session(checkpoints, self.spec)
         check_outputs(self.flags, data_of(session))
@@ -238,10 +239,10 @@ class Request:
         if self.path is None or self.key is None:
             return
         from robustcli.data.load import data_folder
-        from robustcli.measure.evaluate import images_for
+        from robustcli.measure.session import images_for
         from robustcli.store.answers import SHORT_SECONDS, data_files, remember, stamps
 
-        wanted = [images_for(item.candidate, session.spec) for item in session.items]
+        wanted = [images_for(item.target, session.spec) for item in session.items]
         files = [path for spec in wanted for path in data_files(spec.dataset, data_folder(spec.data_dir))]
         stands_in = any(item.images.note for item in session.items)
         until = time.time() + SHORT_SECONDS if stands_in else None
@@ -267,7 +268,7 @@ def _run(
     from robustcli.measure.evaluate import evaluate
 
     records: list[Record] = []
-    names = short_paths(item.candidate.subject.checkpoint for item in session.items)
+    names = short_paths(item.target.name for item in session.items)
     weights = session.weights()
     bar = progress()
     with bar:
@@ -452,9 +453,9 @@ def announce_sample(images: Images, tell: Callable[[str, str], None] = tell) -> 
 
 def data_of(session: Session) -> list[Path]:
     """The data sets that a session's checkpoints are measured on, as they are named."""
-    from robustcli.measure.evaluate import images_for
+    from robustcli.measure.session import images_for
 
-    return [Path(images_for(item.candidate, session.spec).dataset) for item in session.items]
+    return [Path(images_for(item.target, session.spec).dataset) for item in session.items]
 
 
 def origin_of(session: Session) -> dict[str, Any]:

@@ -17,9 +17,10 @@ from robustcli.attacks.base import BudgetAttack
 from robustcli.attacks.facts import effort
 from robustcli.engine.run import Outcome
 from robustcli.errors import AttackError
-from robustcli.measure.evaluate import Item, Result, Session, run_item, to_record
+from robustcli.measure.evaluate import Result, run_item, to_record
 from robustcli.measure.plan import Planned
 from robustcli.measure.record import Record
+from robustcli.measure.session import Item, Session
 from robustcli.measure.shelf import Memory
 from robustcli.measure.stats import wilson
 from robustcli.noise import Noise
@@ -73,16 +74,15 @@ def evaluate_towards(
     """
     end = None if goal.seconds is None else clock() + goal.seconds
     for i, item in enumerate(session.items):
-        subject = item.candidate.subject
         deadline = None if end is None else clock() + (end - clock()) / (len(session.items) - i)
         try:
             for planned in sorted(item.plan, key=lambda planned: planned.runs * effort(planned.attack)):
-                run = _Slices(item, session, goal, deadline, partial(on_progress, subject.checkpoint), memory, clock)
+                run = _Slices(item, session, goal, deadline, partial(on_progress, item.target.name), memory, clock)
                 for index, outcome in run.rows(planned):
-                    record = to_record(subject, item.images.take(index), outcome, session.spec.split)
+                    record = to_record(item.subject, item.images.take(index), outcome, session.spec.split)
                     yield Result(record, outcome)
         except AttackError as error:
-            raise AttackError(f"{subject.checkpoint}: {error}") from None
+            raise AttackError(f"{item.target.name}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class _Slices:
         while done < len(order) and not self._over():
             index, began = order[done : done + size].sort().values, self.clock()
             try:
-                with _until(self.item.candidate.model, self._over):
+                with _until(self.item.target.module, self._over):
                     parts.append((index, self._attack(planned, index)))
             except _TimeIsUpError:
                 break
@@ -195,7 +195,7 @@ def left_out(session: Session, records: Sequence[Record]) -> list[LeftOut]:
     reached = {(one.subject, one.label, one.norm, one.eps): one.n for one in records if one.ensemble is None}
     missing = []
     for item in session.items:
-        subject, n = item.candidate.subject, len(item.images)
+        subject, n = item.subject, len(item.images)
         for planned in item.plan:
             variants = [replace(planned.attack, eps=eps) for eps in planned.budgets] or [planned.attack]  # type: ignore[type-var]
             for attack in variants:

@@ -15,8 +15,7 @@ from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
 from robustcli.config import EvalSpec
 from robustcli.data.images import CHUNK, Images
 from robustcli.engine.outcome import Board, Work, split_evenly
-from robustcli.measure.record import Subject
-from robustcli.models.checkpoint import Checkpoint
+from robustcli.models.target import Target
 from robustcli.store.keeper import Keeper
 from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
 
@@ -27,11 +26,11 @@ CLEAN = {"name": "clean"}
 
 
 class Shelf:
-    """A `Journal` of one checkpoint on one set of images, in a store.
+    """A `Journal` of one target on one set of images, in a store.
 
     Args:
         keeper: the store.
-        subject, saved: the checkpoint.
+        target: the model.
         images: the n samples; their ids and a digest of each is what it is found by.
         spec: seed, dtype and passes.
         keep_all: keep the adversarial image of every broken sample.
@@ -41,16 +40,14 @@ class Shelf:
     def __init__(
         self,
         keeper: Keeper,
-        subject: Subject,
-        saved: Checkpoint,
+        target: Target,
         images: Images,
         spec: EvalSpec,
         *,
         keep_all: bool = False,
         recalls: bool = True,
     ) -> None:
-        self.keeper, self.subject, self.images, self.spec = keeper, subject, images, spec
-        self.model = dict(saved.model)
+        self.keeper, self.target, self.images, self.spec = keeper, target, images, spec
         self.samples = digests(images)
         self.keep_all, self.recalls = keep_all, recalls
         self._pictured: dict[str, set[Digest]] = {}
@@ -120,10 +117,10 @@ class Shelf:
         if isinstance(whole, Ensemble) and member is not None:
             attack, ensemble = whole.members[member], describe(whole) | {"member": member}
         return Series(
-            checkpoint=self.subject.checkpoint,
-            sha256=self.subject.sha256,
-            model=self.model,
-            method=self.subject.method or "",
+            checkpoint=self.target.name,
+            sha256=self.target.key,
+            model=dict(self.target.architecture),
+            method=self.target.method or "",
             dataset=self.images.name,
             source=self.images.source,
             attack=CLEAN if attack is None else describe(attack),
@@ -146,7 +143,7 @@ class Shelf:
         fit its class, the network's classes, or the clean predictions `pred`.
         """
         found = self.keeper.recall(series) if self.recalls else {}
-        y, classes = self.images.y.tolist(), int(self.model["classes"])
+        y, classes = self.images.y.tolist(), len(self.target.classes)
         odd = [
             sample
             for i, sample in enumerate(self.samples)
@@ -195,12 +192,11 @@ class Memory:
     keeper: Keeper
     keep_all: bool = False
 
-    def shelf(self, subject: Subject, saved: Checkpoint, images: Images, spec: EvalSpec, *, recalls: bool) -> Shelf:
-        """What it knows of a checkpoint on some images; nothing where it should not recall."""
+    def shelf(self, target: Target, images: Images, spec: EvalSpec, *, recalls: bool) -> Shelf:
+        """What it knows of a target on some images; nothing where it should not recall."""
         return Shelf(
             self.keeper,
-            subject,
-            saved,
+            target,
             images,
             spec,
             keep_all=self.keep_all,

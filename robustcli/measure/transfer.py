@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from robustcli.attacks.base import Attack
 from robustcli.engine.guard import frozen
 from robustcli.engine.run import Samples, predict, run_attack
-from robustcli.measure.evaluate import Result, Session
+from robustcli.measure.evaluate import Result
 from robustcli.measure.record import Record, Subject
+from robustcli.measure.session import Session
 from robustcli.measure.stats import wilson
 
 
@@ -118,9 +119,9 @@ class Matrix:
             return
         assert outcome.x_adv is not None
         for item in self.session.items:
-            subject, robust = item.candidate.subject, record.robust
+            subject, robust = item.subject, record.robust
             if subject != record.subject:
-                model, y = item.candidate.model.to(self.session.device), item.images.y.to(self.session.device)
+                model, y = item.target.module.to(self.session.device), item.images.y.to(self.session.device)
                 if subject not in self._clean:
                     x = item.images.pixels(slice(None), self.session.device)
                     self._clean[subject] = right(model, x, y, self.session.spec.batch_size)

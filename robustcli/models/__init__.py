@@ -1,11 +1,9 @@
-"""The networks, by the name that `--model` takes."""
+"""Networks: the paper's own, what augments them, checkpoints, and where any model comes from."""
 
 from __future__ import annotations
 
-from robustcli.models.batchout import BatchOut, batchout
-from robustcli.models.gaussian import GaussianNoise, gaussian
-from robustcli.models.layers import Normalize, fill_slots
-from robustcli.models.nets import CifarCNN, MnistCNN
+from robustcli.models.augmentation import BatchOut, GaussianNoise, batchout, fill_slots, gaussian
+from robustcli.models.nets import MODELS, CifarCNN, MnistCNN, Normalize
 
 __all__ = [
     "MODELS",
@@ -18,8 +16,3 @@ __all__ = [
     "fill_slots",
     "gaussian",
 ]
-
-MODELS: dict[str, type[MnistCNN] | type[CifarCNN]] = {
-    "mnist-cnn": MnistCNN,
-    "cifar-cnn": CifarCNN,
-}

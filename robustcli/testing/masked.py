@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustcli.models.batchout import BatchOut
+from robustcli.models.augmentation import BatchOut
 
 SCALE = 1e4
 STEPS = 7

@@ -14,8 +14,7 @@ from robustcli.attacks.norms import Linf, NormField, check_budget
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup, nearest, unknown
 from robustcli.fields import STRICT, Budget, Eta, Etas, Fraction, Names
-from robustcli.models.batchout import BatchOut
-from robustcli.models.gaussian import GaussianNoise, Scale
+from robustcli.models.augmentation import BatchOut, GaussianNoise, Scale
 from robustcli.training.objectives import Craft, adversarial
 from robustcli.training.recipe import Method, Recipe, Setting
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack
 from robustcli.engine.guard import frozen
-from robustcli.models.magnitude import n_augmented
+from robustcli.models.augmentation import n_augmented
 from robustcli.noise import Noise
 
 Objective = Callable[[nn.Module, Tensor, Tensor, Noise], tuple[Tensor, Tensor]]

@@ -16,9 +16,9 @@ from robustcli.data.named import expand
 from robustcli.device import pick_device
 from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.models import MODELS, checkpoint
+from robustcli.models.augmentation import fill_slots
 from robustcli.models.checkpoint import Checkpoint
-from robustcli.models.layers import fill_slots
-from robustcli.models.sources import build_model, design
+from robustcli.models.nets import build_model, design
 from robustcli.provenance import provenance
 from robustcli.training.loop import Job, Run, Step, fit
 from robustcli.training.methods import describe_method, parse_method

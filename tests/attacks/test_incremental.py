@@ -9,7 +9,7 @@ from robustcli.attacks.incremental import Incremental, trail
 from robustcli.attacks.losses import margin
 from robustcli.attacks.windows import moves_in
 from robustcli.config import ModelSpec
-from robustcli.models.sources import build_model
+from robustcli.models.nets import build_model
 from robustcli.noise import Noise
 
 SHAPE = (2, 24, 20)

@@ -16,7 +16,7 @@ from robustcli.cli import run
 from robustcli.config import ModelSpec, TrainSpec
 from robustcli.models import checkpoint
 from robustcli.models.checkpoint import Checkpoint
-from robustcli.models.sources import build_model
+from robustcli.models.nets import build_model
 
 
 @dataclass(frozen=True)

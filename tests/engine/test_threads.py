@@ -15,7 +15,7 @@ from robustcli.engine.run import run_attack
 from robustcli.engine.threads import LEAST, abreast, plan
 from robustcli.errors import AttackError
 from robustcli.models import MODELS
-from robustcli.models.sources import build_model
+from robustcli.models.nets import build_model
 from robustcli.testing import tiny_net, tiny_samples
 
 N = 4 * LEAST

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from robustcli.models import BatchOut, batchout
-from robustcli.models.magnitude import draw_eta, n_augmented
+from robustcli.models.augmentation import draw_eta, n_augmented
 
 ETA = 0.3
 

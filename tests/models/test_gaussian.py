@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcli.models import GaussianNoise, gaussian
-from robustcli.models.gaussian import _normals
+from robustcli.models.augmentation import _normals
 
 ETA = 0.1
 

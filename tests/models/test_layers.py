@@ -7,7 +7,7 @@ from torch import nn
 from robustcli.config import ModelSpec
 from robustcli.errors import ConfigError
 from robustcli.models import MODELS, BatchOut, GaussianNoise, Normalize, fill_slots
-from robustcli.models.sources import build_model
+from robustcli.models.nets import build_model
 
 SIZES = {"mnist-cnn": 1, "cifar-cnn": 3}
 

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 
 from robustcli.config import ModelSpec
 from robustcli.models import MODELS, BatchOut
-from robustcli.models.layers import fill_slots
-from robustcli.models.sources import build_model
+from robustcli.models.augmentation import fill_slots
+from robustcli.models.nets import build_model
 from robustcli.testing import check_model
 
 MNIST = {

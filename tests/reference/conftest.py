@@ -12,7 +12,7 @@ from torch import Tensor
 
 from robustcli.config import DataSpec, TrainSpec
 from robustcli.data.load import load
-from robustcli.models.sources import build_model, design
+from robustcli.models.nets import build_model, design
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare
 

@@ -15,7 +15,7 @@ from robustcli.config import TrainSpec
 from robustcli.data import load as data
 from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.models import MODELS, BatchOut, checkpoint
-from robustcli.models.sources import load_model
+from robustcli.models.nets import load_model
 from robustcli.training import loop
 from robustcli.training.methods import METHODS
 from robustcli.training.objectives import standard

@@ -17,10 +17,12 @@ from robustcli.data.load import load
 from robustcli.engine.guard import frozen
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.errors import CheckpointError
-from robustcli.measure.evaluate import Session, evaluate, open_checkpoint, open_session, to_record
+from robustcli.measure.evaluate import evaluate, to_record
 from robustcli.measure.record import Record
+from robustcli.measure.session import Session, open_session
 from robustcli.models import checkpoint, zoo
 from robustcli.models.checkpoint import Checkpoint
+from robustcli.models.sources import open_target
 from robustcli.provenance import provenance
 from robustcli.studies.batchout.design import Network, Probe, Scale
 from robustcli.studies.batchout.kept import Kept, probe_key, set_aside
@@ -171,8 +173,8 @@ class Laboratory:
     def _transferred(self, session: Session, source: Path) -> Iterator[Record]:
         """The session's records, with images made on another network."""
         (item,) = session.items
-        images, model = item.images, open_checkpoint(source).model.to(session.device)
-        target = item.candidate.model.to(session.device)
+        images, model = item.images, open_target(source).module.to(session.device)
+        target = item.target.module.to(session.device)
         samples = Samples(images.pixels(slice(None), session.device), images.y.to(session.device), images.ids)
         for planned in item.plan:
             for eps in planned.budgets:
@@ -185,7 +187,7 @@ class Laboratory:
                 robust = clean & (after == images.y)
                 distance = torch.where(robust, torch.inf, torch.where(clean, made.distance, 0))
                 seen = replace(made, clean=clean, robust=robust, distance=distance, pred=before, pred_after=after)
-                yield to_record(item.candidate.subject, images, seen)
+                yield to_record(item.subject, images, seen)
 
     def _fingerprint(self, network: Network, split: Literal["train", "test"]) -> str:
         """That of all images that the network is trained on, or may be measured on."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from robustcli.models.batchout import batchout
+from robustcli.models.augmentation import batchout
 
 CLASSES, POINTS = 5, 60
 RADIUS, SPREAD = 3.0, 0.45

@@ -9,7 +9,7 @@ import torch
 
 from robustcli.config import ModelSpec
 from robustcli.errors import CheckpointError, ConfigError
-from robustcli.models.sources import build_model, channel_statistics, design, load_model
+from robustcli.models.nets import build_model, channel_statistics, design, load_model
 
 SPEC = ModelSpec(name="mnist-cnn", channels=1, height=8, width=8, classes=3)
 
@@ -138,7 +138,7 @@ def test_weights_of_a_type_that_is_none_of_a_networks_are_refused(dtype):
     ],
 )
 def test_a_network_of_any_size_is_compared_before_it_is_built(claim, message, monkeypatch):
-    monkeypatch.setattr("robustcli.models.sources.build_model", lambda spec: pytest.fail("built"))
+    monkeypatch.setattr("robustcli.models.nets.build_model", lambda spec: pytest.fail("built"))
     state = build_model(SPEC).state_dict()
     with pytest.raises(CheckpointError, match=f"^a.pt: .*{message}"):
         load_model(SPEC.model_copy(update=claim), state, "a.pt")

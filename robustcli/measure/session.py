@@ -1,0 +1,209 @@
+"""An evaluation that is ready to run: targets and their images are opened and fit each other, attacks are planned."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from robustcli.attacks import describe
+from robustcli.attacks.facts import effort
+from robustcli.config import DataSpec, EvalSpec
+from robustcli.data.images import Images, overlap, repeats
+from robustcli.data.load import DATASETS, load
+from robustcli.device import pick_device
+from robustcli.errors import CheckpointError, DataError
+from robustcli.measure.plan import Planned, budget_warnings, make_plan
+from robustcli.measure.record import Subject
+from robustcli.models.sources import open_target
+from robustcli.models.target import Target
+from robustcli.text import short_paths
+
+
+@dataclass(frozen=True)
+class Item:
+    """One target, the images to measure it on and the attacks to run."""
+
+    target: Target
+    images: Images
+    plan: list[Planned]
+
+    @property
+    def subject(self) -> Subject:
+        """The target as records name it."""
+        target = self.target
+        return Subject(target.name, target.key, target.model, target.method)
+
+    @property
+    def rows(self) -> int:
+        """How many rows it gives."""
+        return sum(planned.rows for planned in self.plan)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An evaluation that is ready to run: everything was opened and checked."""
+
+    items: tuple[Item, ...]
+    spec: EvalSpec
+    device: str
+
+    @property
+    def rows(self) -> int:
+        """How many rows it gives."""
+        return sum(item.rows for item in self.items)
+
+    @property
+    def total(self) -> int:
+        """How many samples are attacked, counted once a row: the unit of progress."""
+        return sum(item.rows * len(item.images) for item in self.items)
+
+    def weights(self) -> dict[Planned, float]:
+        """How much a sample of an attack counts in a bar over all, by the passes that it may need; 1 in the mean."""
+        works = {one: effort(one.attack) * one.runs / one.rows for item in self.items for one in item.plan}
+        whole = sum(works[one] * one.rows * len(item.images) for item in self.items for one in item.plan)
+        return {one: work * self.total / (whole or 1) for one, work in works.items()}
+
+    def warnings(self) -> list[str]:
+        """What may be a mistake, a line each."""
+        unfinished = [
+            f"{item.target.name}: its training was interrupted after epoch {origin.epochs} of "
+            f"{origin.recipe.get('epochs', '?')}"
+            for item in self.items
+            if (origin := item.target.origin) is not None and not origin.complete
+        ]
+        data = [line for item in self.items for line in data_warnings(item.target, item.images, self.spec.split)]
+        budgets = [line for item in self.items for line in budget_warnings(item.plan, item.images.shape)]
+        return list(dict.fromkeys(unfinished + data + budgets))
+
+    def resolved(self) -> dict[str, Any]:
+        """The spec with every open option decided, and for each target what it is measured on and under."""
+        runs = [
+            {
+                "checkpoint": item.target.name,
+                "dataset": item.images.name,
+                "n": len(item.images),
+                "attacks": [
+                    describe(planned.attack)
+                    | ({"eps": [str(eps) for eps in planned.budgets]} if planned.budgets else {})
+                    for planned in item.plan
+                ],
+            }
+            for item in self.items
+        ]
+        return self.spec.as_dict() | {"device": self.device, "runs": runs}
+
+
+def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
+    """Open the targets and their images, and plan the attacks; nothing is computed yet.
+
+    Raises:
+        RobustCliError: something is missing or does not fit.
+    """
+    device = pick_device(spec.device)
+    loaded: dict[DataSpec, Images] = {}
+    opened = []
+    for path in paths:
+        target = open_target(path)
+        wanted = images_for(target, spec)
+        if wanted not in loaded:
+            loaded[wanted] = load(wanted)
+        check_fit(target, loaded[wanted], spec.split)
+        opened.append((target, wanted))
+    loaded = _told_apart(loaded)
+    items = [Item(one, loaded[wanted], make_plan(spec, loaded[wanted].shape)) for one, wanted in opened]
+    return Session(tuple(items), spec, device)
+
+
+def _told_apart(loaded: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
+    """The images; where two data sets share a name, such as a/bars.npz and b/bars.npz, as `a/bars` and `b/bars`."""
+    sources = {(images.name, images.source) for images in loaded.values()}
+    shared = [name for name, count in Counter(name for name, _ in sources).items() if count > 1]
+    ends = short_paths([wanted.dataset for wanted in loaded])
+    return {
+        wanted: replace(images, name=ends[wanted.dataset])
+        if images.name in shared and wanted.dataset not in DATASETS
+        else images
+        for wanted, images in loaded.items()
+    }
+
+
+def images_for(target: Target, spec: EvalSpec) -> DataSpec:
+    """The images to measure on: those that `spec` names, or else the held-out ones of what the target was trained on.
+
+    A model trained on MNIST asks for MNIST itself: the bundled sample is a part of what it was trained on.
+
+    Raises:
+        DataError: nobody says which.
+    """
+    origin = target.origin
+    dataset = spec.dataset or (origin.dataset if origin else None)
+    if dataset is None:
+        raise DataError(
+            f"{target.name}: does not say what it was trained on; give the images to measure it on: --dataset"
+        )
+    return DataSpec(
+        dataset=dataset,
+        data_dir=spec.data_dir,
+        split=spec.split,
+        limit=spec.limit,
+        allow_sample=spec.allow_sample and (origin is None or origin.name != "mnist"),
+    )
+
+
+def check_fit(target: Target, images: Images, split: str) -> None:
+    """Refuse images of other classes or another shape, and test images that the model was trained on.
+
+    Raises:
+        CheckpointError: the model does not fit the images.
+        DataError: the images overlap its training set, by their ids or by their content.
+    """
+    origin, name = target.origin, target.name
+    if target.shape != tuple(images.shape):
+        raise CheckpointError(
+            f"{name}: made for images of shape {target.shape}; {images.name} has {tuple(images.shape)}"
+        )
+    if target.classes != images.classes:
+        known = f" of {origin.name}" if origin else ""
+        raise CheckpointError(
+            f"{name}: made for the {len(target.classes)} classes{known}; {images.name} has {len(images.classes)} others"
+        )
+    if origin is None or split != "test":
+        return
+    seen = overlap(origin.source, origin.ids, images)
+    if seen:
+        raise DataError(f"{name}: was trained on {seen} of the {len(images)} test images of {images.name}")
+    equal = repeats(origin.hashes, images)
+    if equal == len(images) or equal > _few(len(images)):
+        digest, now = (source.rpartition("/")[0] for source in (origin.source, images.source))
+        same_file = origin.dataset.lower().endswith(".npz") and digest == now
+        why = "it holds them in both splits" if same_file else "was the data set divided anew since?"
+        raise DataError(
+            f"{name}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; {why}"
+        )
+
+
+def _few(n: int) -> int:
+    """How many of `n` test images may be training images, pixel for pixel: real data sets repeat some by mistake.
+
+    Up to 1 %, or 3 where that is less, but never more than a tenth. So many are told; more are refused.
+    """
+    return min(max(3, n // 100), max(1, n // 10))
+
+
+def data_warnings(target: Target, images: Images, split: str) -> list[str]:
+    """What speaks against these images without forbidding them, a line each."""
+    origin, name = target.origin, target.name
+    if origin is None:
+        return []
+    lines = []
+    digest, now = (source.rpartition("/")[0] for source in (origin.source, images.source))
+    # Of a folder, the digest is that of one split's files; a data set with a name has none.
+    known = origin.dataset.lower().endswith(".npz") or (split == "train" and origin.dataset not in DATASETS)
+    if known and origin.name == images.name and digest != now:
+        lines.append(f"{images.name}: is not the data that {name} was trained on, or it has changed since")
+    if equal := repeats(origin.hashes, images) if split == "test" else 0:
+        lines.append(f"{name}: was trained on {equal} of the {len(images)} test images, pixel for pixel; so few pass")
+    return lines
