@@ -24,10 +24,8 @@ def ask(model: Any, x: Tensor) -> Any:
         ModelError: it failed; names its own message.
         OutOfMemoryError: it needs more memory than there is.
     """
-    # A tensor that only stands for one, as in `incremental`, is nothing that a model could change.
-    own = x.clone() if type(x) is Tensor else x
     try:
-        return model(own)
+        return model(x.clone())
     except (RobustCliError, CancelledError):
         raise
     except Exception as error:
