@@ -30,7 +30,7 @@ from robustcli.attacks.losses import (
     targeted_dlr,
 )
 from robustcli.attacks.norms import L1, Linf, Norm, NormField, per_sample
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -83,7 +83,7 @@ class APGD:
         return survivors([self._attempt] * self.restarts, model, x, y, noise, self.eot)
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-        target = None if self.target is None else wanted(self.target, model, x, y, noise)
+        target = None if self.target is None else target_classes(self.target, model, x, y, noise)
         return self.ascend(model, random_start(self.norm, self.eps, x, noise), x, y, target)
 
     def ascend(self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 from robustcli.attacks.base import Needs, compact, survivors
 from robustcli.attacks.losses import Model, cross_entropy, is_right, margin
 from robustcli.attacks.norms import L2, Linf, LinfOrL2, per_sample
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget, Number
 from robustcli.noise import Noise
 
@@ -73,7 +73,7 @@ class Square:
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         moves = moves_in(self.norm, self.eps)
-        label = y if self.target is None else wanted(self.target, model, x, y, noise)
+        label = y if self.target is None else target_classes(self.target, model, x, y, noise)
         x_adv = moves.start(x, noise.stream("start"))
         if not len(x):
             return x_adv
