@@ -15,7 +15,7 @@ from official import Clock
 from torch import Tensor, nn
 
 from robustcli.attacks import APGD, APGDT, FAB, AutoAttack, Square
-from robustcli.attacks.norms import L1, Norm
+from robustcli.attacks.norms import L1, Norm, ball_edge
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.fields import Eps
 
@@ -61,7 +61,7 @@ class Duel:
     def flags(self, x_adv: Tensor) -> list[int]:
         """1 for each image that is still classified right; what lies outside ball or box breaks nothing."""
         x = self.samples.x
-        far = self.norm.distance(x_adv, x) > self.budget * (1 + 1e-5) + 1e-6
+        far = self.norm.distance(x_adv, x) > ball_edge(self.budget)
         outside = (x_adv < 0).flatten(1).any(1) | (x_adv > 1).flatten(1).any(1)
         standing = (predict(self.model, x_adv, 128) == self.samples.y) | far | outside
         return (standing & self.right()).int().tolist()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustcli.attacks.base import BudgetAttack, Needs, passes_of
+from robustcli.attacks.base import BudgetAttack, Needs, at_budget, passes_of
 from robustcli.attacks.facts import needs
 from robustcli.attacks.losses import Model, is_right, mean_logits
 from robustcli.attacks.minimal import Closest, largest_distance
@@ -88,7 +88,7 @@ class Bisection:
         for budget in sorted(set(eps.tolist())):
             same = eps == budget
             here = index[same]
-            attack = replace(self.attack, eps=budget)  # type: ignore[type-var]
+            attack = at_budget(self.attack, budget)
             x_adv = attack.perturb(model, closest.x[here], y[here], noise[here])
             broken[same] = ~is_right(mean_logits(model, x_adv, self.eot), y[here])
             closest.offer(here, x_adv, broken[same])

@@ -234,6 +234,11 @@ OnlyL2 = Annotated[L2, BeforeValidator(_l2), PlainSerializer(lambda norm: norm.n
 """The same for an attack whose loss is the L2 distance."""
 
 
+def ball_edge(eps: float) -> float:
+    """The largest distance that counts as within eps: distances are rounded."""
+    return eps * (1 + 1e-5) + 1e-7
+
+
 def check_budget(norm: Norm, eps: float, where: str) -> None:
     """Refuse an Linf budget that no image could exhaust.
 

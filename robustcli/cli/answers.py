@@ -170,13 +170,10 @@ def sha256_of(path: Path) -> str:
         OSError: it cannot be read.
         CheckpointError: the zoo has none of that name.
     """
-    import hashlib
-
-    from robustcli.disk import open_regular
+    from robustcli.disk import file_hash
     from robustcli.models.zoo import locate
 
-    with open_regular(locate(path)) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(locate(path))
 
 
 def _tell(text: str, kind: str) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
+from robustcli.attacks.norms import ball_edge
 from robustcli.engine.logits import ask, logits_of
 from robustcli.errors import AttackError
 
@@ -147,11 +148,6 @@ class Meter:
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
-
-
-def ball_edge(eps: float) -> float:
-    """The largest distance that counts as within eps: distances are rounded."""
-    return eps * (1 + 1e-5) + 1e-7
 
 
 def check_result(attack: Attack, x: Tensor, x_adv: Tensor) -> None:

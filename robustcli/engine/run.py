@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, at_budgets, passes_of
 from robustcli.engine.chunks import Run
 from robustcli.engine.convolutions import quick_convolutions
 from robustcli.engine.guard import Meter, frozen, require_module
@@ -130,4 +129,4 @@ def stream_attack(
 def _variants(attack: Attack, budgets: Sequence[float]) -> list[Attack]:
     if budgets and not isinstance(attack, BudgetAttack):
         raise AttackError(f"{attack.name} takes no budget")
-    return [replace(attack, eps=eps) for eps in budgets] if budgets else [attack]  # type: ignore[type-var]
+    return at_budgets(attack, budgets)

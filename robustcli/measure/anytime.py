@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import label
+from robustcli.attacks.base import at_budgets
 from robustcli.attacks.facts import effort
 from robustcli.engine.run import Outcome
 from robustcli.errors import AttackError
@@ -196,7 +197,7 @@ def left_out(session: Session, rows: Sequence[Row]) -> list[LeftOut]:
     for item in session.items:
         subject, n = item.candidate.subject, len(item.images)
         for planned in item.plan:
-            variants = [replace(planned.attack, eps=eps) for eps in planned.budgets] or [planned.attack]  # type: ignore[type-var]
+            variants = at_budgets(planned.attack, planned.budgets)
             for attack in variants:
                 count = reached.get((subject, attack), 0)
                 budget = " ".join(filter(None, (attack.norm.label, str(getattr(attack, "eps", "")))))

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from robustcli.attacks import describe
 from robustcli.attacks.base import Attack, BudgetAttack
-from robustcli.attacks.norms import Norm, per_sample
-from robustcli.engine.guard import ball_edge, frozen
+from robustcli.attacks.norms import Norm, ball_edge, per_sample
+from robustcli.engine.guard import frozen
 from robustcli.engine.logits import ask
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError

@@ -12,8 +12,7 @@ from typing import Any
 from torch import Tensor, tensor
 
 from robustcli.attacks import label
-from robustcli.attacks.norms import Norm
-from robustcli.engine.guard import ball_edge
+from robustcli.attacks.norms import Norm, ball_edge
 from robustcli.measure.record import Row, Subject, finite
 from robustcli.measure.stats import median_distance, wilson
 

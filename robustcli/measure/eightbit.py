@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.norms import ball_edge
 from robustcli.data.images import Images
 from robustcli.engine.guard import frozen
 from robustcli.engine.run import Outcome, predict
@@ -82,8 +83,7 @@ def _ways(attack: Attack, x: Tensor, x_adv: Tensor) -> list[Tensor]:
     outwards = torch.where(up, (at - 1e-6).ceil(), (at + 1e-6).floor())
     found = [way.clamp(0, LEVELS).to(torch.uint8) for way in (at.round(), outwards, inwards)]
     if isinstance(attack, BudgetAttack):
-        limit = attack.eps * (1 + 1e-5) + 1e-7
         for way in found[:-1]:
-            beyond = attack.norm.distance(_pixels(way), x) > limit
+            beyond = attack.norm.distance(_pixels(way), x) > ball_edge(attack.eps)
             way[beyond] = found[-1][beyond]
     return found

@@ -12,8 +12,8 @@ from robustcli.attacks import APGD, FABT, PGD, AutoAttack, Square, UniformNoise
 from robustcli.attacks.autoattack import EOT
 from robustcli.attacks.base import Attack
 from robustcli.attacks.losses import cross_entropy
-from robustcli.attacks.norms import L1
-from robustcli.engine.guard import Meter, ball_edge, frozen
+from robustcli.attacks.norms import L1, ball_edge
+from robustcli.engine.guard import Meter, frozen
 from robustcli.measure.stats import wilson
 from robustcli.noise import Noise
 from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried

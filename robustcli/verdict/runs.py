@@ -14,7 +14,7 @@ from itertools import pairwise
 from scipy.stats import binom, binomtest
 
 from robustcli.attacks import label
-from robustcli.engine.guard import ball_edge
+from robustcli.attacks.norms import ball_edge
 from robustcli.measure.record import Row
 from robustcli.measure.stats import ALPHA, Table, paired_interval, wilson
 from robustcli.verdict.effort import ONE_STEP, converges, is_iterative

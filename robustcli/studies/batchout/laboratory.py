@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +11,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from robustcli.attacks.base import at_budgets
 from robustcli.config import DataSpec, EvalSpec, TrainSpec
 from robustcli.data.load import load
 from robustcli.engine.run import Samples
@@ -173,8 +174,7 @@ class Laboratory:
         images, model = item.images, open_checkpoint(source).model.to(session.device)
         samples = Samples(images.pixels(slice(None), session.device), images.y.to(session.device), images.ids)
         for planned in item.plan:
-            for eps in planned.budgets:
-                attack = replace(planned.attack, eps=eps)  # type: ignore[type-var]
+            for attack in at_budgets(planned.attack, planned.budgets):
                 target = item.candidate.model.to(session.device)
                 clean, robust = transfer(model, target, attack, samples, seed=session.spec.seed)
                 yield Row(
