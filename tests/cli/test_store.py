@@ -324,7 +324,7 @@ def change(*statements: str) -> None:
 
 
 def test_a_run_that_was_interrupted_goes_on(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustcli.engine.chunks import Run
+    from robustcli.engine.run import Run
 
     judge, calls = Run._judge, []
 
