@@ -143,7 +143,7 @@ def test_every_attack_says_where_it_is_from_and_when_to_use_it(name: str) -> Non
     [
         ("fgsm:eps=0.1", 2, 1),
         ("pgd:eps=0.1,steps=7,restarts=3", 3 * 7 + 2 + 1, 21),
-        ("square:eps=0.1,queries=30", 32 + 3, 0),  # and one for each size of windows small enough
+        ("square:eps=0.1,queries=30", 1 + 30 + 1, 0),
     ],
 )
 def test_costs_are_those_of_an_image_that_withstands(

@@ -100,6 +100,22 @@ def passes_of(attack: Attack) -> int:
     return max([getattr(attack, "eot", None) or 1, *map(passes_of, members)])
 
 
+B = TypeVar("B", bound=BudgetAttack)
+
+
+def at_budget(attack: B, eps: float) -> B:
+    """The same attack in the ball of radius `eps`."""
+    return replace(attack, eps=eps)  # type: ignore[type-var]
+
+
+def at_budgets(attack: Attack, budgets: Sequence[float]) -> list[Attack]:
+    """The attack at each of these budgets; as it is where there are none, as of a minimal-norm attack."""
+    if not budgets:
+        return [attack]
+    assert isinstance(attack, BudgetAttack)
+    return [at_budget(attack, eps) for eps in budgets]
+
+
 T = TypeVar("T")
 
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustcli.attacks.base import BudgetAttack, Needs, passes_of
-from robustcli.attacks.closest import Closest, farthest
+from robustcli.attacks.base import BudgetAttack, Needs, at_budget, passes_of
 from robustcli.attacks.facts import needs
 from robustcli.attacks.losses import Model, is_right, mean_logits
+from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Norm
 from robustcli.noise import Noise
 
@@ -57,7 +57,7 @@ class Bisection:
         """Adversarial images (n, c, h, w)."""
         closest = Closest(self.norm, x)
         index = is_right(mean_logits(model, x, self.eot), y).nonzero()[:, 0]
-        largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
+        largest = largest_distance(self.norm, x)
         low = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         high = torch.full_like(low, torch.inf)
         while len(index):
@@ -88,7 +88,7 @@ class Bisection:
         for budget in sorted(set(eps.tolist())):
             same = eps == budget
             here = index[same]
-            attack = replace(self.attack, eps=budget)  # type: ignore[type-var]
+            attack = at_budget(self.attack, budget)
             x_adv = attack.perturb(model, closest.x[here], y[here], noise[here])
             broken[same] = ~is_right(mean_logits(model, x_adv, self.eot), y[here])
             closest.offer(here, x_adv, broken[same])

@@ -10,10 +10,10 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.closest import Closest
 from robustcli.attacks.losses import Model, gradient_of, is_right, margin
+from robustcli.attacks.minimal import Closest
 from robustcli.attacks.norms import L2, OnlyL2
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, NonNegative, Positive
 from robustcli.noise import Noise
 
@@ -59,7 +59,7 @@ class CarliniWagner:
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         closest = Closest(self.norm, x)
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
         with torch.no_grad():
             attacked = is_right(model(x), y).nonzero()[:, 0]
         const = x.new_full((len(attacked),), self.initial_const)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, likeness
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -48,6 +48,6 @@ class FGSM:
         if self.target is None:
             gradient, _ = input_gradient(model, cross_entropy, x, y, self.eot)
         else:
-            gradient, _ = input_gradient(model, likeness, x, wanted(self.target, model, x, y, noise), self.eot)
+            gradient, _ = input_gradient(model, likeness, x, target_classes(self.target, model, x, y, noise), self.eot)
         for eps in budgets:
             yield self.norm.climb(x, gradient, eps).clamp(0, 1)

@@ -10,10 +10,10 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.closest import Closest, farthest
 from robustcli.attacks.losses import Model, input_gradient, is_right, margin
+from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import L2, Linf, NormField, per_sample
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Fraction, Positive
 from robustcli.noise import Noise
 
@@ -54,8 +54,8 @@ class FMN:
         """Adversarial images (n, c, h, w)."""
         closest, everyone = Closest(self.norm, x), torch.arange(len(x), device=x.device)
         targeted = self.target is not None
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
-        largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
+        largest = largest_distance(self.norm, x)
         x_adv, radius = x, torch.zeros_like(largest)
         for i in range(self.iters):
             gradient, logits = input_gradient(model, margin if targeted else _best_lead, x_adv, aim)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField, per_sample
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget, NonNegative
 from robustcli.noise import Noise
 
@@ -48,7 +48,7 @@ class MIFGSM:
         """Adversarial images (n, c, h, w)."""
         targeted = self.target is not None
         loss = likeness if targeted else cross_entropy
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
         step_size = self.eps / self.steps if self.step_size is None else self.step_size
         x_adv, momentum = x.clone(), torch.zeros_like(x)
         active = torch.arange(len(x), device=x.device)

@@ -12,7 +12,7 @@ from torch import Tensor
 from robustcli.attacks.base import survivors
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -53,7 +53,7 @@ class PGD:
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         start = self.norm.spread(x, self.eps, noise).clamp(0, 1) if self.random_start else x
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
         return self._ascend(model, start, x, aim)
 
     def _ascend(self, model: Model, start: Tensor, x: Tensor, aim: Tensor) -> Tensor:

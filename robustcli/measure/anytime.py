@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import label
-from robustcli.attacks.base import BudgetAttack
+from robustcli.attacks.base import BudgetAttack, at_budgets
 from robustcli.attacks.facts import effort
 from robustcli.engine.run import Outcome
 from robustcli.errors import AttackError
@@ -197,7 +197,7 @@ def left_out(session: Session, records: Sequence[Record]) -> list[LeftOut]:
     for item in session.items:
         subject, n = item.subject, len(item.images)
         for planned in item.plan:
-            variants = [replace(planned.attack, eps=eps) for eps in planned.budgets] or [planned.attack]  # type: ignore[type-var]
+            variants = at_budgets(planned.attack, planned.budgets)
             for attack in variants:
                 eps = float(attack.eps) if isinstance(attack, BudgetAttack) else None
                 count = reached.get((subject, label(attack), attack.norm.name, eps), 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustcli.attacks import FGSM, PGD, DeepFool, label
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack, BudgetAttack, at_budget
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import Norm
 from robustcli.config import default_budgets
@@ -61,7 +60,7 @@ def _self_test(norm: Norm, model: nn.Module, samples: Samples, eps: float) -> Fi
     with frozen(model):
         x_adv = pgd.perturb(model, samples.x, samples.y, noise)
         loss = cross_entropy(model(x_adv), samples.y)
-        still = replace(pgd, eps=0.0).perturb(model, samples.x, samples.y, noise)
+        still = at_budget(pgd, 0.0).perturb(model, samples.x, samples.y, noise)
     off = float((loss - F.softplus(eps - exact)).abs().max())
     problems = [
         told

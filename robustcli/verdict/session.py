@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from robustcli.attacks.base import Attack
+from robustcli.attacks.base import Attack, at_budgets
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.run import Samples
 from robustcli.errors import AttackError, OutOfMemoryError
@@ -46,11 +46,7 @@ class Judged:
 
 def planned_attacks(item: Item) -> list[Attack]:
     """The attacks of an item, each with its budget."""
-    return [
-        replace(planned.attack, eps=eps) if eps is not None else planned.attack  # type: ignore[type-var]
-        for planned in item.plan
-        for eps in (planned.budgets or (None,))
-    ]
+    return [attack for planned in item.plan for attack in at_budgets(planned.attack, planned.budgets)]
 
 
 def before(session: Session) -> dict[str, list[Finding]]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from robustcli.cli.answers import STORE
 
 from robustcli.cli import run
-from robustcli.cli.answers import STORE
 from robustcli.store import database, keeper
 from robustcli.store.database import StoreError
 
@@ -324,7 +324,7 @@ def change(*statements: str) -> None:
 
 
 def test_a_run_that_was_interrupted_goes_on(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from robustcli.engine.chunks import Run
+    from robustcli.engine.run import Run
 
     judge, calls = Run._judge, []
 

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
+from robustcli.attacks.base import at_budgets
 from robustcli.config import DataSpec, EvalSpec, TrainSpec
 from robustcli.data.load import load
 from robustcli.engine.guard import frozen
@@ -177,8 +178,7 @@ class Laboratory:
         target = item.target.module.to(session.device)
         samples = Samples(images.pixels(slice(None), session.device), images.y.to(session.device), images.ids)
         for planned in item.plan:
-            for eps in planned.budgets:
-                attack = replace(planned.attack, eps=eps)  # type: ignore[type-var]
+            for attack in at_budgets(planned.attack, planned.budgets):
                 made = run_attack(model, attack, samples, seed=session.spec.seed, keep_images=True)[-1]
                 assert made.x_adv is not None
                 with frozen(target):
