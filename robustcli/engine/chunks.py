@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, SweepingAttack, TracingAttack
-from robustcli.attacks.facts import effort, needs
 from robustcli.engine.guard import Meter
 from robustcli.engine.outcome import Board, Journal, Outcome, Samples, Work, predict, split_evenly
 from robustcli.engine.progress import Forecast
@@ -60,7 +59,7 @@ class Run:
         boards = [self._board(variant) for variant in variants]
         began = time.perf_counter()
         groups = [(group, unknown, unknown[group[0].clean[unknown]]) for group, unknown in self._alike(boards)]
-        self.forecast.start(len(self.samples) * len(boards), 1, [effort(variants[0])])
+        self.forecast.start(len(self.samples) * len(boards), 1, [variants[0].cost])
         self.forecast.enter(0, sum(len(active) * len(group) for group, _, active in groups))
         started += Work(time.perf_counter() - began)
         for group, unknown, active in groups:
@@ -88,7 +87,7 @@ class Run:
     def members(self, ensemble: Ensemble, started: Work) -> Iterator[Outcome]:
         """Each member on what those before it left standing; all work is the members'."""
         board = self._board(ensemble)
-        self.forecast.start(len(self.samples), len(ensemble.members) + 1, list(map(effort, ensemble.members)))
+        self.forecast.start(len(self.samples), len(ensemble.members) + 1, [member.cost for member in ensemble.members])
         for i, member in enumerate(ensemble.members):
             began = time.perf_counter()
             unknown = (~self._recall(board, i)).nonzero()[:, 0]
@@ -162,7 +161,7 @@ class Run:
         """Judge what each row's attack makes of the samples `active`, and say which `unknown` ones are finished."""
         attack, k = rows[0][1], len(active)
         threads, size = 1, self.batch_size
-        if needs(attack) == "gradients":
+        if attack.needs == "gradients":
             threads, size = plan(self.meter.model, self.samples.x.device, k, size)
         else:
             size *= 2  # there is no graph for a way back to keep

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import label
-from robustcli.attacks.facts import effort
 from robustcli.engine.run import Outcome
 from robustcli.errors import AttackError
 from robustcli.measure.evaluate import Item, Result, Session, run_item
@@ -75,7 +74,7 @@ def evaluate_towards(
         subject = item.candidate.subject
         deadline = None if end is None else clock() + (end - clock()) / (len(session.items) - i)
         try:
-            for planned in sorted(item.plan, key=lambda planned: planned.runs * effort(planned.attack)):
+            for planned in sorted(item.plan, key=lambda planned: planned.runs * planned.attack.cost):
                 run = _Slices(item, session, goal, deadline, partial(on_progress, subject.checkpoint), memory, clock)
                 for index, outcome in run.rows(planned):
                     ids = item.images.ids[index].tolist()
