@@ -36,9 +36,8 @@ from robustcli.measure.plan import make_plan
 from robustcli.measure.record import Row
 from robustcli.provenance import provenance
 from robustcli.testing.masked import MASKS, Wrapped
-from robustcli.verdict.findings import LEVELS, WORDS, Finding, Verdict
-from robustcli.verdict.session import Judged, before, verdicts
-from robustcli.verdict.table import CHECKS
+from robustcli.verdict.check import CHECKS, LEVELS, Finding
+from robustcli.verdict.judge import WORDS, CheckOptions, Verdict, before, verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "verdict.md"
@@ -209,7 +208,7 @@ def judged(item: Item, spec: EvalSpec, limit: int | None = None) -> tuple[Verdic
         torch.manual_seed(0)
         first = before(session)
         rows = [result.row for result in evaluate(session)]
-        (verdict,) = verdicts(session, rows, first, Judged(full=True, limit=limit))
+        (verdict,) = verdicts(session, rows, first, CheckOptions(full=True, limit=limit))
     return verdict, rows
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from robustcli.measure.evaluate import Result, Session
     from robustcli.measure.pairs import Pair
     from robustcli.measure.transfer import Matrix, Transferred
-    from robustcli.verdict.findings import Finding, Verdict
+    from robustcli.verdict.check import Finding
+    from robustcli.verdict.judge import Verdict
 
 INVALID = 5
 CHOICES = ("quick", "full", "off")
@@ -95,18 +96,11 @@ class Checking:
         if self.level == "off":
             return []
 
-        from robustcli.verdict.paired import judge_cells, judge_pairs
-        from robustcli.verdict.session import Judged, verdicts
+        from robustcli.verdict.judge import CheckOptions, verdicts
 
-        shape = self.session.items[0].images.shape
-        others = [judge_pairs(pairs), judge_cells(cells, measured.rows, shape)]
-        findings = {
-            name: [*found, *(one for paired in others for one in paired.get(name, []))]
-            for name, found in self.preflights.items()
-        }
-        how = Judged(full=self.level == "full" and measured.stopped_by is None and not self.stopped)
-        with err().status("checking") if how.full and err().is_terminal else nullcontext():
-            return verdicts(self.session, measured.rows, findings, how)
+        options = CheckOptions(full=self.level == "full" and measured.stopped_by is None and not self.stopped)
+        with err().status("checking") if options.full and err().is_terminal else nullcontext():
+            return verdicts(self.session, measured.rows, self.preflights, options, pairs, cells)
 
 
 def look_first(session: Session, asked: Asked, level: str, force: bool) -> Checking:
@@ -114,7 +108,7 @@ def look_first(session: Session, asked: Asked, level: str, force: bool) -> Check
     if level == "off":
         return Checking(session, asked, level)
 
-    from robustcli.verdict.session import before
+    from robustcli.verdict.judge import before
 
     preflights = before(session)
     invalid = [(name, one) for name, found in preflights.items() for one in found if one.level == "INVALID"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from robustcli.measure.seeds import Contest
     from robustcli.measure.transfer import Matrix
     from robustcli.report.sheets import Sheet
-    from robustcli.verdict.findings import Verdict
+    from robustcli.verdict.judge import Verdict
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Delivery:
     def document(self, rows: Sequence[Row], origin: dict[str, Any]) -> dict[str, Any]:
         """The JSON document: these rows, from there, and all of this."""
         from robustcli.measure.record import document
-        from robustcli.verdict.findings import as_document
+        from robustcli.verdict.judge import as_document
 
         tested = [pair.as_dict() for pair in self.pairs]
         drawn = [curve.as_dict(budgets) for curve, budgets in self.curves]

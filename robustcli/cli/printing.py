@@ -48,11 +48,10 @@ def print_sheets(sheets: Sequence[Sheet], csv: str, style: str) -> None:
             console.file.write(to_text(sheet, style) + "\n\n")
 
 
-def print_verdicts(told: dict[str, Any] | None, style: str) -> None:
+def print_verdicts(found: dict[str, Any] | None, style: str) -> None:
     """The verdicts of a document under the sheets; CSV, which holds rows only, has none."""
-    if told is not None and style != "csv":
+    if found is not None and style != "csv":
         from robustcli.report.verdict import verdict_text
-        from robustcli.verdict.findings import from_document
 
         console = out()
-        console.file.write(verdict_text(from_document(told), style, console.width) + "\n\n")
+        console.file.write(verdict_text(found, style, console.width) + "\n\n")
