@@ -36,7 +36,7 @@ def finding_lines(verdict: Mapping[str, Any]) -> list[str]:
 
 
 def not_run_line(verdict: Mapping[str, Any], checks: str) -> str:
-    """How many checks were not run, what runs them, and whether Ctrl-C is why; empty where all ran.
+    """How many checks were not run, what can run them, and whether Ctrl-C is why; empty where all ran.
 
     Args:
         verdict: of one checkpoint.
@@ -51,7 +51,7 @@ def not_run_line(verdict: Mapping[str, Any], checks: str) -> str:
     if checks == "full" or not by_full:
         return f"{line}: there was nothing for {'them' if missing > 1 else 'it'} to judge."
     which = ("them" if missing > 1 else "it") if by_full == missing else f"{by_full} of them"
-    return f"{line}: --checks full runs {which}."
+    return f"{line}: --checks full can run {which}."
 
 
 def verdict_text(document: Mapping[str, Any], style: str, width: int = 120) -> str:

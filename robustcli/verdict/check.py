@@ -155,8 +155,10 @@ def also(name: str, *, when: When) -> Callable[[Callable[[V], Answer]], Callable
 
 
 def _takes(judge: Callable[..., Any]) -> type:
-    (name, takes), *_ = get_type_hints(judge).items()
-    assert name != "return" and isinstance(takes, type), f"{judge.__name__} does not say what it takes"  # noqa: PT018
+    hints = get_type_hints(judge)
+    hints.pop("return", None)
+    assert hints, f"{judge.__name__} does not say what it takes"
+    takes: type = next(iter(hints.values()))
     return takes
 
 

@@ -44,7 +44,7 @@ BLIND = next(mask.build for mask in MASKS if mask.name == "zero-gradient layer")
 EPS = 0.15
 
 
-def measured(model: nn.Module, *specs: str, n: int = 40) -> Measurement:
+def measured(model: nn.Module, *specs: str, n: int = 20) -> Measurement:
     """A model that attacks ran on at EPS, or at a budget of their own."""
     samples = tiny_samples(tiny_net(), n)
     stored = (samples.x * 255).round().to(torch.uint8)
@@ -56,10 +56,12 @@ def measured(model: nn.Module, *specs: str, n: int = 40) -> Measurement:
     return Measurement(model, images, rows)
 
 
-def surviving(model: nn.Module, *specs: str) -> Survivors:
+def surviving(model: nn.Module, *specs: str, n: int = 40) -> Survivors:
     """What attacks at EPS leave standing."""
-    (survivors,) = measured(model.float(), *specs).survivors()
-    return survivors
+    samples, attacks = tiny_samples(tiny_net(), n), tuple(parse_attack(f"{spec}eps={EPS}") for spec in specs)
+    robust = torch.stack([run_attack(model, attack, samples)[0].robust for attack in attacks]).all(0)
+    standing = samples[robust.nonzero()[:, 0]]
+    return Survivors(model, f"Linf {EPS}", Linf(), EPS, standing, len(standing), n, attacks)
 
 
 def probed(survivors: Survivors) -> list[Finding]:
@@ -156,6 +158,17 @@ def test_the_interval_is_told_of_survivors_that_were_not_probed() -> None:
         stronger_ensemble(breaking(one, 0)) for one in (survivors, replace(survivors, count=2 * survivors.count))
     )
     assert ("at most" in whole.message, "at most" in part.message) == (False, True)
+
+
+def test_the_survivors_of_a_budget_withstand_all_of_its_attacks() -> None:
+    two = measured(tiny_net().float(), "fgsm:", "pgd:", "pgd:eps=0.3")
+    low, high = two.survivors()
+    assert (low.name, high.name) == ("Linf 0.15", "Linf 0.3")
+    assert len(low.attacks) == 2
+    assert low.count == sum(map(min, zip(*(row.robust for row in two.rows[:2]), strict=True)))
+    assert (len(low.standing), low.total) == (low.count, 20)
+    (few, _) = replace(two, limit=2).survivors()
+    assert len(few.standing) == min(2, low.count)
 
 
 def test_nothing_is_probed_where_nothing_stands() -> None:
