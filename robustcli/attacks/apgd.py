@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import compact, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, compact, survivors
 from robustcli.attacks.losses import (
     Loss,
     Model,
@@ -77,6 +77,24 @@ class APGD:
     use: ClassVar[str] = (
         "In place of PGD: there is no step size to choose. `loss=dlr` does not mind how large a model's logits are."
     )
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def losses(self) -> Losses:
+        """As `loss` says: the difference-of-logits ratio is a margin."""
+        return ("cross-entropy",) if self.loss == "ce" else ("margin",)
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot * self.steps * self.restarts
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -119,6 +137,20 @@ class APGDT:
     name: ClassVar[str] = "apgd-t"
     summary: ClassVar[str] = "auto-PGD towards one wrong class after the other (Croce & Hein 2020)"
     use: ClassVar[str] = "For what APGD leaves standing: it tries each wrong class, at up to nine times the cost."
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot * self.steps * self.restarts * self.targets
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -8,12 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcli.attacks.base import BudgetAttack, Needs, at_budget, passes_of
-from robustcli.attacks.facts import needs
+from robustcli.attacks.base import BudgetAttack, Kind, Losses, Needs, at_budget, passes_of
 from robustcli.attacks.losses import Model, is_right, mean_logits
 from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Norm
 from robustcli.noise import Noise
+
+SEARCHES = 12
+"""About how many budgets a search tries."""
 
 MOST_HALVINGS = 10
 """The search for a budget too small ends at this many halvings of the first: a sample that is broken there is next to
@@ -37,6 +39,33 @@ class Bisection:
     name: ClassVar[str] = "bisect"
     summary: ClassVar[str] = "the least budget at which another attack succeeds"
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    converges: ClassVar[bool] = False
+
+    @property
+    def members(self) -> tuple[BudgetAttack]:
+        """The attack."""
+        return (self.attack,)
+
+    @property
+    def losses(self) -> Losses:
+        """The attack's."""
+        return self.attack.losses
+
+    @property
+    def weak(self) -> bool:
+        """As the attack is."""
+        return self.attack.weak
+
+    @property
+    def parameter_free(self) -> bool:
+        """As the attack is."""
+        return self.attack.parameter_free
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image, about."""
+        return SEARCHES * self.attack.cost
 
     @property
     def norm(self) -> Norm:
@@ -46,7 +75,7 @@ class Bisection:
     @property
     def needs(self) -> Needs:
         """What the attack asks of a model."""
-        return needs(self.attack)
+        return self.attack.needs
 
     @property
     def eot(self) -> int:

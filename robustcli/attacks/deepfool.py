@@ -12,6 +12,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, gradient_of, is_right, runners_up
 from robustcli.attacks.norms import L2, NormField
 from robustcli.attacks.projection import project_onto_hyperplane
@@ -61,10 +62,24 @@ class DeepFool:
 
     name: ClassVar[str] = "deepfool"
     summary: ClassVar[str] = "the nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016)"
-    passes: ClassVar[int] = 12  # of ten classes: a gradient for each, in an iteration, at most
     use: ClassVar[str] = (
         "A quick estimate of the distance to the boundary: the whole curve of accuracy over eps from a few gradients."
     )
+    kind: ClassVar[Kind] = "minimal"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = True  # it ends at the first boundary that it crosses
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def converges(self) -> bool:
+        """It has iterations enough to leave nothing standing."""
+        return self.iters >= 50 and self.bounded
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most, of ten classes: an iteration takes a gradient for each."""
+        return 12 * self.iters
 
     @property
     def bounded(self) -> bool:

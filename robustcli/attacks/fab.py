@@ -10,6 +10,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, input_gradient, is_right, lead, runners_up
 from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Linf, NormField, per_sample
@@ -48,6 +49,17 @@ class FAB:
     summary: ClassVar[str] = "the closest adversarial, along the boundary with each class (Croce & Hein 2020)"
     use: ClassVar[str] = "Distances class by class, beside FMN, at nine times its price; `targets=1` for a first look."
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = True
+    converges: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.iters * self.restarts * self.targets
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -139,6 +151,16 @@ class FABT:
     name: ClassVar[str] = "fab-t"
     summary: ClassVar[str] = "the same within a budget, as in AutoAttack (Croce & Hein 2020)"
     use: ClassVar[str] = "A member of AutoAttack; on its own, where the gradients of a loss lead nowhere."
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.iters * self.restarts * self.targets
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,6 +9,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, likeness
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.attacks.targets import Target, target_classes
@@ -38,6 +39,16 @@ class FGSM:
         "A first look, for one gradient. Never the last word: a defence may only have bent the surface "
         "at the image itself."
     )
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("cross-entropy",)
+    weak: ClassVar[bool] = True
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

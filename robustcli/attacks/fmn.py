@@ -10,6 +10,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, input_gradient, is_right, margin
 from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import L2, Linf, NormField, per_sample
@@ -49,6 +50,17 @@ class FMN:
         "class: FAB beside it finds what it misses, and the other way round."
     )
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = False
+    converges: ClassVar[bool] = False  # of a good network it leaves 27 %
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.iters
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,6 +9,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField, per_sample
 from robustcli.attacks.targets import Target, target_classes
@@ -43,6 +44,20 @@ class MIFGSM:
     use: ClassVar[str] = (
         "Images that should fool other networks too, with early_stop=false: momentum forgets one network's quirks."
     )
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("cross-entropy",)
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot * self.steps
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Needs, compact, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, compact, survivors
 from robustcli.attacks.losses import Model, cross_entropy, is_right, margin
 from robustcli.attacks.norms import L2, Linf, LinfOrL2, per_sample
 from robustcli.attacks.targets import Target, target_classes
@@ -65,6 +65,15 @@ class Square:
         "A network whose gradients are masked, broken or out of reach. Where it breaks what PGD does "
         "not, they are masked."
     )
+    kind: ClassVar[Kind] = "budget"
+    losses: ClassVar[Losses] = ()
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return self.queries * self.restarts
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -25,7 +25,6 @@ from robustcli.attacks.base import (
     at_budgets,
     passes_of,
 )
-from robustcli.attacks.facts import effort, needs
 from robustcli.engine.convolutions import quick_convolutions
 from robustcli.engine.guard import Meter, frozen, require_module
 from robustcli.engine.outcome import Journal, Outcome, OutcomeBuilder, Stopwatch, Work, predict, split_evenly
@@ -164,7 +163,7 @@ class Run:
         rows = [self._row(attack) for attack in attacks]
         with clock.paused():
             groups = self._by_missing(rows)
-        self.progress.start(len(self.samples) * len(rows), 1, [effort(attacks[0])])
+        self.progress.start(len(self.samples) * len(rows), 1, [attacks[0].cost])
         self.progress.enter(0, sum(int(rows[0].clean[missing].sum()) * len(group) for group, missing in groups))
         for group, missing in groups:
             for finished in self._attack_rows(group, missing):
@@ -179,7 +178,7 @@ class Run:
         """Each member on what those before it left standing; all work since `started` is the members'."""
         clock = Stopwatch(self.meter, started)
         row = self._row(ensemble)
-        self.progress.start(len(self.samples), len(ensemble.members) + 1, list(map(effort, ensemble.members)))
+        self.progress.start(len(self.samples), len(ensemble.members) + 1, [member.cost for member in ensemble.members])
         for i, member in enumerate(ensemble.members):
             with clock.paused():
                 missing = self._recall(row, i)
@@ -265,7 +264,7 @@ class Run:
         """Judge what each row's attack makes of the samples `active`; which of those `missing` are finished."""
         attack, k = rows[0][1], len(active)
         threads, size = 1, self.batch_size
-        if needs(attack) == "gradients":
+        if attack.needs == "gradients":
             threads, size = plan_threads(self.meter.model, self.samples.x.device, k, size)
         else:
             size *= 2  # there is no graph for a way back to keep

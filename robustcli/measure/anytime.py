@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from robustcli.attacks import label
 from robustcli.attacks.base import BudgetAttack, at_budgets
-from robustcli.attacks.facts import effort
 from robustcli.engine.run import Outcome
 from robustcli.errors import AttackError
 from robustcli.measure.evaluate import Result, run_item, to_record
@@ -76,7 +75,7 @@ def evaluate_towards(
     for i, item in enumerate(session.items):
         deadline = None if end is None else clock() + (end - clock()) / (len(session.items) - i)
         try:
-            for planned in sorted(item.plan, key=lambda planned: planned.runs * effort(planned.attack)):
+            for planned in sorted(item.plan, key=lambda planned: planned.runs * planned.attack.cost):
                 run = _Slices(item, session, goal, deadline, partial(on_progress, item.target.name), memory, clock)
                 for index, outcome in run.rows(planned):
                     record = to_record(item.subject, item.images.take(index), outcome, session.spec.split)

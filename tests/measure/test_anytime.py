@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from robustcli.attacks import ATTACKS, parse_attack
-from robustcli.attacks.facts import effort
 from robustcli.config import EvalSpec
 from robustcli.measure.anytime import Goal, evaluate_towards, left_out, sample_order
 from robustcli.measure.evaluate import Session, evaluate, open_session
@@ -61,9 +60,9 @@ def test_cheap_attacks_come_first(checkpoints: Paths) -> None:
 
 def test_the_declared_cost_has_the_order_of_the_counted_one() -> None:
     order = ["noise", "fgsm", "mifgsm", "pgd", "apgd", "deepfool", "apgd-t", "fab", "square", "autoattack"]
-    costs = [effort(parse_attack(name, {"eps": "0.1"})) for name in order]
+    costs = [parse_attack(name, {"eps": "0.1"}).cost for name in order]
     assert costs == sorted(costs)
-    assert all(effort(parse_attack(name, {"eps": "0.1"})) > 0 for name in ATTACKS)
+    assert all(parse_attack(name, {"eps": "0.1"}).cost > 0 for name in ATTACKS)
 
 
 @pytest.mark.parametrize("seconds", [5, 30, 60, 120])

@@ -1,4 +1,4 @@
-"""Rows and looks made by hand: what a check sees, without a run."""
+"""Rows and inspections made by hand: what a check sees, without a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import nn
 from robustcli.attacks import parse_attack
 from robustcli.measure.record import Row, Subject
 from robustcli.testing import tiny_net, tiny_samples
-from robustcli.verdict.look import Look, look
+from robustcli.verdict.check import Finding, Level
+from robustcli.verdict.model import Inspection, inspect_model
+from robustcli.verdict.rows import Results
 
 
 def make_row(spec: str, standing: int | Sequence[int], n: int = 100, **changes: Any) -> Row:
@@ -44,11 +46,29 @@ def far(distances: Sequence[float]) -> dict[str, Any]:
     return {"distances": tuple(distances), "robust": tuple(int(math.isinf(one)) for one in distances)}
 
 
-def looked(model: nn.Module | None = None, n: int = 80) -> Look:
-    """A look at a model through tiny samples; at `tiny_net` where none is given."""
+def results(*rows: Row) -> Results:
+    """The rows of a checkpoint."""
+    return Results(rows)
+
+
+def finding(
+    name: str, level: Level, message: str = "", value: float | None = None, budget: str | None = None
+) -> Finding:
+    """What the check of this name says."""
+    return Finding(level, message, value, budget, name)
+
+
+def levels(found: Sequence[Finding]) -> dict[str, str]:
+    """By check, the level of what it said last."""
+    return {one.id: one.level for one in found}
+
+
+def inspected(model: nn.Module | None = None, n: int = 80) -> Inspection:
+    """A model inspected by tiny samples; `tiny_net` where none is given."""
     net = tiny_net() if model is None else model
-    samples = tiny_samples(tiny_net(), n)
-    return look(net, samples)
+    return inspect_model(
+        net, tiny_samples(tiny_net(), n), [parse_attack(f"{name}:eps=0.1") for name in ("fgsm", "pgd")]
+    )
 
 
 class Answers(nn.Module):
