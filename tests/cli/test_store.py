@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from robustcli.cli import run
-from robustcli.cli.answers import STORE
+from robustcli.cli.request import STORE
 from robustcli.store import database, keeper
 from robustcli.store.database import StoreError
 

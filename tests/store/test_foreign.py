@@ -112,7 +112,7 @@ def test_flags_that_were_falsified_are_measured_anew_and_said(checkpoint: Path, 
     def measured() -> tuple[list[int], int, list[str]]:
         with Keeper(store) as keeper:
             (result,) = evaluate(open_session([checkpoint], spec), memory=Memory(keeper))
-        return list(result.row.robust), result.row.cached, keeper.troubles()
+        return list(result.record.robust), result.record.cached, keeper.troubles()
 
     flags, cached, said = measured()
     assert (cached, said, 0 < sum(flags) < 20) == (0, [], True)
