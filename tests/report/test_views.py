@@ -1,118 +1,98 @@
+"""Tables from documents: what stands where, what is said under them, and what must not be claimed."""
+
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.console import Console
-from rich.table import Table
 
-from robustcli.attacks import FGSM, PGD, DeepFool
-from robustcli.attacks.base import Attack
-from robustcli.attacks.norms import L2
 from robustcli.fields import Eps
-from robustcli.measure.record import Row, Subject
-from robustcli.report.tables import (
-    Sheet,
-    compare_sheet,
-    evaluation_sheet,
-    interval,
-    percent,
-    to_csv,
-    to_rich,
-    to_text,
-    transposed,
-)
+from robustcli.measure.curve import Curve, Group, curves
+from robustcli.measure.document import make_document
+from robustcli.measure.pairs import pairs
+from robustcli.measure.record import Record
+from robustcli.measure.seeds import contests, families
+from robustcli.measure.transfer import Transferred
+from robustcli.report.table import Table, percent
+from robustcli.report.views import COLUMNS, class_table, curve_table, evaluation_table, sparkline, tables
+
+from ..records import documents, record
 
 
-def row(attack: Attack, correct: int = 30, n: int = 50, name: str = "a.pt", **changes: object) -> Row:
-    minimal = isinstance(attack, DeepFool)
-    made = Row(
-        subject=Subject(name, "ab12", "mnist-cnn", "vanilla"),
-        dataset="mnist",
-        attack=attack,
-        ids=tuple(range(n)),
-        robust=(1,) * correct + (0,) * (n - correct),
-        clean_correct=n - 1,
-        median_distance=1.234 if minimal else None,
-        by_iter=(45, correct) if minimal else (),
-        seconds=2.04,
-        forwards=100,
-        backwards=50,
-    )
-    return replace(made, **changes)  # type: ignore[arg-type]
+def half(attack: str, eps: str | None = "8/255", correct: int = 30, n: int = 50, **changes: object) -> Record:
+    """So many of `n` are left; one was wrong before."""
+    flags = [1] * correct + [0] * (n - correct)
+    far = [math.inf if flag else 1.234 for flag in flags]
+    return record(attack, eps, flags, distance=[*far[:-1], 0.0], **changes)
 
 
-ATTACKS: list[Attack] = [FGSM(eps=Eps("8/255")), PGD(eps=1.5, steps=50, norm=L2()), DeepFool(iters=2, box="none")]
+DEEPFOOL = "deepfool:iters=2,box=none"
 
 
-@pytest.mark.parametrize(
-    ("correct", "n", "shown"),
-    [
-        (30, 50, "60.0"),
-        (0, 7, "0.0"),
-        (7, 7, "100.0"),
-        (2, 3, "66.7"),
-        (4676, 10_000, "46.76"),
-        (9_999, 10_000, "99.99"),
-        (1_999, 2_000, "99.95"),
-        (1, 3_000, "0.03"),
-        (59_999, 60_000, "99.998"),
-        (1, 60_000, "0.002"),
-        (60_000, 60_000, "100.00"),
-        (0, 3_000, "0.0"),
-        (0, 0, "-"),
-    ],
-)
-def test_a_percentage_has_as_many_digits_as_n_supports(correct: int, n: int, shown: str) -> None:
-    assert percent(correct, n) == shown
+def all_three(**changes: object) -> list[Record]:
+    by_iter = (45, changes.get("correct", 30))
+    fgsm, pgd = half("fgsm", **changes), half("pgd:steps=50,norm=l2", "1.5", **changes)
+    return [fgsm, pgd, half(DEEPFOOL, by_iter=by_iter, **changes)]
 
 
-@given(st.integers(1, 200_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_a_percentage_is_0_or_100_only_where_that_is_true(counts: tuple[int, int]) -> None:
-    correct, n = counts
-    shown = float(percent(correct, n))
-    assert (shown == 0, shown == 100) == (correct == 0, correct == n)
-    assert shown == pytest.approx(100 * correct / n, abs=0.0501)
+# --- evaluate
 
 
-@pytest.mark.parametrize(("correct", "shown"), [(0, "[0.0, 27.8]"), (5, "[23.7, 76.3]"), (10, "[72.2, 100.0]")])
-def test_an_interval_is_in_per_cent(correct: int, shown: str) -> None:
-    assert interval(correct, 10) == shown
-
-
-# --- Sheets
-
-
-def test_a_sheet_has_the_clean_row_first_and_then_an_attack_a_row() -> None:
-    sheet = evaluation_sheet([row(attack) for attack in ATTACKS])
-    assert sheet.headers == ("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec")
-    assert [cells[:2] for cells in sheet.cells] == [
+def test_the_clean_accuracy_comes_first_and_then_an_attack_a_row() -> None:
+    table = evaluation_table(all_three(correct=20))
+    assert table.title == "a.pt: vanilla mnist-cnn on mnist, n = 50"
+    assert table.headers == ("attack", "budget", "acc. %", "95 % CI", "right", "median", "sec")
+    assert [cells[:2] for cells in table.cells] == [
         ("clean", "-"),
         ("fgsm", "Linf 8/255"),
         ("pgd:steps=50", "L2 1.5"),
         ("deepfool:iters=2,box=none", "L2"),
     ]
-    assert sheet.cells[0][2:] == ("98.0", "[89.5, 99.6]", "49", "-", "-")
-    assert sheet.cells[1][2:] == ("60.0", "[46.2, 72.4]", "30", "-", "2.0")
-    assert sheet.cells[3][5] == "1.23"
+    assert table.cells[0][2:] == ("98.0", "[89.5, 99.6]", "49", "-", "-")
+    assert table.cells[1][2:] == ("40.0", "[27.6, 53.8]", "20", "-", "2.0")
+    assert table.cells[3][5] == "1.23"
 
 
-@pytest.mark.parametrize(("distance", "shown"), [(None, "inf"), (0.0, "0"), (0.000123, "0.000123")])
-def test_a_median_that_was_not_reached_says_so(distance: float | None, shown: str) -> None:
-    sheet = evaluation_sheet([row(DeepFool(iters=2), median_distance=distance)])
-    assert sheet.cells[1][5] == shown
+@pytest.mark.parametrize(("model", "method"), [(None, None), ("mnist-cnn", None), (None, "vanilla")])
+def test_what_nobody_knows_of_a_model_is_left_out_of_the_title(model: str | None, method: str | None) -> None:
+    made = record(split="train")
+    table = evaluation_table([replace(made, subject=replace(made.subject, model=model, method=method))])
+    known = model or method
+    assert table.title == f"a.pt{f': {known}' if known else ''} on mnist (train split), n = 4"
+
+
+def test_rows_of_different_numbers_of_samples_each_have_theirs() -> None:
+    table = evaluation_table([record(robust="10"), record("pgd", robust="1100")])
+    assert (table.headers[2], [cells[2] for cells in table.cells]) == ("n", ["4", "2", "4"])
+    assert table.title.endswith("n as in the rows")
+
+
+def test_an_ensembles_seconds_are_those_of_its_members() -> None:
+    members = [
+        record(name, ensemble="autoattack", seconds=seconds) for name, seconds in (("apgd", 3.0), ("square", 4.0))
+    ]
+    table = evaluation_table(
+        [record(seconds=1.0), *members, record("autoattack", seconds=0.0), record("pgd", seconds=2.0)]
+    )
+    assert [cells[-1] for cells in table.cells[1:]] == ["1.0", "3.0", "4.0", "7.0", "2.0"]
+    assert table.cells[2][0] == "autoattack/apgd:steps=100"
+    assert table.notes[-2].startswith("A member of an ensemble meets")
+
+
+@pytest.mark.parametrize(
+    ("distance", "shown"),
+    [((1.0, math.inf, math.inf), "inf"), ((0.0, 0.0, 1.0), "0"), ((0.000123, 0.000123, 1), "0.000123")],
+)
+def test_a_median_that_was_not_reached_is_infinite(distance: tuple[float, ...], shown: str) -> None:
+    assert evaluation_table([record("deepfool", distance=distance)]).cells[1][5] == shown
 
 
 @pytest.mark.parametrize(("correct", "state"), [(0, "all converged"), (30, "30 of 50 not converged")])
 def test_a_minimal_norm_attack_says_whether_it_converged(correct: int, state: str) -> None:
-    note = evaluation_sheet([row(DeepFool(iters=2), correct=correct)]).notes[0]
-    assert note.startswith("deepfool:iters=2")
+    note = evaluation_table(all_three(correct=correct)).notes[0]
+    assert note.startswith("deepfool:iters=2,box=none L2: ")
     assert f"after each iteration 90.0 {percent(correct, 50)}; {state}." in note
 
 
@@ -125,34 +105,48 @@ def test_a_minimal_norm_attack_says_whether_it_converged(correct: int, state: st
     ],
 )
 def test_of_many_iterations_the_last_that_change_nothing_are_not_told(by_iter: tuple[int, ...], told: str) -> None:
-    note = evaluation_sheet([row(DeepFool(iters=len(by_iter)), correct=0, by_iter=by_iter)]).notes[0]
-    assert f"after each iteration {told}" in note
-
-
-def test_every_sheet_says_that_its_numbers_are_upper_bounds() -> None:
-    rows = [row(attack) for attack in ATTACKS]
-    assert all("upper bound" in sheet.notes[-1] for sheet in (evaluation_sheet(rows), compare_sheet([rows, rows])))
+    assert f"after each iteration {told}" in evaluation_table([half("deepfool", correct=0, by_iter=by_iter)]).notes[0]
 
 
 @pytest.mark.parametrize(("correct_8bit", "told"), [(None, False), (30, False), (31, False), (32, True)])
 def test_rounding_is_told_where_it_saves_more_than_a_point(correct_8bit: int | None, told: bool) -> None:
-    made = row(FGSM(eps=Eps("8/255")), correct=30, n=100, correct_8bit=correct_8bit)
-    lines = [note for note in evaluation_sheet([made]).notes if "8 bits" in note]
+    made = half("fgsm", n=100, correct_8bit=correct_8bit)
+    lines = [note for note in evaluation_table([made]).notes if "8 bits" in note]
     words = "fgsm Linf 8/255: accuracy % with its images rounded to 8 bits 32.0, before 30.0."
     assert lines == ([words] if told else [])
 
 
-def groups(*names: str) -> list[list[Row]]:
-    return [[row(attack, name=name) for attack in ATTACKS] for name in names]
+@pytest.mark.parametrize("name", ["attack", "evaluate", "curve", "compare"])
+def test_accuracy_under_attack_is_never_shown_without_saying_that_it_is_an_upper_bound(name: str) -> None:
+    first = tables(documents()[name])[0]
+    assert "pper bound" in first.notes[-1]
+
+
+def test_a_model_has_a_table_of_its_own_and_no_rows_none() -> None:
+    assert [table.title.partition(":")[0] for table in tables(documents()["evaluate"])] == ["a.pt", "x/vanilla-0.pt"]
+    assert tables(documents()["no rows"]) == []
+
+
+# --- compare
+
+
+def compared(*groups: Sequence[Record]) -> list[Table]:
+    whole = [record for group in groups for record in group]
+    return tables(make_document("compare", whole, {}, pairs=[pair.as_dict() for pair in pairs(groups)]))
+
+
+def groups(*names: str) -> list[list[Record]]:
+    return [all_three(name=name) for name in names]
 
 
 def test_a_comparison_has_a_row_a_checkpoint_and_a_column_a_budget() -> None:
-    sheet = compare_sheet(groups("a.pt", "b.pt"))
-    assert (sheet.headers[:2], sheet.left) == (("checkpoint", "method"), 2)
-    assert sheet.headers[2:4] == ("clean", "fgsm\nLinf 8/255")
-    assert sheet.headers[-1] == "median\nL2"
-    assert {len(cells) for cells in sheet.cells} == {len(sheet.headers)}
-    assert sheet.cells[0][2:4] == ("98.0\n[89.5, 99.6]", "60.0\n[46.2, 72.4]")
+    table = compared(*groups("a.pt", "b.pt"))[0]
+    assert (table.headers[:2], table.left) == (("checkpoint", "method"), 2)
+    assert table.headers[2:4] == ("clean", "fgsm\nLinf 8/255")
+    assert table.headers[-1] == "median\nL2"
+    assert {len(cells) for cells in table.cells} == {len(table.headers)}
+    assert table.cells[0][2:4] == ("98.0\n[89.5, 99.6]", "60.0\n[46.2, 72.4]")
+    assert table.notes[0].startswith("a, deepfool:iters=2")
 
 
 @pytest.mark.parametrize(
@@ -167,123 +161,166 @@ def test_a_comparison_has_a_row_a_checkpoint_and_a_column_a_budget() -> None:
     ],
 )
 def test_checkpoints_are_told_apart_by_what_differs(names: list[str], shared: str, shown: list[str]) -> None:
-    sheet = compare_sheet(groups(*names))
-    assert sheet.title.startswith(f"{shared} on mnist, n = 50")
-    assert [cells[0] for cells in sheet.cells] == shown
+    table = compared(*groups(*names))[0]
+    assert table.title.startswith(f"{shared} on mnist, n = 50")
+    assert [cells[0] for cells in table.cells] == shown
 
 
 def test_a_checkpoint_that_is_named_as_its_method_is_told_by_it_alone() -> None:
-    pair = [
-        [replace(one, subject=replace(one.subject, method=name)) for one in rows]
-        for name, rows in zip(("fgsm", "pgd"), groups("fgsm.pt", "pgd.pt"), strict=True)
-    ]
-    sheet = compare_sheet(pair)
-    assert (sheet.headers[:2], sheet.left) == (("method", "clean"), 1)
-    assert [cells[0] for cells in sheet.cells] == ["fgsm", "pgd"]
-    assert {len(cells) for cells in sheet.cells} == {len(sheet.headers)}
-    assert sheet.notes[0].startswith("fgsm, deepfool")
+    table = compared(*(all_three(name=f"{method}.pt", method=method) for method in ("fgsm", "pgd")))[0]
+    assert (table.headers[:2], table.left) == (("method", "clean"), 1)
+    assert [cells[0] for cells in table.cells] == ["fgsm", "pgd"]
+    assert {len(cells) for cells in table.cells} == {len(table.headers)}
 
 
-def test_a_group_cut_short_shows_dashes_for_the_rest() -> None:
+def test_what_a_model_has_not_met_is_a_dash_under_its_own_heading() -> None:
     first, second = groups("a.pt", "b.pt")
-    sheet = compare_sheet([first, second[:1]])
-    assert sheet.cells[1][3:] == ("60.0\n[46.2, 72.4]", "-", "-", "-")
-    assert {len(cells) for cells in sheet.cells} == {len(sheet.headers)}
+    (table, *_) = compared(first, [second[0], second[2]])
+    assert table.cells[1][3:] == ("60.0\n[46.2, 72.4]", "-", "60.0\n[46.2, 72.4]", "inf")
+    assert {len(cells) for cells in table.cells} == {len(table.headers)}
 
 
-# --- Renderings
-
-HARD = Sheet("50% of a_b & c", ("a_b %", "c & d", "f"), (("x_y", "1 # 2", "$5"), ("{z}|w", "~", "^")), ("50% note_1",))
-
-
-def test_latex_escapes_what_would_break_it() -> None:
-    lines = to_text(HARD, "latex").splitlines()
-    code = "\n".join(line for line in lines if not line.startswith("%"))
-    assert r"a\_b \%" in code
-    assert r"x\_y" in code
-    body = code.replace(r"\&", "").replace(r"\\", "\n")
-    assert {line.count("&") for line in body.splitlines() if "&" in line} == {2}
-    assert not re.search(r"(?<!\\)[_%#$]", code)
-
-
-def test_latex_titles_and_notes_are_comments_of_one_line() -> None:
-    lines = to_text(HARD, "latex").splitlines()
-    assert lines[0] == r"% 50\% of a\_b \& c"
-    assert lines[-1] == r"% 50\% note\_1"
-    assert lines[1].startswith(r"\begin{tabular}")
+@pytest.mark.parametrize(
+    ("robust", "said"),
+    [
+        ("0" * 20, ("+100.0", "20", "0", "< 0.001", "one is ahead")),
+        ("1" * 20, ("+0.0", "0", "0", "1.000", "cannot be told apart at n = 20")),
+        (
+            "0" * 5 + "1" * 15,
+            ("+25.0", "5", "0", "0.062", "cannot be told apart at n = 20; about 29 samples would be needed"),
+        ),
+    ],
+)
+def test_only_what_can_be_told_apart_is_ranked(robust: str, said: tuple[str, ...]) -> None:
+    (line,) = compared([record(robust="1" * 20, name="one.pt")], [record(robust=robust, name="two.pt")])[1].cells
+    assert line[:2] == ("one - two", "fgsm Linf 0.1")
+    assert (line[2].partition("\n")[0], *line[3:]) == said
 
 
-def test_markdown_keeps_its_columns_when_a_cell_has_a_bar() -> None:
-    table = [line for line in to_text(HARD, "markdown").splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {4}
+def test_whoever_is_ahead_is_named() -> None:
+    (line,) = compared([record(robust="0" * 20, name="one.pt")], [record(robust="1" * 20, name="two.pt")])[1].cells
+    assert line[-1] == "two is ahead"
 
 
-def test_line_breaks_of_a_cell_do_not_break_text_tables() -> None:
-    sheet = compare_sheet(groups("a.pt", "b.pt"))
-    markdown = [line for line in to_text(sheet, "markdown").splitlines() if line.startswith("|")]
-    assert len(markdown) == 4
-    assert len([line for line in to_text(sheet, "latex").splitlines() if line.endswith(r"\\")]) == 3
+def test_many_checkpoints_have_the_pairs_of_the_first_and_the_rest_in_json() -> None:
+    table = compared(*([record(robust="10", name=f"{name}.pt")] for name in "abcd"))[1]
+    assert [line[0] for line in table.cells] == ["a - b", "a - c", "a - d"]
+    assert table.notes[0] == "The pairs of a; all 6 are in the JSON."
 
 
-def test_numbers_in_text_tables_stay_as_they_were_written() -> None:
-    sheet = Sheet("t", ("a", "b"), (("x", "60.0"), ("y", "1e5")))
-    assert "60.0 |" in to_text(sheet, "markdown")
-    assert "1e5 |" in to_text(sheet, "markdown")
-
-
-def shown_at(sheet: Sheet, width: int) -> str:
-    console = Console(file=io.StringIO(), width=width)
-    console.print(to_rich(sheet, width))
-    return console.file.getvalue()  # type: ignore[attr-defined, no-any-return]
-
-
-@pytest.mark.parametrize("width", [120, 30])
-def test_a_terminal_shows_markup_as_text(width: int) -> None:
-    sheet = Sheet("[red]t", ("[/a]", "b", "c", "d"), (("[bold]x", "[0.1, 0.2]", "[/]", "[/b]"),), ("[/] note",))
-    shown = shown_at(sheet, width)
-    assert all(text in shown for text in ("[red]t", "[/a]", "[bold]x", "[0.1, 0.2]", "[/]", "[/b]", "[/] note"))
-
-
-def columns(sheet: Sheet, width: int) -> list[str]:
-    table = to_rich(sheet, width).renderables[1]
-    assert isinstance(table, Table)
-    return [str(column.header) for column in table.columns]
-
-
-def test_a_sheet_that_is_too_wide_has_its_rows_as_columns() -> None:
-    sheet = compare_sheet([[row(attack, name=name) for attack in ATTACKS * 3] for name in ("x:a.pt", "x:b.pt")])
-    wide, narrow = shown_at(sheet, 300), shown_at(sheet, 80)
-    assert columns(sheet, 300)[:4] == ["checkpoint", "method", "clean", "fgsm\nLinf 8/255"]
-    assert columns(sheet, 80) == ["checkpoint", "x:a", "x:b"]
-    assert max(map(len, narrow.splitlines())) <= 80
-    assert narrow.count("60.0") == wide.count("60.0") == 2 * 9 + 2 * 3, "cells and notes"
-
-
-def test_transposing_twice_gives_the_same_cells() -> None:
-    sheet = compare_sheet(groups("a.pt", "b.pt"))
-    turned = transposed(sheet)
-    assert turned.headers == ("checkpoint", "a", "b")
-    assert turned.cells[0] == ("method", "vanilla", "vanilla")
-    assert (turned.title, turned.notes) == (sheet.title, sheet.notes)
-    again = transposed(turned)
-    assert (again.headers, again.cells) == (sheet.headers, sheet.cells)
-
-
-def test_a_sheet_with_more_rows_than_columns_is_never_turned() -> None:
-    sheet = evaluation_sheet([row(FGSM(eps=0.1))] * 9)
-    assert columns(sheet, 20) == list(sheet.headers)
-
-
-def test_csv_has_every_key_of_any_row_and_no_samples() -> None:
-    lines = list(csv.DictReader(to_csv([row(attack) for attack in ATTACKS]).splitlines()))
-    assert not {"ids", "robust", "ci95"} & lines[0].keys()
-    assert [line["by_iter"] for line in lines] == ["", "", "[45, 30]"]
-    assert [float(lines[0][key]) for key in ("accuracy", "ci_low", "ci_high")] == pytest.approx(
-        [0.6, 0.462, 0.724], abs=1e-3
+def over_seeds(**recipes: Sequence[int]) -> Table:
+    """So many of 100 samples that each seed of a method withstood."""
+    made = [
+        [record("fgsm", "0.3", "1" * correct + "0" * (100 - correct), name=f"{method}-{seed}.pt", method=method)]
+        for method, seeds in recipes.items()
+        for seed, correct in enumerate(seeds)
+    ]
+    specs = [
+        {"method": {"name": method}, "seed": seed} for method, seeds in recipes.items() for seed in range(len(seeds))
+    ]
+    found = families(made, specs)
+    between = [*pairs(made), *contests(found)]
+    flat = [one for group in made for one in group]
+    told = make_document(
+        "compare", flat, {}, pairs=[pair.as_dict() for pair in between], families=[one.as_dict() for one in found]
     )
-    assert json.loads(lines[1]["attack"])["steps"] == 50
+    return tables(told)[-1]
 
 
-def test_csv_quotes_a_name_with_commas() -> None:
-    (line,) = csv.DictReader(to_csv([row(ATTACKS[0], name='a,"b".pt')]).splitlines())
-    assert line["checkpoint"] == 'a,"b".pt'
+def test_recipes_have_mean_and_spread_and_it_is_said_who_is_above() -> None:
+    table = over_seeds(vanilla=(10, 12, 11), batchout=(45, 41, 47))
+    assert table.headers == ("method", "seeds", "clean", "fgsm\nLinf 0.3")
+    assert table.cells == (
+        ("vanilla", "3", "100.0 ± 0.0", "11.0 ± 1.0"),
+        ("batchout", "3", "100.0 ± 0.0", "44.3 ± 3.1"),
+    )
+    assert "batchout above vanilla by 33.3 points under fgsm Linf 0.3 (p = 0.00" in table.notes[0]
+
+
+def test_none_is_ranked_that_its_seeds_do_not_tell_apart() -> None:
+    assert over_seeds(vanilla=(10, 12, 11), gaussian=(9, 13, 12)).notes[0].endswith("(Holm): none.")
+
+
+@pytest.mark.parametrize(("correct", "told"), [((10, 12), False), ((10, 40), True)])
+def test_seeds_of_one_recipe_that_can_be_told_apart_are_explained(correct: tuple[int, int], told: bool) -> None:
+    notes = over_seeds(vanilla=correct, batchout=(45, 46), pgd=(99,)).notes
+    assert [note.split(":")[0] for note in notes[1:]] == told * ["Seeds of vanilla are told apart under fgsm Linf 0.3"]
+
+
+FLAGS = {(0, 0): "1000", (0, 1): "1000", (1, 0): "1100", (1, 1): "1110"}
+
+
+def crossed(cells: Sequence[tuple[int, int]] = tuple(FLAGS), models: int = 2) -> list[Table]:
+    paths = [f"runs/mnist-{name}.pt" for name in ("vanilla", "fgsm")]
+    own = [
+        [record(attack, eps, FLAGS[i, i], name=paths[i]) for i in (0, 1)]
+        for attack, eps in (("fgsm", "8/255"), ("pgd", "0.3"))
+    ]
+    made = [
+        Transferred(pair[source], pair[target].subject, tuple(map(int, FLAGS[source, target]))).as_dict(
+            [2, 3] if (source, target) == (0, 1) else []
+        )
+        for pair in own
+        for source, target in cells
+    ]
+    records = [pair[i] for i in range(models) for pair in own]
+    return [
+        table for table in tables(make_document("compare", records, {}, transfer=made)) if "Transfer" in table.title
+    ]
+
+
+def test_transfer_has_a_table_an_attack_a_source_a_row_and_a_target_a_column() -> None:
+    made = crossed()
+    assert [table.title for table in made] == ["Transfer: fgsm Linf 8/255", "Transfer: pgd:steps=20 Linf 0.3"]
+    for table in made:
+        assert table.headers == ("made on", "vanilla\nasked", "fgsm\nasked")
+        assert table.cells == (("vanilla", "25.0", "25.0"), ("fgsm", "50.0", "75.0"))
+        told = "fgsm: images made on vanilla break 2 of 4 samples that its own attack left standing."
+        assert table.notes[:-1] == (told,)
+
+
+def test_what_an_interrupted_transfer_did_not_come_to_is_a_dash() -> None:
+    table = crossed([(0, 0), (0, 1)], models=1)[0]
+    assert table.cells[1] == ("runs/mnist-fgsm.pt", "-", "-")
+
+
+# --- Curves
+
+
+def curve() -> Curve:
+    found = (0.0, 0.1, 0.2, 0.3, 0.1, 0.1, 0.1, math.inf)
+    y = (0, 0, 0, 0, 1, 1, 1, 1)
+    both = [record("fmn", distance=found, y=y), record("pgd", bisected=True, distance=found, y=y)]
+    return curves(both, ("cat", "dog"))[0]
+
+
+BUDGETS = [Eps("0"), Eps("0.05"), Eps("0.10"), Eps("51/255"), Eps("0.3")]
+
+
+def test_a_curve_has_a_budget_a_row_spelt_as_it_was_written() -> None:
+    table = curve_table(curve(), BUDGETS)
+    assert table.title == "a.pt: vanilla mnist-cnn on mnist, n = 8: accuracy within Linf eps"
+    assert [cells[0] for cells in table.cells] == ["0", "0.05", "0.10", "51/255", "0.3"]
+    assert [cells[1] for cells in table.cells] == ["87.5", "87.5", "37.5", "25.0", "12.5"]
+    assert [cells[3] for cells in table.cells] == ["7", "7", "3", "2", "1"]
+    assert table.notes[0] == "Half are broken within 0.1; closest of fmn:iters=100 and bisect:pgd:steps=20."
+
+
+def test_classes_have_all_first_and_a_sparkline_each() -> None:
+    table = class_table(curve(), BUDGETS)
+    assert [cells[:4] for cells in table.cells] == [
+        ("all", "8", "87.5", "0.1"),
+        ("cat", "4", "75.0", "0.2"),
+        ("dog", "4", "100.0", "0.1"),
+    ]
+    assert table.headers[-1] == "accuracy, eps 0 to 0.3"
+    assert {len(cells[4]) for cells in table.cells} == {COLUMNS + 2}
+
+
+def test_a_sparkline_falls_from_full_to_empty() -> None:
+    line = sparkline(Group("all", (0.1, 0.2, 0.3, 0.4)), 0.5)
+    assert (line[0], line[-1]) == ("\u2588", " ")
+    assert list(line) == sorted(line, reverse=True)
+    assert sparkline(Group("all", (math.inf,)), 1.0) == "\u2588" * COLUMNS
+    assert sparkline(Group("all", (0.0,)), 1.0) == " " * COLUMNS
+    assert "\u2581" in sparkline(Group("all", (*[0.1] * 99, 0.2)), 0.3), "one of a hundred is not nothing"
