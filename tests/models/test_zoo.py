@@ -107,7 +107,7 @@ class TestEachNetwork:
         stated = fgsm_rows(name)
         budgets = tuple(row["attack"]["eps"] for row in stated)
         spec = EvalSpec(data_dir=data_dir(), device="cpu", attacks=("fgsm",), eps=budgets)
-        found = [result.row for result in evaluate(open_session([Path(f"zoo:{name}")], spec))]
+        found = [result.record for result in evaluate(open_session([Path(f"zoo:{name}")], spec))]
         for row, expected in zip(found, stated, strict=True):
             assert row.n == expected["n"]
             assert abs(row.clean_correct - expected["clean_correct"]) <= FLIPS

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from robustcli.measure.evaluate import Session, evaluate
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.models.checkpoint import Checkpoint
 from robustcli.studies.batchout.design import Network, Probe
 from robustcli.studies.batchout.laboratory import Laboratory
@@ -26,13 +26,13 @@ PROBES = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=3", ("0.1",), price="c
 PART = replace(parts(TINY)["stopgrad"], probes=PROBES)
 FIRST, SECOND = PART.networks
 Train = Callable[[Prepared, Path, Run], Checkpoint]
-Measure = Callable[[Session], Iterator[Row]]
+Measure = Callable[[Session], Iterator[Record]]
 ROWS = 3
 """A network's: FGSM at two budgets and PGD at one."""
 
 
-def measure(session: Session) -> Iterator[Row]:
-    return (result.row for result in evaluate(session))
+def measure(session: Session) -> Iterator[Record]:
+    return (result.record for result in evaluate(session))
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,9 @@ def bench_in(folder: Path, *, train: Train = train, measure: Measure = measure, 
         did.append(f"train {path.stem}")
         return train(prepared, path, run)
 
-    def measured(session: Session) -> Iterator[Row]:
+    def measured(session: Session) -> Iterator[Record]:
         for row in measure(session):
-            did.append(f"measure {row.attack.name} {row.eps:g}")
+            did.append(f"measure {row.attack['name']} {row.eps:g}")
             yield row
 
     values: Json = {"scale": TINY, "device": "cpu"} | changes
@@ -68,11 +68,11 @@ def never(*_: object) -> Any:
     raise AssertionError("should have been found")
 
 
-def stop_after(count: int) -> Callable[[Session], Iterator[Row]]:
+def stop_after(count: int) -> Callable[[Session], Iterator[Record]]:
     """Measures so many rows, then Ctrl-C."""
     left = [count]
 
-    def measured(session: Session) -> Iterator[Row]:
+    def measured(session: Session) -> Iterator[Record]:
         for row in measure(session):
             if not left[0]:
                 raise KeyboardInterrupt

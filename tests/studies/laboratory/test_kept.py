@@ -12,7 +12,7 @@ import pytest
 
 from robustcli.errors import AttackError, ConfigError, TrainingError
 from robustcli.measure.evaluate import Session
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.models.checkpoint import Checkpoint
 from robustcli.studies.batchout.results import read
 from robustcli.studies.batchout.run import run_part
@@ -53,7 +53,7 @@ def test_an_attack_that_fails_is_named_and_the_next_network_goes_on(finished: Pa
     shutil.rmtree(finished / "measured")
     calls: list[int] = []
 
-    def first_fails(session: Session) -> Iterator[Row]:
+    def first_fails(session: Session) -> Iterator[Record]:
         calls.append(1)
         if len(calls) == 1:
             raise AttackError("logits are NaN")
@@ -104,7 +104,7 @@ def test_a_run_in_which_a_network_fails_leaves_a_file_with_more_networks(finishe
     before = (finished / "stopgrad.json").read_bytes()
     measured_file(finished, SECOND).unlink()
 
-    def fails(session: Session) -> Iterator[Row]:
+    def fails(session: Session) -> Iterator[Record]:
         raise AttackError("the model returned NaN")
 
     bench = bench_in(finished, measure=fails)
