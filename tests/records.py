@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from robustcli.attacks import describe, label, parse_attack
-from robustcli.attacks.base import Ensemble, MinimalAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
 from robustcli.attacks.bisection import Bisection
 from robustcli.fields import Eps
 from robustcli.measure.curve import curves
@@ -19,7 +19,7 @@ from robustcli.measure.seeds import contests, families
 
 
 def record(
-    attack: str = "fgsm",
+    attack: str | Attack = "fgsm",
     eps: str | None = "0.1",
     robust: str | Sequence[int] = "1100",
     *,
@@ -31,15 +31,15 @@ def record(
     """What an attack did to a model that was right on every sample before.
 
     Args:
-        attack: a SPEC.
-        eps: its budget; a minimal-norm attack has none.
+        attack: a SPEC, or an attack.
+        eps: its budget, where the SPEC has none; a minimal-norm attack has none.
         robust: a 1 for each sample that withstood it, else a 0.
         name: the checkpoint.
         method: that trained it.
         bisected: whether the budget is looked for, and so none is given.
         changes: of any other field; where samples or their distances change, flags and predictions agree with them.
     """
-    made = parse_attack(attack, {"eps": eps or "0.1"})
+    made = parse_attack(attack, {"eps": eps or "0.1"}) if isinstance(attack, str) else attack
     if bisected:
         made = Bisection(made)  # type: ignore[arg-type]
     if "distance" in changes:
@@ -60,7 +60,7 @@ def record(
         "attack": {key: value for key, value in describe(made).items() if key != "eps"},
         "label": label(made),
         "norm": made.norm.name,
-        "budget": None if kind == "minimal" else eps,
+        "budget": str(made.eps) if isinstance(made, BudgetAttack) else None,
         "ids": tuple(range(len(flags))),
         "y": y,
         "pred": tuple(c + (far == 0) for c, far in zip(y, distance, strict=True)),

@@ -107,7 +107,7 @@ def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypa
         loads.append(spec)
         return load(spec)
 
-    monkeypatch.setattr("robustcli.measure.evaluate.load", counted)
+    monkeypatch.setattr("robustcli.measure.session.load", counted)
     open_session(checkpoints, SPEC)
     assert len(loads) == 1
 

@@ -14,8 +14,9 @@ from robustcli.config import DataSpec
 from robustcli.data.images import Images
 from robustcli.data.load import load
 from robustcli.engine.run import Samples, run_attack
-from robustcli.measure.evaluate import open_checkpoint
-from robustcli.measure.record import to_row
+from robustcli.measure.evaluate import to_record
+from robustcli.measure.record import Subject
+from robustcli.models.sources import open_target
 from robustcli.testing.masked import MASKS, Mask
 from robustcli.verdict.check import CHECKS, LEVELS, Finding, at_least, findings
 from robustcli.verdict.controls import transfer_not_better
@@ -38,12 +39,13 @@ def pixels(images: Images) -> Samples:
 
 
 def measured(name: str, images: Images) -> list[Finding]:
-    candidate, samples = open_checkpoint(Path(f"zoo:{name}")), pixels(images)
-    outcomes = [run_attack(candidate.model, parse_attack(spec), samples)[0] for spec in SPECS]
-    rows = [to_row(candidate.subject, "mnist-sample", samples.ids.tolist(), outcome) for outcome in outcomes]
-    seen = inspect_model(candidate.model, samples, [row.attack for row in rows])
+    target, samples = open_target(f"zoo:{name}"), pixels(images)
+    attacks = [parse_attack(spec) for spec in SPECS]
+    subject = Subject(target.name, target.key, target.model, target.method)
+    rows = [to_record(subject, images, run_attack(target.module, attack, samples)[0]) for attack in attacks]
+    seen = inspect_model(target.module, samples, attacks)
     found = [*findings(seen, "preflight"), *findings(Results(rows), "reuse")]
-    return found + transfer_not_better(Measurement(candidate.model, images, rows))
+    return found + transfer_not_better(Measurement(target.module, images, rows))
 
 
 @pytest.mark.parametrize("name", ["mnist-vanilla", "mnist-gaussian", "mnist-pgd"])
@@ -61,7 +63,7 @@ def test_fgsm_training_and_batchout_are_told_as_what_they_are(name: str, checks:
 
 @pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask.name)
 def test_a_masked_network_raises_at_least_its_check(mask: Mask, digits: Images) -> None:
-    model = mask.build(open_checkpoint(Path("zoo:mnist-vanilla")).model)
+    model = mask.build(open_target("zoo:mnist-vanilla").module)
     attacks = [parse_attack(spec) for spec in SPECS]
     fired = {finding.id: finding for finding in findings(inspect_model(model, pixels(digits), attacks), "preflight")}
     assert fired[mask.check].rank >= LEVELS.index(mask.level), fired[mask.check]  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from robustcli.attacks.norms import NORMS
 from robustcli.config import DataSpec
 from robustcli.data.images import Images
 from robustcli.data.load import load
-from robustcli.measure.record import Row, Subject
+from robustcli.measure.record import Record, Subject
 from robustcli.measure.transfer import Transferred
 from robustcli.models import checkpoint
 from robustcli.testing import tiny_net, tiny_samples
@@ -43,7 +43,7 @@ def control(images: Images, *specs: str) -> list[Finding]:
     return undefended_control(Setup(images, attacks))
 
 
-def transferred(images: Images, *rows: Row, cells: tuple[Transferred, ...] = ()) -> list[Finding]:
+def transferred(images: Images, *rows: Record, cells: tuple[Transferred, ...] = ()) -> list[Finding]:
     """R14 of the undefended network, whatever its rows say that it is."""
     return transfer_not_better(Measurement(undefended("mnist")[0], images, rows, transfers=cells))
 
@@ -109,9 +109,9 @@ def test_images_of_another_checkpoint_that_break_more_than_its_own_are_suspect(d
     bars, other = replace(digits, name="bars"), Subject("b.pt", "b" * 64, "mnist-cnn", "vanilla")
     rows = [make_row("pgd:eps=0.3", 20, n=24), make_row("pgd:eps=0.4", 20, n=24)]
     cells = tuple(
-        Transferred(source, row.subject, row.attack, tuple(range(30)), (1,) * 8 + (0,) * 22)
-        for row in rows
-        for source in (row.subject, other)
+        Transferred(make_row(spec, 20, n=30, subject=source), rows[0].subject, (1,) * 8 + (0,) * 22)
+        for spec in ("pgd:eps=0.3", "pgd:eps=0.4")
+        for source in (rows[0].subject, other)
     )
     (finding,) = transferred(bars, *rows, cells=cells)  # its own images, and budgets above the usual, do not count
     assert (finding.id, finding.level) == ("R14", "SUSPECT")

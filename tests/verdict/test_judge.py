@@ -77,7 +77,7 @@ def test_a_reason_does_not_offer_the_preset_that_was_interrupted() -> None:
 @pytest.mark.parametrize("attack", [Bisection(AutoAttack(0.1)), FMN()], ids=["a bisected ensemble", "FMN"])
 def test_a_reason_offers_no_checks_that_cannot_run(attack: Attack) -> None:
     findings = [finding(name, "OK", "") for name in ("P5", "R13", "R23")]
-    verdict = judge("a.pt", findings, [make_row("pgd:eps=0.1", 50, attack=attack)])
+    verdict = judge("a.pt", findings, [make_row(attack, 50)])
     assert verdict.reason == (
         "not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
     )
@@ -85,7 +85,7 @@ def test_a_reason_offers_no_checks_that_cannot_run(attack: Attack) -> None:
 
 def test_squares_queries_count_inside_a_bisected_ensemble() -> None:
     findings = [one for one in PASSED if one.id != "R13"]
-    assert judge("a.pt", findings, [make_row("fmn", 50, attack=Bisection(AutoAttack(0.1)))]).word == "RELIABLE"
+    assert judge("a.pt", findings, [make_row(Bisection(AutoAttack(0.1)), 50)]).word == "RELIABLE"
 
 
 def test_each_budget_needs_an_ensemble_of_its_own() -> None:

@@ -15,7 +15,8 @@ from robustcli.data.images import Images
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError
 from robustcli.measure.binarisation import Binarised
-from robustcli.measure.record import Subject, to_row
+from robustcli.measure.evaluate import to_record
+from robustcli.measure.record import Subject
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.masked import MASKS
 from robustcli.verdict import probes
@@ -52,7 +53,7 @@ def measured(model: nn.Module, *specs: str, n: int = 20) -> Measurement:
     pixels = Samples(stored.float() / 255, samples.y, samples.ids)
     attacks = [parse_attack(spec if "eps=" in spec else f"{spec}eps={EPS}") for spec in specs]
     subject = Subject("a.pt", "", "tiny", "vanilla")
-    rows = [to_row(subject, "tiny", samples.ids.tolist(), run_attack(model, one, pixels)[0]) for one in attacks]
+    rows = [to_record(subject, images, run_attack(model, one, pixels)[0]) for one in attacks]
     return Measurement(model, images, rows)
 
 

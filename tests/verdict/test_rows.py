@@ -174,10 +174,10 @@ def test_no_rows_say_nothing() -> None:
 
 def test_rows_of_a_run_that_stopped_early_are_cut_to_what_all_met() -> None:
     whole = make_row("fgsm:eps=0.1", 60)
-    part = make_row("deepfool", [1, 0, 1], ids=(5, 7, 90), distances=(math.inf, 0.5, math.inf))
+    part = make_row("deepfool", [1, 0, 1], ids=(5, 7, 90), distance=(math.inf, 0.5, math.inf))
     first, second = on_common_samples([whole, part])
     assert (first.ids, first.robust) == ((5, 7, 90), (1, 1, 0))
-    assert (second.ids, second.robust, second.distances) == ((5, 7, 90), (1, 0, 1), (math.inf, 0.5, math.inf))
+    assert (second.ids, second.robust, second.distance) == ((5, 7, 90), (1, 0, 1), (math.inf, 0.5, math.inf))
     assert on_common_samples([whole, whole]) == [whole, whole]
     assert on_common_samples([]) == []
 
