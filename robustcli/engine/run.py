@@ -158,7 +158,7 @@ class Run:
     eot: int
 
     def attack(self, attacks: Sequence[Attack], started: Work) -> list[Outcome]:
-        """One attack at several budgets, chunk by chunk; all work since `started`, clean predictions too, is theirs."""
+        """One attack at several budgets, chunk by chunk; all work since `started`, with the clean pass, is theirs."""
         clock = Stopwatch(self.meter, started)
         rows = [self._row(attack) for attack in attacks]
         with clock.paused():
