@@ -12,7 +12,7 @@ import pytest
 from robustcli.cli import reproduce as command
 from robustcli.cli import run as cli
 from robustcli.studies.batchout import design, run, studies
-from robustcli.studies.batchout.design import Part, Scale
+from robustcli.studies.batchout.experiments import Part, Scale
 
 TINY = Scale(
     mnist=design.SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, n_dear=4, quick=True

@@ -13,7 +13,7 @@ import pytest
 
 from robustcli.models import checkpoint
 from robustcli.studies.batchout import run
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout.part_results import read
 from robustcli.training import loop
 
 from ..conftest import Call

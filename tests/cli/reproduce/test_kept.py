@@ -12,7 +12,7 @@ import pytest
 
 from robustcli.errors import TrainingError
 from robustcli.studies.batchout import PARTS, design
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout.part_results import read
 from robustcli.training import loop
 
 from ..conftest import Call

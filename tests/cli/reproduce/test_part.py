@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout.part_results import read
 
 from ..conftest import Call
 from .conftest import FIRST, KINDS, QUICK, SECOND
