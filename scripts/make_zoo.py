@@ -27,7 +27,7 @@ from robustcli.models import checkpoint, zoo
 from robustcli.models.checkpoint import Checkpoint
 from robustcli.provenance import provenance
 from robustcli.report.formats import PER_SAMPLE
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout.part_results import read
 
 METHODS = ("vanilla", "fgsm", "pgd", "gaussian", "batchout")
 NAMES = tuple(f"{dataset}-{method}" for dataset in ("mnist", "cifar10") for method in METHODS)

@@ -26,10 +26,10 @@ from tabulate import tabulate
 from robustcli.cli import run
 from robustcli.device import pick_device
 from robustcli.provenance import provenance
-from robustcli.studies.batchout.findings import Findings
-from robustcli.studies.batchout.results import Results, read
-from robustcli.studies.batchout.tables import short
-from robustcli.studies.batchout.words import plain_words
+from robustcli.studies.batchout.evidence import Evidence
+from robustcli.studies.batchout.paper_tables import short
+from robustcli.studies.batchout.part_results import PartResults, read
+from robustcli.studies.batchout.summary import summarize
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "results" / "reproduction"
@@ -84,7 +84,7 @@ def accuracies(dataset: str) -> str:
     columns = _columns(results)
     lines = []
     for label in results.labels:
-        found = results.cells(label)
+        found = results.accuracies(label)
         medians = results.median_distance(label)
         shown = " / ".join("inf" if value is None else f"{value:.2f}" for value in medians) or "-"
         seeds = len(found["clean"].counts)
@@ -102,17 +102,17 @@ def accuracies(dataset: str) -> str:
 
 def words() -> str:
     """What the headline numbers say of BatchOut and of FGSM training, in plain words."""
-    paragraphs = plain_words(Findings({part: read(FOLDER / f"{part}.json") for part in ("mnist", "cifar10")}))
+    paragraphs = summarize(Evidence({part: read(FOLDER / f"{part}.json") for part in ("mnist", "cifar10")}))
     return "\n\n".join(textwrap.fill(paragraph, 120) for paragraph in paragraphs)
 
 
-def _columns(results: Results) -> list[str]:
+def _columns(results: PartResults) -> list[str]:
     """Those of the part that a table for readers has room for."""
-    found = dict.fromkeys(column for label in results.labels for column in results.cells(label))
+    found = dict.fromkeys(column for label in results.labels for column in results.accuracies(label))
     return [column for column in found if not column.startswith("DeepFool") or column.endswith(" 5")]
 
 
-def _origin(results: Results) -> str:
+def _origin(results: PartResults) -> str:
     """Samples, commits and hardware, and the command."""
     sizes = {row["attack"]["name"]: row["n"] for row in results.rows}
     clean = max(row["n"] for row in results.rows)

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from robustcli.studies.batchout import PARTS
-from robustcli.studies.batchout.design import FULL
+from robustcli.studies.batchout.experiments import FULL, parts
+from robustcli.studies.batchout.headline_claims import CLOSE, PAPER_CLEAN
+from robustcli.studies.batchout.part_results import read
 from robustcli.studies.batchout.report import report
-from robustcli.studies.batchout.results import read
-from robustcli.studies.batchout.rules import CLOSE, PAPER_CLEAN
-from robustcli.studies.batchout.studies import parts
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "reproduction"
@@ -88,12 +87,12 @@ class TestEachPart:
 def test_mnists_numbers_are_as_high_as_the_papers_and_fall_as_it_says() -> None:
     results = read(FOLDER / "mnist.json")
     for label, paper in PAPER_CLEAN["mnist"].items():
-        clean = results.cells(label)["clean"]
+        clean = results.accuracies(label)["clean"]
         assert len(clean.counts) >= 3
         assert clean.n == 10_000
         assert clean.mean >= paper - CLOSE
-    assert results.cells("BatchOut")["FGSM 0.3"].mean >= 40
-    assert results.cells("vanilla")["FGSM 0.3"].mean <= 20
+    assert results.accuracies("BatchOut")["FGSM 0.3"].mean >= 40
+    assert results.accuracies("vanilla")["FGSM 0.3"].mean <= 20
     assert max(network["epochs"] for network in results.networks) <= 40
 
 

@@ -18,10 +18,11 @@ from robustcli.text import visible
 if TYPE_CHECKING:
     from robustcli.measure.record import Record
     from robustcli.measure.session import Session
+    from robustcli.measure.shelf import Memory
     from robustcli.models.checkpoint import Checkpoint
-    from robustcli.studies.batchout.design import Part
-    from robustcli.studies.batchout.laboratory import Laboratory
-    from robustcli.studies.batchout.results import Results
+    from robustcli.studies.batchout.experiments import Part
+    from robustcli.studies.batchout.part_results import PartResults
+    from robustcli.studies.batchout.study import Study
     from robustcli.training.loop import Run
     from robustcli.training.train import Prepared
 
@@ -88,30 +89,31 @@ def reproduce(
     from dataclasses import replace
 
     from robustcli.device import keep_freed_memory
-    from robustcli.studies.batchout.design import FULL, QUICK
-    from robustcli.studies.batchout.laboratory import Laboratory
+    from robustcli.studies.batchout.experiments import FULL, QUICK, parts
     from robustcli.studies.batchout.report import read_speed
-    from robustcli.studies.batchout.run import check_replaceable, run_part
-    from robustcli.studies.batchout.studies import parts
+    from robustcli.studies.batchout.reproduction import check_replaceable, reproduce_part
+    from robustcli.studies.batchout.study import Study
 
     keep_freed_memory()
     scale = QUICK if quick else FULL
     scale = scale if seeds is None else replace(scale, seeds=seeds)
-    laboratory = Laboratory(folder, scale, data_dir, device or "auto", not no_zoo, _train, _measure, notice)
+    study = Study(folder, scale, data_dir, device or "auto", not no_zoo, _train, _measure, notice)
     every = parts(scale)
     wanted = list(every.values()) if what == ALL else [every[what]]
     if quick:
         notice(f"a quick look at {scale.mnist}: {scale.limit} images, {scale.epochs} epochs, not the paper's numbers")
-    made = _skip_without_data(wanted, laboratory)
+    made = _skip_without_data(wanted, study)
     _check_outputs(folder, report)
+    if (folder / "measured").is_dir():
+        notice(f"{folder / 'measured'}: is of an earlier version, and not read; what it held is measured anew")
     read_speed(folder)
     for part in made:
-        check_replaceable(part, laboratory)
+        check_replaceable(part, study)
     failed = False
     try:
         for part in made:
             notice(f"{part.name}: {part.title} ({part.source})", bold=True)
-            results = run_part(part, laboratory)
+            results = reproduce_part(part, study)
             failed = failed or any("reason" in entry for entry in results.missing)
             _print(results)
             result(f"{folder / part.name}.json .md .png .svg")
@@ -143,11 +145,11 @@ def _check_outputs(folder: Path, report: Path | None) -> None:
     check_output(report, "--report")
 
 
-def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]:
+def _skip_without_data(wanted: list[Part], study: Study) -> list[Part]:
     """The parts whose data are there; without CIFAR-10, `all` goes on with the others and says so."""
-    from robustcli.studies.batchout.run import with_data
+    from robustcli.studies.batchout.reproduction import available_parts
 
-    there, problem = with_data(wanted, laboratory)
+    there, problem = available_parts(wanted, study)
     left_out = [part for part in wanted if part not in there]
     if problem is not None and (not there or any(part.dataset != "cifar10" for part in left_out)):
         raise problem
@@ -156,12 +158,12 @@ def _skip_without_data(wanted: list[Part], laboratory: Laboratory) -> list[Part]
     return there
 
 
-def _print(results: Results) -> None:
+def _print(results: PartResults) -> None:
     from robustcli.report.table import to_rich
-    from robustcli.studies.batchout.tables import table_of
+    from robustcli.studies.batchout.paper_tables import make_table
 
     console = out()
-    console.print(to_rich(table_of(results), console.width))
+    console.print(to_rich(make_table(results), console.width))
 
 
 def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
@@ -170,7 +172,7 @@ def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     return watched(prepared, path, run)
 
 
-def _measure(session: Session) -> Iterator[Record]:
+def _measure(session: Session, memory: Memory) -> Iterator[Record]:
     """A session's records, under a progress bar."""
     from robustcli.attacks import label
     from robustcli.measure.evaluate import evaluate
@@ -180,6 +182,7 @@ def _measure(session: Session) -> Iterator[Record]:
         task = bar.add_task("", total=session.total)
         for result in evaluate(
             session,
+            memory=memory,
             on_progress=lambda checkpoint, planned, done, spared: advance(
                 bar, task, done, spared, visible(f"{Path(checkpoint).stem}: {label(planned.attack)}")
             ),

@@ -20,8 +20,7 @@ from robustcli.measure.evaluate import evaluate
 from robustcli.measure.session import open_session
 from robustcli.models import checkpoint, zoo
 from robustcli.models.sources import open_target
-from robustcli.studies.batchout.design import FULL
-from robustcli.studies.batchout.studies import parts
+from robustcli.studies.batchout.experiments import FULL, parts
 from robustcli.training.methods import parse_method
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

@@ -1,7 +1,8 @@
-"""Results made by hand, in per cent; and a study so small that each of its networks takes a moment."""
+"""Results made by hand, in per cent; and a folder in which a tiny study is finished."""
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from robustcli.data.named import SAMPLE
-from robustcli.studies.batchout.design import FULL, Scale
-from robustcli.studies.batchout.findings import Findings
-from robustcli.studies.batchout.results import Results
-from robustcli.studies.batchout.studies import FRACTIONS, MULTIPLES, SLOTS, parts
+from robustcli.studies.batchout.evidence import Evidence
+from robustcli.studies.batchout.experiments import FRACTIONS, FULL, MULTIPLES, SLOTS, parts
+from robustcli.studies.batchout.part_results import PartResults
+from robustcli.studies.batchout.reproduction import reproduce_part
+from robustcli.studies.batchout.study import Study
+
+from .tiny_study import PART, TINY
 
 Json = dict[str, Any]
 Cells = Mapping[str, Any]
 N = 1000
-TINY = Scale(mnist=SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, n_dear=4, quick=True)
+COMMIT = "0123456789"
 
 SLOT_LABELS = ("none", *(slots.replace(",", "+") for slots in SLOTS), "all")
 K_LABELS = tuple(f"k = {fraction:g}" for fraction in FRACTIONS)
@@ -83,7 +86,7 @@ def rows_of(name: str, cells: Cells, n: int = N) -> list[Json]:
     return rows
 
 
-def made(part: str, cells: Mapping[str, Cells | Sequence[Cells]], n: int = N, **changes: Any) -> Results:
+def made(part: str, cells: Mapping[str, Cells | Sequence[Cells]], n: int = N, **changes: Any) -> PartResults:
     """A part's results; a label with a list has a network for each of its seeds."""
     networks, rows = [], []
     for label, given in cells.items():
@@ -93,7 +96,7 @@ def made(part: str, cells: Mapping[str, Cells | Sequence[Cells]], n: int = N, **
             rows += rows_of(entry["name"], one, n)
     known = parts(FULL)[part]
     values: Json = {"networks": networks, "rows": rows, "quick": False, "note": known.note} | changes
-    return Results(part=part, title=known.title, source=known.source, **values)
+    return PartResults(part=part, title=known.title, source=known.source, **values)
 
 
 def deepfool(*percents: float) -> list[float]:
@@ -122,7 +125,7 @@ def attacked(**changes: Any) -> Json:
     return cells | {names[key]: value for key, value in changes.items()}
 
 
-def mnist(**labels: Any) -> Results:
+def mnist(**labels: Any) -> PartResults:
     """The part `mnist`: the paper's networks, or those of `labels` in their place (`batchout={...}`)."""
     shown = {"vanilla": "vanilla", "fgsm": "FGSM-trained", "batchout": "BatchOut", "gaussian": "Gaussian"}
     given: Json = {
@@ -134,7 +137,7 @@ def mnist(**labels: Any) -> Results:
     return made("mnist", {shown[key]: value for key, value in (given | labels).items()})
 
 
-def every_part() -> dict[str, Results]:
+def every_part() -> dict[str, PartResults]:
     """All parts but `fig1`, each with all of its networks and columns."""
     colour = {
         "clean": 80.0,
@@ -161,11 +164,11 @@ def every_part() -> dict[str, Results]:
     }
 
 
-def findings(*results: Results, speed: Json = SPEED) -> Findings:
-    return Findings({one.part: one for one in results}, speed)
+def evidence(*results: PartResults, speed: Json = SPEED) -> Evidence:
+    return Evidence({one.part: one for one in results}, speed)
 
 
-def seeded(*percents: float) -> Results:
+def seeded(*percents: float) -> PartResults:
     """Section 6.1 with these seeds of BatchOut, under every attack: what the seed alone moves."""
     columns = ("FGSM 0.3", "FGSM 0.4", "PGD-40 0.1")
     return made("stopgrad", {STOP_LABELS[0]: [dict.fromkeys(columns, percent) for percent in percents]})
@@ -174,8 +177,28 @@ def seeded(*percents: float) -> Results:
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setattr("robustcli.data.load.reachable", lambda host: False)
-    monkeypatch.setattr("robustcli.provenance._commit", lambda root: "0123456789")  # git takes longer than a training
+    monkeypatch.setattr("robustcli.provenance._commit", lambda root: COMMIT)  # git takes longer than a training
     monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path_factory.mktemp("no data")))
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the part is finished. To be copied."""
+    folder = tmp_path_factory.mktemp("finished") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("robustcli.provenance._commit", lambda root: COMMIT)
+        reproduce_part(PART, Study(folder, TINY, device="cpu"))
+    return folder
+
+
+@pytest.fixture
+def finished(once: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(once, tmp_path / "out")
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("robustcli.studies.batchout.reproduction.save_figure", lambda *_: None)
 
 
 @pytest.fixture(scope="session")

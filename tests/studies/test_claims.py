@@ -8,31 +8,31 @@ from functools import partial
 
 import pytest
 
-from robustcli.studies.batchout import ablations, rules
-from robustcli.studies.batchout.claims import CLAIMS, Claim, judged
-from robustcli.studies.batchout.findings import Findings, Judgement
+from robustcli.studies.batchout import ablation_claims, headline_claims
+from robustcli.studies.batchout.claims import CLAIMS, Claim, judge_claim
+from robustcli.studies.batchout.evidence import Evidence, Judgement
 
-from .conftest import every_part, findings
+from .conftest import every_part, evidence
 
 VERDICTS = ("holds", "holds in part", "does not hold", "cannot be told")
 
 
 def test_every_claim_is_judged_where_everything_was_measured() -> None:
-    whole = findings(*every_part().values())
-    found = {(claim.source, claim.words): judged(claim, whole) for claim in CLAIMS}
+    whole = evidence(*every_part().values())
+    found = {(claim.source, claim.text): judge_claim(claim, whole) for claim in CLAIMS}
     assert len(found) == len(CLAIMS)
     assert {judgement.verdict for judgement in found.values()} <= set(VERDICTS)
     assert all(judgement.numbers.strip("-") for judgement in found.values())
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.words[:40])
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text[:40])
 def test_no_claim_is_judged_on_nothing(claim: Claim) -> None:
-    found = judged(claim, findings(speed={}))
+    found = judge_claim(claim, evidence(speed={}))
     assert (found.verdict, found.breaks) == ("not measured", "-")
     assert found.numbers.startswith("lacks ")
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.words[:40])
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.text[:40])
 def test_a_claim_has_its_rule_in_one_line(claim: Claim) -> None:
     function = claim.judge.func if isinstance(claim.judge, partial) else claim.judge
     assert claim.rule == (function.__doc__ or "").partition("\n")[0]
@@ -48,7 +48,7 @@ def test_every_rule_judges_some_claim() -> None:
     used = {claim.judge.func if isinstance(claim.judge, partial) else claim.judge for claim in CLAIMS}
     public = {
         value
-        for module in (rules, ablations)
+        for module in (headline_claims, ablation_claims)
         for name, value in vars(module).items()
         if getattr(value, "__module__", "") == module.__name__ and not name.startswith("_") and _judges(value)
     }
@@ -64,20 +64,20 @@ def test_a_part_cut_short_after_any_network_is_judged_or_not_measured(name: str)
         names = [entry["name"] for entry in networks]
         cut = replace(part, networks=networks, rows=[row for row in part.rows if row["model"] in names])
         for claim in CLAIMS:
-            assert judged(claim, findings(cut)).verdict in (*VERDICTS, "not measured")
+            assert judge_claim(claim, evidence(cut)).verdict in (*VERDICTS, "not measured")
 
 
 @pytest.mark.parametrize(
     ("name", "rule"),
     [
-        ("fig4b", ablations.more_slots),
-        ("fig5a", ablations.larger_k),
-        ("fig5a", ablations.peaks_at_half),
-        ("fig5b", ablations.beats_noise),
+        ("fig4b", ablation_claims.more_slots),
+        ("fig5a", ablation_claims.larger_k),
+        ("fig5a", ablation_claims.peaks_at_half),
+        ("fig5b", ablation_claims.beats_noise),
     ],
 )
-def test_a_claim_on_a_whole_sweep_needs_all_of_it(name: str, rule: Callable[[Findings], Judgement]) -> None:
+def test_a_claim_on_a_whole_sweep_needs_all_of_it(name: str, rule: Callable[[Evidence], Judgement]) -> None:
     part = every_part()[name]
     claim = Claim("", "", rule)
-    assert judged(claim, findings(part)).verdict != "not measured"
-    assert judged(claim, findings(replace(part, networks=part.networks[:-1]))).verdict == "not measured"
+    assert judge_claim(claim, evidence(part)).verdict != "not measured"
+    assert judge_claim(claim, evidence(replace(part, networks=part.networks[:-1]))).verdict == "not measured"

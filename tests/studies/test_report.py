@@ -12,8 +12,8 @@ import pytest
 
 from robustcli.errors import ConfigError
 from robustcli.studies.batchout.claims import CLAIMS
+from robustcli.studies.batchout.part_results import PartResults
 from robustcli.studies.batchout.report import report, write_report
-from robustcli.studies.batchout.results import Results
 
 from .conftest import SPEED, attacked, every_part, made, mnist, network
 
@@ -28,7 +28,7 @@ def claims_table(text: str) -> list[list[str]]:
 def test_every_claim_has_a_line_with_a_verdict_and_what_breaks_it() -> None:
     head, _, *lines = claims_table(WHOLE)
     assert head == ["section", "the paper says", "verdict", "our number", "what breaks it, or does not"]
-    assert [line[:2] for line in lines] == [[claim.source, claim.words] for claim in CLAIMS]
+    assert [line[:2] for line in lines] == [[claim.source, claim.text] for claim in CLAIMS]
     assert {line[2] for line in lines} <= {"**holds**", "**holds in part**", "**does not hold**", "**cannot be told**"}
     assert all(line[3] for line in lines)
 
@@ -240,6 +240,6 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_the_toy_example_is_a_part_like_any_other() -> None:
-    toy = Results("fig1", "The toy example", "Figure 1", "", False, toy={"points": 300, "seed": 0})
+    toy = PartResults("fig1", "The toy example", "Figure 1", "", False, toy={"points": 300, "seed": 0})
     assert "| points | " in re.sub(r" +", " ", report({"fig1": toy}, "p"))
     assert "](p/fig1.png)" in report({"fig1": toy}, "p")

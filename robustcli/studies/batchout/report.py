@@ -14,11 +14,11 @@ from robustcli.disk import write_whole
 from robustcli.errors import ConfigError
 from robustcli.report.table import Table, to_text
 from robustcli.studies.batchout import PARTS
-from robustcli.studies.batchout.claims import CLAIMS, judged
-from robustcli.studies.batchout.findings import Findings
-from robustcli.studies.batchout.results import Results, read
-from robustcli.studies.batchout.tables import table_of
-from robustcli.studies.batchout.words import plain_words
+from robustcli.studies.batchout.claims import CLAIMS, judge_claim
+from robustcli.studies.batchout.evidence import Evidence
+from robustcli.studies.batchout.paper_tables import make_table
+from robustcli.studies.batchout.part_results import PartResults, read
+from robustcli.studies.batchout.summary import summarize
 
 PAPER = (
     "Subramanya, Mopuri and Babu, *BatchOut: Batch-level feature augmentation to improve robustness to adversarial "
@@ -92,7 +92,7 @@ def read_speed(folder: Path) -> Mapping[str, Any] | None:
     return content
 
 
-def report(found: dict[str, Results], pictures: str, speed: Mapping[str, Any] | None = None) -> str:
+def report(found: dict[str, PartResults], pictures: str, speed: Mapping[str, Any] | None = None) -> str:
     """The page's text.
 
     Args:
@@ -100,16 +100,16 @@ def report(found: dict[str, Results], pictures: str, speed: Mapping[str, Any] | 
         pictures: where the pictures lie, seen from the page.
         speed: what `benchmarks/training.py --json` wrote, if it did.
     """
-    findings = Findings(found, speed or {})
+    evidence = Evidence(found, speed or {})
     quick = any(results.quick for results in found.values())
-    paragraphs = [] if quick else plain_words(findings)
+    paragraphs = [] if quick else summarize(evidence)
     blocks = [
         "# The BatchOut paper, reproduced",
         f"{PAPER}. Written by `robustcli reproduce`; the numbers come from the JSON files in `{pictures}`.",
         *(["**A quick look: few images and few epochs. These numbers show that the command works, no more.**"] * quick),
         HOW_TO_READ,
         "## Claim by claim",
-        _claims(findings, quick),
+        _claims(evidence, quick),
         "How each is judged, by section:",
         _rules(),
         *(["## Gradient masking, label leaking, and what is left", *paragraphs] if paragraphs else []),
@@ -121,12 +121,12 @@ def report(found: dict[str, Results], pictures: str, speed: Mapping[str, Any] | 
     return "\n\n".join(blocks) + "\n"
 
 
-def _claims(findings: Findings, quick: bool) -> str:
+def _claims(evidence: Evidence, quick: bool) -> str:
     cells = []
     for claim in CLAIMS:
-        judgement = judged(claim, findings)
+        judgement = judge_claim(claim, evidence)
         verdict = "quick look" if quick and judgement.verdict != "not measured" else judgement.verdict
-        cells.append((claim.source, claim.words, f"**{verdict}**", judgement.numbers, judgement.breaks))
+        cells.append((claim.source, claim.text, f"**{verdict}**", judgement.numbers, judgement.breaks))
     headers = ("section", "the paper says", "verdict", "our number", "what breaks it, or does not")
     return to_text(Table("", headers, tuple(cells), left=5), "markdown")
 
@@ -139,7 +139,7 @@ def _rules() -> str:
     return "\n".join(f"- {', '.join(dict.fromkeys(sources))}: {rule}" for rule, sources in found.items())
 
 
-def _recipes(found: dict[str, Results]) -> list[str]:
+def _recipes(found: dict[str, PartResults]) -> list[str]:
     """What the headline networks of each data set were trained with, from their specs."""
     texts = []
     for name in ("mnist", "cifar10"):
@@ -160,7 +160,7 @@ def _own(network: Mapping[str, Any], spec: Mapping[str, Any]) -> str:
     return f"{network['label']}: {', '.join(own)}" if own else ""
 
 
-def _part(results: Results, pictures: str) -> str:
-    table = to_text(replace(table_of(results), title=""), "markdown")
+def _part(results: PartResults, pictures: str) -> str:
+    table = to_text(replace(make_table(results), title=""), "markdown")
     image = f"![{results.title}]({pictures}/{results.part}.png)"
     return f"### {results.part}: {results.title}\n\n{results.source} of the paper.\n\n{table}\n\n{image}"

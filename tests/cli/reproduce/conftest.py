@@ -11,12 +11,11 @@ import pytest
 
 from robustcli.cli import reproduce as command
 from robustcli.cli import run as cli
-from robustcli.studies.batchout import design, run, studies
-from robustcli.studies.batchout.design import Part, Scale
+from robustcli.data.named import SAMPLE
+from robustcli.studies.batchout import experiments, reproduction
+from robustcli.studies.batchout.experiments import Part, Scale
 
-TINY = Scale(
-    mnist=design.SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, n_dear=4, quick=True
-)
+TINY = Scale(mnist=SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, n_dear=4, quick=True)
 QUICK = Path("results/reproduction-quick")
 KINDS = ("json", "md", "png", "svg")
 FIRST, SECOND = "mnist-sample-batchout-seed0", "mnist-sample-batchout-nostop-seed0"
@@ -28,8 +27,8 @@ CIFAR = ("cifar10", "fig3", "fig4a")
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """And without pictures, but for those of `once`: they take longer than all the rest."""
-    monkeypatch.setattr(run, "save_figure", lambda results, folder: None)
-    monkeypatch.setattr(design, "QUICK", TINY)
+    monkeypatch.setattr(reproduction, "save_figure", lambda results, folder: None)
+    monkeypatch.setattr(experiments, "QUICK", TINY)
     monkeypatch.setattr("robustcli.provenance._commit", lambda root: "0123456789")  # git takes longer than a training
 
 
@@ -39,7 +38,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("once")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(design, "QUICK", TINY)
+        patch.setattr(experiments, "QUICK", TINY)
         assert cli(["reproduce", "stopgrad", "--quick"]) == 0
     return folder
 
@@ -53,15 +52,15 @@ def finished(once: Path, here: Path) -> Path:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part has its first network and attack only: for all parts at once."""
-    every = studies.parts
+    every = experiments.parts
 
     def cut(scale: Scale) -> dict[str, Part]:
         return {
-            name: replace(part, networks=part.networks[:1], probes=part.probes[:1])
+            name: replace(part, networks=part.networks[:1], attacks=part.attacks[:1])
             for name, part in every(scale).items()
         }
 
-    monkeypatch.setattr(studies, "parts", cut)
+    monkeypatch.setattr(experiments, "parts", cut)
 
 
 @pytest.fixture
@@ -71,10 +70,11 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     train, measure = command._train, command._measure
     monkeypatch.setattr(command, "_train", lambda *given: (seen.append(given[1].stem), train(*given))[1])
 
-    def measured(session: Any) -> Any:
-        for row in measure(session):
-            seen.append(f"{row.attack.name} {row.eps:g}")
-            yield row
+    def measured(session: Any, memory: Any) -> Any:
+        for record in measure(session, memory):
+            if record.cached < record.n:
+                seen.append(f"{record.attack['name']} {record.budget}")
+            yield record
 
     monkeypatch.setattr(command, "_measure", measured)
     return seen

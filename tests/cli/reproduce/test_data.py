@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from robustcli.studies.batchout import PARTS
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout.part_results import read
 
 from ..conftest import Call
 from .conftest import CIFAR, QUICK, parts_in

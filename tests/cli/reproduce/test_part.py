@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout.part_results import read
 
 from ..conftest import Call
 from .conftest import FIRST, KINDS, QUICK, SECOND
@@ -16,7 +16,7 @@ def test_a_part_leaves_its_files_its_checkpoints_and_the_page(finished: Path) ->
         *(f"stopgrad.{kind}" for kind in KINDS),
         "report.md",
         *(f"models/{name}.{kind}" for name in (FIRST, SECOND) for kind in ("pt", "lock")),
-        *(f"measured/{name}.json" for name in (FIRST, SECOND)),
+        "store.db",
     }
     assert "A quick look" in (finished / "report.md").read_text()
     assert read(finished / "stopgrad.json").quick
@@ -25,7 +25,7 @@ def test_a_part_leaves_its_files_its_checkpoints_and_the_page(finished: Path) ->
 def test_a_second_run_trains_and_measures_nothing_and_prints_the_same(
     call: Call, finished: Path, done: list[str]
 ) -> None:
-    kept = [*finished.glob("models/*"), *finished.glob("measured/*"), *(finished / f"stopgrad.{k}" for k in KINDS[1:])]
+    kept = [*finished.glob("models/*"), *(finished / f"stopgrad.{k}" for k in KINDS[1:])]
     before = {path: path.read_bytes() for path in kept}
     ended = call("reproduce", "stopgrad", "--quick")
     assert (ended.code, done) == (0, [])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from robustcli.measure.stats import student
-from robustcli.studies.batchout.results import Measure, Results
+from robustcli.studies.batchout.part_results import Accuracy, PartResults
 
 Verdict = Literal["holds", "holds in part", "does not hold", "cannot be told", "not measured"]
 
@@ -31,21 +31,21 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Evidence:
     """The parts that there are, by name, and seconds an epoch by method where they were measured side by side."""
 
-    parts: Mapping[str, Results]
+    parts: Mapping[str, PartResults]
     speed: Mapping[str, Any] = field(default_factory=dict)
 
-    def part(self, name: str) -> Results:
+    def part(self, name: str) -> PartResults:
         """A part's results; NotMeasuredError where there are none."""
         if name not in self.parts:
             raise NotMeasuredError(name)
         return self.parts[name]
 
-    def get(self, part: str, label: str, column: str) -> Measure:
+    def get(self, part: str, label: str, column: str) -> Accuracy:
         """One number; NotMeasuredError where it is not there."""
-        found = self.part(part).measure(label, column)
+        found = self.part(part).accuracy(label, column)
         if found is None:
             raise NotMeasuredError(f"{part}: {label}, {column}")
         return found
@@ -62,35 +62,35 @@ class Findings:
         self.distances(part, label)
         return [math.inf if value is None else value for value in self.part(part).median_distance(label)]
 
-    def beyond_seeds(self, a: Measure, b: Measure, column: str) -> bool:
+    def beyond_seeds(self, a: Accuracy, b: Accuracy, column: str) -> bool:
         """Whether `a` is above `b` beyond both the choice of samples and that of the seed, each of one seed.
 
         The intervals are disjoint, and the difference is over what 95 % of the differences of two networks that differ
         in their seed alone would be: Student's t for the spread of section 6.1's seeds, that of BatchOut in all slots,
         taken to be that of any other network too. With fewer than three of them nothing is beyond seeds.
         """
-        seeds = self.parts["stopgrad"].measure("with the stop-gradient", column) if "stopgrad" in self.parts else None
+        seeds = self.parts["stopgrad"].accuracy("with the stop-gradient", column) if "stopgrad" in self.parts else None
         if seeds is None or len(seeds.counts) < 3:
             return False
         moved = student(len(seeds.counts)) * math.sqrt(2) * statistics.stdev(seeds.percents)
         return above(a, b) and a.mean - b.mean > moved
 
 
-def graded(full: bool, part: bool) -> Verdict:
+def grade(full: bool, part: bool) -> Verdict:
     """The verdict of a claim that is met in full, or in part."""
     return "holds" if full else "holds in part" if part else "does not hold"
 
 
-def told(full: bool, contrary: bool) -> Verdict:
+def contrast(full: bool, contrary: bool) -> Verdict:
     """The verdict of a claim that one thing is above another: which of the two is established, if any."""
     return "holds" if full else "does not hold" if contrary else "cannot be told"
 
 
-def above(a: Measure, b: Measure) -> bool:
+def above(a: Accuracy, b: Accuracy) -> bool:
     """Whether the intervals are disjoint, `a` the higher one."""
     return a.low > b.high
 
 
-def named(pairs: Sequence[tuple[str, Measure]]) -> str:
+def list_accuracies(pairs: Sequence[tuple[str, Accuracy]]) -> str:
     """`f1 46.12 [45.1, 47.1], c1 ...`."""
-    return ", ".join(f"{name} {measure.text}" for name, measure in pairs)
+    return ", ".join(f"{name} {accuracy.text}" for name, accuracy in pairs)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from robustcli.studies.batchout import rules
-from robustcli.studies.batchout.findings import NotMeasuredError
-from robustcli.studies.batchout.results import Results
+from robustcli.studies.batchout import headline_claims as headline
+from robustcli.studies.batchout.evidence import NotMeasuredError
+from robustcli.studies.batchout.part_results import PartResults
 
-from .conftest import attacked, deepfool, findings, made, mnist, seeded
+from .conftest import attacked, deepfool, evidence, made, mnist, seeded
 
 HOLDS, PART, NOT, OPEN = "holds", "holds in part", "does not hold", "cannot be told"
 
@@ -28,14 +28,14 @@ HOLDS, PART, NOT, OPEN = "holds", "holds in part", "does not hold", "cannot be t
 def test_clean_accuracies_are_reached(n: int, clean: tuple[float, ...], expected: str) -> None:
     labels = dict(zip(("vanilla", "FGSM-trained", "BatchOut"), clean, strict=True))
     results = made("mnist", {label: {"clean": percent, "FGSM 0.1": 0.0} for label, percent in labels.items()}, n=n)
-    found = rules.clean_accuracies(findings(results), "mnist")
+    found = headline.clean_accuracies(evidence(results), "mnist")
     assert found.verdict == expected
     assert "(paper 99.47)" in found.numbers
 
 
 def test_the_papers_numbers_are_those_that_its_sections_print() -> None:
-    assert rules.PAPER_CLEAN["mnist"] == {"vanilla": 99.47, "FGSM-trained": 99.31, "BatchOut": 99.12}
-    assert rules.PAPER_CLEAN["cifar10"] == {"vanilla": 80.22, "FGSM-trained": 80.01, "BatchOut": 80.79}
+    assert headline.PAPER_CLEAN["mnist"] == {"vanilla": 99.47, "FGSM-trained": 99.31, "BatchOut": 99.12}
+    assert headline.PAPER_CLEAN["cifar10"] == {"vanilla": 80.22, "FGSM-trained": 80.01, "BatchOut": 80.79}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_the_papers_numbers_are_those_that_its_sections_print() -> None:
 def test_the_baseline_falls_to_less_than_half_under_both_attacks(fgsm: float, last: float, expected: str) -> None:
     """Half of 99 is 49.5: the intervals of 464 and 465 of 1000 end at 49.50 and 49.60."""
     vanilla = attacked(fgsm_large=fgsm, none=deepfool(90, last), pgd_large=7)
-    found = rules.falls(findings(mnist(vanilla=vanilla)), "mnist")
+    found = headline.falls(evidence(mnist(vanilla=vanilla)), "mnist")
     assert found.verdict == expected
     assert f"FGSM 0.3 {fgsm} [" in found.numbers
 
@@ -59,8 +59,8 @@ def test_the_baseline_falls_to_less_than_half_under_both_attacks(fgsm: float, la
 def test_seeds_fall_together_or_not_at_all() -> None:
     """Of two seeds, the interval reaches 12.7 standard errors far."""
     low, high = attacked(fgsm_large=20), attacked(fgsm_large=30)
-    assert rules.falls(findings(mnist(vanilla=[low, low])), "mnist").verdict == HOLDS
-    assert rules.falls(findings(mnist(vanilla=[low, high])), "mnist").verdict == PART
+    assert headline.falls(evidence(mnist(vanilla=[low, low])), "mnist").verdict == HOLDS
+    assert headline.falls(evidence(mnist(vanilla=[low, high])), "mnist").verdict == PART
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_seeds_fall_together_or_not_at_all() -> None:
 )
 def test_withstanding_fgsm_is_to_beat_the_baseline_and_to_keep_half(own: float, vanilla: float, expected: str) -> None:
     results = mnist(vanilla=attacked(fgsm_large=vanilla), batchout=attacked(clean=98.8, fgsm_large=own, pgd_large=2))
-    found = rules.withstands_fgsm(findings(results), "mnist", "BatchOut")
+    found = headline.withstands_fgsm(evidence(results), "mnist", "BatchOut")
     assert found.verdict == expected
     assert f"BatchOut {own}" in found.numbers
     assert found.breaks == "breaks under PGD-40 0.3: 2.0 [1.3, 3.1]"
@@ -86,7 +86,7 @@ def test_withstanding_fgsm_is_to_beat_the_baseline_and_to_keep_half(own: float, 
 def test_a_network_breaks_where_surely_less_than_half_is_left(left: float, told: str) -> None:
     """Half of 98.8 is 49.4."""
     results = mnist(batchout=attacked(clean=98.8, fgsm_large=60, pgd_large=left))
-    assert rules.withstands_fgsm(findings(results), "mnist", "BatchOut").breaks.startswith(told)
+    assert headline.withstands_fgsm(evidence(results), "mnist", "BatchOut").breaks.startswith(told)
 
 
 BEFORE_AND_AFTER = [
@@ -102,15 +102,15 @@ BEFORE_AND_AFTER = [
 
 @pytest.mark.parametrize(("own", "expected"), BEFORE_AND_AFTER)
 def test_withstanding_deepfool_is_to_beat_the_baseline_and_to_keep_half(own: list[float], expected: str) -> None:
-    results = findings(mnist(batchout=attacked(none=own, project=deepfool(60, 1), l2=1.75)))
-    found = rules.withstands_deepfool(results, "mnist", "BatchOut")
+    results = evidence(mnist(batchout=attacked(none=own, project=deepfool(60, 1), l2=1.75)))
+    found = headline.withstands_deepfool(results, "mnist", "BatchOut")
     assert found.verdict == expected
     assert found.breaks == "inside the box after 5: 1.0 [0.5, 1.8]; median L2 1.75, beyond vanilla's 1.50"
 
 
 @pytest.mark.parametrize(("own", "expected"), BEFORE_AND_AFTER)
 def test_beating_the_baseline_on_deepfool_asks_for_no_half(own: list[float], expected: str) -> None:
-    found = rules.beats_vanilla_on_deepfool(findings(mnist(fgsm=attacked(none=own))), "mnist", "FGSM-trained")
+    found = headline.beats_vanilla_on_deepfool(evidence(mnist(fgsm=attacked(none=own))), "mnist", "FGSM-trained")
     assert found.verdict == (NOT if expected == NOT else HOLDS)
     assert "; vanilla 90.0 40.0 10.0 1.0 0.0" in found.numbers
 
@@ -118,7 +118,7 @@ def test_beating_the_baseline_on_deepfool_asks_for_no_half(own: list[float], exp
 @pytest.mark.parametrize(("last", "expected"), [(0.0, HOLDS), (46.4, HOLDS), (46.5, NOT), (99.0, NOT)])
 def test_suffering_from_deepfool_is_to_keep_less_than_half(last: float, expected: str) -> None:
     results = made("cifar10", {"FGSM-trained": attacked(none=deepfool(90, last))})
-    assert rules.suffers_from_deepfool(findings(results), "cifar10", "FGSM-trained").verdict == expected
+    assert headline.suffers_from_deepfool(evidence(results), "cifar10", "FGSM-trained").verdict == expected
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_suffering_from_deepfool_is_to_keep_less_than_half(last: float, expected
 )
 def test_a_drop_of_half_a_point_is_small(n: int, own: float, expected: str) -> None:
     results = made("mnist", {"vanilla": attacked(), "BatchOut": attacked(clean=own)}, n=n)
-    found = rules.small_drop(findings(results), "mnist")
+    found = headline.small_drop(evidence(results), "mnist")
     assert found.verdict == expected
     assert found.numbers.endswith(f"a drop of {99 - own:.2f} points")
 
@@ -143,7 +143,7 @@ def test_a_drop_of_half_a_point_is_small(n: int, own: float, expected: str) -> N
 @pytest.mark.parametrize(("others", "expected"), [(60, OPEN), (45, OPEN), (38.9, OPEN), (38.8, NOT), (0, NOT)])
 def test_gradients_are_masked_where_vanillas_images_break_more(others: float, expected: str) -> None:
     """The interval of 388 of 1000 ends below 41.94, where that of its own 450 starts."""
-    found = rules.not_masked(findings(mnist(batchout=attacked(fgsm_large=45, pgd_large=2, transferred=others))))
+    found = headline.not_masked(evidence(mnist(batchout=attacked(fgsm_large=45, pgd_large=2, transferred=others))))
     assert found.verdict == expected
     assert "its own FGSM images leave 45.0 [" in found.numbers
     assert found.breaks.startswith("breaks under PGD-40 0.3: 2.0 [")
@@ -151,20 +151,20 @@ def test_gradients_are_masked_where_vanillas_images_break_more(others: float, ex
 
 def test_masking_is_not_judged_without_vanillas_images() -> None:
     with pytest.raises(NotMeasuredError):
-        rules.not_masked(findings(mnist(batchout=attacked())))
+        headline.not_masked(evidence(mnist(batchout=attacked())))
 
 
 @pytest.mark.parametrize(("noise", "expected"), [(10, HOLDS), (15, HOLDS), (19.6, HOLDS), (19.7, NOT), (60, NOT)])
 def test_noise_does_not_help_where_it_is_not_above_the_baseline(noise: float, expected: str) -> None:
     results = mnist(gaussian=attacked(fgsm_large=noise))
-    found = rules.noise_does_not_help(findings(results, seeded(50, 50, 50)))
+    found = headline.noise_does_not_help(evidence(results, seeded(50, 50, 50)))
     assert found.verdict == expected
     assert "vanilla 15.0 [12.9, 17.3]; DeepFool none 5: Gaussian 0.0 [0.0, 0.4]" in found.numbers
 
 
 @pytest.mark.parametrize("others", [[], [seeded(50, 50)], [seeded(46, 50, 54)]])
-def test_a_gain_of_noise_within_what_seeds_move_cannot_be_told(others: list[Results]) -> None:
-    assert rules.noise_does_not_help(findings(mnist(gaussian=attacked(fgsm_large=30)), *others)).verdict == OPEN
+def test_a_gain_of_noise_within_what_seeds_move_cannot_be_told(others: list[PartResults]) -> None:
+    assert headline.noise_does_not_help(evidence(mnist(gaussian=attacked(fgsm_large=30)), *others)).verdict == OPEN
 
 
 MANY = {"fgsm_large": 60, "pgd_small": 80, "pgd_large": 60, "l2": 1.75}
@@ -180,7 +180,7 @@ MANY = {"fgsm_large": 60, "pgd_small": 80, "pgd_large": 60, "l2": 1.75}
     ],
 )
 def test_many_attacks_are_handled_where_each_is(changes: dict[str, float], expected: str, breaks: str) -> None:
-    found = rules.handles_many_attacks(findings(mnist(batchout=attacked(**(MANY | changes)))))
+    found = headline.handles_many_attacks(evidence(mnist(batchout=attacked(**(MANY | changes)))))
     assert found.verdict == expected
     assert found.breaks.startswith(breaks)
 
@@ -190,25 +190,29 @@ def test_many_attacks_are_handled_where_each_is(changes: dict[str, float], expec
     [(1.2, 2.0, HOLDS), (1.21, 2.0, PART), (1.2, 1.2, NOT), (2.1, 2.0, NOT), (0.9, 2.0, HOLDS)],
 )
 def test_an_epoch_is_cheap(batchout: float, fgsm: float, expected: str) -> None:
-    found = rules.is_cheap(findings(speed={"ratios": {"batchout": batchout, "fgsm": fgsm}}))
+    found = headline.is_cheap(evidence(speed={"ratios": {"batchout": batchout, "fgsm": fgsm}}))
     assert found.verdict == expected
     assert f"BatchOut {batchout:.2f}, FGSM-trained {fgsm:.2f}" in found.numbers
 
 
 def test_cost_is_not_judged_on_networks_that_were_not_timed_in_turns() -> None:
     with pytest.raises(NotMeasuredError):
-        rules.is_cheap(findings(mnist(), speed={}))
+        headline.is_cheap(evidence(mnist(), speed={}))
 
 
 @pytest.mark.parametrize("results", [made("mnist", {"vanilla": attacked()}), made("mnist", {"BatchOut": {}})])
-def test_two_networks_are_not_compared_where_one_is_missing(results: Results) -> None:
-    found = findings(results)
-    for rule in (rules.withstands_fgsm, rules.withstands_deepfool, rules.beats_vanilla_on_deepfool):
+def test_two_networks_are_not_compared_where_one_is_missing(results: PartResults) -> None:
+    found = evidence(results)
+    for rule in (
+        headline.withstands_fgsm,
+        headline.withstands_deepfool,
+        headline.beats_vanilla_on_deepfool,
+    ):
         with pytest.raises(NotMeasuredError):
             rule(found, "mnist", "BatchOut")
-    for whole in (rules.clean_accuracies, rules.small_drop):
+    for whole in (headline.clean_accuracies, headline.small_drop):
         with pytest.raises(NotMeasuredError):
             whole(found, "mnist")
-    for lone in (rules.not_masked, rules.noise_does_not_help):
+    for lone in (headline.not_masked, headline.noise_does_not_help):
         with pytest.raises(NotMeasuredError):
             lone(found)

@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-from robustcli.studies.batchout.findings import LARGE, Findings, NotMeasuredError, above
-from robustcli.studies.batchout.rules import masked, under_autoattack
+from robustcli.studies.batchout.evidence import LARGE, Evidence, NotMeasuredError, above
+from robustcli.studies.batchout.headline_claims import autoattack_text, compare_transfer
 
 SHOWN = {"mnist": "MNIST", "cifar10": "CIFAR-10"}
 DEFENDED = ("BatchOut", "FGSM-trained")
 
 
-def plain_words(findings: Findings) -> list[str]:
+def summarize(evidence: Evidence) -> list[str]:
     """Paragraphs on gradient masking, on what BatchOut gains, and on label leaking; each where it was measured."""
-    made = [_masking(findings, label) for label in DEFENDED]
-    return [paragraph for paragraph in (*made, _gain(findings), _leaking(findings)) if paragraph]
+    made = [_masking(evidence, label) for label in DEFENDED]
+    return [paragraph for paragraph in (*made, _gain(evidence), _leaking(evidence)) if paragraph]
 
 
-def _masking(findings: Findings, label: str) -> str:
+def _masking(evidence: Evidence, label: str) -> str:
     """Whether vanilla's images or AutoAttack break a network that its own gradients do not, on each data set."""
     said, hides = [], False
     for dataset, shown in SHOWN.items():
         try:
-            yes, numbers = masked(findings, dataset, label)
-            clean, pgd = (findings.get(dataset, label, name) for name in ("clean", f"PGD-40 {LARGE[dataset]}"))
+            yes, numbers = compare_transfer(evidence, dataset, label)
+            clean, pgd = (evidence.get(dataset, label, name) for name in ("clean", f"PGD-40 {LARGE[dataset]}"))
         except NotMeasuredError:
             continue
-        strongest = findings.part(dataset).measure(label, f"AutoAttack {LARGE[dataset]}")
+        strongest = evidence.part(dataset).accuracy(label, f"AutoAttack {LARGE[dataset]}")
         unseen = strongest is not None and above(pgd, strongest)
         hides = hides or yes or unseen
         sign = "there is more to find than its own gradient shows" if yes else "that shows no masking"
-        left = f"PGD-40 leaves {pgd.text} of {clean.text}{under_autoattack(findings, dataset, label)}"
+        left = f"PGD-40 leaves {pgd.text} of {clean.text}{autoattack_text(evidence, dataset, label)}"
         said.append(f"On {shown}, {numbers}: {sign}. {left}{': it finds what PGD does not' if unseen else ''}.")
     head = "masks its gradients" if hides else "was not seen to mask its gradients"
     return f"**{label} {head}.** {' '.join(said)}" if said else ""
 
 
-def _gain(findings: Findings) -> str:
+def _gain(evidence: Evidence) -> str:
     """What BatchOut gains over vanilla on MNIST under attacks that it was not shown with."""
     try:
         pairs = {
-            column: (findings.get("mnist", "BatchOut", column), findings.get("mnist", "vanilla", column))
+            column: (evidence.get("mnist", "BatchOut", column), evidence.get("mnist", "vanilla", column))
             for column in ("PGD-40 0.1", "PGD-40 0.3")
         }
-        medians = [findings.distances("mnist", label) for label in ("BatchOut", "vanilla")]
+        medians = [evidence.distances("mnist", label) for label in ("BatchOut", "vanilla")]
     except NotMeasuredError:
         return ""
     told = [
@@ -55,13 +55,13 @@ def _gain(findings: Findings) -> str:
     )
 
 
-def _leaking(findings: Findings) -> str:
+def _leaking(evidence: Evidence) -> str:
     """Whether the FGSM-trained network does better on attacked images than on clean ones (Kurakin et al. 2017)."""
     try:
         clean, small, large, pgd = (
-            findings.get("mnist", "FGSM-trained", column) for column in ("clean", "FGSM 0.1", "FGSM 0.3", "PGD-40 0.3")
+            evidence.get("mnist", "FGSM-trained", column) for column in ("clean", "FGSM 0.1", "FGSM 0.3", "PGD-40 0.3")
         )
-        medians = [findings.distances("mnist", label) for label in ("FGSM-trained", "vanilla")]
+        medians = [evidence.distances("mnist", label) for label in ("FGSM-trained", "vanilla")]
     except NotMeasuredError:
         return ""
     leaks = above(large, clean)

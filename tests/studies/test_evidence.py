@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from robustcli.studies.batchout.findings import Findings, NotMeasuredError, above, graded, named, told
-from robustcli.studies.batchout.results import Measure
+from robustcli.studies.batchout.evidence import Evidence, NotMeasuredError, above, contrast, grade, list_accuracies
+from robustcli.studies.batchout.part_results import Accuracy
 
-from .conftest import attacked, findings, mnist, seeded
+from .conftest import attacked, evidence, mnist, seeded
 
-FORTY = Measure(((400, 1000),))
+FORTY = Accuracy(((400, 1000),))
 
 
-def per_cent(value: float) -> Measure:
-    return Measure(((round(10 * value), 1000),))
+def per_cent(value: float) -> Accuracy:
+    return Accuracy(((round(10 * value), 1000),))
 
 
 @pytest.mark.parametrize(("a", "expected"), [(46.2, True), (46.1, False), (40, False), (34, False)])
@@ -23,7 +23,7 @@ def test_a_number_is_above_another_where_the_intervals_are_disjoint(a: float, ex
 
 
 def test_of_several_seeds_the_interval_is_students_where_that_is_wider() -> None:
-    apart, alike = Measure(((400, 1000), (440, 1000), (480, 1000))), Measure(((440, 1000),) * 3)
+    apart, alike = Accuracy(((400, 1000), (440, 1000), (480, 1000))), Accuracy(((440, 1000),) * 3)
     assert (apart.low, apart.high) == pytest.approx((44 - 4.3027 * 4 / 3**0.5, 44 + 4.3027 * 4 / 3**0.5), abs=1e-3)
     assert (alike.low, alike.high) == (per_cent(44).low, per_cent(44).high)
     assert above(per_cent(60), apart)
@@ -47,12 +47,12 @@ def test_of_several_seeds_the_interval_is_students_where_that_is_wider() -> None
 def test_beyond_seeds_is_beyond_samples_and_what_two_seeds_differ_by(
     seeds: tuple[float, ...], a: float, expected: bool
 ) -> None:
-    assert findings(seeded(*seeds)).beyond_seeds(per_cent(a), FORTY, "FGSM 0.3") == expected
+    assert evidence(seeded(*seeds)).beyond_seeds(per_cent(a), FORTY, "FGSM 0.3") == expected
 
 
 def test_without_seeds_of_that_attack_nothing_is_beyond_them() -> None:
-    assert not findings().beyond_seeds(per_cent(90), FORTY, "FGSM 0.3")
-    assert not findings(seeded(50, 50, 50)).beyond_seeds(per_cent(90), FORTY, "FGSM 0.77")
+    assert not evidence().beyond_seeds(per_cent(90), FORTY, "FGSM 0.3")
+    assert not evidence(seeded(50, 50, 50)).beyond_seeds(per_cent(90), FORTY, "FGSM 0.77")
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_without_seeds_of_that_attack_nothing_is_beyond_them() -> None:
     ],
 )
 def test_a_verdict_has_three_grades(full: bool, part: bool, expected: str) -> None:
-    assert graded(full, part) == expected
+    assert grade(full, part) == expected
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_verdict_has_three_grades(full: bool, part: bool, expected: str) -> No
     [(True, False, "holds"), (False, True, "does not hold"), (False, False, "cannot be told")],
 )
 def test_where_neither_is_established_it_cannot_be_told(full: bool, contrary: bool, expected: str) -> None:
-    assert told(full, contrary) == expected
+    assert contrast(full, contrary) == expected
 
 
 @pytest.mark.parametrize(
@@ -82,19 +82,19 @@ def test_where_neither_is_established_it_cannot_be_told(full: bool, contrary: bo
 )
 def test_a_number_that_is_not_there_is_told(part: str, label: str, column: str) -> None:
     with pytest.raises(NotMeasuredError, match=part):
-        findings(mnist()).get(part, label, column)
+        evidence(mnist()).get(part, label, column)
 
 
 def test_distances_name_every_seed_and_what_half_withstood() -> None:
-    found = findings(mnist(batchout=[attacked(l2=1.756), attacked(l2=None)]))
+    found = evidence(mnist(batchout=[attacked(l2=1.756), attacked(l2=None)]))
     assert found.distances("mnist", "BatchOut") == "1.76 / inf"
     with pytest.raises(NotMeasuredError):
         found.distances("mnist", "unheard of")
 
 
 def test_numbers_are_listed_with_their_names() -> None:
-    assert named([("f1", FORTY), ("c1", per_cent(15))]) == "f1 40.0 [37.0, 43.1], c1 15.0 [12.9, 17.3]"
+    assert list_accuracies([("f1", FORTY), ("c1", per_cent(15))]) == "f1 40.0 [37.0, 43.1], c1 15.0 [12.9, 17.3]"
 
 
 def test_speed_need_not_be_there() -> None:
-    assert Findings({}).speed == {}
+    assert Evidence({}).speed == {}

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Measure:
+class Accuracy:
     """How many samples of how many were right, a pair for each seed."""
 
     counts: tuple[tuple[int, int], ...]
@@ -75,7 +75,7 @@ class Measure:
 
 
 @dataclass(frozen=True)
-class Results:
+class PartResults:
     """One part of the paper, measured.
 
     Attributes:
@@ -104,7 +104,7 @@ class Results:
         """The networks' labels, each once, in the study's order."""
         return list(dict.fromkeys(str(network["label"]) for network in self.networks))
 
-    def cells(self, label: str) -> dict[str, Measure]:
+    def accuracies(self, label: str) -> dict[str, Accuracy]:
         """What was measured of a label's networks, by column: `clean`, `FGSM 0.3`, `DeepFool none 5`, `AutoAttack 0.1`.
 
         `clean` is that of the most samples.
@@ -119,11 +119,11 @@ class Results:
             for row in rows:
                 for column, correct in columns(row):
                     found.setdefault(column, []).append((correct, row["n"]))
-        return {column: Measure(tuple(counts)) for column, counts in found.items()}
+        return {column: Accuracy(tuple(counts)) for column, counts in found.items()}
 
-    def measure(self, label: str, column: str) -> Measure | None:
-        """One of `cells`, None where it was not measured."""
-        return self.cells(label).get(column)
+    def accuracy(self, label: str, column: str) -> Accuracy | None:
+        """One of `accuracies`, None where it was not measured."""
+        return self.accuracies(label).get(column)
 
     def median_distance(self, label: str) -> list[float | None]:
         """The median L2 distance that DeepFool found inside the box, for each seed; None where half withstood it."""
@@ -137,7 +137,7 @@ class Results:
         write_whole(folder / f"{self.part}.json", text.encode(), "--out")
 
 
-def read(path: Path) -> Results:
+def read(path: Path) -> PartResults:
     """The results in a part's JSON file.
 
     Raises:
@@ -147,7 +147,7 @@ def read(path: Path) -> Results:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("schema") != SCHEMA:
             raise ValueError("another schema")
-        return Results(**content)
+        return PartResults(**content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"--out {path}: is not a part's results: {error}") from None
 

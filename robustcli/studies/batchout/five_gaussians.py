@@ -41,7 +41,7 @@ def toy(seed: int = 0) -> Toy:
     return Toy(before, after, y, before[0], before[::POINTS][1:], eta)
 
 
-def toy_numbers(seed: int = 0) -> dict[str, float | int]:
+def measure_five_gaussians(seed: int = 0) -> dict[str, float | int]:
     """How far points move, and how many are still nearest to the mean of their own class."""
     example = toy(seed)
     moved = (example.after - example.before).norm(dim=1)

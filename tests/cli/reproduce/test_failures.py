@@ -1,22 +1,21 @@
-"""What fails is named, and what was finished is never lost."""
+"""What fails is named, what cannot be written is refused, and what was finished is never lost."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from robustcli.errors import TrainingError
-from robustcli.studies.batchout import PARTS, design
-from robustcli.studies.batchout.results import read
+from robustcli.studies.batchout import PARTS
+from robustcli.studies.batchout.part_results import read
 from robustcli.training import loop
 
 from ..conftest import Call
-from .conftest import CIFAR, FIRST, QUICK, SECOND, TINY, parts_in
+from .conftest import CIFAR, FIRST, QUICK, ROWS, SECOND, parts_in
 
 
 def diverging(*calls: int) -> Callable[..., Any]:
@@ -73,14 +72,44 @@ def test_a_quick_look_does_not_take_the_place_of_the_study(call: Call, finished:
     assert call("reproduce", "stopgrad", "--quick", "--out", "another").code == 0
 
 
-def test_fewer_seeds_do_not_take_the_place_of_more(
-    call: Call, here: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+def test_what_an_earlier_version_measured_is_told_and_left(call: Call, finished: Path, done: list[str]) -> None:
+    (finished / "measured").mkdir()
+    ended = call("reproduce", "stopgrad", "--quick")
+    assert (ended.code, done) == (0, [])
+    assert f"{QUICK}/measured: is of an earlier version, and not read" in ended.err
+    (finished / "store.db").unlink()
+    assert call("reproduce", "stopgrad", "--quick").code == 0
+    assert done == [*ROWS, *ROWS]
+
+
+def test_a_damaged_result_of_another_part_is_named(call: Call, finished: Path) -> None:
+    (finished / "mnist.json").write_text("{")
+    ended = call("reproduce", "fig1", "--quick")
+    assert ended.code == 2
+    assert f"--out {QUICK}/mnist.json: is not a part's results" in ended.error
+    assert (finished / "fig1.json").exists()
+
+
+@pytest.mark.parametrize("part", ["fig1", "stopgrad", "all"])
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out", "file"], "--out file: "),
+        (["--out", "file/below"], "--out file/below: Not a directory"),
+        (["--out", "o", "--report", "nowhere/page.md"], "--report nowhere/page.md: its folder nowhere does not exist"),
+        (["--out", "o", "--report", "o"], "--report o: is a folder"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_anything_is_trained(
+    call: Call, here: Path, done: list[str], part: str, flags: list[str], said: str
 ) -> None:
-    monkeypatch.setattr(design, "FULL", replace(TINY, seeds=2, quick=False))
-    assert call("reproduce", "stopgrad", "--out", "o").code == 0
-    before = (here / "o" / "stopgrad.json").read_bytes()
-    done.clear()
-    ended = call("reproduce", "stopgrad", "--out", "o", "--seeds", 1)
-    assert (ended.code, done) == (2, [])
-    assert "stopgrad.json has 4 networks, this run asks for 2; give another folder" in ended.error
-    assert (here / "o" / "stopgrad.json").read_bytes() == before
+    (here / "file").write_text("mine")
+    ended = call("reproduce", part, "--quick", *flags)
+    assert (ended.code, ended.out, done) == (2, "", [])
+    assert said in ended.error
+    assert (here / "file").read_text() == "mine"
+
+
+def test_the_page_may_lie_in_a_folder_that_the_command_makes(call: Call, here: Path) -> None:
+    assert call("reproduce", "fig1", "--quick", "--out", "new", "--report", "new/page.md").code == 0
+    assert (here / "new" / "page.md").exists()

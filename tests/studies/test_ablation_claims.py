@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from robustcli.studies.batchout import ablations
-from robustcli.studies.batchout.findings import NotMeasuredError
-from robustcli.studies.batchout.results import Results
+from robustcli.studies.batchout import ablation_claims as ablations
+from robustcli.studies.batchout.evidence import NotMeasuredError
+from robustcli.studies.batchout.part_results import PartResults
 
-from .conftest import ETA_LABELS, K_LABELS, SLOT_LABELS, STOP_LABELS, findings, made, network, seeded
+from .conftest import ETA_LABELS, K_LABELS, SLOT_LABELS, STOP_LABELS, evidence, made, network, seeded
 
 HOLDS, PART, NOT, OPEN = "holds", "holds in part", "does not hold", "cannot be told"
 STEADY = seeded(50, 50, 50)
 """Seeds that agree: intervals alone decide what is beyond them."""
 
 
-def curves(vanilla: list[float], batchout: list[float]) -> Results:
+def curves(vanilla: list[float], batchout: list[float]) -> PartResults:
     networks = [network("vanilla", val_accuracies=vanilla), network("BatchOut", val_accuracies=batchout)]
     return made("fig4a", {}, networks=networks)
 
@@ -28,13 +28,13 @@ def reaching(epoch: int, last: float = 0.8) -> list[float]:
 @pytest.mark.parametrize(("batchout", "expected"), [(3, HOLDS), (5, HOLDS), (6, HOLDS), (7, PART), (8, NOT)])
 def test_convergence_is_the_epochs_to_the_lower_last_accuracy(batchout: int, expected: str) -> None:
     """Vanilla takes 5: 1.2 x 5 = 6 and 1.5 x 5 = 7.5."""
-    found = ablations.converges_alike(findings(curves(reaching(5), reaching(batchout))))
+    found = ablations.converges_alike(evidence(curves(reaching(5), reaching(batchout))))
     assert found.verdict == expected
     assert f"to 79.0 % on held-out images: vanilla 5, BatchOut {batchout};" in found.numbers
 
 
 def test_convergence_is_to_what_both_reach() -> None:
-    found = ablations.converges_alike(findings(curves([0.5, 0.8, 0.9, 0.99], [0.5, 0.8, 0.8, 0.8])))
+    found = ablations.converges_alike(evidence(curves([0.5, 0.8, 0.9, 0.99], [0.5, 0.8, 0.8, 0.8])))
     assert found.verdict == HOLDS
     assert "to 79.0 % on held-out images: vanilla 2, BatchOut 2;" in found.numbers
 
@@ -47,12 +47,12 @@ def test_convergence_is_to_what_both_reach() -> None:
         curves([0.9, 0.98], []),
     ],
 )
-def test_convergence_is_not_judged_without_both_curves(results: Results) -> None:
+def test_convergence_is_not_judged_without_both_curves(results: PartResults) -> None:
     with pytest.raises(NotMeasuredError):
-        ablations.converges_alike(findings(results))
+        ablations.converges_alike(evidence(results))
 
 
-def slots(**changes: float) -> Results:
+def slots(**changes: float) -> PartResults:
     """Figure 4b with more accuracy the more slots are filled, but for `changes` (`c1_c2=20`)."""
     fgsm = dict(zip(SLOT_LABELS, (15.0, 20.0, 20.0, 20.0, 30.0, 30.0, 30.0, 40.0), strict=True))
     fgsm |= {name.replace("_", "+"): percent for name, percent in changes.items()}
@@ -74,7 +74,7 @@ def slots(**changes: float) -> Results:
     ],
 )
 def test_more_slots_are_better(changes: dict[str, float], expected: str) -> None:
-    found = ablations.more_slots(findings(slots(**changes), STEADY))
+    found = ablations.more_slots(evidence(slots(**changes), STEADY))
     assert found.verdict == expected
     assert found.breaks.startswith("PGD-40 0.1: none 60.0 [")
 
@@ -84,7 +84,7 @@ def test_more_slots_are_better(changes: dict[str, float], expected: str) -> None
 )
 def test_all_slots_beat_single_ones_beyond_seeds(seeds: tuple[float, ...], expected: str) -> None:
     """By 20 points, and none by 25, against 4.303 sqrt(2) x 4 = 24.3, x 8 = 48.7 and too few seeds to know."""
-    assert ablations.more_slots(findings(slots(), seeded(*seeds))).verdict == expected
+    assert ablations.more_slots(evidence(slots(), seeded(*seeds))).verdict == expected
 
 
 @pytest.mark.parametrize(
@@ -92,15 +92,15 @@ def test_all_slots_beat_single_ones_beyond_seeds(seeds: tuple[float, ...], expec
 )
 def test_the_hidden_layer_alone_beats_both_convolutions(f1: float, both: float, expected: str) -> None:
     """[33.0, 38.9] and [27.2, 32.9] are apart by 0.08 points."""
-    assert ablations.hidden_layer_alone(findings(slots(f1=f1, c1_c2=both), STEADY)).verdict == expected
+    assert ablations.hidden_layer_alone(evidence(slots(f1=f1, c1_c2=both), STEADY)).verdict == expected
 
 
 def test_the_hidden_layer_alone_cannot_be_judged_with_too_few_seeds() -> None:
     for others in ([], [seeded(50, 50)], [seeded(30, 50, 70)]):
-        assert ablations.hidden_layer_alone(findings(slots(f1=50), *others)).verdict == OPEN
+        assert ablations.hidden_layer_alone(evidence(slots(f1=50), *others)).verdict == OPEN
 
 
-def shares(clean: tuple[float, ...], fgsm: tuple[float, ...]) -> Results:
+def shares(clean: tuple[float, ...], fgsm: tuple[float, ...]) -> PartResults:
     """Figure 5a: clean accuracy and FGSM 0.4 for k = 0, 0.25, 0.5, 0.75, 1."""
     cells = {
         label: {"clean": a, "FGSM 0.4": b, "PGD-40 0.1": 60.0}
@@ -131,13 +131,13 @@ FALLING, RISING = (99.5, 99, 99, 99, 98), (10, 15, 20, 25, 30)
 def test_a_larger_share_costs_clean_accuracy_and_gains_under_fgsm(
     clean: tuple[float, ...], fgsm: tuple[float, ...], expected: str
 ) -> None:
-    assert ablations.larger_k(findings(shares(clean, fgsm), STEADY)).verdict == expected
+    assert ablations.larger_k(evidence(shares(clean, fgsm), STEADY)).verdict == expected
 
 
 def test_a_rise_within_what_seeds_move_is_none() -> None:
     """20 points, against 4.303 sqrt(2) x 8 = 48.7; clean accuracy falls all the same."""
     for others in ([], [seeded(50, 50)], [seeded(42, 50, 58)]):
-        assert ablations.larger_k(findings(shares(FALLING, RISING), *others)).verdict == PART
+        assert ablations.larger_k(evidence(shares(FALLING, RISING), *others)).verdict == PART
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_a_rise_within_what_seeds_move_is_none() -> None:
 def test_a_share_of_half_has_the_highest_clean_accuracy(
     clean: tuple[float, ...], fgsm: tuple[float, ...], expected: str
 ) -> None:
-    assert ablations.peaks_at_half(findings(shares(clean, fgsm))).verdict == expected
+    assert ablations.peaks_at_half(evidence(shares(clean, fgsm))).verdict == expected
 
 
-def noise(batchout: float, gaussian: float) -> Results:
+def noise(batchout: float, gaussian: float) -> PartResults:
     """Figure 5b: these at the paper's eta; at the larger ones noise is the better."""
     fgsm = dict.fromkeys(ETA_LABELS, 30.0) | {"Gaussian, eta x 10": 90.0}
     fgsm |= {"BatchOut, eta x 1": batchout, "Gaussian, eta x 1": gaussian}
@@ -166,7 +166,7 @@ def noise(batchout: float, gaussian: float) -> Results:
     [(35.9, 30, HOLDS), (35.8, 30, OPEN), (30, 30, OPEN), (30, 35.8, OPEN), (30, 35.9, NOT)],
 )
 def test_noise_of_the_papers_eta_is_beaten(batchout: float, gaussian: float, expected: str) -> None:
-    found = ablations.beats_noise(findings(noise(batchout, gaussian), STEADY))
+    found = ablations.beats_noise(evidence(noise(batchout, gaussian), STEADY))
     assert found.verdict == expected
     assert found.numbers.startswith(f"FGSM 0.3: eta x 1: {batchout:.1f} [")
     assert "eta x 10: 30.0 [" in found.numbers
@@ -175,7 +175,7 @@ def test_noise_of_the_papers_eta_is_beaten(batchout: float, gaussian: float, exp
 
 def test_whether_noise_is_beaten_cannot_be_told_with_too_few_seeds() -> None:
     for others in ([], [seeded(50, 50)], [seeded(30, 50, 70)]):
-        assert ablations.beats_noise(findings(noise(80, 30), *others)).verdict == OPEN
+        assert ablations.beats_noise(evidence(noise(80, 30), *others)).verdict == OPEN
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_the_stop_gradient_is_needed_where_each_of_three_seeds_says_so(
         label: [{"FGSM 0.3": float(percent), "PGD-40 0.1": 60.0} for percent in percents]
         for label, percents in zip(STOP_LABELS, (stop, free), strict=True)
     }
-    found = ablations.needs_stop(findings(made("stopgrad", cells)))
+    found = ablations.needs_stop(evidence(made("stopgrad", cells)))
     assert found.verdict == expected
     assert found.numbers.startswith(f"FGSM 0.3, seeds {len(stop)}: with")
 
@@ -205,4 +205,4 @@ def test_the_stop_gradient_is_not_judged_on_unequal_seeds() -> None:
     one = {"FGSM 0.3": 40.0, "PGD-40 0.1": 60.0}
     results = made("stopgrad", {STOP_LABELS[0]: [one, one], STOP_LABELS[1]: [one]})
     with pytest.raises(NotMeasuredError):
-        ablations.needs_stop(findings(results))
+        ablations.needs_stop(evidence(results))

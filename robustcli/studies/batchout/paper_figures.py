@@ -13,9 +13,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from robustcli.disk import write_whole
-from robustcli.studies.batchout.results import Measure, Results
-from robustcli.studies.batchout.tables import test_images
-from robustcli.studies.batchout.toy import CLASSES, ETA, toy
+from robustcli.studies.batchout.five_gaussians import CLASSES, ETA, toy
+from robustcli.studies.batchout.paper_tables import test_images
+from robustcli.studies.batchout.part_results import Accuracy, PartResults
 
 COLOURS = {
     "vanilla": "#4c566a",
@@ -31,7 +31,7 @@ PAPER_ETA = 0.05
 CLASS_COLOURS = ("#0b6fb8", "#c77d0a", "#5a9e3d", "#8b3f8f", "#b3261e")
 
 
-def save_figure(results: Results, folder: Path) -> None:
+def save_figure(results: PartResults, folder: Path) -> None:
     """Draw `PART.png` and `PART.svg` into `folder`; the same results give the same bytes.
 
     Raises:
@@ -48,7 +48,7 @@ def save_figure(results: Results, folder: Path) -> None:
         write_whole(folder / f"{results.part}.{kind}", content.getvalue(), "--out")
 
 
-def _footer(results: Results) -> str:
+def _footer(results: PartResults) -> str:
     """What was trained for how long, on how many test images, what bars show, and what is missing."""
     said = ["quick look: not the paper's numbers"] * results.quick
     if results.networks:
@@ -62,7 +62,7 @@ def _footer(results: Results) -> str:
     return "; ".join(said)
 
 
-def _title(results: Results) -> str:
+def _title(results: PartResults) -> str:
     """`Figure 2: what it shows`, the source with a capital."""
     return f"{results.source[0].upper()}{results.source[1:]}: {results.title}"
 
@@ -85,11 +85,11 @@ def _accuracy_axis(axis: Axes, title: str, label: str) -> None:
     axis.set_ylabel("accuracy, %")
 
 
-def _line(axis: Axes, x: Sequence[float], measures: Sequence[Measure], label: str) -> None:
-    mean = [measure.mean for measure in measures]
+def _line(axis: Axes, x: Sequence[float], accuracies: Sequence[Accuracy], label: str) -> None:
+    mean = [accuracy.mean for accuracy in accuracies]
     error = [
-        [max(0.0, measure.mean - measure.low) for measure in measures],
-        [max(0.0, measure.high - measure.mean) for measure in measures],
+        [max(0.0, accuracy.mean - accuracy.low) for accuracy in accuracies],
+        [max(0.0, accuracy.high - accuracy.mean) for accuracy in accuracies],
     ]
     axis.errorbar(
         x,
@@ -104,7 +104,7 @@ def _line(axis: Axes, x: Sequence[float], measures: Sequence[Measure], label: st
     )
 
 
-def _against_attacks(results: Results) -> Figure:
+def _against_attacks(results: PartResults) -> Figure:
     """Figures 2 and 3: FGSM over eps, DeepFool over iterations in the paper's form and inside the box, PGD over eps."""
     figure, axes = _panels(_title(results), 4, 3.6)
     _over_eps(axes[0], results, "FGSM")
@@ -113,10 +113,10 @@ def _against_attacks(results: Results) -> Figure:
         axes[1:3], ("none", "project"), ("paper's form, no box", "inside the box"), strict=True
     ):
         for label in results.labels:
-            cells = results.cells(label)
+            cells = results.accuracies(label)
             found = [cells.get(f"DeepFool {box} {i}") for i in range(1, 6)]
-            points = [(i, measure) for i, measure in enumerate((cells.get("clean"), *found)) if measure is not None]
-            _line(axis, [i for i, _ in points], [measure for _, measure in points], label)
+            points = [(i, accuracy) for i, accuracy in enumerate((cells.get("clean"), *found)) if accuracy is not None]
+            _line(axis, [i for i, _ in points], [accuracy for _, accuracy in points], label)
         _accuracy_axis(axis, f"DeepFool ({title})", "iterations")
     _over_eps(axes[3], results, "PGD-40")
     _accuracy_axis(axes[3], "PGD-40 (not in the paper)", "eps, Linf")
@@ -124,33 +124,33 @@ def _against_attacks(results: Results) -> Figure:
     return figure
 
 
-def _over_eps(axis: Axes, results: Results, attack: str) -> None:
+def _over_eps(axis: Axes, results: PartResults, attack: str) -> None:
     for label in results.labels:
-        cells = results.cells(label)
+        cells = results.accuracies(label)
         points = [(0.0, cells["clean"])] if "clean" in cells else []
-        for column, measure in cells.items():
+        for column, accuracy in cells.items():
             name, _, eps = column.partition(" ")
             if name == attack and " from " not in eps:  # images made on another network are not its own curve
-                points.append((float(Fraction(eps)), measure))
-        _line(axis, [eps for eps, _ in points], [measure for _, measure in points], label)
-    if any("/255" in column for label in results.labels for column in results.cells(label)):
+                points.append((float(Fraction(eps)), accuracy))
+        _line(axis, [eps for eps, _ in points], [accuracy for _, accuracy in points], label)
+    if any("/255" in column for label in results.labels for column in results.accuracies(label)):
         ticks = [0, 4, 8, 16] if attack == "FGSM" else [0, 2, 4, 8]
         axis.set_xticks([tick / 255 for tick in ticks], [f"{tick}/255" if tick else "0" for tick in ticks], fontsize=8)
 
 
-def _bars(results: Results) -> Figure:
+def _bars(results: PartResults) -> Figure:
     """Networks side by side: one group a network, one bar a column, DeepFool's last iteration only."""
-    columns = list(dict.fromkeys(column for label in results.labels for column in results.cells(label)))
+    columns = list(dict.fromkeys(column for label in results.labels for column in results.accuracies(label)))
     columns = [column for column in columns if not column.startswith("DeepFool") or column.endswith(" 5")]
     figure, (axis,) = _panels(_title(results), 1, 10.5)
     shades = [matplotlib.colormaps["viridis"](i / max(1, len(columns) - 1) * 0.9) for i in range(len(columns))]
     width = 0.84 / len(columns)
     for i, column in enumerate(columns):
-        found = [(x, results.measure(label, column)) for x, label in enumerate(results.labels)]
-        there = [(x, measure) for x, measure in found if measure is not None]
-        heights = [measure.mean for _, measure in there]
-        low = [max(0.0, measure.mean - measure.low) for _, measure in there]
-        high = [max(0.0, measure.high - measure.mean) for _, measure in there]
+        found = [(x, results.accuracy(label, column)) for x, label in enumerate(results.labels)]
+        there = [(x, accuracy) for x, accuracy in found if accuracy is not None]
+        heights = [accuracy.mean for _, accuracy in there]
+        low = [max(0.0, accuracy.mean - accuracy.low) for _, accuracy in there]
+        high = [max(0.0, accuracy.high - accuracy.mean) for _, accuracy in there]
         places = [x + (i - (len(columns) - 1) / 2) * width for x, _ in there]
         error = {"elinewidth": 0.8, "ecolor": "#333333"}
         axis.bar(places, heights, width, color=shades[i], label=column, yerr=[low, high], error_kw=error)
@@ -160,32 +160,32 @@ def _bars(results: Results) -> Figure:
     return figure
 
 
-def _over_k(results: Results) -> Figure:
+def _over_k(results: PartResults) -> Figure:
     """Figure 5a."""
     figure, (axis,) = _panels(_title(results), 1, 6.0)
     shares = [float(network["method"].get("fraction", 0)) for network in results.networks]  # vanilla augments nothing
-    for column in dict.fromkeys(column for label in results.labels for column in results.cells(label)):
-        points = [(share, results.measure(label, column)) for share, label in zip(shares, results.labels, strict=True)]
-        there = [(share, measure) for share, measure in points if measure is not None]
-        _line(axis, [share for share, _ in there], [measure for _, measure in there], column)
+    for column in dict.fromkeys(column for label in results.labels for column in results.accuracies(label)):
+        points = [(share, results.accuracy(label, column)) for share, label in zip(shares, results.labels, strict=True)]
+        there = [(share, accuracy) for share, accuracy in points if accuracy is not None]
+        _line(axis, [share for share, _ in there], [accuracy for _, accuracy in there], column)
     _accuracy_axis(axis, "", "k")
     axis.legend(frameon=False, fontsize=8)
     return figure
 
 
-def _over_eta(results: Results) -> Figure:
+def _over_eta(results: PartResults) -> Figure:
     """Figure 5b: a panel for each column, BatchOut and Gaussian noise over multiples of the paper's eta."""
-    columns = list(dict.fromkeys(column for label in results.labels for column in results.cells(label)))
+    columns = list(dict.fromkeys(column for label in results.labels for column in results.accuracies(label)))
     figure, axes = _panels(_title(results), len(columns), 3.4)
     for axis, column in zip(axes, columns, strict=True):
         for method in ("BatchOut", "Gaussian"):
             networks = [network for network in results.networks if network["method"]["name"] == method.lower()]
             points = [
-                (float(network["method"]["eta"][0]) / PAPER_ETA, results.measure(network["label"], column))
+                (float(network["method"]["eta"][0]) / PAPER_ETA, results.accuracy(network["label"], column))
                 for network in networks
             ]
-            there = [(x, measure) for x, measure in points if measure is not None]
-            _line(axis, [x for x, _ in there], [measure for _, measure in there], method)
+            there = [(x, accuracy) for x, accuracy in points if accuracy is not None]
+            _line(axis, [x for x, _ in there], [accuracy for _, accuracy in there], method)
         _accuracy_axis(axis, column, "multiple of the paper's eta")
         axis.set_xscale("log")
         axis.set_xticks([1, 2, 5, 10], ["1", "2", "5", "10"])
@@ -194,7 +194,7 @@ def _over_eta(results: Results) -> Figure:
     return figure
 
 
-def _losses(results: Results) -> Figure:
+def _losses(results: PartResults) -> Figure:
     """Figure 4a."""
     figure, (axis,) = _panels(_title(results), 1, 6.0)
     for network in results.networks:
@@ -206,7 +206,7 @@ def _losses(results: Results) -> Figure:
     return figure
 
 
-def _toy(results: Results) -> Figure:
+def _toy(results: PartResults) -> Figure:
     """Figure 1: the features, the directions for one of them, and the features that BatchOut makes of them."""
     example = toy(int(results.toy["seed"]))
     figure, axes = _panels(_title(results), 3, 3.9)
@@ -231,7 +231,7 @@ def _toy(results: Results) -> Figure:
     return figure
 
 
-DRAW: dict[str, Callable[[Results], Figure]] = {
+DRAW: dict[str, Callable[[PartResults], Figure]] = {
     "fig1": _toy,
     "mnist": _bars,
     "cifar10": _bars,

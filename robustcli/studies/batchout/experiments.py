@@ -7,11 +7,111 @@ Headline networks (Figures 2 and 3, the clean accuracies) train to the end of th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from robustcli.config import TrainSpec
+from robustcli.config import TrainSpec, default_budgets
+from robustcli.data.named import DATASETS, SAMPLE
+from robustcli.models import MODELS
 from robustcli.models.nets import MNIST_ETA
-from robustcli.studies.batchout.design import Budgets, Network, Part, Probe, Scale, resolve
+from robustcli.training.methods import describe_method, parse_method
+from robustcli.training.recipe import Setting
+
+Budgets = tuple[str, ...]
+Price = Literal["cheap", "costly", "dear"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything: the whole study or a quick look.
+
+    Attributes:
+        mnist: the data set in MNIST's place.
+        seeds: of the headline networks on MNIST and of section 6.1.
+        epochs: of headline networks, by data set; None leaves the recipe's.
+        ablation_epochs: of the others.
+        limit: training images; None takes all.
+        n: test images for clean accuracy and FGSM; None takes all.
+        n_costly: test images for iterative attacks.
+        n_dear: test images for AutoAttack.
+        quick: a look, not the study: results say so, and nothing is downloaded for it.
+    """
+
+    mnist: str = "mnist"
+    seeds: int = 3
+    epochs: int | None = None
+    ablation_epochs: int = 6
+    limit: int | None = None
+    n: int | None = None
+    n_costly: int = 1000
+    n_dear: int = 200
+    quick: bool = False
+
+    def test_images(self, price: Price) -> int | None:
+        """How many an attack of that price meets; None is all."""
+        return {"cheap": self.n, "costly": self.n_costly, "dear": self.n_dear}[price]
+
+
+FULL = Scale()
+QUICK = Scale(
+    mnist=SAMPLE, seeds=1, epochs=4, ablation_epochs=4, limit=2000, n=500, n_costly=100, n_dear=20, quick=True
+)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to train: `name` is its file's, `label` is what tables and figures call it, whatever its seed."""
+
+    name: str
+    label: str
+    spec: TrainSpec
+
+
+@dataclass(frozen=True)
+class AttackSpec:
+    """An attack to meet, at some budgets.
+
+    Attributes:
+        attack: a SPEC.
+        eps: budgets; none for a minimal-norm attack.
+        price: a costly attack meets fewer test images; a dear one fewest, and of several seeds the first alone.
+        source: the label of the network that the images are made on, of the same seed; None is the attacked one.
+    """
+
+    attack: str
+    eps: Budgets = ()
+    price: Price = "cheap"
+    source: str | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One result of the paper.
+
+    Attributes:
+        name: what `robustcli reproduce` calls it.
+        title: one line.
+        source: where it stands in the paper.
+        dataset: the one it needs, or None.
+        networks, attacks: each network meets each attack.
+        note: what a reader must know about how it was made.
+    """
+
+    name: str
+    title: str
+    source: str
+    dataset: str | None = None
+    networks: tuple[Network, ...] = ()
+    attacks: tuple[AttackSpec, ...] = ()
+    note: str = ""
+
+
+def resolve(spec: TrainSpec) -> TrainSpec:
+    """The spec with every open option of its method decided, as its checkpoint will hold it; no data is read."""
+    network, data = MODELS[spec.model or ""], DATASETS[spec.dataset]
+    setting = Setting(network.slot_names, network.paper_eta, default_budgets(data.shape)[1])
+    return spec.model_copy(update={"method": describe_method(parse_method(spec.method).resolved(setting))})
+
 
 RECIPES: dict[str, dict[str, Any]] = {
     "mnist": {"model": "mnist-cnn", "epochs": 12, "lr": 2e-3, "schedule": "onecycle", "dtype": "bfloat16"},
@@ -85,14 +185,14 @@ def _beyond(scale: Scale, dataset: str) -> tuple[Network, ...]:
     )
 
 
-def _probes(fgsm: Budgets, pgd: Budgets) -> tuple[Probe, ...]:
+def _attacks(fgsm: Budgets, pgd: Budgets) -> tuple[AttackSpec, ...]:
     """The paper's two attacks, DeepFool in its own form and in ours, and beside them vanilla's FGSM images and PGD."""
     return (
-        Probe("fgsm", fgsm),
-        Probe("fgsm", (fgsm[-1],), source="vanilla"),
-        Probe("deepfool:iters=5,box=none", price="costly"),
-        Probe("deepfool:iters=50", price="costly"),
-        Probe("pgd:steps=40", pgd, price="costly"),
+        AttackSpec("fgsm", fgsm),
+        AttackSpec("fgsm", (fgsm[-1],), source="vanilla"),
+        AttackSpec("deepfool:iters=5,box=none", price="costly"),
+        AttackSpec("deepfool:iters=50", price="costly"),
+        AttackSpec("pgd:steps=40", pgd, price="costly"),
     )
 
 
@@ -110,7 +210,7 @@ def _accuracies(scale: Scale, dataset: str, budgets: Budgets, seeds: int, dear: 
         source=f"section {section}",
         dataset=dataset,
         networks=_headline(scale, dataset, seeds) + _beyond(scale, dataset),
-        probes=(*_probes(budgets, budgets), Probe("autoattack", dear, price="dear")),
+        attacks=(*_attacks(budgets, budgets), AttackSpec("autoattack", dear, price="dear")),
     )
 
 
@@ -122,7 +222,7 @@ def _against_attacks(scale: Scale, name: str, dataset: str, fgsm: Budgets, pgd: 
         source=f"Figure {name.removeprefix('fig')}",
         dataset=dataset,
         networks=_headline(scale, dataset, scale.seeds if dataset == "mnist" else 1),
-        probes=_probes(fgsm, pgd),
+        attacks=_attacks(fgsm, pgd),
     )
 
 
@@ -147,7 +247,7 @@ def _fig4b(scale: Scale, note: str) -> Part:
         "Figure 4b, section 6.5",
         "mnist",
         (none, *filled, whole),
-        (Probe("fgsm", ("0.3",)), Probe("pgd:steps=40", ("0.1",), price="costly")),
+        (AttackSpec("fgsm", ("0.3",)), AttackSpec("pgd:steps=40", ("0.1",), price="costly")),
         note,
     )
 
@@ -164,14 +264,14 @@ def _fig5a(scale: Scale, note: str) -> Part:
         )
         for fraction in FRACTIONS
     ]
-    probes = (Probe("fgsm", ("0.4",)), Probe("pgd:steps=40", ("0.1",), price="costly"))
+    attacks = (AttackSpec("fgsm", ("0.4",)), AttackSpec("pgd:steps=40", ("0.1",), price="costly"))
     return Part(
         "fig5a",
         "The share k of the batch that is augmented",
         "Figure 5a, section 6.6",
         "mnist",
         (*networks,),
-        probes,
+        attacks,
         note,
     )
 
@@ -182,14 +282,14 @@ def _fig5b(scale: Scale, note: str) -> Part:
         for method in ("batchout", "gaussian")
         for multiple in MULTIPLES
     ]
-    probes = (Probe("fgsm", ("0.1", "0.3")), Probe("pgd:steps=40", ("0.1",), price="costly"))
+    attacks = (AttackSpec("fgsm", ("0.1", "0.3")), AttackSpec("pgd:steps=40", ("0.1",), price="costly"))
     return Part(
         "fig5b",
         "BatchOut against Gaussian noise of similar magnitude",
         "Figure 5b, section 6.7",
         "mnist",
         (*networks,),
-        probes,
+        attacks,
         note,
     )
 
@@ -208,9 +308,9 @@ def _stopgrad(scale: Scale, note: str) -> Part:
         for stop in (True, False)
         for seed in range(scale.seeds)
     ]
-    probes = (Probe("fgsm", ("0.1", "0.3", "0.4")), Probe("pgd:steps=40", ("0.1",), price="costly"))
+    attacks = (AttackSpec("fgsm", ("0.1", "0.3", "0.4")), AttackSpec("pgd:steps=40", ("0.1",), price="costly"))
     return Part(
-        "stopgrad", "BatchOut with and without the stop-gradient", "section 6.1", "mnist", (*networks,), probes, note
+        "stopgrad", "BatchOut with and without the stop-gradient", "section 6.1", "mnist", (*networks,), attacks, note
     )
 
 

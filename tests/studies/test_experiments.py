@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,10 +12,18 @@ from robustcli.config import TrainSpec
 from robustcli.data.named import DATASETS, SAMPLE
 from robustcli.models import MODELS
 from robustcli.studies.batchout import PARTS
-from robustcli.studies.batchout.design import FULL, QUICK, Network, Probe, Scale, resolve
-from robustcli.studies.batchout.figures import DRAW
-from robustcli.studies.batchout.laboratory import probe_key
-from robustcli.studies.batchout.studies import HEADLINE, OTHER_EPOCHS, RECIPES, parts
+from robustcli.studies.batchout.experiments import (
+    FULL,
+    HEADLINE,
+    OTHER_EPOCHS,
+    QUICK,
+    RECIPES,
+    Network,
+    Scale,
+    parts,
+    resolve,
+)
+from robustcli.studies.batchout.paper_figures import DRAW
 from robustcli.training.train import prepare
 
 SCALES = [FULL, QUICK, replace(FULL, seeds=1), replace(FULL, ablation_epochs=12)]
@@ -111,61 +118,36 @@ def test_seeds_are_of_the_papers_networks_on_mnist_and_of_the_stop_gradient(seed
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_every_attack_parses_at_every_budget_and_no_two_are_the_same(scale: Scale, tmp_path: Path) -> None:
-    vanilla = tmp_path / "vanilla.pt"
-    vanilla.write_bytes(b"weights")
+def test_every_attack_parses_and_none_is_met_twice(scale: Scale) -> None:
     for part in parts(scale).values():
-        keys = []
-        for probe in part.probes:
-            for eps in probe.eps or ("",):
-                attack = parse_attack(probe.attack, {"eps": eps or None})
-                assert attack.name == probe.attack.partition(":")[0]
-                limit = scale.test_images(probe.price)
-                keys.append(probe_key(probe, eps, limit, vanilla if probe.source else None))
-        assert len(set(keys)) == len(keys)
+        met = [
+            (attack.source, parse_attack(attack.attack, {"eps": eps}))
+            for attack in part.attacks
+            for eps in attack.eps or (None,)
+        ]
+        assert len(set(met)) == len(met)
 
 
 def test_images_of_vanilla_are_asked_of_the_others_at_the_largest_budget_of_fgsm() -> None:
     study = parts(FULL)
     for name in ("mnist", "fig2", "cifar10", "fig3"):
-        (found,) = [probe for probe in study[name].probes if probe.source is not None]
+        (found,) = [attack for attack in study[name].attacks if attack.source is not None]
         assert (found.attack, found.source, found.price) == ("fgsm", "vanilla", "cheap")
-        assert found.eps == (study[name].probes[0].eps[-1],)
+        assert found.eps == (study[name].attacks[0].eps[-1],)
         assert study[name].networks[0].label == "vanilla", "it is trained before it is needed"
     others = [part for name, part in study.items() if name not in ("mnist", "fig2", "cifar10", "fig3")]
-    assert not [probe for part in others for probe in part.probes if probe.source]
-
-
-def test_a_measurement_is_of_the_weights_that_the_images_are_made_on(tmp_path: Path) -> None:
-    (tmp_path / "a.pt").write_bytes(b"a")
-    (tmp_path / "b.pt").write_bytes(b"b")
-    probe = Probe("fgsm", ("0.3",), source="vanilla")
-    keys = [probe_key(probe, "0.3", None, source) for source in (None, tmp_path / "a.pt", tmp_path / "b.pt")]
-    assert len(set(keys)) == 3
-
-
-def test_a_measurement_of_another_version_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = probe_key(Probe("fgsm", ("0.3",)), "0.3", None)
-    monkeypatch.setattr("robustcli.studies.batchout.kept.__version__", "0.0.0")
-    assert probe_key(Probe("fgsm", ("0.3",)), "0.3", None) != before
-
-
-def test_a_measurement_is_found_by_attack_budget_and_number_of_samples() -> None:
-    probe, other = parts(FULL)["fig2"].probes[0], parts(FULL)["fig2"].probes[3]
-    keys = {probe_key(probe, "0.1", None), probe_key(probe, "0.1", 10), probe_key(probe, "0.2", None)}
-    assert len(keys | {probe_key(other, "0.1", None)}) == 4
-    assert probe_key(probe, "0.1", None) == probe_key(parts(FULL)["mnist"].probes[0], "0.1", None)
+    assert not [attack for part in others for attack in part.attacks if attack.source]
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_iterative_attacks_are_the_costly_ones_and_autoattack_is_dear(scale: Scale) -> None:
-    for probe in itertools.chain.from_iterable(part.probes for part in parts(scale).values()):
-        assert probe.price == {"fgsm": "cheap", "autoattack": "dear"}.get(probe.attack.partition(":")[0], "costly")
+    for attack in itertools.chain.from_iterable(part.attacks for part in parts(scale).values()):
+        assert attack.price == {"fgsm": "cheap", "autoattack": "dear"}.get(attack.attack.partition(":")[0], "costly")
 
 
 def test_the_tables_of_clean_accuracy_have_autoattack_beside_pgd() -> None:
     for name, eps in (("mnist", ("0.1", "0.3")), ("cifar10", ("8/255",))):
-        pgd, autoattack = parts(FULL)[name].probes[-2:]
+        pgd, autoattack = parts(FULL)[name].attacks[-2:]
         assert (pgd.attack, autoattack.attack, autoattack.eps) == ("pgd:steps=40", "autoattack", eps)
 
 

@@ -13,13 +13,13 @@ from PIL import Image
 
 from robustcli.errors import ConfigError
 from robustcli.studies.batchout import PARTS
-from robustcli.studies.batchout.figures import DRAW, save_figure
-from robustcli.studies.batchout.results import Results
-from robustcli.studies.batchout.toy import toy_numbers
+from robustcli.studies.batchout.five_gaussians import measure_five_gaussians
+from robustcli.studies.batchout.paper_figures import DRAW, save_figure
+from robustcli.studies.batchout.part_results import PartResults
 
 from .conftest import attacked, every_part, made
 
-TOY = Results("fig1", "The toy example", "Figure 1", "", False, toy=toy_numbers())
+TOY = PartResults("fig1", "The toy example", "Figure 1", "", False, toy=measure_five_gaussians())
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +31,7 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: save(self, *args, **(kwargs | {"dpi": 40})))
 
 
-def draw(results: Results, folder: Path) -> tuple[bytes, bytes]:
+def draw(results: PartResults, folder: Path) -> tuple[bytes, bytes]:
     save_figure(results, folder)
     return (folder / f"{results.part}.png").read_bytes(), (folder / f"{results.part}.svg").read_bytes()
 
@@ -114,7 +114,7 @@ def test_deepfool_starts_at_clean_accuracy_in_both_panels() -> None:
         assert np.allclose(line.get_xydata()[:2], [(0, 99), (1, after)])
 
 
-def footer(results: Results, folder: Path) -> str:
+def footer(results: PartResults, folder: Path) -> str:
     (found,) = [text for text in words(draw(results, folder)[1]) if "; " in text or "missing" in text]
     return found
 

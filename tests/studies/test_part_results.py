@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from robustcli.errors import ConfigError
 from robustcli.measure.stats import wilson
-from robustcli.studies.batchout.results import Measure, Results, columns, read
+from robustcli.studies.batchout.part_results import Accuracy, PartResults, columns, read
 
 from .conftest import N, attacked, deepfool, every_part, made, mnist
 
@@ -33,21 +33,21 @@ COUNTS = st.integers(1, 20_000).flatmap(lambda n: st.tuples(st.integers(0, n), s
 def test_a_number_has_its_interval_or_over_seeds_its_deviation(
     counts: tuple[tuple[int, int], ...], text: str, short: str
 ) -> None:
-    assert (Measure(counts).text, Measure(counts).short) == (text, short)
+    assert (Accuracy(counts).text, Accuracy(counts).short) == (text, short)
 
 
 @settings(max_examples=20)
 @given(st.lists(COUNTS, min_size=1, max_size=4))
 def test_the_mean_lies_within_the_interval_which_is_at_least_that_of_one_seed(counts: list[tuple[int, int]]) -> None:
-    measure = Measure(tuple(counts))
-    assert 0 <= measure.low <= measure.mean + 1e-9
-    assert measure.mean - 1e-9 <= measure.high <= 100
+    accuracy = Accuracy(tuple(counts))
+    assert 0 <= accuracy.low <= accuracy.mean + 1e-9
+    assert accuracy.mean - 1e-9 <= accuracy.high <= 100
     if len(counts) == 1:
-        assert (measure.low, measure.high) == tuple(100 * end for end in wilson(*counts[0]))
+        assert (accuracy.low, accuracy.high) == tuple(100 * end for end in wilson(*counts[0]))
     else:
-        alone = Measure(((round(measure.mean / 100 * measure.n), measure.n),))
-        assert measure.low <= alone.low + 1e-9
-        assert measure.high >= alone.high - 1e-9
+        alone = Accuracy(((round(accuracy.mean / 100 * accuracy.n), accuracy.n),))
+        assert accuracy.low <= alone.low + 1e-9
+        assert accuracy.high >= alone.high - 1e-9
 
 
 @pytest.mark.parametrize(
@@ -66,10 +66,10 @@ def test_a_row_fills_the_columns_of_its_attack(attack: dict[str, object], found:
 
 def test_a_label_has_each_of_its_seeds_in_each_column() -> None:
     results = made("mnist", {"BatchOut": [attacked(fgsm_large=40), attacked(fgsm_large=50)], "vanilla": attacked()})
-    cells = results.cells("BatchOut")
+    cells = results.accuracies("BatchOut")
     assert cells["FGSM 0.3"].counts == ((400, N), (500, N))
     assert cells["FGSM 0.3"].mean == 45
-    assert len(results.cells("vanilla")["FGSM 0.3"].counts) == 1
+    assert len(results.accuracies("vanilla")["FGSM 0.3"].counts) == 1
     assert results.labels == ["BatchOut", "vanilla"]
 
 
@@ -77,16 +77,16 @@ def test_clean_accuracy_is_that_of_the_most_images() -> None:
     results = made("fig2", {"vanilla": {"FGSM 0.1": 10.0}})
     few = {**results.rows[0], "n": 100, "clean_correct": 7, "attack": {"name": "pgd", "eps": "0.1", "steps": 40}}
     for rows in ([results.rows[0], few], [few, results.rows[0]]):
-        cells = made("fig2", {"vanilla": {}}, rows=rows).cells("vanilla")
+        cells = made("fig2", {"vanilla": {}}, rows=rows).accuracies("vanilla")
         assert cells["clean"].counts == ((990, N),)
         assert cells["PGD-40 0.1"].n == 100
 
 
 def test_what_was_not_measured_is_none() -> None:
     results = mnist()
-    assert results.measure("vanilla", "FGSM 0.77") is None
-    assert results.measure("unheard of", "clean") is None
-    assert made("mnist", {"vanilla": {}}).cells("vanilla") == {}
+    assert results.accuracy("vanilla", "FGSM 0.77") is None
+    assert results.accuracy("unheard of", "clean") is None
+    assert made("mnist", {"vanilla": {}}).accuracies("vanilla") == {}
 
 
 def test_the_median_distance_is_that_inside_the_box_a_number_a_seed() -> None:
@@ -101,7 +101,9 @@ def test_results_survive_their_file(part: str, tmp_path: Path) -> None:
     results = every_part()[part]
     results.write(tmp_path / "new" / "folder")
     found = read(tmp_path / "new" / "folder" / f"{part}.json")
-    assert [found.cells(label) for label in found.labels] == [results.cells(label) for label in results.labels]
+    assert [found.accuracies(label) for label in found.labels] == [
+        results.accuracies(label) for label in results.labels
+    ]
     assert list(found.networks) == list(results.networks)
     assert (found.title, found.source, found.note, found.quick) == (
         results.title,
@@ -141,6 +143,6 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_made_results_look_like_measured_ones() -> None:
-    assert isinstance(mnist(), Results)
-    assert mnist().cells("BatchOut")["DeepFool none 3"].percents == [10.0]
+    assert isinstance(mnist(), PartResults)
+    assert mnist().accuracies("BatchOut")["DeepFool none 3"].percents == [10.0]
     assert deepfool(3, 2) == [3, 2, 2, 2, 2]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from robustcli.studies.batchout.toy import CLASSES, ETA, POINTS, toy, toy_numbers
+from robustcli.studies.batchout.five_gaussians import CLASSES, ETA, POINTS, measure_five_gaussians, toy
 
 
 def test_there_are_as_many_points_of_each_class() -> None:
@@ -31,7 +31,7 @@ def test_the_directions_that_are_shown_go_to_one_point_of_each_other_class() -> 
 def test_the_same_seed_gives_the_same_points_and_another_seed_others() -> None:
     assert torch.equal(toy(3).after, toy(3).after)
     assert not torch.equal(toy(3).before, toy(4).before)
-    assert toy_numbers(3) == toy_numbers(3) != toy_numbers(4)
+    assert measure_five_gaussians(3) == measure_five_gaussians(3) != measure_five_gaussians(4)
 
 
 def test_the_global_generator_is_left_alone() -> None:
@@ -41,7 +41,7 @@ def test_the_global_generator_is_left_alone() -> None:
 
 
 def test_the_numbers_are_those_of_the_points() -> None:
-    example, numbers = toy(5), toy_numbers(5)
+    example, numbers = toy(5), measure_five_gaussians(5)
     moved = (example.after - example.before).norm(dim=1).mean()
     assert (numbers["seed"], numbers["points"]) == (5, 300)
     assert numbers["mean distance moved"] == round(float(moved), 3)
@@ -50,7 +50,7 @@ def test_the_numbers_are_those_of_the_points() -> None:
 
 
 def test_augmentation_spreads_classes_and_keeps_most_points_with_their_own() -> None:
-    numbers = toy_numbers()
+    numbers = measure_five_gaussians()
     assert numbers["spread of a class after"] > numbers["spread of a class before"]
     before, after = (numbers[f"nearest to their own class's mean {when}, %"] for when in ("before", "after"))
     assert 80 < after < before <= 100

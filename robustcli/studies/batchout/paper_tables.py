@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from robustcli.report.table import Table
-from robustcli.studies.batchout.results import Results
+from robustcli.studies.batchout.part_results import PartResults
 
 LAST = 5
 """Of DeepFool's iterations, the one that tables show; figures show each."""
 
 
-def table_of(results: Results) -> Table:
+def make_table(results: PartResults) -> Table:
     """The table of a part: accuracy in per cent with its interval or, over seeds, its standard deviation.
 
     A network is a row; in Figures 2 and 3, with each of DeepFool's iterations, a column.
@@ -27,7 +27,7 @@ def table_of(results: Results) -> Table:
     distances = any(results.median_distance(label) for label in results.labels)
     cells = []
     for label in results.labels:
-        found = results.cells(label)
+        found = results.accuracies(label)
         line = [label, str(len(next(iter(found.values())).counts)) if found else "-"]
         line += [found[column].text if column in found else "-" for column in shown]
         if distances:
@@ -38,9 +38,9 @@ def table_of(results: Results) -> Table:
     return upright.transpose() if whole else upright
 
 
-def _columns(results: Results, whole: bool) -> list[str]:
+def _columns(results: PartResults, whole: bool) -> list[str]:
     """All columns that some network fills; but for `whole`, of DeepFool the last iteration only."""
-    found = dict.fromkeys(column for label in results.labels for column in results.cells(label))
+    found = dict.fromkeys(column for label in results.labels for column in results.accuracies(label))
     return [column for column in found if whole or not column.startswith("DeepFool") or column.endswith(f" {LAST}")]
 
 
@@ -52,7 +52,7 @@ def _distance(medians: Iterable[float | None]) -> str:
     return shown if len(values) == 1 or "inf" in shown else f"{shown} ± {statistics.stdev(values):.2f}"
 
 
-def _loss_table(results: Results) -> Table:
+def _loss_table(results: PartResults) -> Table:
     """Training loss, an epoch a row."""
     labels = [network["label"] for network in results.networks]
     losses = [network["losses"] for network in results.networks]
@@ -63,14 +63,14 @@ def _loss_table(results: Results) -> Table:
     return Table(results.title, ("epoch", *labels), tuple(cells), tuple(notes(results)), left=0)
 
 
-def _toy_table(results: Results) -> Table:
+def _toy_table(results: PartResults) -> Table:
     cells = tuple(
         (name, f"{value:g}" if isinstance(value, float) else str(value)) for name, value in results.toy.items()
     )
     return Table(results.title, ("what", "value"), cells, tuple(notes(results)), left=1)
 
 
-def notes(results: Results) -> list[str]:
+def notes(results: PartResults) -> list[str]:
     """What a reader must know beside the numbers: samples, epochs, commit, hardware, and what is missing."""
     found = []
     if results.rows:
@@ -99,7 +99,7 @@ def notes(results: Results) -> list[str]:
     return found
 
 
-def test_images(results: Results) -> str:
+def test_images(results: PartResults) -> str:
     """How many each attack met: `clean 10000, fgsm 10000, pgd 1000`."""
     different = {(_attack(row), int(row["n"])) for row in results.rows}
     sizes = sorted(different, key=lambda size: (-size[1], size[0]))

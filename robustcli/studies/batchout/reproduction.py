@@ -14,16 +14,17 @@ from robustcli.errors import AttackError, CheckpointError, ConfigError, DataErro
 from robustcli.models import checkpoint, zoo
 from robustcli.provenance import provenance
 from robustcli.report.table import to_text
-from robustcli.studies.batchout.design import Network, Part
-from robustcli.studies.batchout.figures import save_figure
-from robustcli.studies.batchout.kept import set_aside
-from robustcli.studies.batchout.laboratory import Laboratory
-from robustcli.studies.batchout.results import Results, read
-from robustcli.studies.batchout.tables import table_of
-from robustcli.studies.batchout.toy import toy_numbers
+from robustcli.studies.batchout.experiments import Network, Part
+from robustcli.studies.batchout.five_gaussians import measure_five_gaussians
+from robustcli.studies.batchout.measurements import measure_network
+from robustcli.studies.batchout.networks import checkpoint_path, find_checkpoint
+from robustcli.studies.batchout.paper_figures import save_figure
+from robustcli.studies.batchout.paper_tables import make_table
+from robustcli.studies.batchout.part_results import PartResults, read
+from robustcli.studies.batchout.study import Study, move_aside
 
 
-def run_part(part: Part, laboratory: Laboratory) -> Results:
+def reproduce_part(part: Part, study: Study) -> PartResults:
     """Train what is missing, measure what was not measured, and write the part's files.
 
     A network that fails is named under `missing` with the reason, and the others go on. Interrupted, or where some
@@ -33,66 +34,64 @@ def run_part(part: Part, laboratory: Laboratory) -> Results:
         KeyboardInterrupt: after writing.
         RobustCliError: data are missing, or the file there holds more networks than this run asks for.
     """
-    path = laboratory.folder / f"{part.name}.json"
-    check_replaceable(part, laboratory)
+    path = study.folder / f"{part.name}.json"
+    check_replaceable(part, study)
     networks: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
     stopped: KeyboardInterrupt | None = None
     for network in part.networks:
         try:
-            found = laboratory.rows(network, part.probes, part.networks)
+            found = measure_network(study, network, part.attacks, part.networks)
         except (TrainingError, AttackError, CheckpointError) as error:  # such as one that another process trains
             failed[network.name] = str(error)
-            laboratory.say(f"{network.name}: {error}")
+            study.say(f"{network.name}: {error}")
             continue
         except KeyboardInterrupt as reason:
             stopped = reason
             break
-        networks.append(describe_network(network, laboratory.path(network)))
+        networks.append(describe_network(network, checkpoint_path(study, network)))
         rows += found
     done = {network["name"] for network in networks}
-    results = Results(
+    results = PartResults(
         part=part.name,
         title=part.title,
         source=part.source,
         note=part.note,
-        quick=laboratory.scale.quick,
+        quick=study.scale.quick,
         networks=networks,
         rows=rows,
         missing=[
-            _missing(network, laboratory, failed.get(network.name))
-            for network in part.networks
-            if network.name not in done
+            _missing(network, study, failed.get(network.name)) for network in part.networks if network.name not in done
         ],
-        toy=toy_numbers() if part.name == "fig1" else {},
-        provenance=provenance(seed=0, device=pick_device(laboratory.device), data_fingerprint=None),
+        toy=measure_five_gaussians() if part.name == "fig1" else {},
+        provenance=provenance(seed=0, device=pick_device(study.device), data_fingerprint=None),
     )
     if (stopped and not networks) or (results.missing and _networks_in(path) > len(networks)):
-        laboratory.say(f"{path}: left as it was; this run finished {len(networks)} of {len(part.networks)} networks")
+        study.say(f"{path}: left as it was; this run finished {len(networks)} of {len(part.networks)} networks")
     else:
-        _keep_other(results, path, laboratory)
-        write_part(results, laboratory.folder)
+        _keep_other(results, path, study)
+        write_part(results, study.folder)
     if stopped is not None:
         raise stopped
     return results
 
 
-def check_replaceable(part: Part, laboratory: Laboratory) -> None:
+def check_replaceable(part: Part, study: Study) -> None:
     """Refuse to put a quick look, or fewer networks, in the place of a whole study; set a damaged file aside.
 
     Raises:
         ConfigError: says what is there.
     """
-    path = laboratory.folder / f"{part.name}.json"
+    path = study.folder / f"{part.name}.json"
     if not path.exists():
         return
     try:
         there = read(path)
     except ConfigError as error:
-        laboratory.say(f"{error}; it is made again, and kept as {set_aside(path).name}")
+        study.say(f"{error}; it is made again, and kept as {move_aside(path).name}")
         return
-    if laboratory.scale.quick and not there.quick:
+    if study.scale.quick and not there.quick:
         raise ConfigError(f"--out {path.parent}: holds the whole study; give a quick look another folder")
     if not there.quick and len(there.networks) > len(part.networks):
         raise ConfigError(
@@ -101,11 +100,11 @@ def check_replaceable(part: Part, laboratory: Laboratory) -> None:
         )
 
 
-def _keep_other(results: Results, path: Path, laboratory: Laboratory) -> None:
+def _keep_other(results: PartResults, path: Path, study: Study) -> None:
     """Set a whole study's file aside where it tells of other weights than the one that takes its place."""
     there = {} if not path.exists() else {one["name"]: one["sha256"] for one in read(path).networks}
     if any(there.get(network["name"], network["sha256"]) != network["sha256"] for network in results.networks):
-        laboratory.say(f"{path}: tells of other weights; it is kept as {set_aside(path).name}")
+        study.say(f"{path}: tells of other weights; it is kept as {move_aside(path).name}")
 
 
 def _networks_in(path: Path) -> int:
@@ -116,10 +115,10 @@ def _networks_in(path: Path) -> int:
         return 0
 
 
-def write_part(results: Results, folder: Path) -> None:
+def write_part(results: PartResults, folder: Path) -> None:
     """The part's JSON, Markdown table and picture."""
     results.write(folder)
-    write_whole(folder / f"{results.part}.md", (to_text(table_of(results), "markdown") + "\n").encode(), "--out")
+    write_whole(folder / f"{results.part}.md", (to_text(make_table(results), "markdown") + "\n").encode(), "--out")
     save_figure(results, folder)
 
 
@@ -149,14 +148,14 @@ def describe_network(network: Network, path: Path) -> dict[str, Any]:
     }
 
 
-def _missing(network: Network, laboratory: Laboratory, reason: str | None) -> dict[str, Any]:
-    found = laboratory.found(network)
+def _missing(network: Network, study: Study, reason: str | None) -> dict[str, Any]:
+    found = find_checkpoint(study, network)
     done = 0 if found is None else len(found.history)
     entry = {"name": network.name, "label": network.label, "epochs_done": done, "epochs": network.spec.epochs}
     return entry | ({} if reason is None else {"reason": reason})
 
 
-def with_data(wanted: Sequence[Part], laboratory: Laboratory) -> tuple[list[Part], DataError | None]:
+def available_parts(wanted: Sequence[Part], study: Study) -> tuple[list[Part], DataError | None]:
     """The parts whose data set is there or can be downloaded, and why the others are not; nothing is trained yet.
 
     A quick look downloads nothing.
@@ -167,12 +166,10 @@ def with_data(wanted: Sequence[Part], laboratory: Laboratory) -> tuple[list[Part
         if dataset is None or dataset in problems:
             continue
         try:
-            if laboratory.scale.quick and not is_here(dataset, laboratory.data_dir):
-                raise DataError(
-                    f"--dataset {dataset}: not in {data_folder(laboratory.data_dir)}; --quick downloads nothing"
-                )
+            if study.scale.quick and not is_here(dataset, study.data_dir):
+                raise DataError(f"--dataset {dataset}: not in {data_folder(study.data_dir)}; --quick downloads nothing")
             for split in ("train", "test"):
-                load(DataSpec(dataset=dataset, data_dir=laboratory.data_dir, split=split, limit=1, allow_sample=False))
+                load(DataSpec(dataset=dataset, data_dir=study.data_dir, split=split, limit=1, allow_sample=False))
         except DataError as error:
             problems[dataset] = error
     there = [part for part in wanted if not {network.spec.dataset for network in part.networks} & problems.keys()]
