@@ -7,15 +7,9 @@ from dataclasses import replace
 import pytest
 
 from robustcli.report.table import Table, to_text
-<<<<<<< HEAD:tests/studies/test_tables.py
-from robustcli.studies.batchout.results import Results
-from robustcli.studies.batchout.tables import notes, table_of
-from robustcli.studies.batchout.toy import toy_numbers
-=======
 from robustcli.studies.batchout.five_gaussians import measure_five_gaussians
 from robustcli.studies.batchout.paper_tables import make_table, notes
 from robustcli.studies.batchout.part_results import PartResults
->>>>>>> study:tests/studies/test_paper_tables.py
 
 from .conftest import attacked, every_part, made, mnist, network
 
@@ -27,11 +21,7 @@ def cell(shown: Table, label: str, header: str) -> str:
 
 @pytest.mark.parametrize("part", every_part())
 def test_every_part_has_a_table_of_whole_rows(part: str) -> None:
-<<<<<<< HEAD:tests/studies/test_tables.py
-    shown = table_of(every_part()[part])
-=======
     shown = make_table(every_part()[part])
->>>>>>> study:tests/studies/test_paper_tables.py
     assert {len(row) for row in shown.cells} == {len(shown.headers)}
     assert len(set(shown.headers)) == len(shown.headers)
     lines = [line for line in to_text(shown, "markdown").splitlines() if line.startswith("|")]
@@ -39,11 +29,7 @@ def test_every_part_has_a_table_of_whole_rows(part: str) -> None:
 
 
 def test_a_table_has_the_columns_of_the_attacks_with_deepfools_last_iteration_only() -> None:
-<<<<<<< HEAD:tests/studies/test_tables.py
-    assert table_of(mnist()).headers == (
-=======
     assert make_table(mnist()).headers == (
->>>>>>> study:tests/studies/test_paper_tables.py
         *("network", "seeds", "clean", "FGSM 0.1", "FGSM 0.3", "PGD-40 0.1", "PGD-40 0.3"),
         *("DeepFool none 5", "DeepFool project 5", "FGSM 0.3 from vanilla", "median L2"),
     )
@@ -51,11 +37,7 @@ def test_a_table_has_the_columns_of_the_attacks_with_deepfools_last_iteration_on
 
 @pytest.mark.parametrize("part", ["fig2", "fig3"])
 def test_what_a_figure_draws_is_in_its_table_a_column_a_network_with_every_iteration(part: str) -> None:
-<<<<<<< HEAD:tests/studies/test_tables.py
-    shown = table_of(every_part()[part])
-=======
     shown = make_table(every_part()[part])
->>>>>>> study:tests/studies/test_paper_tables.py
     assert shown.headers[1:] == ("vanilla", "FGSM-trained", "BatchOut", "Gaussian")
     lines = [row[0] for row in shown.cells]
     assert [line for line in lines if line.startswith("DeepFool")] == [
@@ -65,32 +47,19 @@ def test_what_a_figure_draws_is_in_its_table_a_column_a_network_with_every_itera
 
 
 def test_a_transposed_table_has_the_same_numbers() -> None:
-<<<<<<< HEAD:tests/studies/test_tables.py
-    shown = table_of(made("fig2", {"vanilla": attacked(), "BatchOut": attacked(transferred=30)}))
-=======
     shown = make_table(made("fig2", {"vanilla": attacked(), "BatchOut": attacked(transferred=30)}))
->>>>>>> study:tests/studies/test_paper_tables.py
     found = {row[0]: row[1:] for row in shown.cells}
     assert found["DeepFool none 2"] == ("40.0 [37.0, 43.1]",) * 2
     assert found["FGSM 0.3 from vanilla"] == ("-", "30.0 [27.2, 32.9]")
 
 
 def test_vanilla_has_no_images_of_its_own_from_itself() -> None:
-<<<<<<< HEAD:tests/studies/test_tables.py
-    assert cell(table_of(mnist()), "vanilla", "FGSM 0.3 from vanilla") == "-"
-    assert cell(table_of(mnist()), "BatchOut", "FGSM 0.3 from vanilla") == "30.0 [27.2, 32.9]"
-
-
-def test_a_cell_is_a_number_with_its_interval_or_deviation() -> None:
-    shown = table_of(mnist(batchout=[attacked(fgsm_large=40, l2=1.5), attacked(fgsm_large=50, l2=1.75)]))
-=======
     assert cell(make_table(mnist()), "vanilla", "FGSM 0.3 from vanilla") == "-"
     assert cell(make_table(mnist()), "BatchOut", "FGSM 0.3 from vanilla") == "30.0 [27.2, 32.9]"
 
 
 def test_a_cell_is_a_number_with_its_interval_or_deviation() -> None:
     shown = make_table(mnist(batchout=[attacked(fgsm_large=40, l2=1.5), attacked(fgsm_large=50, l2=1.75)]))
->>>>>>> study:tests/studies/test_paper_tables.py
     assert cell(shown, "vanilla", "FGSM 0.3") == "15.0 [12.9, 17.3]"
     assert cell(shown, "BatchOut", "FGSM 0.3") == "45.0 ± 7.1"
     assert (cell(shown, "vanilla", "seeds"), cell(shown, "BatchOut", "seeds")) == ("1", "2")
@@ -98,22 +67,13 @@ def test_a_cell_is_a_number_with_its_interval_or_deviation() -> None:
 
 
 def test_a_median_that_half_withstood_is_infinite() -> None:
-<<<<<<< HEAD:tests/studies/test_tables.py
-    assert cell(table_of(mnist(vanilla=attacked(l2=None))), "vanilla", "median L2") == "inf"
-    assert cell(table_of(mnist(vanilla=[attacked(l2=None), attacked()])), "vanilla", "median L2") == "inf"
-=======
     assert cell(make_table(mnist(vanilla=attacked(l2=None))), "vanilla", "median L2") == "inf"
     assert cell(make_table(mnist(vanilla=[attacked(l2=None), attacked()])), "vanilla", "median L2") == "inf"
->>>>>>> study:tests/studies/test_paper_tables.py
 
 
 def test_what_was_not_measured_is_a_dash() -> None:
     results = made("mnist", {"vanilla": attacked(), "BatchOut": {"FGSM 0.1": 50.0}, "Gaussian": {}})
-<<<<<<< HEAD:tests/studies/test_tables.py
-    shown = table_of(results)
-=======
     shown = make_table(results)
->>>>>>> study:tests/studies/test_paper_tables.py
     assert cell(shown, "BatchOut", "FGSM 0.1").startswith("50.0")
     assert (cell(shown, "BatchOut", "FGSM 0.3"), cell(shown, "BatchOut", "median L2")) == ("-", "-")
     assert next(row for row in shown.cells if row[0] == "Gaussian") == ("Gaussian", *"-" * (len(shown.headers) - 1))
@@ -123,23 +83,14 @@ def test_a_part_without_attacks_has_the_losses_an_epoch_a_row() -> None:
     results = made(
         "fig4a", {}, networks=[network("vanilla", losses=[2.0, 1.0]), network("BatchOut", losses=[2.5, 1.25, 1.0])]
     )
-<<<<<<< HEAD:tests/studies/test_tables.py
-    shown = table_of(results)
-=======
     shown = make_table(results)
->>>>>>> study:tests/studies/test_paper_tables.py
     assert shown.headers == ("epoch", "vanilla", "BatchOut")
     assert shown.cells == (("1", "2.0000", "2.5000"), ("2", "1.0000", "1.2500"), ("3", "-", "1.0000"))
 
 
 def test_the_toy_example_has_its_numbers() -> None:
-<<<<<<< HEAD:tests/studies/test_tables.py
-    numbers = toy_numbers()
-    shown = table_of(Results("fig1", "The toy example", "Figure 1", "", False, toy=numbers))
-=======
     numbers = measure_five_gaussians()
     shown = make_table(PartResults("fig1", "The toy example", "Figure 1", "", False, toy=numbers))
->>>>>>> study:tests/studies/test_paper_tables.py
     assert dict(shown.cells) == {name: f"{value:g}" for name, value in numbers.items()}
 
 
@@ -174,11 +125,7 @@ def test_notes_say_why_a_network_is_missing() -> None:
 def test_a_part_of_which_nothing_could_be_made_has_a_table_all_the_same() -> None:
     entry = {"name": "a", "label": "A", "epochs_done": 0, "epochs": 2, "reason": "the loss became NaN"}
     for part in every_part():
-<<<<<<< HEAD:tests/studies/test_tables.py
-        shown = to_text(table_of(made(part, {}, missing=[entry])), "markdown")
-=======
         shown = to_text(make_table(made(part, {}, missing=[entry])), "markdown")
->>>>>>> study:tests/studies/test_paper_tables.py
         assert "Missing: a, 0 of 2 epochs trained; the loss became NaN." in shown
 
 
