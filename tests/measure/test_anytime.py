@@ -10,8 +10,9 @@ import torch
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.config import EvalSpec
 from robustcli.measure.anytime import Goal, evaluate_towards, left_out, sample_order
-from robustcli.measure.evaluate import Session, evaluate, open_session
+from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
+from robustcli.measure.session import Session, open_session
 from robustcli.measure.shelf import Memory
 from robustcli.measure.stats import wilson
 from robustcli.store.keeper import Keeper
@@ -131,7 +132,7 @@ def test_a_later_call_goes_on_where_the_store_ends(checkpoints: Paths, tmp_path:
 
 def test_the_model_is_as_it_was_when_time_is_up(checkpoints: Paths) -> None:
     session = opened(checkpoints[:1])
-    model = session.items[0].candidate.model
+    model = session.items[0].target.module
     before: dict[str, Any] = {key: value.clone() for key, value in model.state_dict().items()}
     list(evaluate_towards(Goal(seconds=30), session, clock=Clock()))
     assert not model._forward_pre_hooks

@@ -14,18 +14,12 @@ from robustcli.config import DataSpec, EvalSpec
 from robustcli.data.images import Images
 from robustcli.data.load import load
 from robustcli.errors import AttackError, CheckpointError, DataError
-from robustcli.measure.evaluate import (
-    Candidate,
-    Session,
-    check_fit,
-    data_warnings,
-    evaluate,
-    images_for,
-    open_checkpoint,
-    open_session,
-)
+from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
+from robustcli.measure.session import Session, check_fit, data_warnings, images_for, open_session
 from robustcli.models import checkpoint
+from robustcli.models.sources import open_target
+from robustcli.models.target import Target
 
 Paths = tuple[Path, Path]
 SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3"), eps=("0.05", "0.1"))
@@ -65,7 +59,7 @@ def test_rows_come_checkpoint_by_checkpoint_in_the_order_of_the_attacks(checkpoi
 def test_forwards_and_backwards_of_the_rows_add_up_to_the_run(checkpoints: Paths) -> None:
     session = open_session(checkpoints[:1], SPEC)
     seen: list[int] = []
-    session.items[0].candidate.model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    session.items[0].target.module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
     rows = [result.record for result in evaluate(session)]
     assert sum(row.forwards for row in rows) == sum(seen)
     assert all(0 < row.backwards < row.forwards for row in rows)
@@ -117,50 +111,51 @@ def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypa
 
 @pytest.mark.parametrize(("split", "refused"), [("test", True), ("train", False)])
 def test_test_images_that_were_trained_on_are_refused(checkpoints: Paths, split: str, refused: bool) -> None:
-    candidate = open_checkpoint(checkpoints[0])
-    trained_on = load(images_for(candidate, EvalSpec(split="train")))
+    target = open_target(checkpoints[0])
+    trained_on = load(images_for(target, EvalSpec(split="train")))
     if refused:
         with pytest.raises(DataError, match=r"was trained on 240 of the 240 test images of bars"):
-            check_fit(candidate, trained_on, split)
+            check_fit(target, trained_on, split)
     else:
-        check_fit(candidate, trained_on, split)
+        check_fit(target, trained_on, split)
 
 
 def test_equal_ids_of_another_source_are_no_overlap(checkpoints: Paths) -> None:
-    candidate = open_checkpoint(checkpoints[0])
-    held_out = load(images_for(candidate, EvalSpec()))
+    target = open_target(checkpoints[0])
+    held_out = load(images_for(target, EvalSpec()))
     assert set(held_out.ids.tolist()) <= set(range(240))
-    check_fit(candidate, held_out, "test")
+    check_fit(target, held_out, "test")
 
 
-def repeating(checkpoints: Paths, test: int, train: int) -> tuple[Candidate, Images]:
+def repeating(checkpoints: Paths, test: int, train: int) -> tuple[Target, Images]:
     """A checkpoint, and test images of which the first `train` of `test` are training images under other ids."""
-    candidate = open_checkpoint(checkpoints[0])
-    trained_on, held_out = (load(images_for(candidate, EvalSpec(split=split))) for split in ("train", "test"))
+    target = open_target(checkpoints[0])
+    trained_on, held_out = (load(images_for(target, EvalSpec(split=split))) for split in ("train", "test"))
     images = held_out.take(torch.arange(test) % len(held_out))
     x = torch.cat([trained_on.x[5 : 5 + train], images.x[train:]])
-    return candidate, replace(images, x=x, ids=torch.arange(test))
+    return target, replace(images, x=x, ids=torch.arange(test))
 
 
 @pytest.mark.parametrize(("test", "train"), [(1, 1), (9, 2), (20, 3), (20, 20), (100, 4), (399, 4), (400, 5)])
 def test_test_images_that_are_training_images_by_content_are_refused(checkpoints: Paths, test: int, train: int) -> None:
-    candidate, images = repeating(checkpoints, test, train)
+    target, images = repeating(checkpoints, test, train)
     words = rf"a\.pt: was trained on {train} of the {test} test images of bars, pixel for pixel; it holds them in both"
     with pytest.raises(DataError, match=words) as caught:
-        check_fit(candidate, images, "test")
+        check_fit(target, images, "test")
     assert caught.value.exit_code == 3
-    check_fit(candidate, images, "train")
-    older = replace(candidate, saved=replace(candidate.saved, train_hashes=None))
+    check_fit(target, images, "train")
+    assert target.origin is not None
+    older = replace(target, origin=replace(target.origin, hashes=None))
     check_fit(older, images, "test")
 
 
 @pytest.mark.parametrize(("test", "train"), [(20, 0), (9, 1), (20, 2), (100, 3), (399, 3), (400, 4)])
 def test_a_few_images_that_lie_in_both_parts_are_told(checkpoints: Paths, test: int, train: int) -> None:
-    candidate, images = repeating(checkpoints, test, train)
-    check_fit(candidate, images, "test")
+    target, images = repeating(checkpoints, test, train)
+    check_fit(target, images, "test")
     told = f"{checkpoints[0]}: was trained on {train} of the {test} test images, pixel for pixel; so few pass"
-    assert data_warnings(candidate, images, "test") == ([told] if train else [])
-    assert data_warnings(candidate, images, "train") == []
+    assert data_warnings(target, images, "test") == ([told] if train else [])
+    assert data_warnings(target, images, "train") == []
 
 
 def test_a_data_set_that_has_changed_since_the_training_is_told(checkpoints: Paths, tmp_path: Path) -> None:
@@ -185,17 +180,18 @@ def test_a_data_set_that_has_changed_since_the_training_is_told(checkpoints: Pat
     ],
 )
 def test_images_of_another_kind_are_refused(checkpoints: Paths, change: dict[str, Any], words: str) -> None:
-    candidate = open_checkpoint(checkpoints[0])
-    images = replace(load(images_for(candidate, EvalSpec())), **change)
+    target = open_target(checkpoints[0])
+    images = replace(load(images_for(target, EvalSpec())), **change)
     with pytest.raises(CheckpointError, match=words):
-        check_fit(candidate, images, "test")
+        check_fit(target, images, "test")
 
 
 @pytest.mark.parametrize(("trained_on", "allowed"), [("mnist", False), ("mnist-sample", True)])
 def test_only_a_model_of_the_sample_may_fall_back_on_it(checkpoints: Paths, trained_on: str, allowed: bool) -> None:
-    candidate = open_checkpoint(checkpoints[0])
-    saved = replace(candidate.saved, data=candidate.saved.data | {"name": trained_on})
-    assert images_for(replace(candidate, saved=saved), EvalSpec(dataset="mnist")).allow_sample == allowed
+    target = open_target(checkpoints[0])
+    assert target.origin is not None
+    origin = replace(target.origin, name=trained_on)
+    assert images_for(replace(target, origin=origin), EvalSpec(dataset="mnist")).allow_sample == allowed
 
 
 def test_nan_logits_name_the_checkpoint(checkpoints: Paths, tmp_path: Path) -> None:
@@ -222,7 +218,7 @@ def test_weights_of_another_network_are_refused_by_name(checkpoints: Paths, tmp_
     fewer = {key: value for key, value in saved.state_dict.items() if key != "fc2.bias"}
     checkpoint.save(tmp_path / "less.pt", replace(saved, state_dict=fewer))
     with pytest.raises(CheckpointError, match=r"less\.pt: weights do not fit mnist-cnn: 'fc2\.bias'"):
-        open_checkpoint(tmp_path / "less.pt")
+        open_target(tmp_path / "less.pt")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +241,7 @@ def test_a_checkpoint_that_says_too_little_is_refused(
     path = tmp_path / "odd.pt"
     checkpoint.save(path, replace(checkpoint.load(checkpoints[0]), **changes))
     with pytest.raises(CheckpointError) as caught:
-        open_checkpoint(path)
+        open_target(path)
     assert str(caught.value) == f"{path}: is unusable: {reason}"
     assert caught.value.exit_code == 3
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from robustcli.attacks import attack_from, parse_attack
 from robustcli.config import EvalSpec
 from robustcli.engine.run import Samples, run_attack
-from robustcli.measure.evaluate import Session, evaluate, open_session
+from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
+from robustcli.measure.session import Session, open_session
 from robustcli.measure.transfer import Matrix, Transferred, beyond, broken_by_transfer, transfer
 
 from ..records import record
@@ -169,7 +170,7 @@ def test_the_diagonal_is_the_models_own_attack(crossed: Crossed) -> None:
 
 
 def test_a_cell_is_what_a_transfer_alone_gives(crossed: Crossed) -> None:
-    models = {item.candidate.subject: item.candidate.model for item in crossed.session.items}
+    models = {item.subject: item.target.module for item in crossed.session.items}
     images = crossed.session.items[0].images
     samples = Samples(images.pixels(slice(None)), images.y, images.ids)
     for cell in crossed.matrix.cells:

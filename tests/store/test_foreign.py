@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from robustcli.config import EvalSpec
-from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.measure.evaluate import evaluate
+from robustcli.measure.session import open_session
 from robustcli.measure.shelf import Memory
 from robustcli.store import answers, database, keeper
 from robustcli.store.catalogue import lines, pictures, provenances, read, remove, samples

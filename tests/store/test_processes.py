@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from robustcli.config import EvalSpec
-from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.measure.evaluate import evaluate
+from robustcli.measure.session import open_session
 from robustcli.measure.shelf import Memory
 from robustcli.store.keeper import Keeper
 
@@ -20,7 +21,8 @@ import sys, torch
 from dataclasses import replace
 from pathlib import Path
 from robustcli.config import EvalSpec
-from robustcli.measure.evaluate import evaluate, open_session
+from robustcli.measure.evaluate import evaluate
+from robustcli.measure.session import open_session
 from robustcli.measure.shelf import Memory
 from robustcli.store.keeper import Keeper
 

@@ -13,8 +13,9 @@ import torch
 from robustcli.config import EvalSpec
 from robustcli.engine import run as driver
 from robustcli.measure import evaluate as module
-from robustcli.measure.evaluate import Session, evaluate, open_session
+from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
+from robustcli.measure.session import Session, open_session
 from robustcli.measure.shelf import FIRST, Memory
 from robustcli.store.keeper import Keeper
 
