@@ -1,5 +1,5 @@
 """`python -m robustcli`."""
 
-from robustcli.cli import main
+from robustcli.cli.main import main
 
 main()

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.attacks.base import Attack, norms
 from robustcli.attacks.norms import NORMS
-from robustcli.cli import run
+from robustcli.cli.main import run
 from robustcli.engine.run import Outcome, Samples, run_attack
 from robustcli.noise import Noise
 

@@ -23,7 +23,7 @@ from unittest import mock
 
 from tabulate import tabulate
 
-from robustcli.cli import run
+from robustcli.cli.main import run
 from robustcli.device import pick_device
 from robustcli.provenance import provenance
 from robustcli.studies.batchout.evidence import Evidence

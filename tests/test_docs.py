@@ -16,7 +16,7 @@ import pytest
 import typer
 
 from robustcli.attacks import ATTACKS, parse_attack
-from robustcli.cli import app, run
+from robustcli.cli.main import app, run
 from robustcli.data.load import SAMPLE_FILE
 
 ROOT = Path(__file__).parents[1]

@@ -134,9 +134,11 @@ def attack_from(description: Mapping[str, Any], budget: str | None = None) -> At
     """
     name, parameters = str(description.get("name")), {key: description[key] for key in description if key != "name"}
     if name == Bisection.name:
-        inner = attack_from(parameters["attack"])
-        assert isinstance(inner, BudgetAttack)
-        return Bisection(inner, parameters["steps"])
+        inner, steps = parameters.get("attack"), parameters.get("steps")
+        attack = attack_from(inner) if isinstance(inner, Mapping) else None
+        if not isinstance(attack, BudgetAttack) or not isinstance(steps, int):
+            raise ConfigError(f"attack {name}: should name an attack with a budget, and steps")
+        return Bisection(attack, steps)
     given = {} if budget is None else {"eps": budget}
     return validated(lookup(ATTACKS, name, "attack"), parameters | given, f"attack {name}")
 

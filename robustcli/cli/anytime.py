@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.console import notice
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
+    from robustcli.cli.request import Request
     from robustcli.measure.anytime import Goal
     from robustcli.measure.record import Record
     from robustcli.measure.session import Session
@@ -80,7 +80,7 @@ def never_run(part: Mapping[str, Any] | None) -> list[str]:
 
 
 def report_left_out(
-    goal: Goal | None, session: Session, records: Sequence[Record], store: bool
+    goal: Goal | None, session: Session, records: Sequence[Record], request: Request
 ) -> dict[str, Any] | None:
     """What a run towards a goal left out: as JSON holds it, and a line on stderr."""
     if goal is None:
@@ -92,9 +92,9 @@ def report_left_out(
         by_checkpoint: dict[str, list[str]] = {}
         for part in missing:
             by_checkpoint.setdefault(part.checkpoint, []).append(str(part))
-        on = "; a later call goes on" if store else ""
+        on = "; a later call goes on" if request.path is not None else ""
         for checkpoint, parts in by_checkpoint.items():
-            notice(f"{checkpoint}: left out: {', '.join(parts)}{on}", bold=True)
+            request.tell(f"{checkpoint}: left out: {', '.join(parts)}{on}", "bold")
     return {
         "budget_s": goal.seconds,
         "until_ci": goal.half_width,

@@ -90,14 +90,14 @@ def attack(
 def _save(session: Session, result: Result, path: Path) -> None:
     item, outcome = session.items[0], result.outcome
     if path.suffix == ".npz":
-        from robustcli.report.images import save_images
+        from robustcli.report.image_files import save_images
 
         save_images(item.images, outcome, path)
         notice(f"images: {path}")
         return
 
     from robustcli.measure.eightbit import round_to_8bit
-    from robustcli.report.png import save_pngs
+    from robustcli.report.image_files import save_pngs
     from robustcli.report.table import percent
 
     rounded = round_to_8bit(item.target.module, item.images, outcome, session.spec.batch_size)
@@ -111,8 +111,7 @@ def _save(session: Session, result: Result, path: Path) -> None:
 
 
 def _draw(session: Session, result: Result, path: Path) -> None:
-    from robustcli.report.gallery import save_gallery
-    from robustcli.report.images import choose_pictures
+    from robustcli.report.pictures import choose_pictures, save_gallery
 
     item = session.items[0]
     record = result.record

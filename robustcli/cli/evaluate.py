@@ -103,7 +103,7 @@ def evaluate(
     records = measured.records
     verdict = checking.verdict(measured)
     curves = _curves(session, records) if spec.curve else []
-    part = report_left_out(goal, session, records, request.path is not None)
+    part = report_left_out(goal, session, records, request)
     not_run = never_run(part)
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
@@ -130,7 +130,7 @@ def _curves(session: Session, records: Sequence[Record]) -> list[tuple[Curve, Se
 
 
 def _draw_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> None:
-    from robustcli.report.curve_plot import save_curves
+    from robustcli.report.pictures import save_curves
 
     save_curves(curves, path)
     notice(f"curves: {path}")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from robustcli.cli import run
+from robustcli.cli.main import run
 from robustcli.config import ModelSpec, TrainSpec
 from robustcli.models import checkpoint
 from robustcli.models.checkpoint import Checkpoint

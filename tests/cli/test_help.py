@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from robustcli import __version__
-from robustcli.cli import app
+from robustcli.cli.main import app
 
 from .conftest import Call
 
@@ -19,7 +19,7 @@ HEAVY = {"torch", "torchvision", "numpy", "scipy", "matplotlib", "pandas"}
 @pytest.mark.parametrize("arguments", [["--help"], ["evaluate", "--help"], ["--version"], ["list", "datasets"]])
 def test_nothing_heavy_is_imported_to_answer(arguments: list[str]) -> None:
     program = (
-        "import json, sys; from robustcli.cli import run; assert run(sys.argv[1:]) == 0;"
+        "import json, sys; from robustcli.cli.main import run; assert run(sys.argv[1:]) == 0;"
         "json.dump(sorted({name.partition('.')[0] for name in sys.modules}), sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)

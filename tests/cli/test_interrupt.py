@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from robustcli.cli import run
+from robustcli.cli.main import run
 from robustcli.engine import run as driver
 from robustcli.models import checkpoint
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from robustcli.cli import run
+from robustcli.cli.main import run
 from robustcli.cli.request import STORE
 from robustcli.store import database, keeper
 from robustcli.store.database import StoreError
@@ -24,7 +24,7 @@ from .conftest import Call, write_images
 FGSM = ("--attack", "fgsm", "--eps", "0.1,0.2", "--limit", "20")
 PROGRAM = """
 import sys
-from robustcli.cli import run
+from robustcli.cli.main import run
 code = run(sys.argv[1:])
 print({name.partition(".")[0] for name in sys.modules} & {"torch", "numpy", "scipy", "pandas"}, file=sys.stderr)
 sys.exit(code)

@@ -32,7 +32,7 @@ def odd(models: Path) -> Path:
 def test_every_encoding_takes_every_format(
     odd: Path, here: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, what: str
 ) -> None:
-    from robustcli.cli import run
+    from robustcli.cli.main import run
 
     flags = [what, "--limit", "4", "--no-store", "--checks", "off"]
     flags += ["--attack", "fmn:iters=3"] if what == "--curve" else ["--attack", "fgsm:eps=0.1"]
@@ -52,7 +52,7 @@ def test_every_encoding_takes_every_format(
 def test_a_sparkline_is_digits_where_blocks_are_lacking(
     models: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustcli.cli import run
+    from robustcli.cli.main import run
 
     out = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", out)

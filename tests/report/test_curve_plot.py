@@ -8,7 +8,7 @@ import torch
 from matplotlib.image import imread
 
 from robustcli.measure.curve import curves
-from robustcli.report.curve_plot import save_curves
+from robustcli.report.pictures import save_curves
 
 from ..records import record
 

@@ -16,7 +16,7 @@ from robustcli.attacks import ATTACKS, FGSM, parse_attack
 from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.cli import run
+from robustcli.cli.main import run
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 from robustcli.testing import check_attack

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from robustcli.cli import reproduce as command
-from robustcli.cli import run as cli
+from robustcli.cli.main import run as cli
 from robustcli.data.named import SAMPLE
 from robustcli.studies.batchout import experiments, reproduction
 from robustcli.studies.batchout.experiments import Part, Scale

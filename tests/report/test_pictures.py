@@ -13,8 +13,8 @@ from robustcli.data.images import Images
 from robustcli.disk import write_whole
 from robustcli.engine.run import Outcome, Samples, run_attack
 from robustcli.errors import ConfigError
-from robustcli.report.gallery import Picture, save_gallery
-from robustcli.report.images import choose_pictures, save_images
+from robustcli.report.image_files import save_images
+from robustcli.report.pictures import Picture, choose_pictures, save_gallery
 
 
 def picture(channels: int = 1, moved: float = 0.1) -> Picture:

@@ -1,4 +1,4 @@
-"""Adversarial images as PNG files that still fool the model after they are read back."""
+"""The images an attack made, as files: arrays, or PNG files that still fool the model after they are read back."""
 
 from __future__ import annotations
 
@@ -14,11 +14,31 @@ from torch import Tensor, nn
 from robustcli.data.images import Images
 from robustcli.disk import write_whole
 from robustcli.engine.guard import frozen
-from robustcli.engine.run import predict
+from robustcli.engine.run import Outcome, predict
 from robustcli.errors import ConfigError
 from robustcli.measure.eightbit import EightBit
 
 MODES = {1: "L", 3: "RGB"}
+
+
+def save_images(images: Images, outcome: Outcome, path: Path) -> None:
+    """Write `x, x_adv` (n, c, h, w) float32 in [0, 1] and `y, pred, pred_after, ids` (n,) as an .npz.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    assert outcome.x_adv is not None
+    arrays: dict[str, Tensor] = {
+        "x": images.pixels(slice(None)),
+        "x_adv": outcome.x_adv,
+        "y": images.y,
+        "pred": outcome.pred,
+        "pred_after": outcome.pred_after,
+        "ids": images.ids,
+    }
+    content = io.BytesIO()
+    np.savez_compressed(content, allow_pickle=False, **{key: value.numpy() for key, value in arrays.items()})
+    write_whole(path, content.getvalue(), "--save")
 
 
 def save_pngs(model: nn.Module, images: Images, rounded: EightBit, folder: Path) -> list[Path]:
