@@ -11,8 +11,7 @@ from robustcli.cli.train import train_spec
 from robustcli.config import TrainSpec, default_budgets
 from robustcli.data.named import DATASETS
 from robustcli.models import MODELS
-from robustcli.studies.batchout.experiments import FULL, resolve
-from robustcli.studies.batchout.experiments import parts
+from robustcli.studies.batchout.experiments import FULL, parts, resolve
 from robustcli.training.methods import parse_method
 from robustcli.training.recipe import Setting
 

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 
 from robustcli.studies.batchout import PARTS
-from robustcli.studies.batchout.experiments import FULL
-from robustcli.studies.batchout.report import report
-from robustcli.studies.batchout.part_results import read
+from robustcli.studies.batchout.experiments import FULL, parts
 from robustcli.studies.batchout.headline_claims import CLOSE, PAPER_CLEAN
-from robustcli.studies.batchout.experiments import parts
+from robustcli.studies.batchout.part_results import read
+from robustcli.studies.batchout.report import report
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "results" / "reproduction"

@@ -18,8 +18,7 @@ from robustcli.errors import CheckpointError
 from robustcli.fields import parse_number
 from robustcli.measure.evaluate import evaluate, open_checkpoint, open_session
 from robustcli.models import checkpoint, zoo
-from robustcli.studies.batchout.experiments import FULL
-from robustcli.studies.batchout.experiments import parts
+from robustcli.studies.batchout.experiments import FULL, parts
 from robustcli.training.methods import parse_method
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
