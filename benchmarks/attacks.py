@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import peers
-import race
 import torch
-from race import Entrant, Goal, Race
+from timing import Comparison, Entry, Goal, time_by_turns
 from torch import Tensor, nn
 
 from robustcli.attacks import FGSM, PGD, Attack, DeepFool
@@ -43,19 +42,19 @@ BATCH_SIZES = (32, 64, 128, 256, 512)
 PACKAGES = {"foolbox": "foolbox", "torchattacks": "torchattacks", "art": "adversarial-robustness-toolbox"}
 
 
-def ours(name: str, model: nn.Module, attack: Attack, budgets: Sequence[float] = ()) -> Entrant:
+def ours(name: str, model: nn.Module, attack: Attack, budgets: Sequence[float] = ()) -> Entry:
     """What `robustcli attack` runs after its one clean pass, its checks and counts included; all were right before."""
 
     def work(samples: Samples, batch_size: int) -> list[int]:
         outcomes = run_attack(model, attack, samples, budgets=budgets, batch_size=batch_size, pred=samples.y)
         return [int(outcome.robust.sum()) for outcome in outcomes]
 
-    return Entrant(name, work)
+    return Entry(name, work)
 
 
 def theirs(
     peer: Callable[..., peers.Run], model: nn.Module, attack: str, *runs: dict[str, Any], slow: bool = False
-) -> Entrant:
+) -> Entry:
     """A peer's attack with each of these options, each followed by the forward pass that says who still stands."""
 
     def work(samples: Samples, batch_size: int) -> list[int]:
@@ -68,10 +67,10 @@ def theirs(
             standing.append(int((predict(model, torch.cat(images), batch_size) == samples.y).sum()))
         return standing
 
-    return Entrant(peer.__name__, work, peer=True, slow=slow)
+    return Entry(peer.__name__, work, peer=True, slow=slow)
 
 
-def fgsm(model: nn.Module) -> list[Entrant]:
+def fgsm(model: nn.Module) -> list[Entry]:
     """Seven budgets."""
     runs = [{"eps": eps} for eps in BUDGETS]
     return [
@@ -82,7 +81,7 @@ def fgsm(model: nn.Module) -> list[Entrant]:
     ]
 
 
-def pgd(model: nn.Module) -> list[Entrant]:
+def pgd(model: nn.Module) -> list[Entry]:
     """40 steps from one random start; the same step for all."""
     step = 2.5 * EPS / STEPS
     art = {"eps": EPS, "eps_step": step, "max_iter": STEPS, "num_random_init": 1, "verbose": False}
@@ -95,7 +94,7 @@ def pgd(model: nn.Module) -> list[Entrant]:
     ]
 
 
-def deepfool(model: nn.Module) -> list[Entrant]:
+def deepfool(model: nn.Module) -> list[Entry]:
     """5 iterations, L2, overshoot 0.02."""
     art = {"max_iter": ITERS, "epsilon": 0.02, "verbose": False}
     return [
@@ -109,11 +108,11 @@ def deepfool(model: nn.Module) -> list[Entrant]:
 
 @dataclass(frozen=True)
 class Task:
-    """What is raced; `build` gives the entrants for a model, ours first."""
+    """What is compared; `build` gives the entries for a model, ours first."""
 
     title: str
     goal: Goal
-    build: Callable[[nn.Module], list[Entrant]]
+    build: Callable[[nn.Module], list[Entry]]
 
 
 TASKS = {
@@ -172,8 +171,10 @@ def parse_options() -> argparse.Namespace:
     return options
 
 
-def document(races: list[Race], samples: Samples, images: Images, options: argparse.Namespace) -> dict[str, Any]:
-    """What `--json` writes: the races, and what a reader needs in order to run them again."""
+def document(
+    comparisons: list[Comparison], samples: Samples, images: Images, options: argparse.Namespace
+) -> dict[str, Any]:
+    """What `--json` writes: the comparisons, and what a reader needs in order to run them again."""
     saved = checkpoint.sha256(options.checkpoint) if options.checkpoint else None
     origin = provenance(seed=0, device=options.device, data_fingerprint=images.fingerprint)
     packages = {package: version(package) for name, package in PACKAGES.items() if find_spec(name)}
@@ -183,7 +184,7 @@ def document(races: list[Race], samples: Samples, images: Images, options: argpa
         "n": len(samples),
         "runs": options.runs,
         "checkpoint_sha256": saved,
-        "races": [one.as_dict() for one in races],
+        "races": [one.as_dict() for one in comparisons],
         "provenance": origin | {"versions": origin["versions"] | packages},
     }
 
@@ -206,16 +207,16 @@ def main() -> None:
     missing = sorted(name for name in PACKAGES if not find_spec(name))
     for name in missing:
         print(f"{name} is not installed and left out: run `make peers`, then .venv-peers/bin/python")
-    races = []
+    comparisons = []
     for name in options.only:
         task = TASKS[name]
-        entrants = [entrant for entrant in task.build(model) if entrant.name not in missing]
-        race.run(entrants, samples, turns=options.runs, batch_sizes=options.batch_sizes, slow_n=options.slow_n)
-        races.append(Race(name, task.title, task.goal, entrants))
+        entries = [entry for entry in task.build(model) if entry.name not in missing]
+        time_by_turns(entries, samples, turns=options.runs, batch_sizes=options.batch_sizes, slow_n=options.slow_n)
+        comparisons.append(Comparison(name, task.title, task.goal, entries))
         title = f"{task.title}; median of {options.runs} runs"
-        print(f"\n{title}\n\n{races[-1].table()}\n\n{races[-1].verdict()}", flush=True)
+        print(f"\n{title}\n\n{comparisons[-1].table()}\n\n{comparisons[-1].verdict()}", flush=True)
         if options.json is not None:  # after each, for the next takes minutes
-            text = json.dumps(document(races, samples, images, options), indent=1) + "\n"
+            text = json.dumps(document(comparisons, samples, images, options), indent=1) + "\n"
             write_whole(options.json, text.encode(), "--json")
 
 

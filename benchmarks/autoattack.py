@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import bars
-import duels
 import official
+import pairs
 import torch
-from duels import HALVED, OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Duel, Result
+from pairs import HALVED, OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Pair, Result
 from torch import nn
 
 from robustcli.attacks.norms import NORMS
@@ -45,25 +45,25 @@ BALLS = {1: ("linf:0.1", "l2:1.0"), 3: ("linf:8/255", "linf:2/255", "l2:0.5", "l
 BATCH_SIZES = (32, 64, 128, 256, 500)
 """Of the reference, which takes its best; 500 is its documentation's."""
 
-Side = Callable[[Duel], Result]
+Side = Callable[[Pair], Result]
 
 ALTERNATING: dict[str, dict[str, Side]] = {
     "ensemble": {
-        OURS: duels.ensemble_of_ours,
-        HALVED: partial(duels.ensemble_of_ours, dtype=torch.bfloat16),
-        REFERENCE: duels.ensemble_of_reference,
+        OURS: pairs.ensemble_of_ours,
+        HALVED: partial(pairs.ensemble_of_ours, dtype=torch.bfloat16),
+        REFERENCE: pairs.ensemble_of_reference,
     },
-    "fab": {OURS: duels.fab_of_ours, REFERENCE: duels.fab_of_reference, UNTARGETED: duels.fab_untargeted},
+    "fab": {OURS: pairs.fab_of_ours, REFERENCE: pairs.fab_of_reference, UNTARGETED: pairs.fab_untargeted},
     **{
         f"square-{queries}": {
-            OURS: partial(duels.square_of_ours, queries=queries),
-            REFERENCE: partial(duels.square_of_reference, queries=queries),
+            OURS: partial(pairs.square_of_ours, queries=queries),
+            REFERENCE: partial(pairs.square_of_reference, queries=queries),
         }
         for queries in QUERIES
     },
 }
-ALTERNATING[f"square-{QUERIES[-1]}"][UNSCALED] = partial(duels.square_of_reference, queries=QUERIES[-1], scaled=False)
-TOGETHER: dict[str, Callable[[Duel], dict[str, Result]]] = {"apgd-ce": duels.apgd_ce, "apgd-t": duels.apgd_t}
+ALTERNATING[f"square-{QUERIES[-1]}"][UNSCALED] = partial(pairs.square_of_reference, queries=QUERIES[-1], scaled=False)
+TOGETHER: dict[str, Callable[[Pair], dict[str, Result]]] = {"apgd-ce": pairs.apgd_ce, "apgd-t": pairs.apgd_t}
 MEMBERS = (*TOGETHER, *(part for part in ALTERNATING if part != "ensemble"))
 
 
@@ -160,8 +160,8 @@ def best_batch(model: nn.Module, samples: Samples, name: str, ledger: Ledger, op
     return int(kept["best"])
 
 
-def contests(options: argparse.Namespace, ledger: Ledger) -> Iterator[tuple[str, str, Duel, dict[str, Any]]]:
-    """Each part, ball and seed of each network: the part, the ball's name, the duel, and where its inputs are from."""
+def each_pair(options: argparse.Namespace, ledger: Ledger) -> Iterator[tuple[str, str, Pair, dict[str, Any]]]:
+    """Each part, ball and seed of each network: the part, the ball's name, the pair, and where it is from."""
     for name in options.networks:
         model, samples, origin = open_network(name, options)
         best = best_batch(model, samples, name, ledger, options)
@@ -175,26 +175,26 @@ def contests(options: argparse.Namespace, ledger: Ledger) -> Iterator[tuple[str,
                     yield (
                         part,
                         ball,
-                        Duel(model, samples, NORMS[norm], Eps(eps) if eps else None, seed, options.batch_size, best),
+                        Pair(model, samples, NORMS[norm], Eps(eps) if eps else None, seed, options.batch_size, best),
                         (origin | {"network": name}),
                     )
 
 
-def fight(
-    part: str, ball: str, duel: Duel, origin: dict[str, Any], ledger: Ledger, options: argparse.Namespace
+def run_both(
+    part: str, ball: str, pair: Pair, origin: dict[str, Any], ledger: Ledger, options: argparse.Namespace
 ) -> None:
     """Run the sides that are not in the ledger yet; which is first changes from seed to seed."""
     where = partial(Key, n=options.n, threads=options.threads, device=options.device, batch_size=options.batch_size)
-    named = partial(where, origin["network"], ball, part, seed=duel.seed)
+    named = partial(where, origin["network"], ball, part, seed=pair.seed)
     if part in TOGETHER:
         if not options.ahead and any(ledger.find(named(side)) is None for side in (OURS, REFERENCE)):
-            for side, result in TOGETHER[part](duel).items():
+            for side, result in TOGETHER[part](pair).items():
                 ledger.add(named(side), result, stamp(origin, options))
         return
     sides = [side for side in ALTERNATING[part].items() if side[0] != HALVED or options.bfloat16]
-    for side, run in sides if duel.seed % 2 else reversed(sides):
+    for side, run in sides if pair.seed % 2 else reversed(sides):
         if ledger.find(named(side)) is None and (side == REFERENCE or not options.ahead):
-            result = run(duel)
+            result = run(pair)
             untimed = {name: None for name in official.COSTS if options.ahead and name in result}
             ledger.add(named(side), result | untimed, stamp(origin, options))
 
@@ -215,10 +215,10 @@ def main() -> None:
     ledger = Ledger(options.json)
     if not options.table:
         options.reference_commit = official.find(options.reference)
-        for part, ball, duel, origin in contests(options, ledger):
+        for part, ball, pair, origin in each_pair(options, ledger):
             started = time.perf_counter()
-            fight(part, ball, duel, origin, ledger, options)
-            told = (origin["network"], ball, part, f"seed {duel.seed}", f"{time.perf_counter() - started:.0f} s")
+            run_both(part, ball, pair, origin, ledger, options)
+            told = (origin["network"], ball, part, f"seed {pair.seed}", f"{time.perf_counter() - started:.0f} s")
             print(*told, file=sys.stderr, flush=True)
     print(bars.table(ledger.runs))
 

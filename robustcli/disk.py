@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import secrets
 import stat
@@ -31,6 +32,16 @@ def open_regular(path: Path) -> BufferedReader:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """A file's hash, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read, as in `open_regular`.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def write_whole(path: Path, content: bytes, flag: str) -> None:

@@ -20,8 +20,7 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from robustcli.attacks import ATTACKS, parse_attack
-from robustcli.attacks.base import Attack
-from robustcli.attacks.facts import Facts, facts
+from robustcli.attacks.base import Attack, norms
 from robustcli.attacks.norms import NORMS
 from robustcli.cli import run
 from robustcli.engine.run import Outcome, Samples, run_attack
@@ -36,8 +35,8 @@ INTRO = """\
 
 <!-- Written by `python scripts/make_docs.py` from the code; a test says that it is up to date. -->
 
-What `--attack` takes. A *budget* attack searches in the ball of radius eps, a *minimal-norm* attack looks for the
-closest adversarial image, an *ensemble* runs others one after the other on what is left. An attack needs a model's
+What `--attack` takes. A *budget* attack searches in the ball of radius eps, a *minimal* (minimal-norm) attack looks for
+the closest adversarial image, an *ensemble* runs others one after the other on what is left. An attack needs a model's
 *gradients*, or only its *scores* (logits), or only its *decisions* (the predicted class).
 [threat-model.md](threat-model.md) says what a number means; `robustcli.testing.check_attack` checks an attack of your
 own."""
@@ -101,16 +100,25 @@ def option(value: Any) -> str:
     return f"`{value.name}`" if value in NORMS.values() else f"`{str(value).lower()}`"
 
 
-def section(name: str, attack: type[Attack], told: Facts, spent: Cost) -> str:
+def norm_labels(attack: type[Attack]) -> str:
+    """`Linf, L2`."""
+    return ", ".join(NORMS[norm].label for norm in norms(attack))
+
+
+def source(attack: type[Attack]) -> str:
+    """The author and year that its summary ends in."""
+    return attack.summary.rpartition(" (")[2].removesuffix(")")
+
+
+def section(name: str, attack: type[Attack], spent: Cost) -> str:
     """One attack: what it is and does, its options, its cost and when to use it."""
     options = ", ".join(f"`{field.name}` {option(field.default)}" for field in fields(attack))  # type: ignore[arg-type]
     said = inspect.cleandoc(attack.__doc__ or "")
-    labels = ", ".join(NORMS[norm].label for norm in told.norms)
     lines = (
-        f"- **Kind:** {told.kind}; needs {told.needs}; {labels}.",
+        f"- **Kind:** {attack.kind}; needs {attack.needs}; {norm_labels(attack)}.",
         f"- **Options:** {options}.",
         f"- **Cost:** forwards {shown(spent.forwards)}, backwards {shown(spent.backwards)}.",
-        f"- **Use:** {told.use}",
+        f"- **Use:** {getattr(attack, 'use', '')}",
     )
     return "\n\n".join((f"## `{name}`", said, "\n".join(lines)))
 
@@ -119,11 +127,10 @@ def page() -> str:
     """docs/attacks.md."""
     rows, sections = [], []
     for name, attack in ATTACKS.items():
-        told, spent = facts(attack), cost(parse_attack(name, {"eps": "0.01"}))
-        norms = ", ".join(NORMS[norm].label for norm in told.norms)
+        spent = cost(parse_attack(name, {"eps": "0.01"}))
         counts = (shown(spent.forwards), shown(spent.backwards))
-        rows.append((f"[`{name}`](#{name})", told.kind, told.needs, norms, *counts, told.source))
-        sections.append(section(name, attack, told, spent))
+        rows.append((f"[`{name}`](#{name})", attack.kind, attack.needs, norm_labels(attack), *counts, source(attack)))
+        sections.append(section(name, attack, spent))
     headers = ("attack", "kind", "needs", "norms", "forwards", "backwards", "paper")
     align = ("left", "left", "left", "left", "right", "right", "left")
     table = tabulate(rows, headers, tablefmt="github", disable_numparse=True, colalign=align)

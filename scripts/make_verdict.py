@@ -26,19 +26,19 @@ from robust_networks import NETWORKS, load
 from tabulate import tabulate
 from torch import Tensor
 
-from robustcli.attacks import AutoAttack, label
+from robustcli.attacks import AutoAttack
 from robustcli.config import EvalSpec
 from robustcli.disk import write_whole
 from robustcli.engine.run import Samples, run_attack
 from robustcli.fields import Eps
-from robustcli.measure.evaluate import Item, Session, evaluate, open_session
+from robustcli.measure.evaluate import evaluate
 from robustcli.measure.plan import make_plan
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
+from robustcli.measure.session import Item, Session, open_session
 from robustcli.provenance import provenance
 from robustcli.testing.masked import MASKS, Wrapped
-from robustcli.verdict.findings import LEVELS, WORDS, Finding, Verdict
-from robustcli.verdict.session import Judged, before, verdicts
-from robustcli.verdict.table import CHECKS
+from robustcli.verdict.check import CHECKS, LEVELS, Finding
+from robustcli.verdict.judge import WORDS, CheckOptions, Verdict, before, verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "verdict.md"
@@ -72,10 +72,10 @@ RELIABLE takes that such an ensemble ran at each budget, on all samples or on th
 (for R13, Square with 1 000 queries counts too), and that no check warns that *bars* the word (in the table below).
 `quick` has all that with `--preset standard` alone. Where R24 warns, the verdict says which number to quote.
 
-Whatever the word: **every number is an upper bound; an adaptive attack may lower it.** What was not run is listed.
+Whatever the word: **every number is an upper bound; an adaptive attack may lower it.** Under the table stand the
+findings at WARN or above, and how many checks were not run; the JSON holds all findings, and names what was not run.
 `--checks quick` (default) runs the *preflight* and *reuses* the rows; `full` adds attacks on at most 100 survivors of
-each budget (200 where n > 1 000), minutes on a CPU; `off` asks nothing and says nothing. The JSON holds all findings,
-with criterion and value.
+each budget (200 where n > 1 000), minutes on a CPU; `off` asks nothing and says nothing.
 
 Training is watched too (T1): where a method trains against an attack, FGSM and PGD-10 meet the first 256 validation
 images after each epoch, and `train` warns of catastrophic overfitting (Wong et al. 2020) once FGSM leaves 20 points
@@ -190,26 +190,26 @@ def network(name: str, data_dir: Path | None) -> Item:
     dataset = "cifar10" if inner.startswith("cifar10") else "mnist"
     if inner.startswith("zoo:"):
         item = base(dataset, inner.partition("-")[2], data_dir)
-        model = item.candidate.model
+        model = item.target.module
     else:
         item = base(dataset, "fgsm", data_dir)
         model = load(inner)
     if before:
         model = Wrapped(model, before=IN_FRONT[name])
-    own = item.candidate.subject
+    own = item.target
     method = own.method if inner.startswith("zoo:") else "pgd"
-    subject = replace(own, checkpoint=name, sha256=own.sha256 if name == own.checkpoint else name, method=method)
-    return replace(item, candidate=replace(item.candidate, subject=subject, model=model))
+    target = replace(own, name=name, key=own.key if name == own.name else name, method=method, module=model)
+    return replace(item, target=target)
 
 
-def judged(item: Item, spec: EvalSpec, limit: int | None = None) -> tuple[Verdict, list[Row]]:
+def judged(item: Item, spec: EvalSpec, limit: int | None = None) -> tuple[Verdict, list[Record]]:
     """The full verdict on an item, and its rows."""
     session = Session((item,), spec, "cpu")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         first = before(session)
-        rows = [result.row for result in evaluate(session)]
-        (verdict,) = verdicts(session, rows, first, Judged(full=True, limit=limit))
+        rows = [result.record for result in evaluate(session)]
+        (verdict,) = verdicts(session, rows, first, CheckOptions(full=True, limit=limit))
     return verdict, rows
 
 
@@ -227,9 +227,8 @@ def measure_networks(names: Sequence[str], data_dir: Path | None) -> None:
             continue
         item = network(f"zoo:{WRAPPED}" if kind == "masked" else name, data_dir)
         if kind == "masked":
-            subject = replace(item.candidate.subject, checkpoint=name, sha256=name)
-            model = masks[name].build(item.candidate.model)
-            item = replace(item, candidate=replace(item.candidate, subject=subject, model=model))
+            model = masks[name].build(item.target.module)
+            item = replace(item, target=replace(item.target, name=name, key=name, module=model))
         images = item.images.take(slice(N))
         verdict, rows = judged(
             replace(item, images=images, plan=make_plan(spec, images.shape)), spec, None if kind == "good" else LIMIT
@@ -257,7 +256,7 @@ def measure_ensembles(names: Sequence[str], data_dir: Path | None) -> None:
         item, _ = prepared(case, data_dir)
         images = item.images
         samples = Samples(images.pixels(slice(None)), images.y, images.ids)
-        attack, model = AutoAttack(Eps(case.eps)), item.candidate.model
+        attack, model = AutoAttack(Eps(case.eps)), item.target.module
         outcome = run_attack(model, attack, samples, seed=case.seed, dtype=torch.bfloat16)[-1]
         keep("ensembles", vars(case) | {"clean": int(outcome.clean.sum()), "correct": int(outcome.robust.sum())})
 
@@ -291,9 +290,9 @@ def keep(part: str, entry: dict[str, Any]) -> None:
     print(f"{part}: {json.dumps({key: entry[key] for key in entry if key != 'messages'})}", flush=True)
 
 
-def told(kind: str, verdict: Verdict, rows: Sequence[Row]) -> dict[str, Any]:
+def told(kind: str, verdict: Verdict, rows: Sequence[Record]) -> dict[str, Any]:
     """One network: its accuracies, its word, and each check that fired with its worst level and what it said."""
-    accuracies = {f"{label(row.attack)} {row.eps or ''}".strip(): row.correct for row in rows}
+    accuracies = {f"{row.label} {row.budget or ''}".strip(): row.correct for row in rows}
     fired: dict[str, Finding] = {}
     for finding in sorted(verdict.findings, key=lambda one: one.rank):
         if finding.level not in ("OK", "INFO"):

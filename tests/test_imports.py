@@ -5,6 +5,9 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -52,6 +55,44 @@ def own_parts(path: Path) -> set[str]:
     """The layers of this package that a file imports, but its own."""
     names = {name.split(".")[1] for name in imported(path) if name.startswith("robustcli.")}
     return {name for name in names if (ROOT / name).is_dir() or (ROOT / f"{name}.py").is_file()} - {part(path)}
+
+
+def circle(paths: Iterable[Path], root: Path) -> list[str]:
+    """Modules below `root` that import each other in turn, wherever in a file they do; none if there are none."""
+    modules = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                # What is no module is a name in the one that it is imported from.
+                names |= inner if inner <= modules.keys() else inner | {str(node.module)}
+        graph[module] = names & modules.keys()
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [str(name) for name in error.args[1]]
+    return []
+
+
+# `cli` is left out until its command files no longer import each other.
+@pytest.mark.parametrize("folder", ["robustcli", "benchmarks", "scripts"])
+def test_no_modules_import_each_other_in_a_circle(folder: str) -> None:
+    top = ROOT.parent / folder
+    paths = [path for path in sorted(top.rglob("*.py")) if path.relative_to(top).parts[0] != "cli"]
+    assert circle(paths, ROOT.parent if folder == "robustcli" else top) == []
+
+
+TWICE = {"effort", "findings", "images", "pairs", "run", "tables", "transfer"}
+"""Names of files that more than one folder has, outside attacks and engine: to become fewer, never more."""
+
+
+def test_the_name_of_a_file_is_unique_in_the_package() -> None:
+    counts = Counter(path.stem for path in MODULES if path.name != "__init__.py" and part(path) != "cli")
+    assert {name for name, count in counts.items() if count > 1} <= TWICE
 
 
 def test_every_module_has_a_rank() -> None:

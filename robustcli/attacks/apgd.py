@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import ClassVar, Literal
@@ -13,16 +14,40 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.ascent import Ascent
-from robustcli.attacks.base import survivors
-from robustcli.attacks.losses import Model, cross_entropy, dlr, lead, likeness, margin, runners_up, targeted_dlr
-from robustcli.attacks.norms import L1, Linf, Norm, NormField
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.base import Kind, Losses, Needs, compact, survivors
+from robustcli.attacks.losses import (
+    Loss,
+    Model,
+    cross_entropy,
+    dlr,
+    input_gradient,
+    is_right,
+    lead,
+    likeness,
+    margin,
+    mean_logits,
+    runners_up,
+    targeted_dlr,
+)
+from robustcli.attacks.norms import L1, Linf, Norm, NormField, per_sample
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
+MOMENTUM = 0.75
+"""The new step's share of a move; the rest is the last move (Croce & Hein 2020, eq. 2)."""
+
+RISING = 0.75
+"""A step is halved where no larger share of the moves since the last checkpoint raised the loss (rho in the paper)."""
+
+SPARSER = 0.95
+"""In L1, the share of the support at the last checkpoint below which the best point counts as sparser."""
+
 L1_STAGES = ((3, 0.3), (2, 0.3), (1, 0.4))
 """In L1: radii in units of eps, and each one's share of the steps (Croce & Hein 2021, section 4.2)."""
+
+Objective = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Logits (n, classes), true classes (n,) and target classes (n,) to what is raised, (n,)."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -52,23 +77,42 @@ class APGD:
     use: ClassVar[str] = (
         "In place of PGD: there is no step size to choose. `loss=dlr` does not mind how large a model's logits are."
     )
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def losses(self) -> Losses:
+        """As `loss` says: the difference-of-logits ratio is a margin."""
+        return ("cross-entropy",) if self.loss == "ce" else ("margin",)
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot * self.steps * self.restarts
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         return survivors([self._attempt] * self.restarts, model, x, y, noise, self.eot)
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
-        aim = None if self.target is None else wanted(self.target, model, x, y, noise)
-        return self.ascend(model, random_start(self.norm, self.eps, x, noise), x, y, aim)
+        target = None if self.target is None else target_classes(self.target, model, x, y, noise)
+        return self.ascend(model, random_start(self.norm, self.eps, x, noise), x, y, target)
 
     def ascend(self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         """One run from the points `start` (n, c, h, w), moved into ball and box; in L1 into the ball of 3 eps first.
 
         With classes `target` (n,), towards them.
         """
-        goals = (_cross_entropy, _dlr) if target is None else (_likeness, _targeted)
-        ascent = Ascent(goals[self.loss == "dlr"], self.norm, self.eps, self.steps, self.eot, reach=target is not None)
-        return _climb(ascent, model, start, x, y, y if target is None else target)
+        objectives = (_cross_entropy, _dlr) if target is None else (_likeness, _targeted)
+        objective, targeted = objectives[self.loss == "dlr"], target is not None
+        ascent = Ascent(objective, self.norm, self.eps, self.steps, self.eot, targeted=targeted)
+        return _ascend(ascent, model, start, x, y, y if target is None else target)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -93,6 +137,20 @@ class APGDT:
     name: ClassVar[str] = "apgd-t"
     summary: ClassVar[str] = "auto-PGD towards one wrong class after the other (Croce & Hein 2020)"
     use: ClassVar[str] = "For what APGD leaves standing: it tries each wrong class, at up to nine times the cost."
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot * self.steps * self.restarts * self.targets
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -113,7 +171,7 @@ class APGDT:
         with torch.no_grad():
             wrong = runners_up(model(x), y)
         ascent = Ascent(_targeted, self.norm, self.eps, self.steps, self.eot)
-        return _climb(ascent, model, start, x, y, wrong[:, rank])
+        return _ascend(ascent, model, start, x, y, wrong[:, rank])
 
 
 def _cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -139,8 +197,8 @@ def random_start(norm: Norm, eps: float, x: Tensor, noise: Noise) -> Tensor:
     return norm.spread(x, eps, noise).clamp(0, 1)
 
 
-def _climb(ascent: Ascent, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """Through the stages of an ascent, each entered at the highest point of the one before."""
+def _ascend(ascent: Ascent, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Through the stages of an ascent, each from the best point of the one before."""
     point = start
     for stage in _stages(ascent):
         point = stage.run(model, stage.norm.confine(point, x, stage.eps), x, y, target)
@@ -158,3 +216,244 @@ def _stages(ascent: Ascent) -> Iterator[Ascent]:
             yield replace(ascent, steps=last)
             return
     yield ascent
+
+
+@dataclasses.dataclass(frozen=True)
+class Ascent:
+    """Auto-PGD in one ball (Croce & Hein 2020, algorithm 1).
+
+    Attributes:
+        objective: what is raised.
+        norm, eps: the ball around each image.
+        steps: moves of a sample that is not broken on the way.
+        eot: passes that gradients and logits are averaged over.
+        early_stop: whether a sample is left alone at its first misclassified point.
+        targeted: whether it is left alone only where it is taken for its target.
+    """
+
+    objective: Objective
+    norm: Norm
+    eps: float
+    steps: int
+    eot: int = 1
+    early_stop: bool = True
+    targeted: bool = False
+
+    def run(self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        """For each sample the first point on its way where it is done, else the best: that of highest loss.
+
+        Args:
+            model: images to logits.
+            start: (n, c, h, w) first points, in ball and box.
+            x: (n, c, h, w) images.
+            y: (n,) their classes.
+            target: (n,) classes that the objective wants.
+        """
+        found = start.clone()
+        longest = self.eps if self.norm == L1() else 2 * self.eps
+        state, standing = self._begin(model, start, x, y, target, longest)
+        checkpoints = set(state.rule.checkpoints(self.steps))
+        if self.early_stop:
+            state = state[standing]
+        for move in range(1, self.steps + 1):
+            if not len(state):
+                break
+            state, standing = self._move(model, state, move)
+            if self.early_stop and not bool(standing.all()):
+                found[state.index[~standing]] = state.x_adv[~standing]
+                state = state[standing]
+            if move in checkpoints:
+                state = state.rule.adapt(state, longest)
+        found[state.index] = state.best
+        return found
+
+    def _stands(self, logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+        """(n,) bool, whether a sample is not done."""
+        return ~is_right(logits, target) if self.targeted else is_right(logits, y)
+
+    def _towards(self, target: Tensor) -> Loss:
+        return lambda logits, y: self.objective(logits, y, target)
+
+    def _begin(
+        self, model: Model, start: Tensor, x: Tensor, y: Tensor, target: Tensor, longest: float
+    ) -> tuple[State, Tensor]:
+        """All samples at their first points, and (n,) bool, whether they stand there."""
+        gradient, logits = input_gradient(model, self._towards(target), start, y, self.eot)
+        loss = self.objective(logits, y, target)
+        index, step = torch.arange(len(x), device=x.device), torch.full_like(loss, longest)
+        rule = SparseSteps.begin(start, x) if self.norm == L1() else StepHalving.begin(loss)
+        state = State(index, x, y, target, start, start, gradient, step, start, gradient, loss, rule)
+        return state, self._stands(logits, y, target)
+
+    def _move(self, model: Model, state: State, move: int) -> tuple[State, Tensor]:
+        """After move number `move`, and (n,) bool, whether the samples stand."""
+        x_adv = state.rule.next_point(state, self.norm, self.eps, move == 1)
+        if move < self.steps:
+            gradient, logits = input_gradient(model, self._towards(state.target), x_adv, state.y, self.eot)
+        else:  # No move follows, so nothing needs a gradient.
+            gradient, logits = state.gradient, mean_logits(model, x_adv, self.eot)
+        loss = self.objective(logits, state.y, state.target)
+        return state.after(x_adv, gradient, loss), self._stands(logits, state.y, state.target)
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """The samples that are still attacked, an entry a sample.
+
+    Attributes:
+        index: place in the batch.
+        x, y, target: the image, its class and the class that is wanted.
+        x_adv, x_last: where it is and where it was a move ago.
+        gradient: of the loss at `x_adv`.
+        step: length of the next move.
+        best, best_gradient, best_loss: the point of highest loss so far.
+        rule: how it moves, and how its step changes.
+    """
+
+    index: Tensor
+    x: Tensor
+    y: Tensor
+    target: Tensor
+    x_adv: Tensor
+    x_last: Tensor
+    gradient: Tensor
+    step: Tensor
+    best: Tensor
+    best_gradient: Tensor
+    best_loss: Tensor
+    rule: StepHalving | SparseSteps
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, kept: Tensor) -> State:
+        return compact(self, kept)
+
+    def after(self, x_adv: Tensor, gradient: Tensor, loss: Tensor) -> State:
+        """After a move to `x_adv`, where the loss is `loss`."""
+        higher = loss > self.best_loss
+        wide = per_sample(higher, x_adv)
+        return replace(
+            self,
+            x_adv=x_adv,
+            x_last=self.x_adv,
+            gradient=gradient,
+            best=torch.where(wide, x_adv, self.best),
+            best_gradient=torch.where(wide, gradient, self.best_gradient),
+            best_loss=torch.where(higher, loss, self.best_loss),
+            rule=self.rule.after(loss),
+        )
+
+    def back_to_best(self, where: Tensor) -> State:
+        """The samples `where` (n,) go on from their best point."""
+        wide = per_sample(where, self.x_adv)
+        return replace(
+            self,
+            x_adv=torch.where(wide, self.best, self.x_adv),
+            gradient=torch.where(wide, self.best_gradient, self.gradient),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepHalving:
+    """Moves with momentum; a step is halved where the loss rose too rarely, or not at all since the last halving.
+
+    Attributes:
+        loss: (n,) after the last move. It begins with 0, as in the authors' code, not with that of the start.
+        rises: (n,) moves since the checkpoint that raised the loss.
+        moves: (n,) moves since the checkpoint.
+        best_loss: (n,) the highest loss at the checkpoint.
+        shorter: (n,) bool, whether the step was halved there.
+    """
+
+    loss: Tensor
+    rises: Tensor
+    moves: Tensor
+    best_loss: Tensor
+    shorter: Tensor
+
+    @classmethod
+    def begin(cls, loss: Tensor) -> StepHalving:
+        """Before the first move, from points of this loss (n,)."""
+        none = torch.zeros_like(loss)
+        return cls(none, none, none, loss, torch.ones_like(loss, dtype=torch.bool))
+
+    @staticmethod
+    def checkpoints(steps: int) -> Iterator[int]:
+        """The moves after which steps are adapted: ever closer together."""
+        interval, at = max(int(0.22 * steps), 1), 0
+        while at < steps:
+            at += interval
+            yield at
+            interval = max(interval - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
+
+    def __getitem__(self, kept: Tensor) -> StepHalving:
+        return compact(self, kept)
+
+    def after(self, loss: Tensor) -> StepHalving:
+        """After a move that led to `loss` (n,)."""
+        return replace(self, loss=loss, rises=self.rises + (loss > self.loss), moves=self.moves + 1)
+
+    def next_point(self, state: State, norm: Norm, eps: float, first: bool) -> Tensor:
+        """A step up the gradient, then a part of the way there and a part of the last move, in ball and box."""
+        x_adv = state.x_adv
+        step = per_sample(state.step, x_adv)
+        ahead = norm.confine(x_adv + step * norm.steepest(state.gradient), state.x, eps)
+        share = 1.0 if first else MOMENTUM
+        return norm.confine(x_adv + (ahead - x_adv) * share + (x_adv - state.x_last) * (1 - share), state.x, eps)
+
+    def adapt(self, state: State, longest: float) -> State:
+        """At a checkpoint: half the step, from the best point on, where the loss does not rise enough."""
+        stuck = ~self.shorter & (self.best_loss >= state.best_loss)
+        halve = (self.rises <= RISING * self.moves) | stuck
+        none = torch.zeros_like(self.rises)
+        rule = replace(self, rises=none, moves=none, best_loss=state.best_loss, shorter=halve)
+        return replace(state.back_to_best(halve), step=torch.where(halve, state.step / 2, state.step), rule=rule)
+
+
+@dataclasses.dataclass(frozen=True)
+class SparseSteps:
+    """L1: moves along the steepest pixels only, fewer the sparser the best point is (Croce & Hein 2021, algorithm 1).
+
+    Attributes:
+        share: (n,) of the pixels that the next move takes.
+        support: (n,) pixels that differed from the image at the checkpoint.
+    """
+
+    share: Tensor
+    support: Tensor
+
+    @classmethod
+    def begin(cls, x_adv: Tensor, x: Tensor) -> SparseSteps:
+        """From the points `x_adv`, at the start or a checkpoint."""
+        support = (x_adv != x).flatten(1).sum(1).to(x.dtype)
+        return cls(support / 1.5 / x.shape[1:].numel(), support)
+
+    @staticmethod
+    def checkpoints(steps: int) -> Iterator[int]:
+        """The moves after which steps are adapted: evenly spaced."""
+        interval = max(int(0.04 * steps), 1)
+        yield from range(interval, steps + 1, interval)
+
+    def __getitem__(self, kept: Tensor) -> SparseSteps:
+        return compact(self, kept)
+
+    def after(self, loss: Tensor) -> SparseSteps:
+        """It does not look at the loss."""
+        return self
+
+    def next_point(self, state: State, norm: Norm, eps: float, first: bool) -> Tensor:
+        """An equal step along each of the steepest pixels, in ball and box."""
+        size = state.gradient.flatten(1).abs()
+        rank = ((1 - self.share) * size.shape[1]).clamp(0, size.shape[1] - 1).long()
+        least = size.sort(1).values.gather(1, rank[:, None])
+        signs = state.gradient.flatten(1).sign().where(size >= least, size.new_zeros(()))
+        move = signs * (state.step / (signs.abs().sum(1) + 1e-10))[:, None]
+        return norm.confine(state.x_adv + move.reshape(state.x.shape), state.x, eps)
+
+    def adapt(self, state: State, longest: float) -> State:
+        """At a checkpoint: the longest step, from the best point on, where that is sparser; else a shorter one."""
+        rule = SparseSteps.begin(state.best, state.x)
+        sparser = rule.support / self.support < SPARSER
+        step = torch.where(sparser, longest, state.step / 1.5).clamp(longest / 10, longest)
+        return replace(state.back_to_best(sparser), step=step, rule=rule)

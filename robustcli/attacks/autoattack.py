@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli.attacks.apgd import APGD, APGDT
-from robustcli.attacks.base import BudgetAttack, passes_of, survivors
+from robustcli.attacks.base import BudgetAttack, Kind, Losses, Needs, passes_of, survivors
 from robustcli.attacks.fab import FABT
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import L1, Linf, NormField
@@ -53,6 +53,24 @@ class AutoAttack:
     use: ClassVar[str] = (
         "The robust accuracy to report, and to compare with other papers; `version=rand` for a randomised model."
     )
+    kind: ClassVar[Kind] = "ensemble"
+    needs: ClassVar[Needs] = "gradients"
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def losses(self) -> Losses:
+        """Those of the members."""
+        return tuple(dict.fromkeys(loss for member in self.members for loss in member.losses))
+
+    @property
+    def weak(self) -> bool:
+        """Where all members are."""
+        return all(member.weak for member in self.members)
+
+    @property
+    def cost(self) -> int:
+        """That of all members."""
+        return sum(member.cost for member in self.members)
 
     @property
     def members(self) -> tuple[BudgetAttack, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -20,16 +20,48 @@ from robustcli.noise import Noise
 Needs = Literal["gradients", "scores", "decisions"]
 """What an attack asks of a model: gradients; only its logits; or only the class that it predicts."""
 
+Kind = Literal["budget", "minimal", "ensemble"]
+"""A search in a ball; a search for the closest adversarial; or budget attacks one after the other."""
+
+Losses = tuple[Literal["cross-entropy", "margin"], ...]
+"""What an attack takes gradients of: one loss, an ensemble perhaps both, a black-box attack none."""
+
 
 class Attack(Protocol):
-    """Any attack. `summary` is its line in `robustcli list attacks`, and ends in its source, in brackets.
+    """Any attack, and what is true of it: nobody else keeps a list of attacks.
 
-    Two more class variables are read where they are there: `use`, a sentence that says when to use it, and `needs`,
-    "scores" or "decisions", of a black-box attack; any other needs gradients.
+    `name` is what `--attack` takes, `summary` its line in `robustcli list attacks`, which ends in its source, in
+    brackets. One more class variable is read where it is there: `use`, a sentence that says when to use it.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
+    kind: ClassVar[Kind]
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks of a model."""
+        ...
+
+    @property
+    def losses(self) -> Losses:
+        """What it takes gradients of."""
+        ...
+
+    @property
+    def weak(self) -> bool:
+        """Whether it proves little alone: a single step, the first boundary that is crossed, or no search at all."""
+        ...
+
+    @property
+    def parameter_free(self) -> bool:
+        """Whether it adapts its steps by itself, as the members of AutoAttack do; PGD's step is chosen beforehand."""
+        ...
+
+    @property
+    def cost(self) -> int:
+        """About how many passes of the model an image takes at most: what tells cheap attacks from dear ones."""
+        ...
 
     @property
     def norm(self) -> Norm:
@@ -79,6 +111,11 @@ class MinimalAttack(Attack, Protocol):
         """Whether its images stay in [0, 1]."""
         ...
 
+    @property
+    def converges(self) -> bool:
+        """Whether it has what it takes to leave nothing standing of a network with honest gradients."""
+        ...
+
 
 @runtime_checkable
 class TracingAttack(MinimalAttack, Protocol):
@@ -94,10 +131,48 @@ class TracingAttack(MinimalAttack, Protocol):
         ...
 
 
+def norms(attack: type[Attack]) -> tuple[str, ...]:
+    """The norms that its field `norm` may be, as the field's type says."""
+    annotation = get_type_hints(attack)["norm"]
+    return tuple(norm.name for norm in get_args(annotation) or (annotation,))
+
+
+def parts(attack: Attack) -> tuple[Attack, ...]:
+    """The attacks that an attack is made of: an ensemble's members, those of what is bisected, or itself."""
+    members: tuple[Attack, ...] = getattr(attack, "members", ())
+    return tuple(part for member in members for part in parts(member)) or (attack,)
+
+
+def is_iterative(attack: Attack) -> bool:
+    """Whether it takes many steps along gradients inside a ball."""
+    return attack.kind != "minimal" and attack.needs == "gradients" and not attack.weak
+
+
+def is_black_box(attack: Attack) -> bool:
+    """Whether it searches without gradients; noise searches nothing."""
+    return attack.needs != "gradients" and not attack.weak
+
+
 def passes_of(attack: Attack) -> int:
     """The passes that an attack averages gradients and predictions of a randomised model over; of an ensemble, most."""
     members = attack.members if isinstance(attack, Ensemble) else ()
     return max([getattr(attack, "eot", None) or 1, *map(passes_of, members)])
+
+
+B = TypeVar("B", bound=BudgetAttack)
+
+
+def at_budget(attack: B, eps: float) -> B:
+    """The same attack in the ball of radius `eps`."""
+    return replace(attack, eps=eps)  # type: ignore[type-var]
+
+
+def at_budgets(attack: Attack, budgets: Sequence[float]) -> list[Attack]:
+    """The attack at each of these budgets; as it is where there are none, as of a minimal-norm attack."""
+    if not budgets:
+        return [attack]
+    assert isinstance(attack, BudgetAttack)
+    return [at_budget(attack, eps) for eps in budgets]
 
 
 T = TypeVar("T")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from robustcli.attacks.base import BudgetAttack, Needs, passes_of
-from robustcli.attacks.closest import Closest, farthest
-from robustcli.attacks.facts import needs
+from robustcli.attacks.base import BudgetAttack, Kind, Losses, Needs, at_budget, passes_of
 from robustcli.attacks.losses import Model, is_right, mean_logits
+from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Norm
 from robustcli.noise import Noise
+
+SEARCHES = 12
+"""About how many budgets a search tries."""
 
 MOST_HALVINGS = 10
 """The search for a budget too small ends at this many halvings of the first: a sample that is broken there is next to
@@ -37,6 +39,33 @@ class Bisection:
     name: ClassVar[str] = "bisect"
     summary: ClassVar[str] = "the least budget at which another attack succeeds"
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    converges: ClassVar[bool] = False
+
+    @property
+    def members(self) -> tuple[BudgetAttack]:
+        """The attack."""
+        return (self.attack,)
+
+    @property
+    def losses(self) -> Losses:
+        """The attack's."""
+        return self.attack.losses
+
+    @property
+    def weak(self) -> bool:
+        """As the attack is."""
+        return self.attack.weak
+
+    @property
+    def parameter_free(self) -> bool:
+        """As the attack is."""
+        return self.attack.parameter_free
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image, about."""
+        return SEARCHES * self.attack.cost
 
     @property
     def norm(self) -> Norm:
@@ -46,7 +75,7 @@ class Bisection:
     @property
     def needs(self) -> Needs:
         """What the attack asks of a model."""
-        return needs(self.attack)
+        return self.attack.needs
 
     @property
     def eot(self) -> int:
@@ -57,7 +86,7 @@ class Bisection:
         """Adversarial images (n, c, h, w)."""
         closest = Closest(self.norm, x)
         index = is_right(mean_logits(model, x, self.eot), y).nonzero()[:, 0]
-        largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
+        largest = largest_distance(self.norm, x)
         low = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         high = torch.full_like(low, torch.inf)
         while len(index):
@@ -88,7 +117,7 @@ class Bisection:
         for budget in sorted(set(eps.tolist())):
             same = eps == budget
             here = index[same]
-            attack = replace(self.attack, eps=budget)  # type: ignore[type-var]
+            attack = at_budget(self.attack, budget)
             x_adv = attack.perturb(model, closest.x[here], y[here], noise[here])
             broken[same] = ~is_right(mean_logits(model, x_adv, self.eot), y[here])
             closest.offer(here, x_adv, broken[same])

@@ -10,10 +10,11 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.closest import Closest
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, gradient_of, is_right, margin
+from robustcli.attacks.minimal import Closest
 from robustcli.attacks.norms import L2, OnlyL2
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, NonNegative, Positive
 from robustcli.noise import Noise
 
@@ -55,11 +56,26 @@ class CarliniWagner:
         "Slow and classic: small L2 distances, to compare with older papers; `confidence` for images that transfer."
     )
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    parameter_free: ClassVar[bool] = False
+    converges: ClassVar[bool] = False
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.steps * self.binary_search_steps
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         closest = Closest(self.norm, x)
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
         with torch.no_grad():
             attacked = is_right(model(x), y).nonzero()[:, 0]
         const = x.new_full((len(attacked),), self.initial_const)

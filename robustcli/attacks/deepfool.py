@@ -12,9 +12,10 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.hyperplane import smallest_step
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, gradient_of, is_right, runners_up
 from robustcli.attacks.norms import L2, NormField
+from robustcli.attacks.projection import project_onto_hyperplane
 from robustcli.fields import STRICT, NonNegative
 from robustcli.noise import Noise
 
@@ -61,10 +62,24 @@ class DeepFool:
 
     name: ClassVar[str] = "deepfool"
     summary: ClassVar[str] = "the nearest boundary of the linearised model (Moosavi-Dezfooli et al. 2016)"
-    passes: ClassVar[int] = 12  # of ten classes: a gradient for each, in an iteration, at most
     use: ClassVar[str] = (
         "A quick estimate of the distance to the boundary: the whole curve of accuracy over eps from a few gradients."
     )
+    kind: ClassVar[Kind] = "minimal"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = True  # it ends at the first boundary that it crosses
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def converges(self) -> bool:
+        """It has iterations enough to leave nothing standing."""
+        return self.iters >= 50 and self.bounded
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most, of ten classes: an iteration takes a gradient for each."""
+        return 12 * self.iters
 
     @property
     def bounded(self) -> bool:
@@ -117,11 +132,11 @@ class DeepFool:
     def _onto(self, w: Tensor, target: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
         """The smallest step with `w . step = target`, of the shape of `x`, and its length (n,)."""
         low, high = (-x.flatten(1), 1 - x.flatten(1)) if self.box == "project" else (None, None)
-        step = smallest_step(self.norm, w, target, low, high)
+        step = project_onto_hyperplane(self.norm, w, target, low, high)
         delta = step.delta
         if low is not None and high is not None and not bool(step.reached.all()):
             # The corner farthest along the normal is no small step; go where `clip` would.
-            clipped = smallest_step(self.norm, w, target, None, None).delta.clamp(low, high)
+            clipped = project_onto_hyperplane(self.norm, w, target, None, None).delta.clamp(low, high)
             delta = torch.where(step.reached[:, None], delta, clipped)
         length = self.norm.distance(delta, torch.zeros_like(delta))
         return delta.reshape(x.shape), torch.where(step.reached, length, length + OUT_OF_REACH)

@@ -10,10 +10,11 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.closest import Closest, farthest
-from robustcli.attacks.hyperplane import smallest_step
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, input_gradient, is_right, lead, runners_up
+from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Linf, NormField, per_sample
+from robustcli.attacks.projection import project_onto_hyperplane
 from robustcli.fields import STRICT, Budget, Fraction, Positive
 from robustcli.noise import Noise
 
@@ -48,6 +49,17 @@ class FAB:
     summary: ClassVar[str] = "the closest adversarial, along the boundary with each class (Croce & Hein 2020)"
     use: ClassVar[str] = "Distances class by class, beside FMN, at nine times its price; `targets=1` for a first look."
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = True
+    converges: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.iters * self.restarts * self.targets
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -76,7 +88,7 @@ class FAB:
     def _random_start(self, closest: Closest, index: Tensor, noise: Noise, enough: float) -> Tensor:
         """Points at half the distance found so far, or of `enough` where that is less."""
         x = closest.x[index]
-        distance = torch.minimum(closest.distance[index], self.norm.distance(farthest(x), x))
+        distance = torch.minimum(closest.distance[index], largest_distance(self.norm, x))
         if enough:
             distance = distance.clamp_max(enough)
         origin = torch.zeros_like(x)
@@ -110,7 +122,7 @@ class FAB:
         gap = -lead(logits, y, target) + torch.stack([torch.zeros_like(w), points[0] - points[1]]).mul(w).sum(2)
         side = torch.where(gap < 0, -1.0, 1.0).to(w.dtype)
         normals = (side[:, :, None] * w).flatten(0, 1)
-        delta = smallest_step(
+        delta = project_onto_hyperplane(
             self.norm, normals, gap.abs().flatten(), -points.flatten(0, 1), 1 - points.flatten(0, 1)
         ).delta
         length = self.norm.distance(delta, torch.zeros_like(delta)).clamp_min(SHORTEST).reshape(gap.shape)
@@ -139,6 +151,16 @@ class FABT:
     name: ClassVar[str] = "fab-t"
     summary: ClassVar[str] = "the same within a budget, as in AutoAttack (Croce & Hein 2020)"
     use: ClassVar[str] = "A member of AutoAttack; on its own, where the gradients of a loss lead nowhere."
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = True
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.iters * self.restarts * self.targets
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,9 +9,10 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, likeness
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -38,6 +39,16 @@ class FGSM:
         "A first look, for one gradient. Never the last word: a defence may only have bent the surface "
         "at the image itself."
     )
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("cross-entropy",)
+    weak: ClassVar[bool] = True
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -48,6 +59,6 @@ class FGSM:
         if self.target is None:
             gradient, _ = input_gradient(model, cross_entropy, x, y, self.eot)
         else:
-            gradient, _ = input_gradient(model, likeness, x, wanted(self.target, model, x, y, noise), self.eot)
+            gradient, _ = input_gradient(model, likeness, x, target_classes(self.target, model, x, y, noise), self.eot)
         for eps in budgets:
             yield self.norm.climb(x, gradient, eps).clamp(0, 1)

@@ -10,10 +10,11 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.closest import Closest, farthest
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, input_gradient, is_right, margin
+from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import L2, Linf, NormField, per_sample
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Fraction, Positive
 from robustcli.noise import Noise
 
@@ -49,13 +50,24 @@ class FMN:
         "class: FAB beside it finds what it misses, and the other way round."
     )
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("margin",)
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = False
+    converges: ClassVar[bool] = False  # of a good network it leaves 27 %
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.iters
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         closest, everyone = Closest(self.norm, x), torch.arange(len(x), device=x.device)
         targeted = self.target is not None
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
-        largest = self.norm.distance(farthest(x), x) if len(x) else x.new_empty(0)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
+        largest = largest_distance(self.norm, x)
         x_adv, radius = x, torch.zeros_like(largest)
         for i in range(self.iters):
             gradient, logits = input_gradient(model, margin if targeted else _best_lead, x_adv, aim)

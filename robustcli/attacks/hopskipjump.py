@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Needs
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import L2, LinfOrL2, per_sample
 from robustcli.fields import STRICT
@@ -62,6 +62,16 @@ class HopSkipJump:
         "A network that tells its predicted class and no more. It pays in thousands of queries a sample."
     )
     bounded: ClassVar[bool] = True
+    kind: ClassVar[Kind] = "minimal"
+    losses: ClassVar[Losses] = ()
+    weak: ClassVar[bool] = False
+    parameter_free: ClassVar[bool] = False
+    converges: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return self.directions * self.iters
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,9 +9,10 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField, per_sample
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget, NonNegative
 from robustcli.noise import Noise
 
@@ -43,12 +44,26 @@ class MIFGSM:
     use: ClassVar[str] = (
         "Images that should fool other networks too, with early_stop=false: momentum forgets one network's quirks."
     )
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("cross-entropy",)
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot * self.steps
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         targeted = self.target is not None
         loss = likeness if targeted else cross_entropy
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
         step_size = self.eps / self.steps if self.step_size is None else self.step_size
         x_adv, momentum = x.clone(), torch.zeros_like(x)
         active = torch.arange(len(x), device=x.device)

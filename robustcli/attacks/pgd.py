@@ -9,10 +9,10 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import survivors
+from robustcli.attacks.base import Kind, Losses, Needs, survivors
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField
-from robustcli.attacks.targets import Target, wanted
+from robustcli.attacks.targets import Target, target_classes
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 
@@ -46,6 +46,20 @@ class PGD:
     use: ClassVar[str] = (
         "The baseline that every defence is measured by; a number to report has 40 steps or more, and restarts."
     )
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "gradients"
+    losses: ClassVar[Losses] = ("cross-entropy",)
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def weak(self) -> bool:
+        """A single step proves little."""
+        return self.steps == 1
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return 2 * self.eot * self.steps * self.restarts
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -53,7 +67,7 @@ class PGD:
 
     def _attempt(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         start = self.norm.spread(x, self.eps, noise).clamp(0, 1) if self.random_start else x
-        aim = y if self.target is None else wanted(self.target, model, x, y, noise)
+        aim = y if self.target is None else target_classes(self.target, model, x, y, noise)
         return self._ascend(model, start, x, aim)
 
     def _ascend(self, model: Model, start: Tensor, x: Tensor, aim: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ Target = Literal["least-likely", "random"] | Annotated[int, Field(ge=0)]
 """The wrong class of least logit, a wrong class drawn at random, or this class."""
 
 
-def wanted(target: Target, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
+def target_classes(target: Target, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
     """(n,) the class that each sample is to be taken for; a sample of that class goes for its runner-up.
 
     Args:

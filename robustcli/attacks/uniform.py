@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Needs, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, survivors
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.fields import STRICT, Budget
@@ -33,6 +33,15 @@ class UniformNoise:
     summary: ClassVar[str] = "uniform random noise, a baseline (Carlini et al. 2019)"
     needs: ClassVar[Needs] = "decisions"
     use: ClassVar[str] = "A sanity check: what noise breaks and a gradient attack does not is a masked gradient."
+    kind: ClassVar[Kind] = "budget"
+    losses: ClassVar[Losses] = ()
+    weak: ClassVar[bool] = True  # it searches nothing
+    parameter_free: ClassVar[bool] = False
+
+    @property
+    def cost(self) -> int:
+        """Passes of an image at most."""
+        return self.draws
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from robustcli.measure.pairs import Pair
     from robustcli.measure.session import Session
     from robustcli.measure.transfer import Transferred
-    from robustcli.verdict.findings import Finding
+    from robustcli.verdict.check import Finding
 
 CHOICES = ("quick", "full", "off")
 
@@ -54,19 +54,11 @@ class Checking:
         if level == "off":
             return None
 
-        from robustcli.verdict.findings import as_document
-        from robustcli.verdict.paired import judge_cells, judge_pairs
-        from robustcli.verdict.session import Judged, verdicts
+        from robustcli.verdict.judge import CheckOptions, as_document, verdicts
 
-        shape = self.session.items[0].images.shape
-        others = [judge_pairs(pairs), judge_cells(cells, measured.records, shape)]
-        findings = {
-            name: [*found, *(one for paired in others for one in paired.get(name, []))]
-            for name, found in self.preflights.items()
-        }
-        how = Judged(full=level == "full" and measured.stopped_by is None and not self.stopped)
-        with err().status("checking") if how.full and err().is_terminal else nullcontext():
-            return as_document(verdicts(self.session, measured.records, findings, how), level)
+        options = CheckOptions(full=level == "full" and measured.stopped_by is None and not self.stopped)
+        with err().status("checking") if options.full and err().is_terminal else nullcontext():
+            return as_document(verdicts(self.session, measured.records, self.preflights, options, pairs, cells), level)
 
 
 def look_first(session: Session, request: Request) -> Checking:
@@ -75,7 +67,7 @@ def look_first(session: Session, request: Request) -> Checking:
     if request.flags["checks"] == "off":
         return Checking(session, request)
 
-    from robustcli.verdict.session import before
+    from robustcli.verdict.judge import before
 
     preflights = before(session)
     invalid = [(name, one) for name, found in preflights.items() for one in found if one.level == "INVALID"]

@@ -44,13 +44,13 @@ def _models() -> Listing:
 
 def _attacks() -> Listing:
     from robustcli.attacks import ATTACKS
-    from robustcli.attacks.facts import facts
+    from robustcli.attacks.base import norms
     from robustcli.config import field_names
 
     rows = []
     for name, attack in ATTACKS.items():
-        told, options = facts(attack), ", ".join(field_names(attack))
-        rows.append((name, told.kind, told.needs, " ".join(told.norms), attack.summary, options))
+        options = ", ".join(field_names(attack))
+        rows.append((name, attack.kind, str(attack.needs), " ".join(norms(attack)), attack.summary, options))
     return ("attack", "kind", "needs", "norms", "what it is", "options"), rows
 
 

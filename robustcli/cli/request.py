@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import time
@@ -18,7 +17,7 @@ import typer
 from robustcli.cli.console import advance, fail, notice, out, progress, warn
 from robustcli.cli.outputs import check_outputs
 from robustcli.config import EvalSpec, field_names, shown, validated
-from robustcli.disk import open_regular, write_whole
+from robustcli.disk import file_hash, write_whole
 from robustcli.errors import CheckpointError, ConfigError, DataError, RobustCliError, memory_guard, unknown
 from robustcli.text import short_paths, visible
 
@@ -415,8 +414,7 @@ def sha256_of(path: Path) -> str:
     """
     from robustcli.models.zoo import locate
 
-    with open_regular(locate(path)) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_hash(locate(path))
 
 
 def tell(text: str, kind: str = "notice") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import os
 import socket
@@ -25,7 +24,7 @@ from robustcli.data.arrays import Stored, channels_first, one_line, read_npz
 from robustcli.data.folders import printable, read_folder
 from robustcli.data.images import Images, overlap, split_validation
 from robustcli.data.named import ARRAYS, DATASETS, SAMPLE, Dataset, Torchvision, expand, locate
-from robustcli.disk import open_regular
+from robustcli.disk import file_hash
 from robustcli.errors import DataError
 
 __all__ = ["DATASETS", "SAMPLE", "SAMPLE_FILE", "Images", "data_folder", "load", "overlap", "split_validation"]
@@ -118,13 +117,8 @@ def _from_path(path: Path, spec: DataSpec) -> Images:
         stored, digest = read_folder(path, spec.split, spec.limit)
     else:
         stored = read_npz(path, spec.split, spec.limit)
-        digest = _digest(path, "sha256")
+        digest = file_hash(path)
     return _images(stored, printable(path.resolve().stem), f"{digest}/{spec.split}")
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def _named(spec: DataSpec) -> Images:
@@ -205,7 +199,7 @@ def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
     published += [*getattr(loader, "train_list", ()), *getattr(loader, "test_list", ())]
     known = dict(published)
     for file in there:
-        found = _digest(file, "md5")
+        found = file_hash(file, "md5")
         if found != known.get(file.name, found):
             raise DataError(
                 f"{file}: its checksum (MD5 {found}) is not that of the published file ({known[file.name]}): "

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
-from robustcli.engine.logits import ask, logits_of
+from robustcli.engine.logits import call_model, logits_of
 from robustcli.errors import AttackError
 from robustcli.fields import ball_edge
 
@@ -58,13 +58,13 @@ def frozen(model: nn.Module, training: bool = False) -> Iterator[None]:
         for parameter, mode in gradients:
             parameter.requires_grad_(mode)
         for module, buffers in places:
-            _put_back(module, buffers)
+            _restore_buffers(module, buffers)
         with torch.no_grad():
             for buffer, value in values:
                 buffer.resize_(value.shape).copy_(value)
 
 
-def _put_back(module: nn.Module, buffers: Mapping[str, Tensor | None]) -> None:
+def _restore_buffers(module: nn.Module, buffers: Mapping[str, Tensor | None]) -> None:
     """The module's own buffers where a forward pass has put others in their place, or has added some."""
     for name in set(module._buffers.keys()) - buffers.keys():
         delattr(module, name)
@@ -84,8 +84,8 @@ class Meter:
         stop: once it is set, the next question is refused.
         largest: the largest class among the samples; a model without an output for it is refused.
 
-    `on_pass` is told after each forward pass, and now and then while other threads run, how many passes of theirs are
-    not counted here yet.
+    `on_pass` is called after each forward pass, and now and then while other threads run, with how many passes of
+    theirs are not counted here yet.
     """
 
     def __init__(
@@ -107,10 +107,10 @@ class Meter:
         """Logits (n, classes) of pixels (n, c, h, w)."""
         if not self.rounded:
             return self.exact(x)
-        self._stop_if_told()
+        self._raise_if_stopped()
         with torch.autocast(x.device.type, self.dtype):
-            output = ask(self.model, x)
-        return self._checked(logits_of(output, x, self.largest), x)
+            output = call_model(self.model, x)
+        return self._check_logits(logits_of(output, x, self.largest), x)
 
     @property
     def passes(self) -> int:
@@ -124,14 +124,14 @@ class Meter:
 
     def exact(self, x: Tensor) -> Tensor:
         """Logits without autocast, counted like all."""
-        self._stop_if_told()
-        return self._checked(logits_of(ask(self.model, x), x, self.largest), x)
+        self._raise_if_stopped()
+        return self._check_logits(logits_of(call_model(self.model, x), x, self.largest), x)
 
-    def _stop_if_told(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.stop is not None and self.stop.is_set():
             raise CancelledError
 
-    def _checked(self, logits: Tensor, x: Tensor) -> Tensor:
+    def _check_logits(self, logits: Tensor, x: Tensor) -> Tensor:
         if logits.shape[1] <= self.largest:
             raise AttackError(
                 f"the labels go up to {self.largest}, and the model's {logits.shape[1]} outputs stand for 0 to "

@@ -17,27 +17,25 @@ TWO_OUTPUTS = (
 )
 
 
-def ask(model: Any, x: Tensor) -> Any:
+def call_model(model: Any, x: Tensor) -> Any:
     """What the model returns for images `x` (n, c, h, w), of which it gets its own copy: it may change them in place.
 
     Raises:
         ModelError: it failed; names its own message.
         OutOfMemoryError: it needs more memory than there is.
     """
-    # A tensor that only stands for one, as in `incremental`, is nothing that a model could change.
-    own = x.clone() if type(x) is Tensor else x
     try:
-        return model(own)
+        return model(x.clone())
     except (RobustCliError, CancelledError):
         raise
     except Exception as error:
         if (memory := memory_error(error)) is not None:
             raise memory from error
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}{_mismatch(model, x)}"
-        raise ModelError(f"the model failed on images of shape {tuple(x.shape)}: {told}") from error
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}{_mismatch_hint(model, x)}"
+        raise ModelError(f"the model failed on images of shape {tuple(x.shape)}: {reason}") from error
 
 
-def _mismatch(model: Any, x: Tensor) -> str:
+def _mismatch_hint(model: Any, x: Tensor) -> str:
     """Where the model's weights are, if not where the images are; in most failures it is that."""
     weight = next(iter(model.parameters()), None) if isinstance(model, torch.nn.Module) else None
     if weight is None or (weight.device == x.device and weight.dtype == x.dtype):
@@ -55,9 +53,11 @@ def logits_of(output: Any, x: Tensor, largest: int = -1) -> Tensor:
     Raises:
         AttackError: there are none; says what came.
     """
-    logits = _found(output, len(x), largest)
+    logits = _find_logits(output, len(x), largest)
     if logits is None:
-        raise AttackError(f"the model returned {_told(output)}; it should be logits of shape (n, classes), n={len(x)}")
+        raise AttackError(
+            f"the model returned {_describe(output)}; it should be logits of shape (n, classes), n={len(x)}"
+        )
     shape = tuple(logits.shape)
     if shape in ((len(x), 1), (len(x),)) and logits.is_floating_point():
         raise AttackError(f"the model returned shape {shape}; it should be (n, classes), n={len(x)}: {TWO_OUTPUTS}")
@@ -75,7 +75,7 @@ def logits_of(output: Any, x: Tensor, largest: int = -1) -> Tensor:
     return logits.to(x.dtype)
 
 
-def _found(output: Any, n: int, largest: int) -> Tensor | None:
+def _find_logits(output: Any, n: int, largest: int) -> Tensor | None:
     """The tensor that is meant, whatever its shape is."""
     if isinstance(output, Tensor):
         return output
@@ -98,8 +98,8 @@ def _found(output: Any, n: int, largest: int) -> Tensor | None:
     return None
 
 
-def _told(output: Any) -> str:
-    """What came, in a few words."""
+def _describe(output: Any) -> str:
+    """What a model returned, in a few words."""
     if isinstance(output, Mapping):
         keys = ", ".join(map(repr, list(output)[:5])) or "none"
         return f"a {type(output).__name__} without 'logits' (its keys: {keys})"

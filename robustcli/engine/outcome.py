@@ -1,9 +1,10 @@
-"""What an attack did to each sample: kept while it runs, and handed out when it is done."""
+"""What an attack did to each sample: recorded while it runs, and handed out when it is done."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from robustcli.attacks.base import Attack, TracingAttack
 from robustcli.attacks.losses import mean_logits
 from robustcli.engine.guard import Meter, check_result
+from robustcli.engine.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,6 @@ class Outcome:
     backwards: int
     ensemble: str | None = None
     recalled: int = 0
-
-
-@dataclass(frozen=True)
-class Samples:
-    """What is attacked: images `x` (n, c, h, w) in [0, 1], classes `y` (n,) and ids `ids` (n,), all on one device."""
-
-    x: Tensor
-    y: Tensor
-    ids: Tensor
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, index: Tensor | slice) -> Samples:
-        return Samples(self.x[index], self.y[index], self.ids[index])
 
 
 def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int, eot: int = 1) -> Tensor:
@@ -102,7 +89,34 @@ def split_evenly(total: int, parts: int) -> list[int]:
     return [total // parts + (i < total % parts) for i in range(parts)]
 
 
-class Board:
+class Stopwatch:
+    """Measures the work of an attack, chunk by chunk.
+
+    Args:
+        meter: counts the passes.
+        started: where the work began, if not now.
+    """
+
+    def __init__(self, meter: Meter, started: Work | None = None) -> None:
+        self._meter = meter
+        self._started = started or Work.until_now(meter)
+        self._shares: Sequence[Work] = ()
+
+    def lap(self, rows: int = 1) -> list[Work]:
+        """What was done since the last lap, or since the start: each row's share; all laps together split evenly."""
+        before = self._shares or Work().split(rows)
+        self._shares = (Work.until_now(self._meter) - self._started).split(rows)
+        return [now - earlier for now, earlier in zip(self._shares, before, strict=True)]
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave out the time spent inside."""
+        began = time.perf_counter()
+        yield
+        self._started += Work(time.perf_counter() - began)
+
+
+class OutcomeBuilder:
     """The per-sample results of one attack at one budget, while they come in.
 
     Args:
@@ -110,12 +124,12 @@ class Board:
         pred: (n,) the model's clean predictions.
         attack: with its budget.
         keep_images: keep all images.
-        pictures: of so many samples, the first that are broken, the image is kept in `pictures`, by position.
+        most_pictures: of so many samples, the first that are broken, the image is kept in `pictures`, by position.
         eot: passes that a prediction is averaged over.
     """
 
     def __init__(
-        self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool, pictures: int = 0, eot: int = 1
+        self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool, most_pictures: int = 0, eot: int = 1
     ) -> None:
         self.attack = attack
         self.eot = eot
@@ -128,7 +142,7 @@ class Board:
         self.iters = attack.iters if isinstance(attack, TracingAttack) else 0
         self.broken_at = torch.full_like(pred, self.iters)
         self.pictures: dict[int, Tensor] = {}
-        self.wanted = pictures
+        self.most_pictures = most_pictures
         self.spent = Work()
         self.recalled = 0
 
@@ -138,17 +152,6 @@ class Board:
         self.distance[index] = distance.to(self.distance)
         self.pred_after[index] = pred_after
         self.broken_at[index] = broken_at
-
-    def follow(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor]) -> None:
-        """Judge a minimal-norm attack's images after each iteration, those that moved; after an early end none does."""
-        before = chunk.x
-        for i, x_adv in enumerate(iterates):
-            standing = self.robust[index]
-            moved = (x_adv != before).flatten(1).any(1).nonzero()[:, 0]
-            if len(moved):
-                self.record(meter, chunk[moved], index[moved], x_adv[moved])
-            self.broken_at[index[standing & ~self.robust[index]]] = i
-            before = x_adv.clone()
 
     def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.
@@ -168,35 +171,45 @@ class Board:
         self.pred_after[index[show]] = pred[show]
         if self.x_adv is not None:
             self.x_adv[index[show]] = x_adv[show]
-        if self.wanted:
-            self._picture(found, x_adv[broken])
+        if self.most_pictures:
+            self._keep_pictures(found, x_adv[broken])
 
-    def _picture(self, found: Tensor, x_adv: Tensor) -> None:
-        """Keep the images of the samples `found` that are among the first, or that are closer than before."""
-        for i, position in enumerate(found.tolist()):
-            if position in self.pictures or len(self.pictures) < self.wanted:
-                self.pictures[position] = _kept(x_adv[i].float())
+    def _keep_pictures(self, index: Tensor, x_adv: Tensor) -> None:
+        """Keep the images of the samples `index` that are among the first, or that are closer than before."""
+        for i, image in zip(index.tolist(), x_adv, strict=True):
+            if i in self.pictures or len(self.pictures) < self.most_pictures:
+                self.pictures[i] = _on_cpu(image.float())
+
+    def record_trace(self, meter: Meter, chunk: Samples, index: Tensor, iterates: Iterable[Tensor]) -> None:
+        """Judge a minimal-norm attack's images after each iteration, those that moved; after an early end none does."""
+        before = chunk.x
+        for i, x_adv in enumerate(iterates):
+            standing = self.robust[index]
+            moved = (x_adv != before).flatten(1).any(1).nonzero()[:, 0]
+            if len(moved):
+                self.record(meter, chunk[moved], index[moved], x_adv[moved])
+            self.broken_at[index[standing & ~self.robust[index]]] = i
+            before = x_adv.clone()
 
     @property
     def by_iter(self) -> tuple[int, ...]:
         """(iters,) how many samples stand after each iteration."""
         return tuple(int((self.clean & (self.broken_at > i)).sum()) for i in range(self.iters))
 
-    def outcome(self, work: Work, member: Attack | None = None) -> Outcome:
-        """What there is so far, after `work` and what was spent before; of an ensemble, up to and with a member."""
-        work = work + self.spent
+    def outcome(self, member: Attack | None = None) -> Outcome:
+        """What there is so far; of an ensemble, up to and with a member."""
         return Outcome(
             attack=self.attack if member is None else member,
-            clean=_kept(self.clean),
-            robust=_kept(self.robust),
-            distance=_kept(self.distance),
-            pred=_kept(self.pred),
-            pred_after=_kept(self.pred_after),
+            clean=_on_cpu(self.clean),
+            robust=_on_cpu(self.robust),
+            distance=_on_cpu(self.distance),
+            pred=_on_cpu(self.pred),
+            pred_after=_on_cpu(self.pred_after),
             by_iter=self.by_iter,
-            x_adv=None if self.x_adv is None else _kept(self.x_adv.float()),
-            seconds=work.seconds,
-            forwards=work.forwards,
-            backwards=work.backwards,
+            x_adv=None if self.x_adv is None else _on_cpu(self.x_adv.float()),
+            seconds=self.spent.seconds,
+            forwards=self.spent.forwards,
+            backwards=self.spent.backwards,
             ensemble=None if member is None else self.attack.name,
             recalled=self.recalled,
         )
@@ -210,15 +223,17 @@ class Journal(Protocol):
         """Of how many broken samples a row the images are wanted."""
         ...
 
-    def recall(self, board: Board, member: int | None) -> Tensor:
-        """Restore what is known on a board; (n,) bool, which samples that is."""
+    def recall(self, row: OutcomeBuilder, member: int | None, /) -> Tensor:
+        """Restore what is known of a row; (n,) bool, which samples that is."""
         ...
 
-    def keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
-        """Remember the samples `span` (k,) of boards that are finished, and what each board has spent on them."""
+    def keep(
+        self, rows: Sequence[OutcomeBuilder], index: Tensor, shares: Sequence[Work], member: int | None, /
+    ) -> None:
+        """Remember the samples `index` (k,) of rows that are finished, and what each row has spent on them."""
         ...
 
 
-def _kept(values: Tensor) -> Tensor:
-    """On the CPU, and not changed by what comes after."""
+def _on_cpu(values: Tensor) -> Tensor:
+    """A copy, not changed by what comes after."""
     return values.to("cpu", copy=True)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from robustcli.engine.guard import Meter
 
 Progress = Callable[[float, float], None]
-"""Told, in samples and parts of one, how much was worked off and how much turned out to need no work; less than 0 where
-more is left than it seemed. All of both adds up to n for each outcome."""
+"""Called with how much was worked off and how much turned out to need no work, in samples and parts of one; less than 0
+where more is left than it seemed. All of both adds up to n for each outcome."""
 
 FIRST_SHARE = 0.5
 """Of the samples that an ensemble's first member meets, those that it is taken to leave before any is judged."""
@@ -18,19 +18,19 @@ SECONDS = 0.1
 """Between two calls while passes run."""
 
 
-class Forecast:
+class ProgressTracker:
     """The progress of attacks on n samples, by the passes that each attack needs of a sample at most.
 
     An ensemble is a stage a member. What a later one will meet is what this one has left standing, and of those that it
     has not judged the same share. Passes count while a chunk runs, up to what its samples are expected to need.
 
     Args:
-        tell: is told.
+        report: is called with what has changed.
         meter: counts the passes.
     """
 
-    def __init__(self, tell: Progress, meter: Meter) -> None:
-        self._tell, self._meter = tell, meter
+    def __init__(self, report: Progress, meter: Meter) -> None:
+        self._report, self._meter = report, meter
         self._efforts: Sequence[float] = ()
         self._unit = self._left = 0.0
         self._stage = self._open = self._standing = self._judged = self._stood = 0
@@ -60,7 +60,7 @@ class Forecast:
 
     def end(self) -> None:
         """Nothing is left."""
-        self._tell(0.0, self._left * self._unit)
+        self._report(0.0, self._left * self._unit)
         self._left = 0.0
 
     def _watch(self, elsewhere: int) -> None:
@@ -68,7 +68,7 @@ class Forecast:
             self._update(elsewhere)
 
     def _update(self, elsewhere: int) -> None:
-        """Tell what has changed; passes `elsewhere` run in other threads, and are not in the meter yet."""
+        """Report what has changed; passes `elsewhere` run in other threads, and are not in the meter yet."""
         self._at = time.monotonic()
         effort, later = self._efforts[self._stage], sum(self._efforts[self._stage + 1 :])
         share = self._stood / self._judged if self._judged else 1.0 if self._stage else FIRST_SHARE
@@ -79,4 +79,4 @@ class Forecast:
         if later and not self._stage and not self._judged:
             done = 0  # as long as nobody knows what the others will meet, no speed says how long they take
         self._left, self._seen = left, max(self._seen, passes)
-        self._tell(done * self._unit, (gone - done) * self._unit)
+        self._report(done * self._unit, (gone - done) * self._unit)

@@ -1,27 +1,40 @@
-"""The one driver: it owns what every attack would otherwise do badly.
+"""The one engine: it owns what every attack would otherwise do badly.
 
 Eval mode and frozen parameters, chunks, the active set, counting, progress, and the check of each result.
 """
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
-from robustcli.engine.chunks import Run
+from robustcli.attacks.base import (
+    Attack,
+    BudgetAttack,
+    Ensemble,
+    MinimalAttack,
+    SweepingAttack,
+    TracingAttack,
+    at_budgets,
+    passes_of,
+)
 from robustcli.engine.convolutions import quick_convolutions
 from robustcli.engine.guard import Meter, frozen, require_module
-from robustcli.engine.inputs import checked
-from robustcli.engine.outcome import Journal, Outcome, Samples, Work, predict, split_evenly
-from robustcli.engine.progress import Forecast, Progress
+from robustcli.engine.outcome import Journal, Outcome, OutcomeBuilder, Stopwatch, Work, predict, split_evenly
+from robustcli.engine.progress import Progress, ProgressTracker
+from robustcli.engine.samples import Samples, check_samples
+from robustcli.engine.threads import plan_threads, run_in_threads
 from robustcli.errors import AttackError
+from robustcli.noise import Noise
 
-__all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "split_evenly", "stream_attack"]
+__all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_attack"]
 
 
 def run_attack(
@@ -104,7 +117,9 @@ def stream_attack(
 ) -> Iterator[Outcome]:
     """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
     require_module(model)
-    variants, samples, eot = _variants(attack, budgets), checked(samples), max(eot, passes_of(attack))
+    if budgets and not isinstance(attack, BudgetAttack):
+        raise AttackError(f"{attack.name} takes no budget")
+    attacks, samples, eot = at_budgets(attack, budgets), check_samples(samples), max(eot, passes_of(attack))
     if torch.is_inference_mode_enabled():
         raise AttackError("torch.inference_mode is on, and allows no gradients; torch.no_grad does no harm")
     if batch_size < 1:
@@ -118,16 +133,189 @@ def stream_attack(
         started = Work.until_now(meter)
         if pred is None:
             pred = predict(meter.exact, samples.x, batch_size, eot)
-        run = Run(meter, samples, pred, seed, batch_size, keep_images, Forecast(on_progress, meter), journal, eot)
-        ensembles = [variant for variant in variants if isinstance(variant, Ensemble)]
+        progress = ProgressTracker(on_progress, meter)
+        run = Run(meter, samples, pred, seed, batch_size, keep_images, progress, journal, eot)
+        ensembles = [one for one in attacks if isinstance(one, Ensemble)]
         if not ensembles:
-            yield from run.together(variants, started)
+            yield from run.attack(attacks, started)
         for ensemble in ensembles:
-            yield from run.members(ensemble, started)
+            yield from run.attack_ensemble(ensemble, started)
             started = Work.until_now(meter)
 
 
-def _variants(attack: Attack, budgets: Sequence[float]) -> list[Attack]:
-    if budgets and not isinstance(attack, BudgetAttack):
-        raise AttackError(f"{attack.name} takes no budget")
-    return [replace(attack, eps=eps) for eps in budgets] if budgets else [attack]  # type: ignore[type-var]
+@dataclass(frozen=True)
+class Run:
+    """A run's model, samples and settings; see `run_attack`. `pred` are the clean predictions (n,)."""
+
+    meter: Meter
+    samples: Samples
+    pred: Tensor
+    seed: int
+    batch_size: int
+    keep_images: bool
+    progress: ProgressTracker
+    journal: Journal | None
+    eot: int
+
+    def attack(self, attacks: Sequence[Attack], started: Work) -> list[Outcome]:
+        """One attack at several budgets, chunk by chunk; all work since `started`, with the clean pass, is theirs."""
+        clock = Stopwatch(self.meter, started)
+        rows = [self._row(attack) for attack in attacks]
+        with clock.paused():
+            groups = self._by_missing(rows)
+        self.progress.start(len(self.samples) * len(rows), 1, [attacks[0].cost])
+        self.progress.enter(0, sum(int(rows[0].clean[missing].sum()) * len(group) for group, missing in groups))
+        for group, missing in groups:
+            for finished in self._attack_rows(group, missing):
+                self._keep(clock, group, finished)
+            if self.journal is None:  # the clean predictions are someone's work where nothing was attacked, too
+                self._charge(group, clock.lap(len(group)))
+            clock = Stopwatch(self.meter)
+        self.progress.end()
+        return [row.outcome() for row in rows]
+
+    def attack_ensemble(self, ensemble: Ensemble, started: Work) -> Iterator[Outcome]:
+        """Each member on what those before it left standing; all work since `started` is the members'."""
+        clock = Stopwatch(self.meter, started)
+        row = self._row(ensemble)
+        self.progress.start(len(self.samples), len(ensemble.members) + 1, [member.cost for member in ensemble.members])
+        for i, member in enumerate(ensemble.members):
+            with clock.paused():
+                missing = self._recall(row, i)
+            standing = missing[row.robust[missing]]
+            self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
+            noise = partial(self._noise, attack=ensemble, stream=f"attempt {i}")
+            for finished in self._attack_in_chunks([(row, member)], standing, missing, noise):
+                self._keep(clock, [row], finished, i)
+            yield row.outcome(member)
+            clock, row.spent = Stopwatch(self.meter), Work()
+        self.progress.end()
+        yield row.outcome()
+
+    def _row(self, attack: Attack) -> OutcomeBuilder:
+        pictures = self.journal.pictures if self.journal else 0
+        return OutcomeBuilder(self.samples, self.pred, attack, self.keep_images, pictures, self.eot)
+
+    def _recall(self, row: OutcomeBuilder, member: int | None = None) -> Tensor:
+        """Restore what the journal knows; which samples (m,) it does not."""
+        if self.journal is None:
+            return torch.arange(len(self.samples), device=self.pred.device)
+        return (~self.journal.recall(row, member)).nonzero()[:, 0]
+
+    def _by_missing(self, rows: Sequence[OutcomeBuilder]) -> list[tuple[list[OutcomeBuilder], Tensor]]:
+        """The rows in groups that lack the same samples, with these: their work can be shared."""
+        groups: dict[tuple[int, ...], tuple[list[OutcomeBuilder], Tensor]] = {}
+        for row in rows:
+            missing = self._recall(row)
+            groups.setdefault(tuple(missing.tolist()), ([], missing))[0].append(row)
+        return list(groups.values())
+
+    def _keep(
+        self, clock: Stopwatch, rows: Sequence[OutcomeBuilder], finished: Tensor, member: int | None = None
+    ) -> None:
+        """Charge the rows with their work, and tell the journal of the samples `finished` (k,)."""
+        shares = clock.lap(len(rows))
+        self._charge(rows, shares)
+        if self.journal is not None:
+            with clock.paused():
+                self.journal.keep(rows, finished, shares, member)
+
+    def _charge(self, rows: Sequence[OutcomeBuilder], shares: Sequence[Work]) -> None:
+        for row, share in zip(rows, shares, strict=True):
+            row.spent += share
+
+    def _noise(self, index: Tensor, attack: Attack, stream: str = "") -> Noise:
+        noise = Noise(self.seed, self.samples.ids[index]).stream(attack.name)
+        return noise.stream(stream) if stream else noise
+
+    def _attack_rows(self, group: Sequence[OutcomeBuilder], missing: Tensor) -> Iterator[Tensor]:
+        """Attack and judge the samples `missing` (m,) of rows of one attack; which of them are finished, by chunks."""
+        attack, active = group[0].attack, missing[group[0].clean[missing]]
+        noise = partial(self._noise, attack=attack)
+        if not isinstance(attack, TracingAttack | SweepingAttack):
+            yield from self._attack_in_chunks([(row, row.attack) for row in group], active, missing, noise)
+            return
+        for index, finished in chunks_of(active, missing, self.batch_size):
+            if len(index):  # many models cannot flatten an empty batch
+                self._trace_or_sweep(group, index, noise(index))
+            yield finished
+
+    def _trace_or_sweep(self, group: Sequence[OutcomeBuilder], index: Tensor, noise: Noise) -> None:
+        """The samples `index` of an attack whose images are judged as they come."""
+        attack, chunk = group[0].attack, self.samples[index]
+        if isinstance(attack, TracingAttack):
+            iterates = attack.trace(self.meter.exact, chunk.x, chunk.y, noise)
+            group[0].record_trace(self.meter, chunk, index, iterates)
+            self.progress.judge(len(chunk), 0)
+        elif isinstance(attack, SweepingAttack):
+            budgets = [row.attack.eps for row in group if isinstance(row.attack, BudgetAttack)]
+            images = attack.sweep(self.meter, chunk.x, chunk.y, noise, budgets)
+            for row, x_adv in zip(group, images, strict=True):
+                self._judge(row, row.attack, index, x_adv, noise)
+                self.progress.judge(len(chunk), 0)
+
+    def _attack_in_chunks(
+        self,
+        rows: Sequence[tuple[OutcomeBuilder, Attack]],
+        active: Tensor,
+        missing: Tensor,
+        noise: Callable[[Tensor], Noise],
+    ) -> Iterator[Tensor]:
+        """Judge what each row's attack makes of the samples `active`; which of those `missing` are finished."""
+        attack, k = rows[0][1], len(active)
+        threads, size = 1, self.batch_size
+        if attack.needs == "gradients":
+            threads, size = plan_threads(self.meter.model, self.samples.x.device, k, size)
+        else:
+            size *= 2  # there is no graph for a way back to keep
+        chunks = list(chunks_of(active, missing, size))
+        tasks = [
+            partial(self._perturb, attack, index, noise(index))
+            for index, _ in chunks
+            if len(index)
+            for _, attack in rows
+        ]
+        with closing(run_in_threads(tasks, self.meter, threads)) as images:
+            for index, finished in chunks:
+                for row, attack in rows if len(index) else ():
+                    self._judge(row, attack, index, next(images), noise(index))
+                    self.progress.judge(len(index), int(row.robust[index].sum()))
+                yield finished
+
+    def _perturb(self, attack: Attack, index: Tensor, noise: Noise, meter: Meter) -> Tensor:
+        """What an attack makes of the samples `index`."""
+        chunk = self.samples[index]
+        return attack.perturb(meter.exact if isinstance(attack, MinimalAttack) else meter, chunk.x, chunk.y, noise)
+
+    def _judge(self, row: OutcomeBuilder, attack: Attack, index: Tensor, x_adv: Tensor, noise: Noise) -> None:
+        """Record the images of the samples `index`; what only rounding broke is attacked once more, without it."""
+        chunk = self.samples[index]
+        row.record(self.meter, chunk, index, x_adv, attack)
+        if not self.meter.rounded or isinstance(attack, MinimalAttack):
+            return
+        claimed = predict(self.meter, x_adv, len(x_adv)) != chunk.y
+        again = (claimed & row.robust[index]).nonzero()[:, 0]
+        if len(again):
+            part = chunk[again]
+            x_adv = attack.perturb(self.meter.exact, part.x, part.y, noise[again])
+            row.record(self.meter, part, index[again], x_adv, attack)
+
+
+def chunks_of(active: Tensor, missing: Tensor, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The samples to attack in chunks, each with all samples that are finished with it: those between need no attack.
+
+    Args:
+        active: (k,) positions among `missing`, in ascending order.
+        missing: (m,) positions in ascending order.
+        batch_size: the most of a chunk; all are about as large, as a small one costs almost what a large one does.
+    """
+    if not len(active):
+        if len(missing):
+            yield active, missing
+        return
+    parts = torch.split(active, split_evenly(len(active), math.ceil(len(active) / batch_size)))
+    start = -1
+    for i, part in enumerate(parts):
+        end = int(part[-1] if i + 1 < len(parts) else missing[-1])
+        yield part, missing[(missing > start) & (missing <= end)]
+        start = end

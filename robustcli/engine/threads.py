@@ -1,4 +1,4 @@
-"""Chunks beside each other on the CPU, a thread each: a small operation gains little from several threads inside."""
+"""Chunks at the same time on the CPU, a thread each: a small operation gains little from several threads inside."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ RANDOM = (nn.FractionalMaxPool2d, nn.FractionalMaxPool3d)
 Task = Callable[[Meter], Tensor]
 
 
-def plan(model: nn.Module, device: torch.device, n: int, batch_size: int) -> tuple[int, int]:
-    """How many chunks of n samples to compute beside each other, and of how many samples each."""
+def plan_threads(model: nn.Module, device: torch.device, n: int, batch_size: int) -> tuple[int, int]:
+    """How many chunks of n samples to compute at the same time, and of how many samples each."""
     threads = min(_threads_for(model, device), max(1, min(n, MOST * batch_size) // LEAST))
     most = min(batch_size, MOST * batch_size // threads)
     return threads, math.ceil(n / (threads * math.ceil(n / (threads * most)))) if n else batch_size
@@ -43,31 +43,31 @@ def plan(model: nn.Module, device: torch.device, n: int, batch_size: int) -> tup
 def _threads_for(model: nn.Module, device: torch.device) -> int:
     """How many threads can call it at once; 1 of a model that may mind."""
     # What a caller has switched on for his own thread, others do not have.
-    if device.type != "cpu" or torch.is_autocast_enabled("cpu") or _is_anyone_listening():
+    if device.type != "cpu" or torch.is_autocast_enabled("cpu") or _has_global_hooks():
         return 1
-    if not all(map(_keeps_nothing, model.modules())):
+    if not all(map(_is_stateless, model.modules())):
         return 1
     return torch.get_num_threads()
 
 
-def _is_anyone_listening() -> bool:
-    """Whether there are hooks for all modules."""
+def _has_global_hooks() -> bool:
+    """Whether there are hooks that hold for all modules."""
     kinds = ("forward_hooks", "forward_pre_hooks", "backward_hooks", "backward_pre_hooks")
     return any(getattr(hooked, f"_global_{kind}", None) for kind in kinds)
 
 
-def _keeps_nothing(module: nn.Module) -> bool:
-    """Whether two threads can call it at once, and draw nothing: no one's own class, and no one's hooks."""
+def _is_stateless(module: nn.Module) -> bool:
+    """Whether two threads can call it at once, and it draws nothing: no user's class, and no user's hooks."""
     kinds = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     known = type(module).__module__.startswith(KNOWN) and not isinstance(module, RANDOM)
     plain = "forward" not in vars(module) and module._compiled_call_impl is None
     return known and plain and all(is_quick(hook) for hooks in kinds for hook in hooks.values())
 
 
-def abreast(tasks: Sequence[Task], meter: Meter, threads: int) -> Generator[Tensor, None, None]:
-    """What the tasks make, in their order, as soon as it is there; `meter` counts what they asked of the model.
+def run_in_threads(tasks: Sequence[Task], meter: Meter, threads: int) -> Generator[Tensor, None, None]:
+    """What the tasks return, in their order, as soon as it is there; `meter` counts their passes of the model.
 
-    One that fails, or whoever stops listening, stops them all at their next question to the model.
+    Where one fails, or the caller stops iterating, all stop at their next call of the model.
     """
     if threads == 1:
         yield from (task(meter) for task in tasks)

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import label
-from robustcli.attacks.base import BudgetAttack
-from robustcli.attacks.facts import effort
+from robustcli.attacks.base import BudgetAttack, at_budgets
 from robustcli.engine.run import Outcome
 from robustcli.errors import AttackError
 from robustcli.measure.evaluate import Result, run_item, to_record
@@ -76,7 +75,7 @@ def evaluate_towards(
     for i, item in enumerate(session.items):
         deadline = None if end is None else clock() + (end - clock()) / (len(session.items) - i)
         try:
-            for planned in sorted(item.plan, key=lambda planned: planned.runs * effort(planned.attack)):
+            for planned in sorted(item.plan, key=lambda planned: planned.runs * planned.attack.cost):
                 run = _Slices(item, session, goal, deadline, partial(on_progress, item.target.name), memory, clock)
                 for index, outcome in run.rows(planned):
                     record = to_record(item.subject, item.images.take(index), outcome, session.spec.split)
@@ -197,7 +196,7 @@ def left_out(session: Session, records: Sequence[Record]) -> list[LeftOut]:
     for item in session.items:
         subject, n = item.subject, len(item.images)
         for planned in item.plan:
-            variants = [replace(planned.attack, eps=eps) for eps in planned.budgets] or [planned.attack]  # type: ignore[type-var]
+            variants = at_budgets(planned.attack, planned.budgets)
             for attack in variants:
                 eps = float(attack.eps) if isinstance(attack, BudgetAttack) else None
                 count = reached.get((subject, label(attack), attack.norm.name, eps), 0)

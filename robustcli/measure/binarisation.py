@@ -12,7 +12,7 @@ from robustcli.attacks import describe
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.norms import Norm, per_sample
 from robustcli.engine.guard import frozen
-from robustcli.engine.logits import ask
+from robustcli.engine.logits import call_model
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError
 from robustcli.fields import ball_edge
@@ -199,7 +199,7 @@ class _Test:
         try:
             with torch.no_grad():
                 for chunk in torch.split(points, self.batch_size):
-                    ask(self.model, chunk)
+                    call_model(self.model, chunk)
         finally:
             handle.remove()
         features, outputs = zip(*seen, strict=True)

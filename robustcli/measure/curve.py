@@ -7,14 +7,45 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from robustcli.errors import DataError
 from robustcli.fields import Eps, ball_edge
-from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, finite
+from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, Written, finite, told
 from robustcli.measure.stats import median_distance, wilson
 
 POINTS = 10
 """About how many budgets are shown where none was asked for."""
+
+
+class _Class(BaseModel):
+    name: str = Field(alias="class")
+
+
+class _Point(BaseModel):
+    budget: Written
+
+
+class _Curve(BaseModel):
+    """What `Curve.from_dict` takes for granted."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+    checkpoint: str
+    checkpoint_sha256: str
+    model: str | None
+    method: str | None
+    dataset: str
+    split: str
+    norm: str
+    attacks: list[str]
+    points: Annotated[list[_Point], Field(min_length=1)]
+    by_class: list[_Class]
+    ids: list[int]
+    y: list[int]
+    distances: list[Annotated[float, Field(ge=0)] | None]
 
 
 @dataclass(frozen=True)
@@ -119,8 +150,19 @@ class Curve:
 
     @classmethod
     def from_dict(cls, curve: Mapping[str, Any]) -> tuple[Curve, list[Eps]]:
-        """The curve that `as_dict` told of, and the budgets that it was shown at."""
+        """The curve that `as_dict` told of, and the budgets that it was shown at.
+
+        Raises:
+            DataError: it is no such curve; names the first key that is wrong.
+        """
+        try:
+            _Curve.model_validate(curve)
+        except ValidationError as error:
+            raise DataError(told(error)) from None
         numbers = sorted(set(curve["y"]))
+        for key, expected in (("y", len(curve["ids"])), ("distances", len(curve["ids"])), ("by_class", len(numbers))):
+            if len(curve[key]) != expected:
+                raise DataError(f"{key}: has {len(curve[key])} values, and should have {expected}")
         made = cls(
             subject=Subject(**{key: curve[name] for key, name in SUBJECT_KEYS.items()}),
             dataset=curve["dataset"],

@@ -9,18 +9,82 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustcli.disk import open_regular
 from robustcli.errors import DataError
 from robustcli.fields import Eps
 from robustcli.measure.curve import Curve
-from robustcli.measure.record import Record
+from robustcli.measure.record import Record, told
 
 SCHEMA = 1
 
 Note = tuple[str, str]
 """What was said beside the result: its kind (`notice`, `bold`, `warning` or `error`), and the line."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Setting(_Part):
+    label: str
+    norm: str
+    budget: str | None
+
+
+class _Compared(_Setting):
+    difference: float
+    p_holm: float
+    separable: bool
+
+
+class _Pair(_Compared):
+    kind: Literal["samples"]
+    a: str
+    b: str
+    n: int
+    only_a: int
+    only_b: int
+    ci95: Annotated[list[float], Field(min_length=2, max_length=2)]
+    samples_needed: int | None
+
+
+class _Contest(_Compared):
+    kind: Literal["seeds"]
+    method_a: str
+    method_b: str
+
+
+class _Family(_Part):
+    method: str
+    checkpoints: list[str]
+
+
+class _Cell(_Setting):
+    source: str
+    target: str
+    n: int
+    correct: int
+    broken_beyond: list[int]
+
+
+class _Verdict(_Part):
+    word: str
+
+
+class _Document(_Part):
+    """What tables and formats take for granted; rows and curves are read one by one."""
+
+    command: Literal["attack", "evaluate", "compare"]
+    pairs: list[Annotated[_Pair | _Contest, Field(discriminator="kind")]]
+    families: list[_Family] = []
+    transfer: list[_Cell] = []
+    verdict: _Verdict | None
+    notes: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
+    provenance: dict[str, Any]
 
 
 def make_document(
@@ -80,19 +144,32 @@ def records_of(document: Mapping[str, Any]) -> list[Record]:
 
 
 def curves_of(document: Mapping[str, Any]) -> list[tuple[Curve, list[Eps]]]:
-    """The curves of a document, each with the budgets that it is shown at."""
-    return [Curve.from_dict(curve) for curve in document.get("curves", ())]
+    """The curves of a document, each with the budgets that it is shown at.
+
+    Raises:
+        DataError: a curve is none; names it and the key.
+    """
+    found = document.get("curves", [])
+    if not isinstance(found, list):
+        raise DataError("curves: should be a list")
+    made = []
+    for i, curve in enumerate(found):
+        try:
+            made.append(Curve.from_dict(curve))
+        except DataError as error:
+            raise DataError(f"curves[{i}]: {error}") from None
+    return made
 
 
 def read_document(path: Path) -> dict[str, Any]:
     """A document from a file.
 
     Raises:
-        DataError: it cannot be read, is none, or is of another version.
+        DataError: it cannot be read, is none, or is of another version; names the key, where one is wrong.
     """
     try:
         with open_regular(path) as file:
-            found = json.loads(file.read())
+            found = json.loads(file.read(), parse_constant=_refuse)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
@@ -103,4 +180,26 @@ def read_document(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: is of schema {found.get('schema')!a}; this version reads {SCHEMA}")
     if "command" not in found:
         raise DataError(f"{path}: was written by an earlier version; make it again, as its provenance.command says")
+    try:
+        check_document(found)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     return found
+
+
+def check_document(document: Mapping[str, Any]) -> None:
+    """Read all that tables and formats are made of.
+
+    Raises:
+        DataError: something is of another kind; names the key.
+    """
+    try:
+        _Document.model_validate(document)
+    except ValidationError as error:
+        raise DataError(told(error)) from None
+    records_of(document)
+    curves_of(document)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"{constant} is no number")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
 from robustcli.attacks import ATTACKS, Bisection, parse_attack, split_spec
-from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack, at_budget
 from robustcli.attacks.norms import NORMS, Norm, check_budget
 from robustcli.config import EvalSpec, default_budgets, field_names, paper_budgets, shown
 from robustcli.errors import ConfigError, lookup
@@ -105,7 +105,7 @@ def _plan_curve(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
         return Planned(attack, ())
     assert isinstance(attack, BudgetAttack)
     if "eps" not in options:
-        attack = replace(attack, eps=_reach(attack.norm, usual, shape))  # type: ignore[type-var]
+        attack = at_budget(attack, _reach(attack.norm, usual, shape))
     check_budget(attack.norm, attack.eps, f"--attack {text}: eps={attack.eps}")
     if attack.eps == 0:
         raise ConfigError(f"--attack {text}: eps=0: should be above 0: the search starts there")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from robustcli.engine.logits import ask, logits_of
+from robustcli.engine.logits import call_model, logits_of
 from robustcli.errors import AttackError
 
 CLOSENESS = 0.5
@@ -44,7 +44,7 @@ def find_readout(model: nn.Module, x: Tensor) -> nn.Linear:
     ]
     try:
         with torch.no_grad():
-            logits = logits_of(ask(model, probe), probe)
+            logits = logits_of(call_model(model, probe), probe)
     finally:
         for handle in handles:
             handle.remove()
@@ -67,7 +67,7 @@ def _check_what_follows(model: nn.Module, layer: nn.Linear, features: Tensor, pr
     for first in (1.0, -1.0):
         try:
             with _head(layer, weight, weight.new_tensor([first, -first])), torch.no_grad():
-                logits = logits_of(ask(model, probe), probe)
+                logits = logits_of(call_model(model, probe), probe)
         except (RuntimeError, ValueError, IndexError):
             raise AttackError("binarisation: what follows the model's last linear layer takes no two classes") from None
         alike = logits.shape == (2, 2) and torch.equal(logits[0], logits[1])
@@ -96,7 +96,7 @@ class TwoClasses(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) to logits (n, 2)."""
         with _head(self.layer, self.weight, self.bias):
-            return logits_of(ask(self.model, x), x)
+            return logits_of(call_model(self.model, x), x)
 
 
 def separate(inner: np.ndarray, planted: np.ndarray, size: float) -> tuple[np.ndarray, np.ndarray] | None:

@@ -9,10 +9,10 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Literal
+from functools import cache, cached_property
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
 from robustcli.errors import DataError
 from robustcli.fields import parse_number
@@ -23,6 +23,22 @@ Kind = Literal["budget", "minimal", "ensemble"]
 
 Bound = Literal["upper", "lower"]
 """Of the true robust accuracy, a number is a bound from above (attacks) or from below (certificates)."""
+
+Whole = Annotated[int, Strict()]
+Count = Annotated[int, Strict(), Field(ge=0)]
+Flag = Annotated[int, Strict(), Field(ge=0, le=1)]
+Distance = Annotated[float, Strict(), Field(ge=0)]
+Seconds = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+
+
+def _budget(text: str) -> str:
+    if parse_number(text) < 0:
+        raise ValueError("should be at least 0")
+    return text
+
+
+Written = Annotated[str, AfterValidator(_budget)]
+"""A budget as text."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +84,30 @@ class Record:
     attack: Mapping[str, Any] = field(hash=False)
     label: str
     norm: str
-    budget: str | None
-    ids: tuple[int, ...]
-    y: tuple[int, ...]
-    pred: tuple[int, ...]
-    pred_after: tuple[int, ...]
-    robust: tuple[int, ...]
-    distance: tuple[float, ...]
-    by_iter: tuple[int, ...] = ()
-    seconds: float = 0.0
-    forwards: int = 0
-    backwards: int = 0
+    budget: Written | None
+    ids: tuple[Whole, ...]
+    y: tuple[Whole, ...]
+    pred: tuple[Whole, ...]
+    pred_after: tuple[Whole, ...]
+    robust: tuple[Flag, ...]
+    distance: tuple[Distance, ...]
+    by_iter: tuple[Count, ...] = ()
+    seconds: Seconds = 0.0
+    forwards: Count = 0
+    backwards: Count = 0
     ensemble: str | None = None
-    correct_8bit: int | None = None
-    cached: int = 0
+    correct_8bit: Count | None = None
+    cached: Count = 0
     bound: Bound = "upper"
 
     def __post_init__(self) -> None:
-        columns = (self.y, self.pred, self.pred_after, self.robust, self.distance)
-        if any(len(column) != self.n for column in columns):
-            raise ValueError(f"has {self.n} ids, and not as many of each other value")
+        for name in ("y", "pred", "pred_after", "robust", "distance"):
+            if len(getattr(self, name)) != self.n:
+                raise ValueError(f"{name}: has {len(getattr(self, name))} values for {self.n} ids")
+        if max((*self.by_iter, self.correct_8bit or 0)) > self.n:
+            raise ValueError(f"{'by_iter' if max(self.by_iter, default=0) > self.n else 'correct_8bit'}: is over n")
+        if (self.budget is None) != (self.kind == "minimal"):
+            raise ValueError(f"budget: should be {'null' if self.budget else 'given'} where kind is {self.kind}")
 
     @property
     def n(self) -> int:
@@ -184,22 +204,32 @@ class Record:
         Raises:
             DataError: it is no such row; names the first key that is wrong.
         """
-        subject = {key: row.get(name) for key, name in SUBJECT_KEYS.items()}
+        if not isinstance(row, Mapping):
+            raise DataError("should be an object")
+        fields = (cls.__dataclass_fields__.keys() - {"subject", "by_iter", "ensemble"}) | set(SUBJECT_KEYS.values())
+        for key in sorted(fields - row.keys()):
+            raise DataError(f"{key}: is missing")
+        subject = {key: row[name] for key, name in SUBJECT_KEYS.items()}
         values = {key: value for key, value in row.items() if key in cls.__dataclass_fields__}
-        distances = row.get("distance")
-        if isinstance(distances, list):
-            values["distance"] = [math.inf if value is None else value for value in distances]
+        if isinstance(row["distance"], list):
+            values["distance"] = [math.inf if value is None else value for value in row["distance"]]
         try:
             return _reader().validate_python(values | {"subject": subject})
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"])) or "row"
-            raise DataError(f"{key}: {first['msg']}") from None
+            raise DataError(told(error)) from None
 
 
 SUBJECT_KEYS = {"checkpoint": "checkpoint", "sha256": "checkpoint_sha256", "model": "model", "method": "method"}
 
 
+def told(error: ValidationError) -> str:
+    """The first mistake that was found, behind its key: `robust.3: Input should be ...`."""
+    first = error.errors(include_url=False)[0]
+    place = [SUBJECT_KEYS[str(first["loc"][1])]] if first["loc"][:1] == ("subject",) else list(first["loc"])
+    return ": ".join(filter(None, (".".join(map(str, place)), first["msg"].removeprefix("Value error, "))))
+
+
+@cache
 def _reader() -> TypeAdapter[Record]:
     return TypeAdapter(Record)
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from robustcli.attacks import describe
-from robustcli.attacks.facts import effort
 from robustcli.config import DataSpec, EvalSpec
 from robustcli.data.images import Images, overlap, repeats
 from robustcli.data.load import DATASETS, load
@@ -62,7 +61,7 @@ class Session:
 
     def weights(self) -> dict[Planned, float]:
         """How much a sample of an attack counts in a bar over all, by the passes that it may need; 1 in the mean."""
-        works = {one: effort(one.attack) * one.runs / one.rows for item in self.items for one in item.plan}
+        works = {one: one.attack.cost * one.runs / one.rows for item in self.items for one in item.plan}
         whole = sum(works[one] * one.rows * len(item.images) for item in self.items for one in item.plan)
         return {one: work * self.total / (whole or 1) for one, work in works.items()}
 

@@ -14,7 +14,7 @@ from robustcli.attacks import ATTACK_SCHEMA, describe, label
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
 from robustcli.config import EvalSpec
 from robustcli.data.images import CHUNK, Images
-from robustcli.engine.outcome import Board, Work, split_evenly
+from robustcli.engine.outcome import OutcomeBuilder, Work, split_evenly
 from robustcli.models.target import Target
 from robustcli.store.keeper import Keeper
 from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
@@ -75,7 +75,7 @@ class Shelf:
         }
         self.keeper.keep([Chunk(self.series(None, eot=eot), entries, {})])
 
-    def recall(self, board: Board, member: int | None) -> Tensor:
+    def recall(self, board: OutcomeBuilder, member: int | None) -> Tensor:
         """Restore on a board what is known of its row; (n,) bool, which samples that is."""
         pictured = self.series(board.attack) if self.keep_all else None
         known, entries = self._look_up(self.series(board.attack, member), pictured, board.pred.tolist())
@@ -87,7 +87,7 @@ class Shelf:
         board.spent, board.recalled = _spent(entries), len(entries)
         return known.to(device)
 
-    def keep(self, boards: Sequence[Board], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
+    def keep(self, boards: Sequence[OutcomeBuilder], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
         """Keep the samples `span` of boards that are finished, in one transaction."""
         chunks = []
         for board, share in zip(boards, shares, strict=True):
@@ -159,7 +159,7 @@ class Shelf:
         known = torch.tensor([sample in found for sample in self.samples], dtype=torch.bool)
         return known, [found[sample] for sample in self.samples if sample in found]
 
-    def _entries(self, board: Board, span: Sequence[int], share: Work) -> dict[Digest, Entry]:
+    def _entries(self, board: OutcomeBuilder, span: Sequence[int], share: Work) -> dict[Digest, Entry]:
         columns: list[list[Any]] = [
             values[span].tolist()
             for values in (board.robust, board.distance, board.pred, board.pred_after, board.broken_at)
@@ -168,7 +168,7 @@ class Shelf:
         rows = zip(*columns, costs, strict=True)
         return {self.samples[i]: Entry(*values[:-1], *values[-1]) for i, values in zip(span, rows, strict=True)}
 
-    def _pictures(self, board: Board, series: Series) -> dict[Digest, Picture]:
+    def _pictures(self, board: OutcomeBuilder, series: Series) -> dict[Digest, Picture]:
         """The images of a board that are not kept yet, as far as there is room for them."""
         kept = self._pictured.get(series.key)
         if kept is None:

@@ -24,7 +24,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from robustcli import __version__
-from robustcli.disk import open_regular
+from robustcli.disk import file_hash, open_regular
 from robustcli.errors import CheckpointError, ConfigError, nearest
 from robustcli.models import tensorfile, zoo
 
@@ -186,8 +186,7 @@ def sha256(path: Path) -> str:
         CheckpointError: the file cannot be read.
     """
     try:
-        with open_regular(zoo.locate(path)) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_hash(zoo.locate(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {_reason(error)}") from None
 

@@ -47,10 +47,11 @@ def print_document(document: Mapping[str, Any], style: str, console: Console) ->
     Raises:
         DataError: it is no document; says where.
     """
-    if style == "json":
-        console.file.write(json.dumps(document, allow_nan=False) + "\n")
-        return
     try:
+        if style == "json":
+            text = json.dumps(document, allow_nan=False)
+            console.file.write(text + "\n")
+            return
         if not document["rows"]:
             return
         if style == "csv":
@@ -61,7 +62,7 @@ def print_document(document: Mapping[str, Any], style: str, console: Console) ->
             text, made = "", tables(document)
             found = document["verdict"]
             verdict = verdict_text(found, style, console.width) if found is not None else ""
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"is no result that can be shown: {what}") from None
     print_tables(made, style, console)

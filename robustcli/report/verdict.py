@@ -1,67 +1,82 @@
-"""The verdict under a table: the word, why, what was found, what was not run."""
+"""The verdict under a table: the word, why, what speaks against the number, and how many checks were not run.
+
+All else, findings at OK and INFO and the ids of what was not run, stands in the JSON.
+"""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from robustcli.text import latex, markdown, visible
-from robustcli.verdict.findings import BOUND, Finding, Verdict, at_least
-from robustcli.verdict.table import CHECKS
+from robustcli.verdict.check import LEVELS
 
 
-def heading(verdict: Verdict, several: bool) -> str:
+def heading(verdict: Mapping[str, Any], several: bool) -> str:
     """`Verdict: SUSPECT`, with the checkpoint where there are several, and the reason where no finding tells it."""
-    whose = f" on {verdict.checkpoint}" if several else ""
-    why = "" if verdict.word in ("SUSPECT", "INVALID") else f": {verdict.reason}"
-    return f"Verdict{whose}: {verdict.word}{why}"
+    whose = f" on {verdict['checkpoint']}" if several else ""
+    why = "" if verdict["word"] in ("SUSPECT", "INVALID") else f": {verdict['reason']}"
+    return f"Verdict{whose}: {verdict['word']}{why}"
 
 
-def told(findings: Sequence[Finding]) -> list[str]:
+def finding_lines(verdict: Mapping[str, Any]) -> list[str]:
     """A line a finding at WARN or above, the worst first; of one check at one level, only the first budget's.
 
-    What the stronger ensemble (R24) found is told of each budget, also where it agrees.
+    What a stronger ensemble (R24) found is told of each budget; what is the reason already, not again.
     """
-    lines, seen = [], set()
-    agreed = [finding for finding in findings if finding.id == "R24" and finding.level == "OK"]
-    for finding in [*at_least(findings, "WARN"), *agreed]:
-        key = (finding.id, finding.level, finding.budget if finding.id == "R24" else None)
-        if key not in seen:
-            seen.add(key)
-            lines.append(f"{finding.level} {finding.id} {CHECKS[finding.id].title}: {finding.message}")
-    return lines
+    lines: dict[tuple[str, ...], str] = {}
+    bad = [one for one in verdict["findings"] if LEVELS.index(one["level"]) >= LEVELS.index("WARN")]
+    for finding in sorted(bad, key=lambda one: -LEVELS.index(one["level"])):
+        key = (finding["id"], finding["level"], str(finding.get("budget")) if finding["id"] == "R24" else "")
+        if finding["message"] != verdict["reason"]:
+            title = f"{finding['level']} {finding['id']} {finding.get('title', '')}".rstrip()
+            lines.setdefault(key, f"{title}: {finding['message']}")
+    return list(lines.values())
 
 
-def left_out(verdict: Verdict) -> str:
-    """`Not run: R2 re-evaluation, ...`, and whether Ctrl-C is why."""
-    names = ", ".join(f"{name} {CHECKS[name].title}" for name in verdict.not_run)
-    cut = "The checks were cut short. " if verdict.interrupted else ""
-    return cut + (f"Not run: {names}." if names else "Every check ran.")
-
-
-def verdict_text(verdicts: Sequence[Verdict], style: str, width: int = 120) -> str:
-    """The verdicts as text in a format: `table`, `markdown` or `latex`.
+def not_run_line(verdict: Mapping[str, Any], checks: str) -> str:
+    """How many checks were not run, what can run them, and whether Ctrl-C is why; empty where all ran.
 
     Args:
-        verdicts: one a checkpoint.
+        verdict: of one checkpoint.
+        checks: which were asked for, `quick` or `full`.
+    """
+    missing, by_full = len(verdict["not_run"]), len(verdict.get("full_runs", ()))
+    if verdict["interrupted"]:
+        return f"The checks were cut short: {missing} were not run."
+    if not missing:
+        return ""
+    line = f"{missing} check{'s were' if missing > 1 else ' was'} not run"
+    if checks == "full" or not by_full:
+        return f"{line}: there was nothing for {'them' if missing > 1 else 'it'} to judge."
+    which = ("them" if missing > 1 else "it") if by_full == missing else f"{by_full} of them"
+    return f"{line}: --checks full can run {which}."
+
+
+def verdict_text(document: Mapping[str, Any], style: str, width: int = 120) -> str:
+    """The verdicts of a document as text in a format: `table`, `markdown` or `latex`.
+
+    Args:
+        document: what it holds under `verdict`.
         style: the format.
         width: of a line of `table`.
     """
     parts = []
+    verdicts: Sequence[Mapping[str, Any]] = document["checkpoints"]
     for verdict in verdicts:
         head = heading(verdict, len(verdicts) > 1)
-        more = [finding for finding in verdict.findings if finding.message != verdict.reason]  # not twice
-        body = [*told(more), left_out(verdict)]
+        body = [line for line in (*finding_lines(verdict), not_run_line(verdict, document["checks"])) if line]
         if style == "markdown":
-            parts.append(f"**{markdown(head)}**\n\n" + "\n".join(f"- {markdown(line)}" for line in body))
+            parts.append("\n".join([f"**{markdown(head)}**\n", *(f"- {markdown(line)}" for line in body)]).rstrip())
         elif style == "latex":
             parts.append("\n".join(f"% {latex(line)}" for line in (head, *body)))
         else:
-            parts.append(
-                "\n".join([*_wrapped(head, width), *(line for one in body for line in _wrapped(one, width, "  "))])
-            )
-    bound = f"{BOUND[0].upper()}{BOUND[1:]}."
-    return "\n\n".join([*parts, f"% {bound}" if style == "latex" else bound])
+            indented = (line for one in body for line in _wrapped(one, width, "  "))
+            parts.append("\n".join([*_wrapped(head, width), *indented]))
+    note = document["note"]
+    bound = f"{note[0].upper()}{note[1:]}."
+    return "\n\n".join([*parts, f"% {latex(bound)}" if style == "latex" else bound])
 
 
 def _wrapped(line: str, width: int, indent: str = "") -> list[str]:

@@ -172,11 +172,12 @@ def comparison_table(groups: Sequence[Sequence[Record]]) -> Table:
     cells = []
     for name, records in zip(names, groups, strict=True):
         line = [name, visible(records[0].subject.method or "-"), _cell(records[0].clean_correct, records[0].n)]
-        for record in records:
-            line.append(_cell(record.correct, record.n))
+        own = {record.setting: record for record in records}
+        for record in first:
+            met = own.get(record.setting)  # an interrupted run did not come to all
+            line.append("-" if met is None else _cell(met.correct, met.n))
             if record.kind == "minimal":
-                line.append(median(record))
-        line += ["-"] * (len(headers) - len(line))  # what an interrupted run did not come to
+                line.append("-" if met is None else median(met))
         cells.append(tuple(line))
     if all(cell[0] == cell[1] for cell in cells):
         headers, cells = headers[1:], [cell[1:] for cell in cells]

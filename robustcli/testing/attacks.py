@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack, TracingAttack
-from robustcli.attacks.facts import needs
+from robustcli.attacks.base import Attack, BudgetAttack, Kind, Needs, TracingAttack
 from robustcli.attacks.losses import Model
 from robustcli.engine.guard import check_result
 from robustcli.engine.run import Outcome, Samples, run_attack
@@ -25,6 +25,9 @@ from robustcli.testing.tiny import (
     tiny_samples,
 )
 
+FACTS = ("name", "summary", "kind", "needs", "losses", "weak", "parameter_free", "cost", "norm")
+"""What every attack says of itself."""
+
 DISTANCE_SLACK = 0.01
 """How far above (1 + overshoot) times the optimum a minimal-norm attack may end."""
 
@@ -34,6 +37,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
 
     It runs on tiny float64 models, in well under a second. What is checked:
 
+    - it says what is true of it, as `robustcli.attacks.base.Attack` has it;
     - `perturb` leaves images, labels and ids as they are, and so the model: parameters, gradients, `requires_grad`,
       train/eval flags (which are mixed) and buffers; and the global random states of torch, Python and numpy;
     - its images have the shape and dtype of the input (float32 too), are finite, and lie in [0, 1] and in the ball;
@@ -53,6 +57,7 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
         AssertionError: says in one sentence what is broken.
         ValueError: eps is out of the range above.
     """
+    _check_facts(attack)
     if isinstance(attack, BudgetAttack) and not 0 < attack.eps <= largest_eps(attack.norm):
         raise ValueError(f"eps is {attack.eps}; should be above 0 and at most {largest_eps(attack.norm):.3g}")
     net = tiny_net()
@@ -162,8 +167,16 @@ def _check_driver(attack: Attack, samples: Samples, outcome: Outcome, forwards: 
     require(not bool(outcome.distance[wrong].any()), f"{attack.name} has a distance for a sample that was wrong before")
 
 
+def _check_facts(attack: Attack) -> None:
+    needed = [*FACTS, *(("bounded", "converges") if getattr(attack, "kind", "") == "minimal" else ("eps",))]
+    missing = [fact for fact in needed if not hasattr(attack, fact)]
+    require(not missing, f"{type(attack).__name__} does not say its {', '.join(missing)}")
+    require(attack.kind in get_args(Kind), f"{attack.name} says that its kind is {attack.kind}")
+    require(attack.needs in get_args(Needs), f"{attack.name} says that it needs {attack.needs}")
+
+
 def _check_needs(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor, taken: int) -> None:
-    asked = needs(attack)
+    asked = attack.needs
     require(
         asked == "gradients" or taken == 0, f"{attack.name} says that it needs {asked}, and takes {taken} gradients"
     )

@@ -1,32 +1,35 @@
-"""What a run is held against: affine models with a known answer (P13), and an undefended network (P14, R14)."""
+"""What a run is held against: models with a known answer, an undefended network, other checkpoints, the whole data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from scipy.stats import chisquare
 from torch import Tensor, nn
 
 from robustcli.attacks import FGSM, PGD, DeepFool, label
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack, BudgetAttack, at_budget
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import Norm
 from robustcli.config import default_budgets
 from robustcli.data.images import Images
-from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.guard import frozen
 from robustcli.engine.run import Samples, run_attack
-from robustcli.measure.evaluate import open_checkpoint
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.measure.stats import paired_interval
+from robustcli.measure.transfer import transfer
+from robustcli.models.sources import open_target
 from robustcli.noise import Noise
 from robustcli.testing.tiny import boundary_distance, largest_eps, linear_model, linear_samples
-from robustcli.verdict.effort import is_weak, wants_gradients
-from robustcli.verdict.findings import Finding
-from robustcli.verdict.runs import budgets, table
+from robustcli.verdict.check import CARLINI, Finding, check, scientific
+from robustcli.verdict.model import FEW, MORE, spread_over
+from robustcli.verdict.probes import Measurement
+from robustcli.verdict.rows import attack_of, table
 
 UNDEFENDED = {
     "mnist": Path("zoo:mnist-vanilla"),
@@ -34,26 +37,58 @@ UNDEFENDED = {
     "cifar10": Path("zoo:cifar10-vanilla"),
 }
 """By data set."""
+
+BEYOND = 0.01
+LOSS_OFF = 1e-4
 STANDS = 0.05
+
+OTHER_SHARES = 0.001
+"""The p value below which the classes' shares are others than the data's: one random sample of a thousand is."""
+
+MOVED = 0.1
+"""Of the samples; a smaller share would change an accuracy by little."""
+
 TRANSFERS = 0.05
 """Own FGSM images against those of the undefended net, at 0.3: 44 and 26 % of BatchOut, 98 and 58 % of the FGSM-trained
 net, 95.2 and 95.0 % of the PGD-trained one."""
 
-LOSS_OFF = 1e-4
+
+@dataclass(frozen=True)
+class Setup:
+    """What is to run, whatever the model.
+
+    Attributes:
+        images: what to measure on.
+        attacks: each with its budget.
+        seed: of their draws.
+        device: where they run.
+    """
+
+    images: Images
+    attacks: Sequence[Attack]
+    seed: int = 0
+    device: str = "cpu"
 
 
-def self_test(norms: Sequence[Norm]) -> list[Finding]:
-    """P13, in each norm."""
-    return [_self_test(norm, *_affine(norm)) for norm in dict.fromkeys(norms)]
+@check(
+    "P13",
+    "attack self-test",
+    f"on an affine model, DeepFool ends more than {100 * BEYOND:g} % x (1 + overshoot) beyond the boundary, PGD's loss "
+    f"is off the closed form by more than {scientific(LOSS_OFF)}, or eps = 0 changes a pixel",
+    level="INVALID",
+    when="preflight",
+    source=CARLINI,
+)
+def self_test(setup: Setup) -> Iterator[Finding]:
+    """In each norm."""
+    for norm in dict.fromkeys(attack.norm for attack in setup.attacks):
+        yield self_test_in(norm)
 
 
-def _affine(norm: Norm) -> tuple[nn.Module, Samples, float]:
-    model = linear_model(norm)
-    eps = largest_eps(norm) / 3
-    return model, linear_samples(model, norm, [factor * eps for factor in (0.3, 0.6, 0.9, 1.1, 1.4)]), eps
-
-
-def _self_test(norm: Norm, model: nn.Module, samples: Samples, eps: float) -> Finding:
+def self_test_in(norm: Norm) -> Finding:
+    """P13 of one norm."""
+    model, eps = linear_model(norm), largest_eps(norm) / 3
+    samples = linear_samples(model, norm, [factor * eps for factor in (0.3, 0.6, 0.9, 1.1, 1.4)])
     exact = boundary_distance(model, norm, samples)
     deepfool = DeepFool(norm=norm)
     excess = float((run_attack(model, deepfool, samples)[0].distance / exact).max()) / (1 + deepfool.overshoot) - 1
@@ -61,129 +96,171 @@ def _self_test(norm: Norm, model: nn.Module, samples: Samples, eps: float) -> Fi
     with frozen(model):
         x_adv = pgd.perturb(model, samples.x, samples.y, noise)
         loss = cross_entropy(model(x_adv), samples.y)
-        still = replace(pgd, eps=0.0).perturb(model, samples.x, samples.y, noise)
+        unmoved = at_budget(pgd, 0.0).perturb(model, samples.x, samples.y, noise)
     off = float((loss - F.softplus(eps - exact)).abs().max())
     problems = [
-        told
-        for wrong, told in (
-            (excess > 0.01, f"DeepFool ends {100 * excess:.1f} % beyond a linear boundary"),
+        problem
+        for wrong, problem in (
+            (excess > BEYOND, f"DeepFool ends {100 * excess:.1f} % beyond a linear boundary"),
             (off > LOSS_OFF, f"PGD's loss is {off:.2g} off the closed form"),
-            (not torch.equal(still, samples.x), "PGD with eps = 0 changes the image"),
+            (not torch.equal(unmoved, samples.x), "PGD with eps = 0 changes the image"),
         )
         if wrong
     ]
     if problems:
-        return Finding("P13", "INVALID", f"{norm.label}: {'; '.join(problems)}: this installation is broken", off)
-    return Finding("P13", "OK", f"{norm.label}: attacks agree with the closed form of an affine model", off)
+        return Finding("INVALID", f"{norm.label}: {'; '.join(problems)}: this installation is broken", off)
+    return Finding("OK", f"{norm.label}: attacks agree with the closed form of an affine model", off)
 
 
 @cache
 def undefended(dataset: str) -> tuple[nn.Module, str]:
     """The data set's undefended network, in eval mode, and the hash of its file."""
-    candidate = open_checkpoint(UNDEFENDED[dataset])
-    return candidate.model, candidate.subject.sha256
+    target = open_target(UNDEFENDED[dataset])
+    return target.module, target.key
 
 
-def controlled(images: Images) -> bool:
-    """Whether there is an undefended network for the images."""
-    return images.name in UNDEFENDED
-
-
-def control(dataset: str, samples: Samples, attacks: Sequence[Attack], seed: int) -> list[Finding]:
-    """P14, of budget attacks at the usual large budget or above; weak ones are known to leave more.
-
-    Args:
-        dataset: whose undefended network is attacked.
-        samples: what it is attacked on.
-        attacks: with their budgets.
-        seed: of the attacks' draws.
-    """
-    usual = default_budgets(tuple(samples.x.shape[1:]))[1]
-    tried = [
-        one for one in attacks if isinstance(one, BudgetAttack) and one.norm.name == "linf" and one.eps >= usual - 1e-9
+@check(
+    "P14",
+    "undefended control",
+    f"of the zoo's vanilla network more than {100 * STANDS:g} % stand under the same budget attacks at the usual large "
+    "budget",
+    level="WARN",
+    when="preflight",
+    source=f"{CARLINI}; ours",
+    bars=True,
+)
+def undefended_control(setup: Setup) -> Finding | None:
+    """Of budget attacks at the usual large budget or above; weak ones are known to leave more."""
+    images = setup.images
+    usual = default_budgets(images.shape)[1]
+    strong = [
+        one
+        for one in setup.attacks
+        if isinstance(one, BudgetAttack) and one.norm.name == "linf" and one.eps >= usual - 1e-9
+        if one.needs == "gradients" and not one.weak
     ]
-    tried = [one for one in tried if wants_gradients(one) and not is_weak(one)]
-    if not tried:
-        return []
-    model = undefended(dataset)[0].to(samples.x.device)
-    left = samples
-    for attack in tried:
-        outcome = run_attack(model, attack, left, seed=seed)[-1]
+    if not strong or not len(images) or images.name not in UNDEFENDED:
+        return None
+    index, device = spread_over(len(images), FEW), setup.device
+    samples = Samples(images.pixels(index, device), images.y[index].to(device), images.ids[index].to(device))
+    model, left = undefended(images.name)[0].to(device), samples
+    for attack in strong:
+        outcome = run_attack(model, attack, left, seed=setup.seed)[-1]
         left = left[outcome.robust.nonzero()[:, 0].to(left.x.device)]
         if not len(left):
             break
-    share = len(left) / max(1, len(samples))
-    told = f"of an undefended net {100 * share:.0f} % stand under {', '.join(label(one) for one in tried)} at {usual}"
+    share = len(left) / len(samples)
+    names = ", ".join(label(one) for one in strong)
+    message = f"of an undefended net {100 * share:.0f} % stand under {names} at {usual}"
     if share > STANDS:
-        return [Finding("P14", "WARN", f"{told}: steps, step size or budget are set wrong", share)]
-    return [Finding("P14", "OK", told, share)]
+        return Finding("WARN", f"{message}: steps, step size or budget are set wrong", share)
+    return Finding("OK", message, share)
 
 
-def transferred(
-    dataset: str, model: nn.Module, tried: Samples, index: Tensor, rows: Sequence[Row], seed: int
-) -> list[Finding]:
-    """R14: FGSM images of the undefended network, asked of the model, against its own gradient attacks.
+@check(
+    "P15",
+    "classes in the sample",
+    "the samples lack a class of the network or the data, or hold the classes in other shares than the data (chi "
+    f"squared, p < {OTHER_SHARES:g}, and {100 * MOVED:g} % of the samples would have to change class) and not in equal "
+    "ones either",
+    level="WARN",
+    when="reuse",
+    source="ours",
+    bars=True,
+)
+def classes_in_sample(measured: Measurement) -> Finding:
+    """Whether the samples stand for the data set, as far as its population is known."""
+    images, classes = measured.images, measured.classes
+    n, population = len(images), images.population
+    more = "; raise --limit" if sum(population) > n or not population else ""
+    counts = torch.bincount(images.y.clamp(0, classes - 1), minlength=classes).double()
+    present = int((counts > 0).sum())
+    if present < classes:
+        message = f"the {n} samples hold {present} of the network's {classes} classes"
+        why = "images sorted by class, or too few" if more else "the data set has no more"
+        return Finding("WARN", f"{message}: {why}{more}", present)
+    message = f"the {n} samples hold all {classes} classes"
+    if len(population) == classes:
+        known = torch.tensor(population, dtype=torch.float64)
+        moved = float((counts / n - known / known.sum()).abs().sum() / 2)
+        if moved > MOVED and _differ(counts, known) and _differ(counts, torch.ones(classes)):
+            message = (
+                f"{message}, but in other shares than the data set ({100 * moved:.0f} % would have to change class)"
+            )
+            return Finding("WARN", f"{message}: images sorted by class?{more}", moved)
+    return Finding("OK", message, present)
 
-    Args:
-        dataset: whose undefended network makes the images.
-        model: what was measured.
-        tried: m of the n samples.
-        index: (m,) their places among the n.
-        rows: of the model, each with flags of all n.
-        seed: of the draws.
-    """
-    source, sha256 = undefended(dataset)
-    if not rows or rows[0].subject.sha256 == sha256 or not len(tried):
-        return []
-    found = []
-    for name, group in budgets(rows):
-        attacked = [row for row in group if transfer_is_judged(row, tuple(tried.x.shape[1:]))]
-        if attacked:
-            eps, norm = float(group[0].eps or 0), group[0].attack.norm
-            flags = _after(source.to(tried.x.device), model, FGSM(eps, norm=norm), tried, seed)
-            found += [transfer_finding(name, row, index.tolist(), flags) for row in attacked]
-    return found
+
+def _differ(counts: Tensor, shares: Tensor) -> bool:
+    """Whether counts are of other shares, beyond chance."""
+    expected = shares.double() / shares.sum() * counts.sum()
+    return float(chisquare(counts.numpy(), expected.numpy()).pvalue) < OTHER_SHARES
 
 
-def transfer_is_judged(row: Row, shape: tuple[int, ...]) -> bool:
-    """Whether R14 is asked of a row: a gradient attack's, up to the usual large budget of images (c, h, w) in Linf."""
-    usual = default_budgets(shape)[1]
-    return wants_gradients(row.attack) and row.attack.norm.name == "linf" and 0 < float(row.eps or 0) <= usual + 1e-9
+@check(
+    "R14",
+    "transfer not better",
+    "up to the usual large budget, FGSM images of the zoo's vanilla network, or under compare --transfer the same "
+    f"attack's images of another checkpoint, leave {100 * TRANSFERS:g} points less than a gradient attack does, and "
+    "the 95 % interval of the paired difference lies above 0",
+    level="SUSPECT",
+    when="reuse",
+    source=f"{CARLINI}; ours",
+)
+def transfer_not_better(measured: Measurement) -> Iterator[Finding]:
+    """Images of other networks, asked of the model, against its own gradient attacks."""
+    yield from _of_undefended(measured)
+    own = {row.setting: row for row in measured.rows}
+    for cell in measured.transfers:
+        row = own.get(cell.record.setting)
+        if row is not None and cell.source != cell.target == row.subject and _is_judged(row, measured.images):
+            flags = dict(zip(cell.record.ids, cell.robust, strict=True))
+            images = f"its images of {cell.source.checkpoint}"
+            yield transfer_finding(row, range(row.n), [flags[sample] for sample in row.ids], images)
 
 
-def _after(source: nn.Module, model: nn.Module, attack: Attack, samples: Samples, seed: int) -> list[int]:
-    """(m,) flags: right before, and on what an attack on `source` made of it."""
-    outcome = run_attack(source, attack, samples, seed=seed, keep_images=True)[-1]
-    assert outcome.x_adv is not None
-    with frozen(model), torch.no_grad():
-        right = Meter(model)(samples.x).argmax(1) == samples.y
-        after = Meter(model)(outcome.x_adv.to(samples.x)).argmax(1) == samples.y
-    flags: list[int] = (right & after).int().tolist()
-    return flags
+def _of_undefended(measured: Measurement) -> Iterator[Finding]:
+    images, rows = measured.images, [row for row in measured.rows if row.ensemble is None and row.eps is not None]
+    judged = [row for row in rows if _is_judged(row, images)]
+    if images.name not in UNDEFENDED or not judged:
+        return
+    source, sha256 = undefended(images.name)
+    if judged[0].subject.sha256 == sha256:
+        return
+    index = spread_over(len(images), MORE)
+    samples = measured.samples(index)
+    source = source.to(samples.x.device)
+    for norm, eps in dict.fromkeys((attack_of(row).norm, float(row.eps or 0)) for row in judged):
+        _, after = transfer(source, measured.model, FGSM(eps, norm=norm), samples, seed=measured.seed)
+        for row in judged:
+            if attack_of(row).norm == norm and row.eps == eps:
+                yield transfer_finding(row, index.tolist(), after.int().tolist())
+
+
+def _is_judged(row: Record, images: Images) -> bool:
+    """Whether R14 is asked of a row: a gradient attack's, up to the usual large budget in Linf."""
+    usual = default_budgets(images.shape)[1]
+    within = attack_of(row).norm.name == "linf" and 0 < float(row.eps or 0) <= usual + 1e-9
+    return attack_of(row).needs == "gradients" and within
 
 
 def transfer_finding(
-    name: str,
-    row: Row,
-    index: Sequence[int],
-    flags: Sequence[int],
-    images: str = "FGSM images of an undefended net",
+    row: Record, index: Sequence[int], flags: Sequence[int], images: str = "FGSM images of an undefended net"
 ) -> Finding:
     """R14 of one row.
 
     Args:
-        name: of the budget.
         row: a gradient attack's.
-        index: (m,) the places of the samples that were tried.
+        index: (m,) the places of the samples that were attacked.
         flags: (m,) 1 where the transferred image leaves the sample right.
         images: what they are.
     """
     counts = table([row.robust[i] for i in index], flags)
-    told = (
-        f"{label(row.attack)} at {name} leaves {counts.both + counts.only_a} of {counts.n}; "
+    message = (
+        f"{row.label} at {row.ball} leaves {counts.both + counts.only_a} of {counts.n}; "
         f"{images} leave {counts.both + counts.only_b}"
     )
     if counts.difference > TRANSFERS and paired_interval(counts)[0] > 0:
         cause = "its own gradient hides what there is to find (gradient masking)"
-        return Finding("R14", "SUSPECT", f"{told}: {cause}", counts.difference)
-    return Finding("R14", "OK", told, counts.difference)
+        return Finding("SUSPECT", f"{message}: {cause}", counts.difference)
+    return Finding("OK", message, counts.difference)

@@ -1,28 +1,257 @@
-"""From findings to a word."""
+"""The verdict on a run: its checks, before it, from its rows and by more attacks; and from their findings to a word."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import torch
+
+from robustcli.attacks.base import Attack, BudgetAttack, at_budgets, parts
 from robustcli.attacks.norms import L1
-from robustcli.measure.record import Row
-from robustcli.verdict.effort import MANY_QUERIES, parts
-from robustcli.verdict.findings import Finding, Verdict, Word, at_least
-from robustcli.verdict.table import CHECKS, When
+from robustcli.engine.run import Samples
+from robustcli.errors import AttackError, OutOfMemoryError
+from robustcli.measure.pairs import Pair
+from robustcli.measure.record import Record
+from robustcli.measure.session import Item, Session
+from robustcli.measure.transfer import Transferred
+from robustcli.verdict.check import CHECKS, WAYS, Finding, When, at_least, findings, stamped, ways
+from robustcli.verdict.controls import Setup
+from robustcli.verdict.model import MORE, inspect_model, spread_over
+from robustcli.verdict.probes import LIMIT, MANY, Measurement, Survivors
+from robustcli.verdict.rows import MANY_QUERIES, Results, attack_of
+
+Word = Literal["RELIABLE", "PRELIMINARY", "SUSPECT", "INVALID"]
+WORDS: tuple[Word, ...] = ("RELIABLE", "PRELIMINARY", "SUSPECT", "INVALID")
+"""From the best to the worst."""
+
+BOUND = "an upper bound; an adaptive attack may lower it"
+"""What is true of every number, whatever the word."""
 
 CUT_SHORT = "the checks were cut short"
 
 IN_ONE_RUN: tuple[When, ...] = ("preflight", "reuse", "full")
 
-
 FIRST = {"R23": 0, "R24": 1}
 """The checks whose warning is the reason where several bar the word: what ran, then the number to quote."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """How far the numbers of one checkpoint can be believed.
+
+    Attributes:
+        checkpoint: whose.
+        word: the verdict.
+        reason: why it is no better, in one line.
+        findings: all, OK ones too.
+        not_run: ids of the checks that had nothing to judge, or were not asked for.
+        interrupted: whether Ctrl-C cut the checks short; asked again, they may find more.
+    """
+
+    checkpoint: str
+    word: Word
+    reason: str
+    findings: tuple[Finding, ...]
+    not_run: tuple[str, ...]
+    interrupted: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """The verdict as JSON holds it; of the checks that were not run it says which are `--checks full`'s."""
+        by_full = {way.check for way in WAYS if way.when == "full"}
+        return {
+            "checkpoint": self.checkpoint,
+            "word": self.word,
+            "reason": self.reason,
+            "findings": [finding.as_dict() for finding in self.findings],
+            "not_run": list(self.not_run),
+            "full_runs": [name for name in self.not_run if name in by_full],
+            "interrupted": self.interrupted,
+        }
+
+
+def worst(verdicts: Iterable[Verdict]) -> Word:
+    """The word of a table: that of its worst checkpoint."""
+    return max((verdict.word for verdict in verdicts), key=WORDS.index)
+
+
+def as_document(verdicts: Sequence[Verdict], checks: str) -> dict[str, Any] | None:
+    """The verdicts of a run as its JSON document holds them, or None where no checkpoint was judged.
+
+    Args:
+        verdicts: one a checkpoint.
+        checks: which checks were asked for, `quick` or `full`.
+    """
+    if not verdicts:
+        return None
+    return {
+        "word": worst(verdicts),
+        "checks": checks,
+        "note": BOUND,
+        "checkpoints": [verdict.as_dict() for verdict in verdicts],
+    }
+
+
+@dataclass(frozen=True)
+class CheckOptions:
+    """How a run is checked.
+
+    Attributes:
+        full: whether more attacks run, beyond what costs next to nothing.
+        limit: how many survivors of a budget they meet; None takes LIMIT, and twice that above MANY samples.
+    """
+
+    full: bool = False
+    limit: int | None = None
+
+    def limit_of(self, n: int) -> int:
+        """How many survivors of n samples' budgets they meet."""
+        return self.limit or (2 * LIMIT if n > MANY else LIMIT)
+
+
+def before(session: Session) -> dict[str, list[Finding]]:
+    """The preflight of each checkpoint, P1 to P14.
+
+    A model without usable logits has none but that of the attacks: the run itself says what is wrong with it.
+    """
+    found: dict[str, list[Finding]] = {}
+    known: dict[tuple[object, ...], list[Finding]] = {}
+    for item in session.items:
+        attacks = planned_attacks(item)
+        key = (item.images.fingerprint, *attacks)
+        if key not in known:
+            setup = Setup(item.images, attacks, session.spec.seed, session.device)
+            known[key] = list(findings(setup, "preflight"))
+        found[item.target.name] = [*_of_model(item, attacks, session.device), *known[key]]
+    return found
+
+
+def planned_attacks(item: Item) -> list[Attack]:
+    """The attacks of an item, each with its budget."""
+    return [attack for planned in item.plan for attack in at_budgets(planned.attack, planned.budgets)]
+
+
+def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Finding]:
+    images = item.images
+    if not len(images):
+        return []
+    index = spread_over(len(images), MORE)
+    samples = Samples(images.pixels(index, device), images.y[index].to(device), images.ids[index].to(device))
+    try:
+        seen = inspect_model(item.target.module.to(device), samples, attacks)
+    except (AttackError, OutOfMemoryError):
+        return []
+    return list(findings(seen, "preflight"))
+
+
+def after(
+    item: Item,
+    rows: Sequence[Record],
+    session: Session,
+    options: CheckOptions,
+    randomised: bool = False,
+    cells: Sequence[Transferred] = (),
+) -> Iterator[Finding]:
+    """What the rows of one checkpoint say and, where it was asked for, what more attacks find; one by one.
+
+    Args:
+        item: the checkpoint and its images.
+        rows: all of it, finished.
+        session: of the run.
+        options: which checks.
+        randomised: whether the model answers the same image differently.
+        cells: of the transfer matrix, where it was asked for.
+    """
+    results = Results(rows, randomised)
+    yield from findings(results, "reuse")
+    if not results.common:
+        return
+    common, images = set(results.common[0].ids), item.images
+    images = images.take(torch.tensor([i for i, one in enumerate(images.ids.tolist()) if one in common]))
+    measured = Measurement(
+        model=item.target.module.to(session.device),
+        images=images,
+        rows=results.common,
+        device=session.device,
+        seed=session.spec.seed,
+        batch_size=session.spec.batch_size,
+        limit=options.limit_of(len(images)),
+        randomised=randomised,
+        transfers=cells,
+    )
+    yield from findings(measured, "reuse")
+    if options.full:
+        for survivors in measured.survivors():
+            yield from of_survivors(survivors)
+        if len(measured.correct):
+            yield from findings(measured, "full")
+
+
+def of_survivors(survivors: Survivors) -> Iterator[Finding]:
+    """What all checks of a budget say; where nothing stands there is nothing to find."""
+    if len(survivors.standing):
+        found = findings(survivors, "full")
+    else:
+        nothing = Finding("OK", f"nothing stands at {survivors.name}")
+        found = (one for way in ways(survivors, "full") for one in stamped(way.check, nothing))
+    yield from (replace(finding, budget=survivors.name) for finding in found)
+
+
+def of_pairs(pairs: Sequence[Pair]) -> dict[str, list[Finding]]:
+    """R19 to R21 by checkpoint: each has those of the pairs that it is in."""
+    found: dict[str, list[Finding]] = {}
+    for pair in pairs:
+        own = list(findings(pair, "compare"))
+        for row in (pair.a, pair.b):
+            found.setdefault(row.subject.checkpoint, []).extend(own)
+    return found
+
+
+def verdicts(
+    session: Session,
+    rows: Sequence[Record],
+    preflights: dict[str, list[Finding]],
+    options: CheckOptions,
+    pairs: Sequence[Pair] = (),
+    cells: Sequence[Transferred] = (),
+) -> list[Verdict]:
+    """The verdict on each checkpoint that has rows or was refused.
+
+    Checks that Ctrl-C or a failing model cuts short count as not run; after Ctrl-C no more attacks run.
+
+    Args:
+        session: of the run.
+        rows: all of it, finished.
+        preflights: by checkpoint, what `before` found.
+        options: which checks.
+        pairs: of two checkpoints under one attack, where they were compared.
+        cells: of the transfer matrix, where it was asked for.
+    """
+    found: list[Verdict] = []
+    compared = of_pairs(pairs)
+    full, interrupted = options.full, False
+    for item in session.items:
+        subject = item.subject
+        name, own = subject.checkpoint, [row for row in rows if row.subject == subject]
+        known = [*preflights.get(name, []), *compared.get(name, [])]
+        randomised = any(finding.id == "P5" and finding.level != "OK" for finding in known)
+        try:
+            for finding in after(item, own, session, options, randomised, cells):
+                known.append(finding)  # noqa: PERF402 - what was found before a stop counts
+        except KeyboardInterrupt:
+            options, interrupted = replace(options, full=False), True
+        except (AttackError, OutOfMemoryError):  # the rows are worth more than the rest of the checks
+            pass
+        if own or any(finding.level == "INVALID" for finding in known):
+            found.append(judge(name, known, own, full=full, interrupted=interrupted))
+    return found
+
+
 def judge(
     checkpoint: str,
-    findings: Sequence[Finding],
-    rows: Sequence[Row] = (),
+    found: Sequence[Finding],
+    rows: Sequence[Record] = (),
     *,
     full: bool = False,
     interrupted: bool = False,
@@ -37,19 +266,19 @@ def judge(
 
     Args:
         checkpoint: whose numbers these are.
-        findings: of all checks that ran.
+        found: of all checks that ran.
         rows: the numbers.
         full: whether all checks were asked for.
         interrupted: whether Ctrl-C cut the checks short.
     """
-    ran = {finding.id for finding in findings}
+    ran = {finding.id for finding in found}
     not_run = tuple(name for name, check in CHECKS.items() if check.when in IN_ONE_RUN and name not in ran)
     missing = [CHECKS[name].title for name in ("R12", "R13") if name not in ran and not _covered(name, rows)]
-    if unasked := _without_reference(findings, rows):
-        missing.insert(0, f"{CHECKS['R24'].title} at {', '.join(unasked)}")
+    if missing_at := _without_ensemble(found, rows):
+        missing.insert(0, f"{CHECKS['R24'].title} at {', '.join(missing_at)}")
     if "P5" not in ran:
         missing.insert(0, "the preflight")
-    word, reason = _word(findings, interrupted)
+    word, reason = _word(found, interrupted)
     if word == "RELIABLE" and not rows:
         word, reason = "PRELIMINARY", "nothing was measured"
     elif word == "RELIABLE" and interrupted:
@@ -57,27 +286,27 @@ def judge(
     elif word == "RELIABLE" and missing:
         reason = f"{'could not run' if full else 'not run'}: {', '.join(missing)}; {_way(rows, full)}"
         word = "PRELIMINARY"
-    return Verdict(checkpoint, word, reason, tuple(findings), not_run, interrupted)
+    return Verdict(checkpoint, word, reason, tuple(found), not_run, interrupted)
 
 
-def _way(rows: Sequence[Row], full: bool) -> str:
+def _way(rows: Sequence[Record], full: bool) -> str:
     """How the checks that a verdict misses can be run: they go on from an attack at a budget."""
-    if full or not any(row.eps is not None and not isinstance(row.attack.norm, L1) for row in rows):
+    if full or not any(row.eps is not None and row.norm != "l1" for row in rows):
         return "an attack of many steps in Linf or L2 has to run at a budget"
     members = {row.ensemble for row in rows if row.ensemble}
-    if members - {row.attack.name for row in rows}:  # an ensemble that was interrupted
+    if members - {row.attack["name"] for row in rows}:  # an ensemble that was interrupted
         return f"--checks full runs them; or let {', '.join(sorted(members))} finish"
     return "--checks full runs them, --preset standard has them"
 
 
-def _word(findings: Sequence[Finding], interrupted: bool) -> tuple[Word, str]:
+def _word(found: Sequence[Finding], interrupted: bool) -> tuple[Word, str]:
     """What the findings alone say."""
-    bad = at_least(findings, "SUSPECT")
+    bad = at_least(found, "SUSPECT")
     if bad:
         word: Word = "INVALID" if bad[0].level == "INVALID" else "SUSPECT"
         more = len({finding.id for finding in bad}) - 1
         return word, f"{bad[0].id}: {bad[0].message}" + (f" (and {more} more)" if more else "")
-    warnings = at_least(findings, "WARN")
+    warnings = at_least(found, "WARN")
     barring = sorted((one for one in warnings if CHECKS[one.id].bars), key=lambda one: FIRST.get(one.id, len(FIRST)))
     if barring:
         return "PRELIMINARY", CUT_SHORT if interrupted and barring[0].id != "R23" else barring[0].message
@@ -87,16 +316,16 @@ def _word(findings: Sequence[Finding], interrupted: bool) -> tuple[Word, str]:
     return "RELIABLE", "for this threat model: nothing speaks against it"
 
 
-def _without_reference(findings: Sequence[Finding], rows: Sequence[Row]) -> list[str]:
+def _without_ensemble(found: Sequence[Finding], rows: Sequence[Record]) -> list[str]:
     """The budgets at which no ensemble of AutoAttack's grade ran, neither on all samples nor on the survivors."""
-    asked = {finding.budget for finding in findings if finding.id == "R24"}
-    names = dict.fromkeys(f"{row.attack.norm.label} {row.eps}" for row in rows if row.eps is not None)
-    return [name for name in names if name not in asked]
+    judged = {finding.budget for finding in found if finding.id == "R24"}
+    names = dict.fromkeys(row.ball for row in rows if row.eps is not None)
+    return [name for name in names if name not in judged]
 
 
-def _covered(check: str, rows: Sequence[Row]) -> bool:
+def _covered(check: str, rows: Sequence[Record]) -> bool:
     """Whether Square, with queries enough, did R13's random search; or there is no black-box attack, as in L1 (R12)."""
-    attacks = [one for row in rows for one in parts(row.attack)]
+    attacks = [one for row in rows for one in parts(attack_of(row))]
     if check == "R12":
-        return bool(attacks) and all(isinstance(one.norm, L1) and hasattr(one, "eps") for one in attacks)
-    return any(one.name == "square" and int(getattr(one, "queries", 0)) >= MANY_QUERIES for one in attacks)
+        return bool(attacks) and all(isinstance(one.norm, L1) and isinstance(one, BudgetAttack) for one in attacks)
+    return any(int(getattr(one, "queries", 0)) >= MANY_QUERIES for one in attacks)

@@ -1,147 +1,498 @@
-"""The checks that must compute (`--checks full`): more attacks, on at most LIMIT survivors of each budget."""
+"""The checks that must compute (`--checks full`): more attacks, on survivors of each budget and on what is right."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import torch
-from torch import Tensor
+from scipy.stats import binom
+from torch import Tensor, nn
 
-from robustcli.attacks import APGD, FABT, PGD, AutoAttack, Square, UniformNoise
+from robustcli.attacks import APGD, FABT, PGD, AutoAttack, DeepFool, Square, UniformNoise, label
 from robustcli.attacks.autoattack import EOT
-from robustcli.attacks.base import Attack
-from robustcli.attacks.losses import cross_entropy
-from robustcli.attacks.norms import L1
+from robustcli.attacks.base import Attack, BudgetAttack, is_black_box, is_iterative, parts, passes_of
+from robustcli.attacks.losses import Loss, cross_entropy, margin
+from robustcli.attacks.norms import L1, Norm
+from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.run import Outcome, Samples, predict, run_attack
+from robustcli.errors import AttackError, OutOfMemoryError
 from robustcli.fields import ball_edge
+from robustcli.measure.binarisation import LEAST_FOUND, Binarised, binarise
+from robustcli.measure.eightbit import round_to_8bit
+from robustcli.measure.record import Record
 from robustcli.measure.stats import wilson
+from robustcli.measure.transfer import Transferred, right
 from robustcli.noise import Noise
-from robustcli.verdict.case import Case, Recorder, Witness, stronger, tried
-from robustcli.verdict.effort import MANY_QUERIES, is_iterative, losses_of, parts, wants_gradients
-from robustcli.verdict.findings import Finding
-from robustcli.verdict.rivals import black_box_finding, losses_finding
-
-Probe = Callable[[Case], list[Finding]]
+from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, also, check, spaced
+from robustcli.verdict.model import FEW, spread_over
+from robustcli.verdict.rows import BEYOND_CHANCE as UNBOUNDED_BEYOND_CHANCE
+from robustcli.verdict.rows import (
+    MANY_QUERIES,
+    SAVED,
+    UNBOUNDED_SUSPECTS,
+    UNBOUNDED_WARNS,
+    attack_of,
+    black_box_finding,
+    budgets,
+    is_autoattack_grade,
+    losses_finding,
+    rounding_finding,
+    standard_error,
+    unbounded_finding,
+    worst_case,
+)
 
 LIMIT = 100
 """Survivors of a budget that are probed; twice as many where there are more than MANY samples."""
 
 MANY = 1000
 
-WITNESSED = 16
+ALONE = 16
 """Survivors that are attacked alone, one by one, to see what the attack saw."""
 
-DRAWS = 200
-MOVES = 0.05
-CONVERGED_WARNS = 0.005
-CONVERGED_SUSPECTS = 0.05
-RESTARTS_WARN = 0.01
 ENSEMBLE_WARNS = 0.01
 ENSEMBLE_SUSPECTS = 0.1
+STARTS = 5
+RESTARTS_WARN = 0.01
+CONVERGED_WARNS = 0.005
+CONVERGED_SUSPECTS = 0.05
+MOVES = 0.05
+MOVING_WARNS = 0.1
+DRAWS = 200
+NOISE_SUSPECTS = 0.01
+
+GREY = 0.5
+"""In Linf every image can be made grey."""
+
+STEPS = 100
+SMALL_STEP = 4 / 255
+NOISY = 0.1
+SIDES = 0.001
+CONVERGING = 50
+PLANTED = 32
+"""Points of the binarisation test."""
+
+BEYOND_CHANCE = 1e-4
 
 
-def silent_success(case: Case) -> list[Finding]:
-    """R3, of each gradient attack."""
-    found: list[Finding] = []
-    if case.randomised:
-        return found  # what it saw in one pass is no misclassification
-    for attack in dict.fromkeys(one for whole in case.attacks for one in parts(whole) if wants_gradients(one)):
-        silent = sum(_is_silent(case, attack, i) for i in range(min(WITNESSED, len(case.standing))))
-        told = f"{attack.name} at {case.name} passed by {silent} adversarials of {min(WITNESSED, len(case.standing))}"
-        cause = ": it returns another iterate than its best" if silent else ""
-        found.append(Finding("R3", "WARN" if silent else "OK", told + cause, silent))
-    return found
+@dataclass(frozen=True)
+class Measurement:
+    """A model, the images that it was measured on, and its rows.
 
-
-def _is_silent(case: Case, attack: object, i: int) -> bool:
-    one = case.standing[slice(i, i + 1)]
-    with frozen(case.model):
-        witness = Witness(case.model, one.x, one.y, case.norm, ball_edge(case.eps))
-        x_adv = attack.perturb(witness, one.x, one.y, Noise(case.seed, one.ids).stream(attack.name))  # type: ignore[attr-defined]
-        with torch.no_grad():
-            broken = bool((Meter(case.model)(x_adv).argmax(1) != one.y).any())
-    return witness.saw_it and not broken
-
-
-def stronger_ensemble(case: Case) -> list[Finding]:
-    """R24, and what its members tell of R11, R12 and R15: AutoAttack without FAB-T, and with fewer queries of Square.
-
-    FAB-T takes a third of AutoAttack's time and breaks next to nothing that APGD-T left. The draws are others than the
-    run's, so that no attack of the run is only made again. A randomised model is asked as AutoAttack's `rand` does.
+    Attributes:
+        model: on the device.
+        images: the samples that all rows have.
+        rows: of the model, finished, on these.
+        device: where it runs.
+        seed, batch_size: of the run.
+        limit: how many survivors of a budget are probed.
+        randomised: whether the model answers the same image differently.
+        transfers: what images of other checkpoints, and its own, did to it, where that was asked for.
     """
-    case = replace(case, seed=case.seed + 1)
-    if case.randomised:
-        whole = AutoAttack(case.eps, "rand", eot=max(EOT, case.passes), norm=case.norm)
-    else:
-        whole = AutoAttack(case.eps, queries=MANY_QUERIES, norm=case.norm)
-    members = [member for member in whole.members if not isinstance(member, FABT)]
-    left, broken = case.standing, []
-    for member in members:
-        before = len(left)
-        left = case.left_by(member, left) if before else left
-        broken.append((member, before - len(left)))
-    found = [ensemble_finding(case, len(case.standing) - len(left), broken)]
-    if any(map(is_iterative, case.attacks)):
-        found.append(restarts_finding(case, f"APGD from a start of its own breaks {broken[0][1]}", broken[0][1]))
-        if any("cross-entropy" in losses_of(one) for one in case.attacks if is_iterative(one)):
-            stood, fewer = len(case.standing) - broken[0][1], broken[1][1]
-            found.append(losses_finding(case.name, fewer, stood, case.points(fewer)))
-    searched = [(member, count) for member, count in broken if isinstance(member, Square)]
-    stood = len(case.standing) - sum(count for member, count in broken if not isinstance(member, Square))
-    found += [black_box_finding(member, case.name, count, stood, case.points(count)) for member, count in searched]
-    return found
+
+    model: nn.Module
+    images: Images
+    rows: Sequence[Record]
+    device: str = "cpu"
+    seed: int = 0
+    batch_size: int = 128
+    limit: int = LIMIT
+    randomised: bool = False
+    transfers: Sequence[Transferred] = ()
+
+    def samples(self, index: Tensor) -> Samples:
+        """The samples at some places."""
+        images, device = self.images, self.device
+        return Samples(images.pixels(index, device), images.y[index].to(device), images.ids[index].to(device))
+
+    @cached_property
+    def classes(self) -> int:
+        """Of the network."""
+        with frozen(self.model), torch.no_grad():
+            return Meter(self.model)(self.images.pixels(slice(1), self.device)).shape[1]
+
+    @cached_property
+    def correct(self) -> Images:
+        """At most FEW images that the model gets right, evenly spread."""
+        every = self.samples(torch.arange(len(self.images)))
+        index = right(self.model, every.x, every.y).nonzero()[:, 0]
+        return self.images.take(index[spread_over(len(index), min(self.limit, FEW))])
+
+    @cached_property
+    def correct_samples(self) -> Samples:
+        """The same as pixels, on the device."""
+        images, device = self.correct, self.device
+        return Samples(images.pixels(slice(None), device), images.y.to(device), images.ids.to(device))
+
+    @cached_property
+    def strongest(self) -> Attack | None:
+        """The iterative attack with a budget that leaves the least."""
+        rows = [row for row in self.rows if row.ensemble is None and is_iterative(attack_of(row))]
+        return attack_of(min(rows, key=lambda row: row.correct)) if rows else None
+
+    @cached_property
+    def outcome(self) -> Outcome | None:
+        """What the strongest attack does, with its images."""
+        return None if self.strongest is None else self.run(self.strongest)
+
+    def run(self, attack: Attack) -> Outcome:
+        """What an attack does to the images that are right."""
+        eot = 1 if self.strongest is None else passes_of(self.strongest)
+        return run_attack(self.model, attack, self.correct_samples, seed=self.seed, eot=eot, keep_images=True)[-1]
+
+    def survivors(self) -> Iterator[Survivors]:
+        """Those of each budget."""
+        every = self.samples(torch.arange(len(self.images)))
+        for name, group in budgets(self.rows):
+            flags = torch.tensor(worst_case(self.rows, group), dtype=torch.bool)
+            index = flags.nonzero()[:, 0]
+            first = attack_of(group[0])
+            assert isinstance(first, BudgetAttack)
+            yield Survivors(
+                model=self.model,
+                name=name,
+                norm=first.norm,
+                eps=first.eps,
+                standing=every[index[spread_over(len(index), self.limit)].to(every.x.device)],
+                count=len(index),
+                total=len(flags),
+                attacks=tuple(attack_of(row) for row in group),
+                seed=self.seed,
+                batch_size=self.batch_size,
+                randomised=self.randomised,
+            )
 
 
-def ensemble_finding(case: Case, broken: int, by_member: Sequence[tuple[Attack, int]]) -> Finding:
-    """R24, where the ensemble breaks so many of the survivors that were probed.
+@dataclass(frozen=True)
+class Survivors:
+    """What stands at one budget of one model.
 
-    Judged by the point estimate; the upper end of the interval, beside it, says what survivors that were not probed
-    leave open.
+    Attributes:
+        model: what is attacked.
+        name: of the budget, such as `Linf 0.3`.
+        norm, eps: the budget.
+        standing: the survivors that are probed.
+        count: how many stand.
+        total: of how many samples.
+        attacks: that ran at this budget.
+        seed, batch_size: of the run.
+        randomised: whether the model answers the same image differently.
     """
-    n, points = len(case.standing), round(case.points(broken), 9)
-    each = ", ".join(f"{member.name} {count}" for member, count in by_member)
-    told = f"at {case.name} a stronger ensemble breaks {broken} of {n} survivors ({each}): {100 * points:.1f} points"
-    if n < case.survivors:
-        told += f", at most {100 * case.share * wilson(broken, n)[1]:.1f} (95 %)"
-    quote = f"{told}; quote {100 * (case.share - points):.1f} % and not {100 * case.share:.1f} %"
+
+    model: nn.Module
+    name: str
+    norm: Norm
+    eps: float
+    standing: Samples
+    count: int
+    total: int
+    attacks: tuple[Attack, ...]
+    seed: int = 0
+    batch_size: int = 128
+    randomised: bool = False
+
+    @property
+    def iterative(self) -> list[Attack]:
+        """The attacks of many steps along gradients: what none of them met, any of them breaks."""
+        return [one for one in self.attacks if is_iterative(one)]
+
+    @property
+    def baseline(self) -> Any:
+        """The attack that ran with the most steps, or PGD-20: what R10 and R11 make stronger. APGD-T is many runs."""
+        stepping = [one for one in self.iterative if hasattr(one, "steps") and not hasattr(one, "targets")]
+        if stepping:
+            return max(stepping, key=lambda one: int(getattr(one, "steps", 0)))
+        return PGD(self.eps, steps=20, norm=self.norm, eot=self.passes)
+
+    @property
+    def passes(self) -> int:
+        """The passes that the attacks of the budget average a gradient over."""
+        return max(map(passes_of, self.attacks))
+
+    @property
+    def graded(self) -> bool:
+        """Whether an ensemble of AutoAttack's grade ran on all samples: then its own number is judged."""
+        return any(is_autoattack_grade(attack, self.randomised) for attack in self.attacks)
+
+    @property
+    def share(self) -> float:
+        """Of all samples, those that stand."""
+        return self.count / max(1, self.total)
+
+    def breaks(self, attack: Attack) -> int:
+        """How many of the survivors an attack breaks."""
+        return len(self.standing) - len(self.left_by(attack, self.standing))
+
+    def left_by(self, attack: Attack, samples: Samples) -> Samples:
+        """What an attack leaves of samples."""
+        outcomes = run_attack(self.model, attack, samples, seed=self.seed, batch_size=self.batch_size, eot=self.passes)
+        return samples[outcomes[-1].robust.nonzero()[:, 0].to(samples.x.device)]
+
+    def points(self, broken: int) -> float:
+        """By what share of all samples accuracy would fall, if so many of the probed survivors are broken."""
+        return broken * self.count / max(1, len(self.standing) * self.total)
+
+    @cached_property
+    def ensemble(self) -> list[tuple[Attack, int]]:
+        """What each member of a stronger ensemble breaks after the ones before; empty where none is asked, or can be.
+
+        It is AutoAttack with fewer queries of Square and without FAB-T, which takes a third of its time and breaks next
+        to nothing that APGD-T left. The draws are others than the run's, so that no attack of the run is only made
+        again. A randomised model is asked as AutoAttack's `rand` does.
+        """
+        if self.graded:
+            return []
+        if self.randomised:
+            whole = AutoAttack(self.eps, "rand", eot=max(EOT, self.passes), norm=self.norm)
+        else:
+            whole = AutoAttack(self.eps, queries=MANY_QUERIES, norm=self.norm)
+        anew, left = replace(self, seed=self.seed + 1), self.standing
+        broken: list[tuple[Attack, int]] = []
+        try:
+            for member in whole.members:
+                if not isinstance(member, FABT):
+                    before = len(left)
+                    left = anew.left_by(member, left) if before else left
+                    broken.append((member, before - len(left)))
+        except (AttackError, OutOfMemoryError):
+            return []
+        return broken
+
+
+@check(
+    "R24",
+    "stronger ensemble",
+    f"APGD, APGD-T and Square with {spaced(MANY_QUERIES)} queries, on at most {LIMIT} survivors of a budget "
+    f"({2 * LIMIT} where n > {spaced(MANY)}), lower accuracy by more than {100 * ENSEMBLE_WARNS:g} point: WARN, "
+    f"{100 * ENSEMBLE_SUSPECTS:g} points: SUSPECT; not asked where an ensemble of that grade ran",
+    level="SUSPECT",
+    when="full",
+    source=f"{AUTOATTACK}; ours",
+    bars=True,
+)
+def stronger_ensemble(survivors: Survivors) -> Finding | None:
+    """Judged by the point estimate; the end of the interval, beside it, says what those not probed leave open."""
+    if not survivors.ensemble:
+        return None
+    n, broken = len(survivors.standing), sum(count for _, count in survivors.ensemble)
+    points = round(survivors.points(broken), 9)
+    each = ", ".join(f"{member.name} {count}" for member, count in survivors.ensemble)
+    message = f"at {survivors.name} a stronger ensemble breaks {broken} of {n} survivors ({each}): "
+    message += f"{100 * points:.1f} points"
+    if n < survivors.count:
+        message += f", at most {100 * survivors.share * wilson(broken, n)[1]:.1f} (95 %)"
+    quote = f"{message}; quote {100 * (survivors.share - points):.1f} % and not {100 * survivors.share:.1f} %"
     if points > ENSEMBLE_SUSPECTS:
-        return Finding("R24", "SUSPECT", f"{quote}: the attacks that ran are too weak for this model", points)
+        return Finding("SUSPECT", f"{quote}: the attacks that ran are too weak for this model", points)
     if points > ENSEMBLE_WARNS:
-        return Finding("R24", "WARN", quote, points)
-    return Finding("R24", "OK", told, points)
+        return Finding("WARN", quote, points)
+    return Finding("OK", message, points)
 
 
-def converged(case: Case, agreed: bool = False) -> list[Finding]:
-    """R10: twice the steps, and whether the loss still moves.
+@check(
+    "R11",
+    "restarts",
+    f"new starts, those of R24's APGD or else {STARTS} of PGD, lower accuracy by more than {100 * RESTARTS_WARN:g} "
+    "point; not run beside an ensemble of AutoAttack's grade",
+    level="WARN",
+    when="full",
+    source=f"{CARLINI}; ours",
+    bars=True,
+)
+def restarts(survivors: Survivors) -> Finding | None:
+    """Whether other starts break more."""
+    if not survivors.iterative or survivors.graded:
+        return None
+    if survivors.ensemble:
+        broken = survivors.ensemble[0][1]
+        what = f"APGD from a start of its own breaks {broken}"
+    else:
+        steps, norm = survivors.baseline.steps, survivors.norm
+        broken = survivors.breaks(PGD(survivors.eps, steps=steps, restarts=STARTS, norm=norm, eot=survivors.passes))
+        what = f"{STARTS} restarts break {broken}"
+    message, points = f"at {survivors.name} {what} of {len(survivors.standing)} survivors", survivors.points(broken)
+    if points > RESTARTS_WARN:
+        return Finding("WARN", f"{message}: raise restarts", points)
+    return Finding("OK", message, points)
+
+
+@also("R15", when="full")
+def other_loss(survivors: Survivors) -> Finding | None:
+    """R15 beside an attack on the cross-entropy: by R24's ensemble, or by APGD on the difference-of-logits ratio."""
+    if not any("cross-entropy" in one.losses for one in survivors.iterative) or survivors.graded:
+        return None
+    stood = len(survivors.standing)
+    if survivors.ensemble:
+        stood -= survivors.ensemble[0][1]
+        fewer = survivors.ensemble[1][1]
+    else:
+        attack = APGD(survivors.eps, steps=50, loss="dlr", norm=survivors.norm, eot=survivors.passes)
+        fewer = survivors.breaks(attack)
+    return losses_finding(survivors.name, fewer, stood, survivors.points(fewer))
+
+
+@also("R12", when="full")
+def black_box_search(survivors: Survivors) -> Finding | None:
+    """R12 by Square: as a member of R24's ensemble, or by itself."""
+    stood = len(survivors.standing)
+    for member, broken in survivors.ensemble:
+        if is_black_box(member):
+            return black_box_finding(member, survivors.name, broken, stood, survivors.points(broken))
+        stood -= broken
+    norm = survivors.norm
+    if isinstance(norm, L1) or not survivors.iterative:
+        return None
+    attack = Square(survivors.eps, queries=MANY_QUERIES, norm=norm)
+    broken = survivors.breaks(attack)
+    return black_box_finding(attack, survivors.name, broken, len(survivors.standing), survivors.points(broken))
+
+
+@check(
+    "R3",
+    "silent success",
+    "an image that the attack asked about inside the ball was misclassified, and it returned another that is not",
+    level="WARN",
+    when="full",
+    source=PINTOR,
+)
+def silent_success(survivors: Survivors) -> Iterator[Finding]:
+    """Of each gradient attack; what it saw in one pass of a randomised model is no misclassification."""
+    if survivors.randomised:
+        return
+    inner = [one for whole in survivors.attacks for one in parts(whole) if one.needs == "gradients"]
+    n = min(ALONE, len(survivors.standing))
+    for attack in dict.fromkeys(inner):
+        silent = sum(_is_silent(survivors, attack, i) for i in range(n))
+        message = f"{attack.name} at {survivors.name} passed by {silent} adversarials of {n}"
+        cause = ": it returns another iterate than its best" if silent else ""
+        yield Finding("WARN" if silent else "OK", message + cause, silent)
+
+
+def _is_silent(survivors: Survivors, attack: Attack, i: int) -> bool:
+    one = survivors.standing[slice(i, i + 1)]
+    with frozen(survivors.model):
+        watched = WatchedModel(survivors.model, one.x, one.y, survivors.norm, ball_edge(survivors.eps))
+        x_adv = attack.perturb(watched, one.x, one.y, Noise(survivors.seed, one.ids).stream(attack.name))
+        with torch.no_grad():
+            broken = bool((Meter(survivors.model)(x_adv).argmax(1) != one.y).any())
+    return watched.misclassified and not broken
+
+
+class WatchedModel:
+    """A model that notes whether it was asked about a misclassified image inside the ball and the box.
 
     Args:
-        case: the budget.
-        agreed: whether R24 passed, so that a loss that moves is known to break next to nothing.
+        model: what is asked.
+        x, y: one image (1, c, h, w) and its class (1,).
+        norm, edge: the ball.
     """
-    reference = case.reference
-    doubled = stronger(reference, steps=2 * reference.steps, restarts=1)
-    broken = case.breaks(doubled)
-    points, moving = case.points(broken), _moving(case, reference.steps)
-    told = (
-        f"at {case.name} twice the steps ({doubled.name}, {2 * reference.steps}) break {broken} of "
-        f"{len(case.standing)} survivors; of {100 * moving:.0f} % the loss still moves"
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, edge: float) -> None:
+        self.model = Meter(model)
+        self.x = x
+        self.y = y
+        self.norm = norm
+        self.edge = edge
+        self.misclassified = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (m, classes)."""
+        logits = self.model(x)
+        at = x.detach()
+        inside = self.norm.distance(at, self.x.expand_as(at)) <= self.edge
+        inside &= ((at >= 0) & (at <= 1)).flatten(1).all(1)
+        self.misclassified |= bool((inside & (logits.detach().argmax(1) != self.y)).any())
+        return logits
+
+
+@check(
+    "R13",
+    "random search",
+    f"uniform noise in the ball breaks a survivor: WARN, more than {100 * NOISE_SUSPECTS:g} %: SUSPECT; {DRAWS} draws "
+    f"on at most {LIMIT}",
+    level="SUSPECT",
+    when="full",
+    source=f"{CARLINI}; ours",
+)
+def random_search(survivors: Survivors) -> Finding:
+    """Whether noise breaks what the attacks left."""
+    broken = survivors.breaks(UniformNoise(survivors.eps, draws=DRAWS, norm=survivors.norm))
+    n = len(survivors.standing)
+    message = f"at {survivors.name} {DRAWS} draws of uniform noise break {broken} of {n} survivors"
+    if not broken:
+        return Finding("OK", message, 0)
+    many = broken > 1 and broken / n > NOISE_SUSPECTS and not survivors.randomised
+    return Finding("SUSPECT" if many else "WARN", f"{message}: the attack misses what noise finds", broken / n)
+
+
+@check(
+    "R10",
+    "converged",
+    f"twice the steps lower accuracy by more than {100 * CONVERGED_WARNS:g} points: WARN, "
+    f"{100 * CONVERGED_SUSPECTS:g} points: SUSPECT; the loss of more than {100 * MOVING_WARNS:g} % of the survivors "
+    f"still moves by {MOVES:g} of its range in the last half of the steps: WARN, INFO where R24 passed; beside an "
+    "ensemble of AutoAttack's grade no more than INFO, but for SUSPECT",
+    level="SUSPECT",
+    when="full",
+    source=f"{CARLINI}; {PINTOR}; ours",
+    bars=True,
+)
+def converged(survivors: Survivors) -> Finding | None:
+    """Twice the steps, and whether the loss still moves; where R24 passed that is known to break next to nothing."""
+    if not survivors.iterative:
+        return None
+    baseline = survivors.baseline
+    doubled = replace(baseline, steps=2 * baseline.steps, **({"restarts": 1} if hasattr(baseline, "restarts") else {}))
+    broken = survivors.breaks(doubled)
+    points, moving = survivors.points(broken), _moving(survivors, baseline.steps)
+    message = (
+        f"at {survivors.name} twice the steps ({doubled.name}, {2 * baseline.steps}) break {broken} of "
+        f"{len(survivors.standing)} survivors; of {100 * moving:.0f} % the loss still moves"
     )
     if points > CONVERGED_SUSPECTS:
-        return [Finding("R10", "SUSPECT", f"{told}: far from converged; raise steps", points)]
-    if points > CONVERGED_WARNS or moving > 0.1:
-        known = case.has_reference or (agreed and points <= CONVERGED_WARNS)
-        return [Finding("R10", "INFO" if known else "WARN", f"{told}: more steps may lower accuracy", points)]
-    return [Finding("R10", "OK", told, points)]
+        return Finding("SUSPECT", f"{message}: far from converged; raise steps", points)
+    if points > CONVERGED_WARNS or moving > MOVING_WARNS:
+        agreed = any(finding.level == "OK" for finding in stronger_ensemble(survivors))
+        known = survivors.graded or (agreed and points <= CONVERGED_WARNS)
+        return Finding("INFO" if known else "WARN", f"{message}: more steps may lower accuracy", points)
+    return Finding("OK", message, points)
 
 
-def _moving(case: Case, steps: int) -> float:
+def _moving(survivors: Survivors, steps: int) -> float:
     """The share of survivors whose best loss so far rises by MOVES of its range in the last half of PGD's steps."""
-    with frozen(case.model):
-        recorder = Recorder(case.model, case.standing.y, cross_entropy)
-        attack = PGD(case.eps, steps=max(4, steps), norm=case.norm, early_stop=False)
-        attack.perturb(recorder, case.standing.x, case.standing.y, Noise(case.seed, case.standing.ids).stream("pgd"))
-    return share_moving(torch.stack(recorder.seen))
+    standing = survivors.standing
+    with frozen(survivors.model):
+        recorder = Recorder(survivors.model, standing.y, cross_entropy)
+        attack = PGD(survivors.eps, steps=max(4, steps), norm=survivors.norm, early_stop=False)
+        attack.perturb(recorder, standing.x, standing.y, Noise(survivors.seed, standing.ids).stream("pgd"))
+    return share_moving(torch.stack(recorder.losses))
+
+
+class Recorder:
+    """A model that keeps the loss of every call: (calls, n) after an attack that asks about all n each time.
+
+    Args:
+        model: what is asked.
+        y: (n,) the classes.
+        loss: logits and classes to one loss a sample.
+    """
+
+    def __init__(self, model: nn.Module, y: Tensor, loss: Loss) -> None:
+        self.model = Meter(model)
+        self.y = y
+        self.loss = loss
+        self.losses: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Logits (n, classes)."""
+        logits = self.model(x)
+        if len(x) == len(self.y):
+            self.losses.append(self.loss(logits.detach(), self.y))
+        return logits
 
 
 def share_moving(losses: Tensor) -> float:
@@ -156,72 +507,175 @@ def share_moving(losses: Tensor) -> float:
     return float(((span > 1e-12) & (late > MOVES)).double().mean())
 
 
-def restarts(case: Case) -> list[Finding]:
-    """R11, where R24 does not tell it."""
-    reference = case.reference
-    attack = PGD(case.eps, steps=reference.steps, restarts=5, norm=case.norm, eot=case.passes)
-    broken = case.breaks(attack)
-    return [restarts_finding(case, f"5 restarts break {broken}", broken)]
+@check(
+    "R8",
+    "huge eps",
+    f"under PGD-{STEPS} at Linf {GREY:g}, where every image can be made grey, accuracy is above 1/K + 2 standard "
+    "errors",
+    level="SUSPECT",
+    when="full",
+    source=f"{CARLINI}; ART",
+)
+def huge_eps(measured: Measurement) -> Finding:
+    """Whether anything stands where nothing can."""
+    outcome = measured.run(PGD(GREY, steps=STEPS, step_size=2 * GREY / STEPS))
+    n, accuracy = len(outcome.robust), float(outcome.robust.double().mean())
+    most = 1 / measured.classes + 2 * standard_error(1 / measured.classes, n)
+    message = f"PGD-{STEPS} at Linf {GREY:g} leaves {100 * accuracy:.0f} % of {n}; "
+    message += f"at most {100 * most:.0f} % are possible"
+    if accuracy > most:
+        return Finding("SUSPECT", f"{message}: gradients are masked, broken or useless", accuracy)
+    return Finding("OK", message, accuracy)
 
 
-def restarts_finding(case: Case, what: str, broken: int) -> Finding:
-    """R11 of new starts that break so many of the survivors."""
-    told, points = f"at {case.name} {what} of {len(case.standing)} survivors", case.points(broken)
-    if points > RESTARTS_WARN:
-        return Finding("R11", "INFO" if case.has_reference else "WARN", f"{told}: raise restarts", points)
-    return Finding("R11", "OK", told, points)
+@check(
+    "R9",
+    "unbounded attack",
+    f"DeepFool of {CONVERGING} iterations or more, without a budget, fails on more than {100 * UNBOUNDED_WARNS:g} % of "
+    f"the correct points: WARN; on more than {100 * UNBOUNDED_SUSPECTS:g} % beyond chance (p < "
+    f"{UNBOUNDED_BEYOND_CHANCE:g}): SUSPECT",
+    level="SUSPECT",
+    when="full",
+    source=f"{CARLINI}; ours",
+)
+def without_budget(measured: Measurement) -> Finding:
+    """Whether DeepFool breaks all, where no budget stops it."""
+    outcome = measured.run(DeepFool(iters=CONVERGING))
+    failed, n = int(outcome.robust.sum()), int(outcome.clean.sum())
+    return unbounded_finding(f"deepfool:iters={CONVERGING}", failed, n)
 
 
-def black_box_probe(case: Case) -> list[Finding]:
-    """R12, with Square."""
-    norm = case.norm
-    if isinstance(norm, L1):
-        return []
-    attack = Square(case.eps, queries=MANY_QUERIES, norm=norm)
-    broken = case.breaks(attack)
-    return [black_box_finding(attack, case.name, broken, len(case.standing), case.points(broken))]
+@check(
+    "R16",
+    "noisy landscape",
+    f"{STEPS} random steps within {255 * SMALL_STEP:g}/255 change the margin by more than {100 * NOISY:g} % in the "
+    "mean",
+    level="WARN",
+    when="full",
+    source=f"{PINTOR}; ours",
+)
+def noisy_landscape(measured: Measurement) -> Finding:
+    """On the margin: the cross-entropy of a confident point is so small that any change is a large share."""
+    samples = measured.correct_samples
+    noise = Noise(measured.seed, samples.ids).stream("landscape")
+    model = Meter(measured.model)
+    with frozen(measured.model), torch.no_grad():
+        at = margin(model(samples.x), samples.y)
+        draws = (2 * noise.stream(str(i)).uniform(samples.x) - 1 for i in range(STEPS))
+        changes = [(margin(model(samples.x + draw * SMALL_STEP), samples.y) - at).abs() for draw in draws]
+    change = float((torch.stack(changes).mean(0) / at.abs().clamp_min(1e-12)).clamp_max(1).mean())
+    message = f"random steps within {255 * SMALL_STEP:g}/255 change the margin by {100 * change:.1f} % in the mean"
+    if change > NOISY:
+        return Finding("WARN", f"{message}: a noisy or stepped surface; average gradients (--eot)", change)
+    return Finding("OK", message, change)
 
 
-def random_search(case: Case) -> list[Finding]:
-    """R13."""
-    broken = case.breaks(UniformNoise(case.eps, draws=DRAWS, norm=case.norm))
-    n = len(case.standing)
-    told = f"at {case.name} {DRAWS} draws of uniform noise break {broken} of {n} survivors"
-    if not broken:
-        return [Finding("R13", "OK", told, 0)]
-    level = "SUSPECT" if broken > 1 and broken / n > 0.01 and not case.randomised else "WARN"
-    return [Finding("R13", level, f"{told}: the attack misses what noise finds", broken / n)]  # type: ignore[arg-type]
+@check(
+    "R2",
+    "re-evaluation",
+    f"asked again alone and in other batches, more than {100 * SIDES:g} % of the adversarials change sides",
+    level="WARN",
+    when="full",
+    source="ours",
+    bars=True,
+)
+def re_evaluation(measured: Measurement) -> Finding | None:
+    """Alone, and in one batch in reverse."""
+    outcome = measured.outcome
+    if outcome is None or outcome.x_adv is None:
+        return None
+    samples = measured.correct_samples
+    x, y = outcome.x_adv.to(samples.x), samples.y
+    with frozen(measured.model), torch.no_grad():
+        again = [predict(measured.model, x, 1), predict(measured.model, x.flip(0), len(x)).flip(0)]
+    robust = outcome.robust.to(y.device)
+    moved = max(int(((pred == y) != robust).sum()) for pred in again)
+    message = f"asked again in other batches, {moved} of {len(y)} images change sides"
+    if moved > SIDES * len(y):
+        return Finding("WARN", f"{message}: a randomised or batch-dependent model", moved / len(y))
+    return Finding("OK", message, 0)
 
 
-def other_loss(case: Case) -> list[Finding]:
-    """R15, with APGD on the difference-of-logits ratio, beside an attack on the cross-entropy."""
-    if not any("cross-entropy" in losses_of(one) for one in case.attacks if is_iterative(one)):
-        return []
-    attack = APGD(case.eps, steps=50, loss="dlr", norm=case.norm, eot=case.passes)
-    broken = case.breaks(attack)
-    return [losses_finding(case.name, broken, len(case.standing), case.points(broken), case.has_reference)]
+@check(
+    "R4",
+    "8-bit",
+    f"rounding to k/255 inside the ball saves more than {100 * SAVED:g} point; of the rows too under --eight-bit",
+    level="INFO",
+    when="full",
+    source="ours",
+)
+def rounding(measured: Measurement) -> Finding | None:
+    """Whether images of the strongest attack still fool once they are rounded."""
+    outcome = measured.outcome
+    if outcome is None:
+        return None
+    saved = int((~round_to_8bit(measured.model, measured.correct, outcome).fools).sum())
+    return rounding_finding(outcome.attack.name, saved, len(measured.correct))
 
 
-STANDS_NOTHING = ("R24", "R10", "R11", "R12", "R13", "R15", "R3")
+@check(
+    "R17",
+    "binarisation test",
+    f"of adversarials by construction at {PLANTED} points the attack finds under {100 * LEAST_FOUND:g} %, or noise "
+    f"finds half: WARN; SUSPECT where it is under {100 * LEAST_FOUND:g} % beyond chance (p < {BEYOND_CHANCE:g}) and a "
+    "stronger attack finds half of those it missed",
+    level="SUSPECT",
+    when="full",
+    source="Zimmermann et al. 2022; ours",
+)
+def binarisation(measured: Measurement) -> Finding | None:
+    """Whether the strongest attack finds adversarials that are known to be there."""
+    attack = measured.strongest
+    if attack is None:
+        return None
+    assert isinstance(attack, BudgetAttack)
+    samples = measured.correct_samples
+    few = samples[spread_over(len(samples), PLANTED).to(samples.x.device)]
+    test = binarise(measured.model, attack, few.x, attack.eps, attack.norm, measured.seed, ids=few.ids)
+    again = found_again(measured, test, few) if below_chance(test) else 0
+    return binarisation_finding(f"{label(test.attack)} at {test.norm.label} {test.eps}", test, again)
 
-INSTEAD: dict[str, Probe] = {"R11": restarts, "R12": black_box_probe, "R15": other_loss}
-"""What runs where R24 does not tell it: where its attacks do not fit, and R12 beside an ensemble of its own grade."""
 
+def below_chance(test: Binarised) -> bool:
+    """Whether the attack finds fewer of the planted adversarials than chance lets one that finds LEAST_FOUND miss.
 
-def probe(case: Case) -> list[Finding]:
-    """All probes of a budget; where nothing stands there is nothing to find.
-
-    R10, R11, R12 and R15 take an attack of many steps along gradients: what FGSM alone leaves, any of them breaks.
+    PGD-20 and PGD-40 find 27 to 32 of 32 on a good PGD-trained network, gradient masks leave less than 16.
     """
-    if not len(case.standing):
-        found = [Finding(check, "OK", f"nothing stands at {case.name}") for check in STANDS_NOTHING]
-    else:
-        found = [] if case.has_reference else tried(stronger_ensemble, case)
-        agreed = any(finding.id == "R24" and finding.level == "OK" for finding in found)
-        known = {finding.id for finding in found}
-        found += [*tried(silent_success, case), *tried(random_search, case)]
-        if any(map(is_iterative, case.attacks)):
-            found += tried(converged, case, agreed)
-            for name, check in INSTEAD.items():
-                found += [] if name in known or (case.has_reference and name != "R12") else tried(check, case)
-    return [replace(finding, budget=case.name) for finding in found]
+    return float(binom.cdf(sum(test.found), test.n, LEAST_FOUND)) < BEYOND_CHANCE
+
+
+def found_again(measured: Measurement, test: Binarised, samples: Samples) -> int:
+    """How many of the planted adversarials that an attack missed APGD of five starts, or Square, finds."""
+    eps, norm = test.eps, test.norm
+    stronger: list[Attack] = [APGD(eps, restarts=5, norm=norm, eot=passes_of(test.attack))]
+    if not isinstance(norm, L1):
+        stronger.append(Square(eps, queries=MANY_QUERIES, norm=norm))
+    left = torch.tensor([sample for sample, found in zip(test.ids, test.found, strict=True) if not found])
+    count = 0
+    for attack in stronger:
+        if len(left):
+            few = samples[torch.isin(samples.ids.cpu(), left).nonzero()[:, 0].to(samples.x.device)]
+            again = binarise(measured.model, attack, few.x, eps, norm, measured.seed, ids=few.ids)
+            count += sum(again.found)
+            left = torch.tensor([sample for sample, found in zip(again.ids, again.found, strict=True) if not found])
+    return count
+
+
+def binarisation_finding(attack: str, test: Binarised, again: int = 0) -> Finding:
+    """R17; where noise finds half of the planted adversarials, the test asks for too little to pass it.
+
+    Args:
+        attack: as it is called.
+        test: what it found.
+        again: how many of those that it missed a stronger attack finds; asked only where it missed many.
+    """
+    found = sum(test.found)
+    message = f"of {test.n} adversarials by construction {attack} finds {found}, noise {sum(test.found_at_random)}"
+    if test.asr < LEAST_FOUND:
+        if below_chance(test) and 2 * again >= test.n - found:
+            message += f", a stronger attack {again} of the other {test.n - found}"
+            return Finding("SUSPECT", f"{message}: the attack is too weak for this model", test.asr)
+        return Finding("WARN", f"{message}: the attack may be weak for this model", test.asr)
+    if not test.passed:
+        return Finding("WARN", f"{message}: the test is too easy to tell", test.random_asr)
+    return Finding("OK", message, test.asr)

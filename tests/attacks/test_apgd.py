@@ -7,11 +7,9 @@ import pytest
 import torch
 
 from robustcli.attacks import APGD, APGDT
-from robustcli.attacks.apgd import random_start
-from robustcli.attacks.ascent import Ascent
+from robustcli.attacks.apgd import Ascent, SparseSteps, StepHalving, random_start
 from robustcli.attacks.losses import cross_entropy, is_right
 from robustcli.attacks.norms import L1, NORMS, Linf
-from robustcli.attacks.paces import Halving, Sparsening
 from robustcli.engine.guard import Meter
 from robustcli.engine.run import run_attack
 from robustcli.noise import Noise
@@ -32,14 +30,14 @@ def raised(logits, y, target):
 
 
 def test_checkpoints_are_those_of_the_paper():
-    assert list(Halving.checkpoints(100))[:8] == [22, 41, 57, 70, 80, 87, 93, 99]
-    assert list(Sparsening.checkpoints(50)) == list(range(2, 51, 2))
+    assert list(StepHalving.checkpoints(100))[:8] == [22, 41, 57, 70, 80, 87, 93, 99]
+    assert list(SparseSteps.checkpoints(50)) == list(range(2, 51, 2))
 
 
-@pytest.mark.parametrize("pace", [Halving, Sparsening])
+@pytest.mark.parametrize("rule", [StepHalving, SparseSteps])
 @pytest.mark.parametrize("steps", [1, 2, 5, 17])
-def test_any_number_of_steps_has_checkpoints(pace, steps):
-    found = list(pace.checkpoints(steps))
+def test_any_number_of_steps_has_checkpoints(rule, steps):
+    found = list(rule.checkpoints(steps))
     assert found == sorted(set(found))
     assert found[0] >= 1
 
@@ -171,14 +169,14 @@ def test_a_run_from_a_given_start_takes_it(right):
 
 def test_steps_that_are_halved_for_all_at_once_fail_the_contract(monkeypatch):
     # The mistake to make when a batch has one step size: a sample's result depends on those beside it.
-    honest = Halving.adapt
+    honest = StepHalving.adapt
 
-    def coupled(self, climb, longest):
-        adapted = honest(self, climb, longest)
+    def coupled(self, state, longest):
+        adapted = honest(self, state, longest)
         return replace(adapted, step=adapted.step.min().expand_as(adapted.step).clone())
 
     check_attack(APGD(0.05, steps=15))
-    monkeypatch.setattr(Halving, "adapt", coupled)
+    monkeypatch.setattr(StepHalving, "adapt", coupled)
     with pytest.raises(AssertionError, match="depends on the batch"):
         check_attack(APGD(0.05, steps=15))
 

@@ -1,7 +1,7 @@
 import pytest
 
 from robustcli.attacks import ATTACKS, Bisection, parse_attack
-from robustcli.attacks.facts import norms
+from robustcli.attacks.base import norms
 from robustcli.testing import check_attack
 from robustcli.testing.effort import WEAK, small_attack
 

@@ -30,6 +30,7 @@ class Pair:
     norm: Norm = field(default_factory=Linf)
     name: ClassVar[str] = "pair"
     summary: ClassVar[str] = "an ensemble"
+    kind, needs, losses, weak, parameter_free, cost = "ensemble", "gradients", ("cross-entropy",), False, False, 4
 
     def perturb(self, model, x, y, noise):
         return survivors([member.perturb for member in self.members], model, x, y, noise)
@@ -41,6 +42,7 @@ class TooFar:
     norm: Norm = field(default_factory=Linf)
     name: ClassVar[str] = "too-far"
     summary: ClassVar[str] = "leaves its ball"
+    kind, needs, losses, weak, parameter_free, cost = "budget", "decisions", (), True, False, 1
 
     def perturb(self, model, x, y, noise):
         return (x + 1.1 * self.eps).clamp(0, 1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcli.attacks import ATTACKS, parse_attack
-from robustcli.attacks.facts import norms
+from robustcli.attacks.base import norms
 from robustcli.engine.run import Samples, run_attack
 from robustcli.testing import tiny_net, tiny_samples
 

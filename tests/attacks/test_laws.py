@@ -9,7 +9,8 @@ import torch
 from robustcli.attacks import APGD, FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool, UniformNoise
 from robustcli.attacks.base import survivors
 from robustcli.attacks.losses import cross_entropy, is_right, margin
-from robustcli.engine.run import run_attack, split_evenly
+from robustcli.engine.outcome import split_evenly
+from robustcli.engine.run import run_attack
 from robustcli.noise import Noise
 
 norms = pytest.mark.parametrize("norm", ["linf", "l2", "l1"])

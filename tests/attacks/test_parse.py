@@ -1,4 +1,6 @@
 import contextlib
+import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,10 +17,12 @@ from robustcli.attacks import (
     CarliniWagner,
     DeepFool,
     UniformNoise,
+    attack_from,
     describe,
     label,
     parse_attack,
 )
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble
 from robustcli.attacks.norms import L2, Linf
 from robustcli.errors import ConfigError
 from robustcli.fields import Eps
@@ -153,3 +157,52 @@ def test_every_attack_says_its_name_and_its_summary(name):
     assert ATTACKS[name].name == name
     assert ATTACKS[name].summary[0].islower()
     assert not ATTACKS[name].summary.endswith(".")
+
+
+OPTIONS = {
+    *("fgsm", "fgsm:eot=3", "mifgsm:steps=3,decay=0.5", "pgd:steps=7,step_size=1/255,restarts=2,random_start=false"),
+    *("apgd:steps=9,restarts=2,loss=dlr", "apgd-t:steps=9", "deepfool:iters=7,overshoot=0.1,box=clip"),
+    *("fmn:iters=9,gamma=0.1", "fab:restarts=2,targets=3", "fab-t:restarts=2", "cw:steps=9", "square:queries=9"),
+    *("autoattack:rounds=2,queries=9,version=rand", "hopskipjump:iters=9", "noise:draws=7"),
+}
+
+
+def made_of(spec: str) -> list[Attack]:
+    """In every norm that it has."""
+    attacks = []
+    for norm in ("linf", "l2", "l1"):
+        with contextlib.suppress(ConfigError):
+            attacks.append(parse_attack(spec, {"norm": norm, "eps": "8/255"}))
+    return attacks
+
+
+@pytest.mark.parametrize("spec", sorted(OPTIONS | ATTACKS.keys()))
+def test_an_attack_is_made_again_of_what_json_holds_of_it(spec: str) -> None:
+    """Also where the budget stands apart, as in a row, and where the budget is looked for."""
+    assert made_of(spec)
+    for attack in made_of(spec):
+        told = json.loads(json.dumps(describe(attack)))
+        assert attack_from(told) == attack
+        again = attack_from({key: value for key, value in told.items() if key != "eps"}, told.get("eps"))
+        assert again == attack
+        assert str(getattr(again, "eps", None)) == str(told.get("eps"))
+        if isinstance(attack, BudgetAttack) and not isinstance(attack, Ensemble):
+            bisected = Bisection(attack, steps=9)
+            assert attack_from(json.loads(json.dumps(describe(bisected)))) == bisected
+
+
+def test_every_attack_is_among_them() -> None:
+    assert {spec.partition(":")[0] for spec in OPTIONS} == ATTACKS.keys()
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *[{}, {"name": "pdg"}, {"name": "fgsm"}, {"name": "fgsm", "eps": "x"}],
+        {"name": "pgd", "eps": "0.1", "norm": "linf", "stops": 1},
+    ],
+    ids=str,
+)
+def test_what_describes_no_attack_is_a_config_error(odd: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        attack_from(odd)

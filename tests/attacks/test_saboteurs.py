@@ -25,8 +25,10 @@ class Saboteur:
     how: Callable
     eps: float = EPS
     norm: Norm = field(default_factory=Linf)
+    needs: str = "gradients"
     name = "saboteur"
     summary = "a bad attack"
+    kind, losses, weak, parameter_free, cost = "budget", ("cross-entropy",), False, False, 2
 
     def perturb(self, model, x, y, noise):
         return self.how(model, x, y, noise)
@@ -251,7 +253,8 @@ class Minimal:
     norm: Norm = field(default_factory=Linf)
     name = "saboteur"
     summary = "a bad attack"
-    bounded = True
+    kind, needs, losses, weak, parameter_free, cost = "minimal", "gradients", ("margin",), False, False, 2
+    bounded, converges = True, False
 
     def perturb(self, model, x, y, noise):
         return self.how(model, x, y, noise)
@@ -339,6 +342,16 @@ def test_the_good_minimal_attack_that_they_are_made_of_passes():
 def test_a_bad_minimal_attack_fails_for_its_own_mistake(attack, message):
     with pytest.raises(AssertionError, match=message):
         check_attack(attack)
+
+
+def test_an_attack_that_does_not_say_what_it_is_fails():
+    class Silent(Saboteur):
+        weak = property()
+
+    with pytest.raises(AssertionError, match="Silent does not say its weak"):
+        check_attack(Silent(fgsm))
+    with pytest.raises(AssertionError, match="says that it needs luck"):
+        check_attack(BlackBox(fgsm, needs="luck"))
 
 
 @dataclass(frozen=True)

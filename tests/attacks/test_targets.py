@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from robustcli.attacks import APGD, FGSM, FMN, MIFGSM, PGD, CarliniWagner, Square, describe, label, parse_attack
-from robustcli.attacks.targets import wanted
+from robustcli.attacks.targets import target_classes
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError, ConfigError
 from robustcli.noise import Noise
@@ -32,17 +32,19 @@ def test_the_wanted_class_is_never_the_own_one(case):
     model, samples = case
     noise = Noise(0, samples.ids)
     for target in ("least-likely", "random", 0, 1, 2, 3):
-        assert (wanted(target, model, samples.x, samples.y, noise) != samples.y).all()
-    assert torch.equal(wanted("least-likely", model, samples.x, samples.y, noise), model(samples.x).argmin(1))
-    named = wanted(2, model, samples.x, samples.y, noise)
+        assert (target_classes(target, model, samples.x, samples.y, noise) != samples.y).all()
+    assert torch.equal(target_classes("least-likely", model, samples.x, samples.y, noise), model(samples.x).argmin(1))
+    named = target_classes(2, model, samples.x, samples.y, noise)
     assert (named[samples.y != 2] == 2).all()
 
 
 def test_random_targets_are_keyed_by_the_sample_and_reach_every_class(case):
     model, samples = case
     noise = Noise(0, samples.ids)
-    whole = wanted("random", model, samples.x, samples.y, noise)
-    alone = [wanted("random", model, samples.x[i : i + 1], samples.y[i : i + 1], noise[i : i + 1]) for i in range(12)]
+    whole = target_classes("random", model, samples.x, samples.y, noise)
+    alone = [
+        target_classes("random", model, samples.x[i : i + 1], samples.y[i : i + 1], noise[i : i + 1]) for i in range(12)
+    ]
     assert torch.equal(torch.cat(alone), whole)
     assert len(set(whole.tolist())) > 2
 
@@ -54,7 +56,9 @@ def test_a_targeted_attack_reaches_its_class_where_the_budget_allows(case, attac
     options = {} if attack is FGSM else {"steps": 20}
     outcome = run_attack(model, attack(0.25, target=target, **options), samples)[0]
     noise = Noise(0, samples.ids).stream(attack.name)
-    aim = wanted(target, model, samples.x, samples.y, noise if attack in (FGSM, MIFGSM) else noise.stream("attempt 0"))
+    aim = target_classes(
+        target, model, samples.x, samples.y, noise if attack in (FGSM, MIFGSM) else noise.stream("attempt 0")
+    )
     assert (outcome.pred_after == aim).float().mean() > 0.6
     assert not outcome.robust.all()
 
@@ -64,7 +68,7 @@ def test_square_reaches_its_class_by_scores_alone(case, norm):
     model, samples = case
     attack = Square({"linf": 0.25, "l2": 2}[norm], queries=400, norm=norm, target="least-likely")
     outcome = run_attack(model, attack, samples)[0]
-    aim = wanted("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
+    aim = target_classes("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
     reached = outcome.pred_after == aim
     assert reached.float().mean() > 0.6
     # Those that end in another class were not left alone as soon as they were there.
@@ -78,7 +82,7 @@ def test_square_reaches_its_class_by_scores_alone(case, norm):
 def test_a_minimal_attack_with_a_target_finds_that_class_farther_away(case, attack, target):
     model, samples = case
     free, bound = (run_attack(model, replace(attack, target=goal), samples)[0] for goal in (None, target))
-    aim = wanted(target, model, samples.x, samples.y, Noise(0, samples.ids).stream(attack.name))
+    aim = target_classes(target, model, samples.x, samples.y, Noise(0, samples.ids).stream(attack.name))
     assert torch.equal(bound.pred_after, aim)
     assert (bound.distance >= 0.99 * free.distance).all()
     assert target == 1 or (bound.distance > 1.01 * free.distance).any()
@@ -87,7 +91,7 @@ def test_a_minimal_attack_with_a_target_finds_that_class_farther_away(case, atta
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
 def test_apgd_goes_on_behind_other_classes_until_it_is_there(case, loss):
     model, samples = case
-    aim = wanted("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
+    aim = target_classes("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
     x_adv = APGD(0.25, steps=30, loss=loss).ascend(model, samples.x, samples.x, samples.y, aim)
     assert torch.equal(model(x_adv).argmax(1), aim)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from robustcli.measure.evaluate import open_checkpoint
+from robustcli.models.sources import open_target
 
 from .conftest import Call
 
@@ -36,7 +36,7 @@ def test_saved_images_lie_in_the_ball_and_in_the_box(saved: dict[str, np.ndarray
 
 
 def test_saved_images_give_the_saved_predictions_again(saved: dict[str, np.ndarray]) -> None:
-    model = open_checkpoint(Path("checkpoints/vanilla.pt")).model
+    model = open_target("checkpoints/vanilla.pt").module
     with torch.no_grad():
         again = {name: model(torch.from_numpy(saved[name])).argmax(1).numpy() for name in ("x", "x_adv")}
     assert np.array_equal(again["x"], saved["pred"])
@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_others(
     def full(path: Path, content: bytes, named: str) -> None:
         write(Path("missing/file") if named == flag else path, content, named)
 
-    for module in ("disk", "reporting.images", "reporting.figure"):
+    for module in ("disk", "report.images", "report.figure"):
         monkeypatch.setattr(f"robustcli.{module}.write_whole", full)
     names = {"--json": "r.json", "--save": "adv.npz", "--gallery": "g.png"}
     ended = call("attack", "--attack", "fgsm:eps=0.1", *(part for pair in names.items() for part in pair))
@@ -108,7 +108,7 @@ def test_pngs_are_8_bit_and_fool_when_they_are_read_back(call: Call, models: Pat
     (said,) = [line for line in ended.err.splitlines() if line.startswith("images: ")]
     assert said.startswith(f"images: pngs/: {len(paths)} of ")
     assert len(paths) > 0
-    model = open_checkpoint(models / "vanilla.pt").model
+    model = open_target(models / "vanilla.pt").module
     for path in paths:
         true = int(path.stem.split("-")[2])
         pixels = torch.from_numpy(np.array(Image.open(path)))

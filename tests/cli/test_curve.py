@@ -21,7 +21,7 @@ def test_the_table_has_budgets_classes_and_what_was_run(call: Call, models: Path
     assert [line[0] for line in lines if line[0] in ("all", "0", "1", "2")][-4:] == ["all", "0", "1", "2"]
 
 
-def test_json_has_the_curve_and_each_rows_distances(call: Call, models: Path) -> None:
+def test_json_has_the_curve_and_the_distances_of_each_row(call: Call, models: Path) -> None:
     ended = call("evaluate", models / "vanilla.pt", *FAST, "--format", "json")
     document = json.loads(ended.out)
     (curve,) = document["curves"]
@@ -29,10 +29,10 @@ def test_json_has_the_curve_and_each_rows_distances(call: Call, models: Path) ->
     assert document["schema"] == 1
     assert [row["attack"]["name"] for row in rows] == ["fmn", "bisect"]
     assert rows[1]["attack"]["attack"]["name"] == "fgsm"
-    far = [[float("inf") if d is None else d for d in row["distances"]] for row in rows]
+    far = [[float("inf") if d is None else d for d in row["distance"]] for row in rows]
     closest = [None if min(pair) == float("inf") else min(pair) for pair in zip(*far, strict=True)]
     assert curve["distances"] == closest
-    assert curve["points"][0]["eps"] == 0
+    assert (curve["points"][0]["budget"], curve["points"][0]["eps"]) == ("0", 0)
     assert curve["points"][0]["correct"] == rows[0]["clean_correct"]
     assert sum(part["n"] for part in curve["by_class"]) == curve["n"] == 12
 

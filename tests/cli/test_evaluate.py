@@ -29,9 +29,10 @@ ROW = {
         "clean_correct",
     ),
     *("correct", "accuracy", "ci95", "correct_8bit", "median_distance", "seconds", "forwards", "backwards", "cached"),
-    *("ids", "robust"),
+    *("kind", "bound", "label", "budget"),
+    *("ids", "robust", "y", "pred", "pred_after", "distance"),
 }
-MINIMAL = {"by_iter", "unconverged", "distances"}
+MINIMAL = {"by_iter", "unconverged"}
 BOTH = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "24")
 
 
@@ -47,8 +48,8 @@ def document(call: Call, models: Path) -> dict[str, Any]:
 
 
 def test_json_has_the_keys_of_schema_1(document: dict[str, Any]) -> None:
-    assert document.keys() == {"schema", "rows", "pairs", "verdict", "provenance"}
-    assert (document["schema"], document["pairs"]) == (1, [])
+    assert document.keys() == {"schema", "command", "rows", "pairs", "verdict", "notes", "provenance"}
+    assert (document["schema"], document["command"], document["pairs"]) == (1, "evaluate", [])
     assert [row.keys() for row in document["rows"]] == [ROW, ROW | MINIMAL]
 
 
@@ -57,7 +58,12 @@ def test_json_rows_agree_with_themselves(document: dict[str, Any]) -> None:
         assert row["correct"] == sum(row["robust"])
         assert row["accuracy"] == row["correct"] / row["n"]
         assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
-        assert row["n"] == len(row["ids"]) == len(row["robust"]) == 24
+        assert {len(row[key]) for key in ("ids", "robust", "y", "pred", "pred_after", "distance")} == {row["n"]} == {24}
+        right = [before == y for before, y in zip(row["pred"], row["y"], strict=True)]
+        assert sum(right) == row["clean_correct"]
+        after = [now == y for now, y in zip(row["pred_after"], row["y"], strict=True)]
+        assert [int(b and a) for b, a in zip(right, after, strict=True)] == row["robust"]
+        assert [far is None for far in row["distance"]] == [flag == 1 for flag in row["robust"]]
         assert row["clean_correct"] >= row["correct"]
     assert document["rows"][1]["by_iter"][-1] == document["rows"][1]["correct"]
     assert [row["ids"] for row in document["rows"]] == [list(range(24))] * 2
@@ -65,9 +71,11 @@ def test_json_rows_agree_with_themselves(document: dict[str, Any]) -> None:
 
 def test_json_says_what_was_measured(document: dict[str, Any], models: Path) -> None:
     budget, minimal = document["rows"]
-    assert budget["attack"] == {"name": "fgsm", "eps": "0.1", "norm": "linf"}
-    assert (budget["norm"], budget["eps"], budget["median_distance"]) == ("linf", 0.1, None)
-    assert (minimal["norm"], minimal["eps"], minimal["attack"]["iters"]) == ("l2", None, 2)
+    assert budget["attack"] == {"name": "fgsm", "norm": "linf"}
+    assert (budget["kind"], budget["bound"], budget["label"]) == ("budget", "upper", "fgsm")
+    assert (budget["norm"], budget["budget"], budget["eps"], budget["median_distance"]) == ("linf", "0.1", 0.1, None)
+    assert (minimal["kind"], minimal["norm"], minimal["budget"], minimal["eps"]) == ("minimal", "l2", None, None)
+    assert (minimal["label"], minimal["attack"]["iters"]) == ("deepfool:iters=2", 2)
     assert budget["checkpoint_sha256"] == checkpoint.sha256(models / "vanilla.pt")
     assert (budget["dataset"], budget["model"], budget["method"]) == ("bars", "mnist-cnn", "vanilla")
 
@@ -112,9 +120,9 @@ def test_csv_is_a_line_a_row(call: Call, models: Path) -> None:
     ended = call("evaluate", *BOTH, "--format", "csv")
     rows = list(csv.DictReader(ended.out.splitlines()))
     assert len(rows) == 2
-    per_sample = {"ids", "robust", "distances"}
+    per_sample = {"ids", "robust", "y", "pred", "pred_after", "distance"}
     assert rows[0].keys() == (ROW | MINIMAL) - per_sample - {"ci95"} | {"ci_low", "ci_high"}
-    assert json.loads(rows[0]["attack"])["eps"] == "0.1"
+    assert (json.loads(rows[0]["attack"])["name"], rows[0]["budget"]) == ("fgsm", "0.1")
     assert (rows[0]["by_iter"], rows[1]["eps"], rows[0]["n"]) == ("", "", "24")
 
 
@@ -177,7 +185,7 @@ def test_the_newest_complete_checkpoint_is_taken_and_named(call: Call, models: P
 
 def test_attacks_left_out_are_fgsm_pgd_and_deepfool_at_two_budgets(call: Call, models: Path) -> None:
     rows = json.loads(call("evaluate", "--limit", 8, "--format", "json").out)["rows"]
-    planned = [(row["attack"]["name"], row["attack"].get("eps")) for row in rows]
+    planned = [(row["attack"]["name"], row["budget"]) for row in rows]
     assert planned == [("fgsm", "0.1"), ("fgsm", "0.3"), ("pgd", "0.1"), ("pgd", "0.3"), ("deepfool", None)]
     assert (rows[2]["attack"]["steps"], rows[4]["attack"]["iters"]) == (20, 5)
 

@@ -219,7 +219,7 @@ def test_a_signal_that_is_ignored_stays_so_as_under_nohup(
 
 @pytest.mark.usefixtures("heeded")
 def test_a_signal_before_any_work_is_one_line(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcli.measure.evaluate.load", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr("robustcli.measure.session.load", lambda _: signal.raise_signal(signal.SIGTERM))
     ended = call("evaluate")
     assert (ended.code, ended.out, ended.error) == (143, "", "error: interrupted")
 
@@ -328,7 +328,7 @@ def test_ctrl_c_while_everything_is_being_opened_is_one_line(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("robustcli.measure.evaluate.load", stop)
+    monkeypatch.setattr("robustcli.measure.session.load", stop)
     ended = call("evaluate")
     assert (ended.code, ended.out, ended.error) == (130, "", "error: interrupted")
 

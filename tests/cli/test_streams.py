@@ -118,6 +118,6 @@ def test_too_many_open_files_are_told_as_such(call: Call, here: Path, monkeypatc
     def failing(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
-    monkeypatch.setattr("robustcli.cli.printing.print_sheets", failing)
+    monkeypatch.setattr("robustcli.report.formats.print_tables", failing)
     monkeypatch.setattr("robustcli.cli.listing.out", failing)
     assert call("list", "datasets").error == "error: too many open files; raise the limit, such as by ulimit -n 1024"

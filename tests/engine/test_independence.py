@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from robustcli.attacks import ATTACKS, parse_attack
-from robustcli.attacks.facts import needs, norms
+from robustcli.attacks.base import norms
 from robustcli.attacks.losses import cross_entropy
 from robustcli.engine.run import Samples, run_attack
 from robustcli.noise import Noise
@@ -56,7 +56,7 @@ def test_flags_and_images_are_those_of_the_sample_alone(trained, name, norm):
             part = run_attack(net, attack, samples[index], batch_size=batch_size, keep_images=True)[-1]
             assert torch.equal(part.robust, whole.robust[index])
             # A gradient that is 0 but for rounding has any sign.
-            if needs(attack) != "gradients" or norm != "linf":
+            if attack.needs != "gradients" or norm != "linf":
                 assert float((part.x_adv - whole.x_adv[index]).abs().max()) < 1e-6
 
 

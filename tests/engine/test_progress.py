@@ -3,7 +3,7 @@
 import pytest
 
 from robustcli.engine.guard import Meter
-from robustcli.engine.progress import Forecast
+from robustcli.engine.progress import ProgressTracker
 from robustcli.testing import tiny_net, tiny_samples
 
 EFFORTS = (10, 90, 100)
@@ -30,7 +30,7 @@ def told():
 
 def begun(told, samples=100, outcomes=4, efforts=EFFORTS):
     meter = Meter(tiny_net())
-    forecast = Forecast(told, meter)
+    forecast = ProgressTracker(told, meter)
     forecast.start(samples, outcomes, efforts)
     return meter, forecast
 

@@ -45,6 +45,7 @@ class Moves:
     given: list = field(default_factory=list)
     name: ClassVar[str] = "moves"
     summary: ClassVar[str] = "a constant step"
+    kind, needs, losses, weak, parameter_free, cost = "budget", "gradients", (), True, False, 1
 
     def perturb(self, model, x, y, noise):
         self.given.append(noise.ids)

@@ -12,7 +12,7 @@ from robustcli.config import ModelSpec
 from robustcli.engine.convolutions import quick_convolutions
 from robustcli.engine.guard import Meter
 from robustcli.engine.run import run_attack
-from robustcli.engine.threads import LEAST, abreast, plan
+from robustcli.engine.threads import LEAST, plan_threads, run_in_threads
 from robustcli.errors import AttackError
 from robustcli.models import MODELS
 from robustcli.models.nets import build_model
@@ -79,26 +79,26 @@ def replaced(net):
 )
 def test_only_networks_that_keep_nothing_are_called_from_several_threads(net, device, n, threads):
     with quick_convolutions(net):
-        assert plan(net, torch.device(device), n, 128)[0] == threads
+        assert plan_threads(net, torch.device(device), n, 128)[0] == threads
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_papers_networks_keep_nothing(name):
     net = build_model(ModelSpec(name=name, channels=1, height=28, width=28, classes=10)).eval()
-    assert plan(net, CPU, N, 128) == (3, N // 3)
-    assert plan(net, CPU, 100 * N, 96) == (3, 64), "two batches at once, at most"
-    assert plan(net, CPU, N, LEAST) == (2, LEAST)
-    assert plan(net, CPU, N, 2) == (1, 2)
+    assert plan_threads(net, CPU, N, 128) == (3, N // 3)
+    assert plan_threads(net, CPU, 100 * N, 96) == (3, 64), "two batches at once, at most"
+    assert plan_threads(net, CPU, N, LEAST) == (2, LEAST)
+    assert plan_threads(net, CPU, N, 2) == (1, 2)
 
 
 def test_what_a_caller_has_switched_on_for_his_thread_holds():
     net = tiny_net()
     with torch.autocast("cpu"):
-        assert plan(net, CPU, N, 128)[0] == 1
+        assert plan_threads(net, CPU, N, 128)[0] == 1
     handle = nn.modules.module.register_module_forward_hook(lambda *_: None)
-    assert plan(net, CPU, N, 128)[0] == 1
+    assert plan_threads(net, CPU, N, 128)[0] == 1
     handle.remove()
-    assert plan(net, CPU, N, 128)[0] == 3
+    assert plan_threads(net, CPU, N, 128)[0] == 3
 
 
 def test_this_thread_keeps_its_own_threads():
@@ -122,7 +122,7 @@ def failing(meter):
 
 
 def test_one_that_fails_stops_the_others():
-    made = abreast([failing, endless, endless, endless], Meter(tiny_net()), 3)
+    made = run_in_threads([failing, endless, endless, endless], Meter(tiny_net()), 3)
     with pytest.raises(AttackError, match="left the ball"):
         list(made)
 
@@ -138,7 +138,7 @@ def test_whoever_stops_listening_stops_them():
             raise
 
     before = threading.active_count()
-    made = abreast([lambda meter: torch.ones(2), watched, watched], Meter(tiny_net()), 3)
+    made = run_in_threads([lambda meter: torch.ones(2), watched, watched], Meter(tiny_net()), 3)
     assert next(made).tolist() == [1, 1]
     made.close()
     assert all(ended)

@@ -8,11 +8,10 @@ import pytest
 import torch
 
 from robustcli.attacks import ATTACKS, parse_attack
-from robustcli.attacks.facts import effort
 from robustcli.config import EvalSpec
 from robustcli.measure.anytime import Goal, evaluate_towards, left_out, sample_order
 from robustcli.measure.evaluate import Session, evaluate, open_session
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.measure.shelf import Memory
 from robustcli.measure.stats import wilson
 from robustcli.store.keeper import Keeper
@@ -38,20 +37,20 @@ def opened(paths: Any, **changes: Any) -> Session:
     return open_session(paths, SPEC.model_copy(update=changes))
 
 
-def essence(row: Row) -> Any:
-    return (str(row.attack), row.ensemble or "", row.ids, row.robust, row.by_iter, row.clean_correct)
+def essence(row: Record) -> Any:
+    return (row.setting, row.ids, row.robust, row.by_iter, row.clean_correct)
 
 
 def test_with_enough_time_the_rows_are_those_of_a_whole_run(checkpoints: Paths) -> None:
     session = opened(checkpoints)
-    rows = [result.row for result in evaluate_towards(Goal(seconds=1e9), session)]
-    assert sorted(map(essence, rows)) == sorted(essence(result.row) for result in evaluate(session))
+    rows = [result.record for result in evaluate_towards(Goal(seconds=1e9), session)]
+    assert sorted(map(essence, rows)) == sorted(essence(result.record) for result in evaluate(session))
     assert left_out(session, rows) == []
 
 
 def test_cheap_attacks_come_first(checkpoints: Paths) -> None:
-    rows = [result.row for result in evaluate_towards(Goal(seconds=1e9), opened(checkpoints[:1]))]
-    assert list(dict.fromkeys(row.ensemble or row.attack.name for row in rows)) == [
+    rows = [result.record for result in evaluate_towards(Goal(seconds=1e9), opened(checkpoints[:1]))]
+    assert list(dict.fromkeys(row.ensemble or row.attack["name"] for row in rows)) == [
         "fgsm",
         "pgd",
         "deepfool",
@@ -61,21 +60,21 @@ def test_cheap_attacks_come_first(checkpoints: Paths) -> None:
 
 def test_the_declared_cost_has_the_order_of_the_counted_one() -> None:
     order = ["noise", "fgsm", "mifgsm", "pgd", "apgd", "deepfool", "apgd-t", "fab", "square", "autoattack"]
-    costs = [effort(parse_attack(name, {"eps": "0.1"})) for name in order]
+    costs = [parse_attack(name, {"eps": "0.1"}).cost for name in order]
     assert costs == sorted(costs)
-    assert all(effort(parse_attack(name, {"eps": "0.1"})) > 0 for name in ATTACKS)
+    assert all(parse_attack(name, {"eps": "0.1"}).cost > 0 for name in ATTACKS)
 
 
 @pytest.mark.parametrize("seconds", [5, 30, 60, 120])
 def test_when_time_is_up_it_stops_and_says_what_is_left_out(checkpoints: Paths, seconds: int) -> None:
     session, clock = opened(checkpoints[:1]), Clock()
-    rows = [result.row for result in evaluate_towards(Goal(seconds=seconds), session, clock=clock)]
+    rows = [result.record for result in evaluate_towards(Goal(seconds=seconds), session, clock=clock)]
     missing = left_out(session, rows)
     assert clock.now <= seconds + 20
     assert missing
-    whole = {(str(row.attack), row.ensemble): row for row in (result.row for result in evaluate(session))}
+    whole = {record.setting: record for record in (result.record for result in evaluate(session))}
     for row in rows:
-        known = whole[str(row.attack), row.ensemble]
+        known = whole[row.setting]
         of = dict(zip(known.ids, known.robust, strict=True))
         assert row.robust == tuple(of[number] for number in row.ids)
         assert row.ids == tuple(sorted(row.ids))
@@ -97,21 +96,21 @@ def test_a_part_is_a_random_one_and_the_same_for_every_attack(checkpoints: Paths
 
 def test_an_interval_that_is_narrow_enough_ends_an_attack(checkpoints: Paths) -> None:
     session = opened(checkpoints[:1], batch_size=8)
-    rows = [result.row for result in evaluate_towards(Goal(half_width=12.0), session)]
+    rows = [result.record for result in evaluate_towards(Goal(half_width=12.0), session)]
     for row in rows:
         low, high = wilson(row.correct, row.n)
-        assert row.n == 61 or 50 * (high - low) <= 12 or row.attack.name != "deepfool"
+        assert row.n == 61 or 50 * (high - low) <= 12 or row.kind != "minimal"
     assert min(row.n for row in rows) < 61
     assert {part.reached for part in left_out(session, rows)} <= {row.n for row in rows}
 
 
 def test_an_impossible_interval_takes_all_samples(checkpoints: Paths) -> None:
-    rows = [result.row for result in evaluate_towards(Goal(half_width=0.01), opened(checkpoints[:1]))]
+    rows = [result.record for result in evaluate_towards(Goal(half_width=0.01), opened(checkpoints[:1]))]
     assert {row.n for row in rows} == {61}
 
 
 def test_the_time_is_shared_by_the_checkpoints(checkpoints: Paths) -> None:
-    rows = [result.row for result in evaluate_towards(Goal(seconds=80), opened(checkpoints), clock=Clock())]
+    rows = [result.record for result in evaluate_towards(Goal(seconds=80), opened(checkpoints), clock=Clock())]
     assert {Path(row.subject.checkpoint).name for row in rows} == {"a.pt", "b.pt"}
 
 
@@ -121,12 +120,12 @@ def test_a_later_call_goes_on_where_the_store_ends(checkpoints: Paths, tmp_path:
     for _ in range(4):
         with Keeper(tmp_path / "r.db") as keeper:
             results = evaluate_towards(Goal(seconds=40), session, memory=Memory(keeper), clock=Clock())
-            reached.append(sum(result.row.n for result in results))
+            reached.append(sum(result.record.n for result in results))
         assert keeper.troubles() == []
     assert reached == sorted(reached)
     with Keeper(tmp_path / "r.db") as keeper:
-        rows = [result.row for result in evaluate(session, memory=Memory(keeper))]
-    assert [essence(row) for row in rows] == [essence(result.row) for result in evaluate(session)]
+        rows = [result.record for result in evaluate(session, memory=Memory(keeper))]
+    assert [essence(row) for row in rows] == [essence(result.record) for result in evaluate(session)]
     assert sum(row.cached for row in rows) > 0
 
 

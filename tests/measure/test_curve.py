@@ -9,31 +9,28 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from robustcli.attacks import FMN, PGD, Attack, Bisection, DeepFool
-from robustcli.attacks.norms import L2, Linf
+from robustcli.attacks import FMN, PGD, Attack, Bisection
+from robustcli.attacks.norms import Linf
+from robustcli.data.images import Images
 from robustcli.engine.run import run_attack
+from robustcli.errors import DataError
 from robustcli.fields import Eps
 from robustcli.measure.curve import Curve, Group, budgets_of, curves
-from robustcli.measure.record import Row, Subject, to_row
+from robustcli.measure.evaluate import to_record
+from robustcli.measure.record import Subject
 from robustcli.measure.stats import wilson
 from robustcli.testing import boundary_distance, largest_eps, linear_model, linear_samples
 
-SUBJECT = Subject("a.pt", "ab12", "mnist-cnn", "vanilla")
+from ..records import record
+
 INF = math.inf
 NEAREST, BISECTED = FMN(iters=40), Bisection(PGD(0.05, steps=3), steps=12)
 distances = st.lists(st.just(0.0) | st.floats(1e-4, 10) | st.just(INF), min_size=1, max_size=30)
 
 
-def row(attack: Attack, *found: float) -> Row:
-    robust = tuple(int(distance == INF) for distance in found)
-    clean = sum(distance > 0 for distance in found)
-    ids = tuple(range(len(found)))
-    return Row(SUBJECT, "mnist", attack, ids, robust, clean, None, (), 1.0, 1, 1, distances=found)
-
-
 def curve(*found: float, labels: tuple[int, ...] | None = None) -> Curve:
-    labels = labels or (0,) * len(found)
-    return curves([row(FMN(), *found)], torch.tensor(labels), ("cat", "dog", "owl"))[0]
+    one = record("fmn", distance=found, y=labels or (0,) * len(found))
+    return curves([one], ("cat", "dog", "owl"))[0]
 
 
 def test_a_sample_counts_below_the_distance_of_its_closest_adversarial() -> None:
@@ -71,35 +68,31 @@ def test_classes_are_named_and_those_without_a_sample_left_out() -> None:
 
 
 def test_the_closest_of_all_attacks_in_a_norm_counts() -> None:
-    pgd = Bisection(PGD(0.1))
-    rows = [row(FMN(), 0.0, 0.2, INF, 0.5), row(pgd, 0.0, 0.3, 0.4, INF), row(DeepFool(), 0.0, 1.0, 2.0, 3.0)]
-    linf, l2 = curves(rows, torch.zeros(4).long(), ("cat",))
-    assert (linf.norm, linf.attacks, linf.distances) == (
-        Linf(),
-        ("fmn:iters=100", "bisect:pgd:steps=20"),
-        (0.0, 0.2, 0.4, 0.5),
+    linf, l2 = curves(
+        [
+            record("fmn", distance=(0.0, 0.2, INF, 0.5)),
+            record("pgd", bisected=True, distance=(0.0, 0.3, 0.4, INF)),
+            record("deepfool", distance=(0.0, 1.0, 2.0, 3.0)),
+        ],
+        ("cat",),
     )
-    assert (l2.norm, l2.attacks, l2.distances) == (L2(), ("deepfool:iters=50",), (0.0, 1.0, 2.0, 3.0))
+    assert (linf.norm, linf.attacks) == ("linf", ("fmn:iters=100", "bisect:pgd:steps=20"))
+    assert linf.distances == (0.0, 0.2, 0.4, 0.5)
+    assert (l2.norm, l2.attacks, l2.distances) == ("l2", ("deepfool:iters=50",), (0.0, 1.0, 2.0, 3.0))
 
 
-def test_a_row_without_distances_has_no_curve() -> None:
-    budget = Row(SUBJECT, "mnist", PGD(0.1), (0,), (1,), 1, None, (), 1.0, 1, 1)
-    assert curves([budget], torch.zeros(1).long(), ("cat",)) == []
+def test_a_budget_attack_has_no_curve() -> None:
+    assert curves([record("pgd")], ("cat",)) == []
 
 
 def test_the_dictionary_is_json_and_holds_the_distances_and_the_points() -> None:
     made = curve(0.0, 0.1, 0.3, INF, labels=(0, 0, 1, 1))
     loaded = json.loads(json.dumps(made.as_dict([Eps("0"), Eps("51/255")]), allow_nan=False))
-    assert loaded["distances"] == [0.0, 0.1, 0.3, None]
-    assert (loaded["ids"], loaded["norm"], loaded["attacks"], loaded["n"]) == (
-        [0, 1, 2, 3],
-        "linf",
-        ["fmn:iters=100"],
-        4,
-    )
-    assert [(point["eps"], point["correct"], point["accuracy"]) for point in loaded["points"]] == [
-        (0.0, 3, 0.75),
-        (0.2, 2, 0.5),
+    assert (loaded["distances"], loaded["y"]) == ([0.0, 0.1, 0.3, None], [0, 0, 1, 1])
+    assert (loaded["ids"], loaded["norm"], loaded["attacks"]) == ([0, 1, 2, 3], "linf", ["fmn:iters=100"])
+    assert [(point["budget"], point["eps"], point["correct"], point["accuracy"]) for point in loaded["points"]] == [
+        ("0", 0.0, 3, 0.75),
+        ("51/255", 0.2, 2, 0.5),
     ]
     assert loaded["points"][1]["ci95"] == list(wilson(2, 4))
     assert loaded["median_distance"] == pytest.approx(0.3)
@@ -109,6 +102,40 @@ def test_the_dictionary_is_json_and_holds_the_distances_and_the_points() -> None
     ]
 
 
+@given(distances, st.lists(st.sampled_from(["0", "0.10", "8/255", "1e-3"]), min_size=1, max_size=4))
+def test_a_curve_survives_json_with_its_budgets_as_they_were_written(found: list[float], budgets: list[str]) -> None:
+    made = curve(*found, labels=tuple(2 * (i % 2) for i in range(len(found))))
+    told = json.loads(json.dumps(made.as_dict([Eps(text) for text in budgets]), allow_nan=False))
+    again, shown = Curve.from_dict(told)
+    assert (again.everyone, again.by_class, again.subject) == (made.everyone, made.by_class, made.subject)
+    assert [str(eps) for eps in shown] == budgets
+    assert again.as_dict(shown) == told
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        *[({"y": [0]}, "y: "), ({"y": [0, "x"]}, "y.1: "), ({"distances": [0.1, "far"]}, "distances.1: ")],
+        *[({"distances": [0.1, -1]}, "distances.1: "), ({"distances": [0.1, math.nan]}, "distances.1: ")],
+        *[({"points": []}, "points: "), ({"points": [{}]}, "points.0.budget: "), ({"norm": 1}, "norm: ")],
+        *[({"points": [{"budget": "x"}]}, "points.0.budget: "), ({"points": [{"budget": "-1"}]}, "points.0.budget: ")],
+        *[
+            ({"by_class": []}, "by_class: "),
+            ({"by_class": [{"class": 1}]}, "by_class.0.class: "),
+            ({"ids": 3}, "ids: "),
+        ],
+    ],
+    ids=str,
+)
+def test_what_is_no_curve_names_the_key(change: dict[str, object], told: str) -> None:
+    good = json.loads(json.dumps(curve(0.1, 0.2).as_dict([0.1])))
+    with pytest.raises(DataError, match=f"^{told}"):
+        Curve.from_dict(good | change)
+    (key,) = change
+    with pytest.raises(DataError, match=f"^{key}: "):
+        Curve.from_dict({other: value for other, value in good.items() if other != key})
+
+
 def test_half_unbroken_has_no_median() -> None:
     assert curve(0.1, INF, INF).everyone.median is None
     assert curve(0.1, 0.2, INF).everyone.median == pytest.approx(0.2)
@@ -116,7 +143,7 @@ def test_half_unbroken_has_no_median() -> None:
 
 def test_given_budgets_are_shown_in_ascending_order() -> None:
     made = curve(0.1, 0.2)
-    assert budgets_of([made], (0.3, 0.1)) == {Linf(): [0.1, 0.3]}
+    assert budgets_of([made], (0.3, 0.1)) == {"linf": [0.1, 0.3]}
 
 
 @given(distances)
@@ -132,11 +159,11 @@ def test_budgets_left_out_are_even_and_reach_past_most_of_the_broken(found: list
 
 def test_curves_of_one_norm_share_their_budgets() -> None:
     near, far = curve(0.01, 0.02), curve(0.1, 0.2)
-    assert budgets_of([near, far], ())[Linf()][-1] >= 0.2
+    assert budgets_of([near, far], ())["linf"][-1] >= 0.2
 
 
 def test_no_broken_sample_leaves_eps_0_alone() -> None:
-    assert budgets_of([curve(0.0, INF)], ()) == {Linf(): [0.0]}
+    assert budgets_of([curve(0.0, INF)], ()) == {"linf": [0.0]}
 
 
 @pytest.mark.parametrize("attacks", [(NEAREST,), (BISECTED,), (NEAREST, BISECTED)])
@@ -144,11 +171,12 @@ def test_no_broken_sample_leaves_eps_0_alone() -> None:
 def test_on_a_linear_model_the_curve_is_the_closed_form(attacks: tuple[Attack, ...], batch_size: int) -> None:
     model, reach = linear_model(Linf()), largest_eps(Linf())
     samples = linear_samples(model, Linf(), [reach * share for share in (0.1, 0.2, 0.35, 0.5, 0.6)])
-    rows = []
+    images = Images(samples.x, samples.y, samples.ids, ("left", "right"), "planes", "planes/test")
+    records = []
     for attack in attacks:
         (outcome,) = run_attack(model, attack, samples, batch_size=batch_size)
-        rows.append(to_row(SUBJECT, "planes", samples.ids.tolist(), outcome))
-    (made_curve,) = curves(rows, samples.y, ("left", "right"))
+        records.append(to_record(Subject("a.pt", "ab12", None, None), images, outcome))
+    (made_curve,) = curves(records, images.classes)
     exact = boundary_distance(model, Linf(), samples)
     for share in (0.05, 0.15, 0.3, 0.45, 0.55, 0.7):
         assert made_curve.everyone.correct(reach * share) == int((exact > reach * share).sum())

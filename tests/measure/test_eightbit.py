@@ -11,6 +11,7 @@ from robustcli.attacks.base import Attack
 from robustcli.attacks.norms import L2, Linf, Norm
 from robustcli.data.images import Images
 from robustcli.engine.run import Outcome, Samples, run_attack
+from robustcli.fields import ball_edge
 from robustcli.measure.eightbit import correct_8bit, round_to_8bit
 
 
@@ -49,7 +50,7 @@ def test_rounded_images_stay_in_the_ball(attack: Attack) -> None:
     assert len(rounded.index) == int((outcome.clean & ~outcome.robust).sum()) > 0
     if isinstance(attack, FGSM):
         distance = attack.norm.distance(rounded.x.float() / 255, stored.pixels(rounded.index))
-        assert float(distance.max()) <= attack.eps * (1 + 1e-5) + 1e-7
+        assert float(distance.max()) <= ball_edge(attack.eps)
 
 
 def test_an_image_fools_where_the_model_says_so() -> None:

@@ -24,15 +24,15 @@ from robustcli.measure.evaluate import (
     open_checkpoint,
     open_session,
 )
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.models import checkpoint
 
 Paths = tuple[Path, Path]
 SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3"), eps=("0.05", "0.1"))
 
 
-def rows_of(paths: Any, **changes: Any) -> list[Row]:
-    return [result.row for result in evaluate(open_session(paths, SPEC.model_copy(update=changes)))]
+def rows_of(paths: Any, **changes: Any) -> list[Record]:
+    return [result.record for result in evaluate(open_session(paths, SPEC.model_copy(update=changes)))]
 
 
 def test_flags_do_not_depend_on_the_batch_size(checkpoints: Paths) -> None:
@@ -57,8 +57,8 @@ def test_the_seed_moves_the_random_start(checkpoints: Paths) -> None:
 
 def test_rows_come_checkpoint_by_checkpoint_in_the_order_of_the_attacks(checkpoints: Paths) -> None:
     rows = rows_of(checkpoints[::-1], limit=8)
-    one = [("fgsm", "0.05"), ("fgsm", "0.1"), ("pgd", "0.05"), ("pgd", "0.1"), ("deepfool", "None")]
-    assert [(row.attack.name, str(row.eps)) for row in rows] == one * 2
+    one = [("fgsm", "0.05"), ("fgsm", "0.1"), ("pgd", "0.05"), ("pgd", "0.1"), ("deepfool", None)]
+    assert [(row.attack["name"], row.budget) for row in rows] == one * 2
     assert [Path(row.subject.checkpoint).name for row in rows] == ["b.pt"] * 5 + ["a.pt"] * 5
 
 
@@ -66,7 +66,7 @@ def test_forwards_and_backwards_of_the_rows_add_up_to_the_run(checkpoints: Paths
     session = open_session(checkpoints[:1], SPEC)
     seen: list[int] = []
     session.items[0].candidate.model.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    rows = [result.row for result in evaluate(session)]
+    rows = [result.record for result in evaluate(session)]
     assert sum(row.forwards for row in rows) == sum(seen)
     assert all(0 < row.backwards < row.forwards for row in rows)
     assert all(row.seconds > 0 for row in rows)
@@ -107,7 +107,7 @@ def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypa
         loads.append(spec)
         return load(spec)
 
-    monkeypatch.setattr("robustcli.measure.evaluate.load", counted)
+    monkeypatch.setattr("robustcli.measure.session.load", counted)
     open_session(checkpoints, SPEC)
     assert len(loads) == 1
 
@@ -213,7 +213,7 @@ def test_rows_before_a_model_that_fails_come_first(checkpoints: Paths, tmp_path:
     checkpoint.save(tmp_path / "nan.pt", replace(saved, state_dict=broken))
     results, rows = evaluate(open_session([checkpoints[1], tmp_path / "nan.pt"], SPEC)), []
     with pytest.raises(AttackError, match=r"nan\.pt: "):
-        rows.extend(result.row for result in results)
+        rows.extend(result.record for result in results)
     assert [row.subject.checkpoint for row in rows] == [str(checkpoints[1])] * 5
 
 

@@ -5,48 +5,29 @@ from dataclasses import replace
 
 import pytest
 
-from robustcli.attacks import FGSM, PGD
-from robustcli.attacks.base import Attack
-from robustcli.attacks.norms import L2
 from robustcli.errors import DataError
-from robustcli.fields import Eps
 from robustcli.measure.pairs import pairs, refuse_unequal
-from robustcli.measure.record import Row, Subject
+from robustcli.measure.record import Record
 
-ATTACK = FGSM(eps=Eps("0.3"))
+from ..records import record
 
 
-def row(name: str, robust: str, attack: Attack = ATTACK) -> Row:
-    """A checkpoint's row, a digit a sample."""
-    return Row(
-        subject=Subject(name, "ab12", "mnist-cnn", "vanilla"),
-        dataset="mnist",
-        attack=attack,
-        ids=tuple(range(len(robust))),
-        robust=tuple(map(int, robust)),
-        clean_correct=len(robust),
-        median_distance=None,
-        by_iter=(),
-        seconds=1.0,
-        forwards=10,
-        backwards=10,
-    )
+def of(name: str, robust: str, attack: str = "fgsm", eps: str = "0.3") -> Record:
+    return record(attack, eps, robust, name=name)
 
 
 def test_samples_are_counted_by_who_withstood() -> None:
-    (pair,) = pairs([[row("a", "1110000")], [row("b", "1001100")]])
+    (pair,) = pairs([[of("a", "1110000")], [of("b", "1001100")]])
     assert (pair.table.both, pair.table.only_a, pair.table.only_b, pair.table.neither) == (1, 2, 2, 2)
     assert pair.p == 1.0
     assert not pair.separable
 
 
 def test_every_two_meet_under_every_attack_and_p_is_adjusted_within_one() -> None:
-    other = PGD(eps=0.1)
     robust = {"a": "1" * 20, "b": "0" * 7 + "1" * 13, "c": "0" * 14 + "1" * 6}
-    groups = [[row(name, text), row(name, "1" * 20, other)] for name, text in robust.items()]
-    found = pairs(groups)
-    assert [(pair.a.attack, pair.a.subject.checkpoint, pair.b.subject.checkpoint) for pair in found] == [
-        (attack, *two) for attack in (ATTACK, other) for two in (("a", "b"), ("a", "c"), ("b", "c"))
+    found = pairs([[of(name, text), of(name, "1" * 20, "pgd")] for name, text in robust.items()])
+    assert [(pair.a.label, pair.a.subject.checkpoint, pair.b.subject.checkpoint) for pair in found] == [
+        (label, *two) for label in ("fgsm", "pgd:steps=20") for two in (("a", "b"), ("a", "c"), ("b", "c"))
     ]
     p = 2 * 0.5**7
     assert [pair.p for pair in found[:3]] == pytest.approx([p, 2 * 0.5**14, p])
@@ -55,26 +36,30 @@ def test_every_two_meet_under_every_attack_and_p_is_adjusted_within_one() -> Non
 
 
 def test_one_checkpoint_has_no_pairs_and_an_unfinished_one_has_those_it_came_to() -> None:
-    assert pairs([[row("a", "101")]]) == []
-    whole = [row("a", "101"), row("a", "100", PGD(eps=0.1))]
-    assert [pair.a.attack for pair in pairs([whole, [row("b", "111")]])] == [ATTACK]
+    assert pairs([[of("a", "101")]]) == []
+    whole = [of("a", "101"), of("a", "100", "pgd")]
+    assert [pair.a.label for pair in pairs([whole, [of("b", "111")]])] == ["fgsm"]
+
+
+def test_one_budget_written_in_two_ways_is_one() -> None:
+    (pair,) = pairs([[of("a", "10", eps="0.1")], [of("b", "10", eps="1/10")]])
+    assert pair.table.n == 2
 
 
 def test_json_holds_plain_values_and_how_many_samples_are_missing() -> None:
-    (pair,) = pairs([[row("a", "1" * 30 + "0" * 70)], [row("b", "1" * 25 + "0" * 3 + "1" * 2 + "0" * 70)]])
-    said = json.loads(json.dumps(pair.as_dict(), allow_nan=False))
-    assert (said["a"], said["b"], said["eps"], said["norm"]) == ("a", "b", 0.3, "linf")
-    assert (said["only_a"], said["only_b"], said["difference"]) == (3, 0, 0.03)
-    assert said["separable"] is False
-    assert said["samples_needed"] == 260
-    (clear,) = pairs([[row("a", "1" * 9)], [row("b", "0" * 9)]])
-    assert clear.as_dict()["separable"] is True
-    assert clear.as_dict()["samples_needed"] is None
+    (pair,) = pairs([[of("a", "1" * 30 + "0" * 70)], [of("b", "1" * 25 + "0" * 3 + "1" * 2 + "0" * 70)]])
+    told = json.loads(json.dumps(pair.as_dict(), allow_nan=False))
+    assert (told["a"], told["b"], told["label"], told["norm"]) == ("a", "b", "fgsm", "linf")
+    assert (told["budget"], told["eps"], "eps" in told["attack"]) == ("0.3", 0.3, False)
+    assert (told["only_a"], told["only_b"], told["difference"]) == (3, 0, 0.03)
+    assert (told["separable"], told["samples_needed"]) == (False, 260)
+    (clear,) = pairs([[of("a", "1" * 9)], [of("b", "0" * 9)]])
+    assert (clear.as_dict()["separable"], clear.as_dict()["samples_needed"]) == (True, None)
 
 
 def test_the_samples_needed_are_those_of_the_adjusted_test() -> None:
-    a, b = row("a", "1" * 40 + "0" * 16 + "1" * 944), row("b", "0" * 40 + "1" * 960)
-    several = [[a], [b], *([replace(a, subject=Subject(f"c{i}", "ab12", "mnist-cnn", "vanilla"))] for i in range(7))]
+    a, b = of("a", "1" * 40 + "0" * 16 + "1" * 944), of("b", "0" * 40 + "1" * 960)
+    several = [[a], [b], *([of(f"c{i}", "1" * 40 + "0" * 16 + "1" * 944)] for i in range(7))]
     found = next(pair for pair in pairs(several) if pair.b is b)
     assert found.p < 0.05 < found.p_holm
     assert found.needed is not None
@@ -84,14 +69,14 @@ def test_the_samples_needed_are_those_of_the_adjusted_test() -> None:
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        (replace(row("b", "101"), dataset="cifar10"), "data set mnist and cifar10"),
-        (row("b", "10"), "number of samples 3 and 2"),
-        (replace(row("b", "101"), ids=(0, 1, 7)), "1 of 3 samples are others"),
-        (row("b", "101", FGSM(eps=Eps("0.1"))), "eps 0.3 and 0.1"),
-        (row("b", "101", FGSM(eps=Eps("0.3"), norm=L2())), "norm Linf and L2"),
-        (row("b", "101", PGD(eps=Eps("0.3"))), "attack "),
+        (replace(of("b", "101"), dataset="cifar10"), "data set mnist and cifar10"),
+        (of("b", "10"), "number of samples 3 and 2"),
+        (replace(of("b", "101"), ids=(0, 1, 7)), "1 of 3 samples are others"),
+        (of("b", "101", eps="0.1"), "eps 0.3 and 0.1"),
+        (of("b", "101", "fgsm:norm=l2"), "norm linf and l2"),
+        (of("b", "101", "pgd"), "attack "),
     ],
 )
-def test_rows_that_differ_in_more_than_their_checkpoint_are_refused(other: Row, told: str) -> None:
+def test_records_that_differ_in_more_than_their_checkpoint_are_refused(other: Record, told: str) -> None:
     with pytest.raises(DataError, match=f"a and b: cannot be compared: {told}"):
-        refuse_unequal(row("a", "101"), other)
+        refuse_unequal(of("a", "101"), other)

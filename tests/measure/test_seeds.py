@@ -6,36 +6,18 @@ from typing import Any
 import pytest
 from scipy.stats import ttest_ind
 
-from robustcli.attacks import FGSM, PGD
-from robustcli.attacks.base import Attack
 from robustcli.config import TrainSpec
-from robustcli.fields import Eps
-from robustcli.measure.pairs import pairs
-from robustcli.measure.record import Row, Subject
+from robustcli.measure.record import Record
 from robustcli.measure.seeds import contests, families
-from robustcli.report.pairs import seeds_sheet
 
-ATTACK = FGSM(eps=Eps("0.3"))
+from ..records import record
+
 N = 100
 
 
-def group(method: str, seed: int, correct: int, attack: Attack = ATTACK) -> list[Row]:
-    """A checkpoint's only row."""
-    return [
-        Row(
-            subject=Subject(f"{method}-{seed}.pt", "ab12", "mnist-cnn", method),
-            dataset="mnist",
-            attack=attack,
-            ids=tuple(range(N)),
-            robust=(1,) * correct + (0,) * (N - correct),
-            clean_correct=N - seed,
-            median_distance=None,
-            by_iter=(),
-            seconds=1.0,
-            forwards=10,
-            backwards=10,
-        )
-    ]
+def group(method: str, seed: int, correct: int, attack: str = "fgsm") -> list[Record]:
+    """A checkpoint's only record."""
+    return [record(attack, "0.3", "1" * correct + "0" * (N - correct), name=f"{method}-{seed}.pt", method=method)]
 
 
 def spec(method: str, seed: int, **changes: Any) -> dict[str, Any]:
@@ -46,15 +28,18 @@ VANILLA = [(group("vanilla", seed, correct), spec("vanilla", seed)) for seed, co
 BATCHOUT = [(group("batchout", seed, correct), spec("batchout", seed)) for seed, correct in enumerate((45, 41, 47))]
 
 
-def made(*parts: tuple[list[Row], dict[str, Any]]) -> list[Any]:
+FGSM = VANILLA[0][0][0].setting
+
+
+def made(*parts: tuple[list[Record], dict[str, Any]]) -> list[Any]:
     return families([rows for rows, _ in parts], [spec for _, spec in parts])
 
 
 def test_checkpoints_of_one_recipe_are_a_family_and_a_single_one_is_none() -> None:
     found = made(*VANILLA, *BATCHOUT, (group("pgd", 0, 80), spec("pgd", 0)))
     assert [(family.method, len(family.groups)) for family in found] == [("vanilla", 3), ("batchout", 3)]
-    assert found[0].accuracies(ATTACK) == [0.10, 0.12, 0.11]
-    assert found[0].clean == [1.0, 0.99, 0.98]
+    assert found[0].accuracies(FGSM) == [0.10, 0.12, 0.11]
+    assert found[0].clean == [1.0, 1.0, 1.0]
 
 
 def test_another_option_is_another_recipe_and_named_by_it() -> None:
@@ -77,6 +62,7 @@ def test_a_contest_as_json() -> None:
     said = json.loads(json.dumps(contest.as_dict(), allow_nan=False))
     assert said["kind"] == "seeds"
     assert said["a"] == ["vanilla-0.pt", "vanilla-1.pt", "vanilla-2.pt"]
+    assert (said["label"], said["budget"], said["eps"]) == ("fgsm", "0.3", 0.3)
     assert said["accuracies_b"] == [0.45, 0.41, 0.47]
 
 
@@ -92,36 +78,9 @@ def test_seeds_that_do_not_vary_are_taken_to_vary_as_much_as_samples_do() -> Non
 
 def test_a_copy_of_a_checkpoint_is_no_other_seed() -> None:
     copy = (group("copy", 0, 90), spec("vanilla", 0))
-    assert made(*VANILLA, copy)[0].accuracies(ATTACK) == [0.10, 0.12, 0.11]
+    assert made(*VANILLA, copy)[0].accuracies(FGSM) == [0.10, 0.12, 0.11]
 
 
 def test_an_attack_that_one_seed_alone_has_met_is_no_contest() -> None:
-    lone = [
-        (rows + group("vanilla", seed, 50, PGD(eps=0.1)) * (seed == 0), s) for seed, (rows, s) in enumerate(VANILLA)
-    ]
-    assert [contest.attack for contest in contests(made(*lone, *BATCHOUT))] == [ATTACK]
-
-
-def test_the_sheet_has_mean_and_spread_and_says_who_is_above() -> None:
-    found = made(*VANILLA, *BATCHOUT)
-    sheet = seeds_sheet(found, contests(found))
-    assert sheet.headers == ("method", "seeds", "clean", "fgsm\nLinf 0.3")
-    assert sheet.cells == (
-        ("vanilla", "3", "99.0 ± 1.0", "11.0 ± 1.0"),
-        ("batchout", "3", "99.0 ± 1.0", "44.3 ± 3.1"),
-    )
-    assert "batchout above vanilla by 33.3 points under fgsm Linf 0.3 (p = 0.00" in sheet.notes[0]
-
-
-def test_the_sheet_ranks_none_that_its_seeds_do_not_tell_apart() -> None:
-    other = [(group("gaussian", seed, correct), spec("gaussian", seed)) for seed, correct in enumerate((9, 13, 12))]
-    found = made(*VANILLA, *other)
-    assert seeds_sheet(found, contests(found)).notes[0].endswith("(Holm): none.")
-
-
-@pytest.mark.parametrize(("correct", "told"), [((10, 12), False), ((10, 40), True)])
-def test_seeds_of_one_recipe_that_can_be_told_apart_are_explained(correct: tuple[int, int], told: bool) -> None:
-    parts = [(group("vanilla", seed, count), spec("vanilla", seed)) for seed, count in enumerate(correct)]
-    found, lone = made(*parts, *BATCHOUT), (group("pgd", 0, 99), spec("pgd", 0))
-    notes = seeds_sheet(found, (), pairs([rows for rows, _ in (*parts, *BATCHOUT, lone)])).notes
-    assert [note.split(":")[0] for note in notes] == told * ["Seeds of vanilla are told apart under fgsm Linf 0.3"]
+    lone = [(rows + group("vanilla", seed, 50, "pgd") * (seed == 0), s) for seed, (rows, s) in enumerate(VANILLA)]
+    assert [contest.record.label for contest in contests(made(*lone, *BATCHOUT))] == ["fgsm"]

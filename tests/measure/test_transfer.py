@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from robustcli.attacks import parse_attack
+from robustcli.attacks import attack_from, parse_attack
 from robustcli.config import EvalSpec
 from robustcli.engine.run import Samples, run_attack
 from robustcli.measure.evaluate import Session, evaluate, open_session
-from robustcli.measure.record import Row, Subject
+from robustcli.measure.record import Record
 from robustcli.measure.transfer import Matrix, Transferred, beyond, broken_by_transfer, transfer
+
+from ..records import record
 
 N, PIXELS = 40, 6
 FGSM = parse_attack("fgsm:eps=0.1")
@@ -136,7 +138,7 @@ def test_both_models_are_left_as_they_were(case: Case, training: bool) -> None:
 @dataclass(frozen=True)
 class Crossed:
     session: Session
-    rows: list[Row]
+    rows: list[Record]
     matrix: Matrix
     asked: list[int]
 
@@ -147,23 +149,23 @@ def crossed(checkpoints: tuple[Path, Path]) -> Crossed:
     session = open_session(checkpoints, spec.model_copy(update={"limit": 20}))
     matrix, rows, asked = Matrix(session), [], []
     for result in evaluate(session, keep_images=True):
-        rows.append(result.row)
+        rows.append(result.record)
         asked += matrix.take(result)
     return Crossed(session, rows, matrix, asked)
 
 
 def test_every_model_is_asked_of_the_images_of_every_budget_attack(crossed: Crossed) -> None:
     cells = crossed.matrix.cells
-    names = [(Path(c.source.checkpoint).name, Path(c.target.checkpoint).name, c.attack.name) for c in cells]
+    names = [(Path(c.source.checkpoint).name, Path(c.target.checkpoint).name, c.record.attack["name"]) for c in cells]
     pairs = [("a.pt", "a.pt"), ("a.pt", "b.pt"), ("b.pt", "a.pt"), ("b.pt", "b.pt")]
     assert sorted(names) == sorted((*pair, attack) for pair in pairs for attack in ("fgsm", "fgsm", "autoattack"))
 
 
 def test_the_diagonal_is_the_models_own_attack(crossed: Crossed) -> None:
-    own = {(row.subject, row.attack): row.robust for row in crossed.rows if row.ensemble is None}
+    own = {(row.subject, row.setting): row.robust for row in crossed.rows if row.ensemble is None}
     for cell in crossed.matrix.cells:
         if cell.source == cell.target:
-            assert cell.robust == own[cell.target, cell.attack]
+            assert cell.robust == own[cell.target, cell.record.setting]
 
 
 def test_a_cell_is_what_a_transfer_alone_gives(crossed: Crossed) -> None:
@@ -171,10 +173,11 @@ def test_a_cell_is_what_a_transfer_alone_gives(crossed: Crossed) -> None:
     images = crossed.session.items[0].images
     samples = Samples(images.pixels(slice(None)), images.y, images.ids)
     for cell in crossed.matrix.cells:
-        if cell.attack.name == "fgsm":
-            _, robust = transfer(models[cell.source], models[cell.target], cell.attack, samples)
+        if cell.record.label == "fgsm":
+            attack = attack_from(cell.record.attack, cell.record.budget)
+            _, robust = transfer(models[cell.source], models[cell.target], attack, samples)
             assert cell.robust == tuple(robust.int().tolist())
-            assert cell.ids == tuple(images.ids.tolist())
+            assert cell.record.ids == tuple(images.ids.tolist())
 
 
 def test_what_is_asked_adds_up_to_the_total(crossed: Crossed) -> None:
@@ -182,7 +185,7 @@ def test_what_is_asked_adds_up_to_the_total(crossed: Crossed) -> None:
 
 
 def test_cells_are_json_with_what_only_they_break(crossed: Crossed) -> None:
-    own = {(row.subject.checkpoint, row.eps): row for row in crossed.rows if row.attack.name == "fgsm"}
+    own = {(row.subject.checkpoint, row.eps): row for row in crossed.rows if row.label == "fgsm"}
     for cell in json.loads(json.dumps(crossed.matrix.as_dicts(crossed.rows), allow_nan=False)):
         assert cell["correct"] == sum(cell["robust"])
         if cell["attack"]["name"] == "fgsm":
@@ -193,12 +196,9 @@ def test_cells_are_json_with_what_only_they_break(crossed: Crossed) -> None:
             assert cell["broken_beyond"] == []
 
 
-A, B = (Subject(name, name, "mnist-cnn", "vanilla") for name in ("a.pt", "b.pt"))
-
-
 def test_what_another_models_images_break_and_the_own_attack_does_not_is_named() -> None:
-    row = Row(B, "mnist", FGSM, (7, 8, 9, 10), (1, 1, 0, 0), 4, None, (), 1.0, 1, 1)
-    cell = Transferred(A, B, FGSM, row.ids, (1, 0, 1, 0))
-    assert broken_by_transfer(row, cell) == (8,)
-    assert beyond([cell], [row]) == [(8,)]
-    assert beyond([cell], []) == [()], "an interrupted run has no row to compare with"
+    own, other = record(robust="1100", ids=(7, 8, 9, 10), name="b.pt"), record(ids=(7, 8, 9, 10), name="a.pt")
+    cell = Transferred(other, own.subject, (1, 0, 1, 0))
+    assert broken_by_transfer(own, cell) == (8,)
+    assert beyond([cell], [own]) == [(8,)]
+    assert beyond([cell], []) == [()], "an interrupted run has no record to compare with"

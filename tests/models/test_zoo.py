@@ -16,8 +16,10 @@ from robustcli.config import DataSpec, EvalSpec, TrainSpec
 from robustcli.data.load import is_here, load
 from robustcli.errors import CheckpointError
 from robustcli.fields import parse_number
-from robustcli.measure.evaluate import evaluate, open_checkpoint, open_session
+from robustcli.measure.evaluate import evaluate
+from robustcli.measure.session import open_session
 from robustcli.models import checkpoint, zoo
+from robustcli.models.sources import open_target
 from robustcli.studies.batchout.experiments import FULL, parts
 from robustcli.training.methods import parse_method
 
@@ -97,16 +99,16 @@ class TestEachNetwork:
         assert int(commit, 16)
 
     def test_it_opens_under_its_name(self, name: str) -> None:
-        candidate = open_checkpoint(Path(f"zoo:{name}"))
-        assert candidate.subject.checkpoint == f"zoo:{name}"
-        assert not any(module.training for module in candidate.model.modules())
+        target = open_target(f"zoo:{name}")
+        assert target.name == f"zoo:{name}"
+        assert not any(module.training for module in target.module.modules())
 
     @pytest.mark.data
     def test_it_gives_the_stated_numbers(self, name: str) -> None:
         stated = fgsm_rows(name)
         budgets = tuple(row["attack"]["eps"] for row in stated)
         spec = EvalSpec(data_dir=data_dir(), device="cpu", attacks=("fgsm",), eps=budgets)
-        found = [result.row for result in evaluate(open_session([Path(f"zoo:{name}")], spec))]
+        found = [result.record for result in evaluate(open_session([Path(f"zoo:{name}")], spec))]
         for row, expected in zip(found, stated, strict=True):
             assert row.n == expected["n"]
             assert abs(row.clean_correct - expected["clean_correct"]) <= FLIPS
@@ -116,7 +118,7 @@ class TestEachNetwork:
     def test_a_step_down_the_margin_leaves_what_it_did(self, name: str) -> None:
         stated = fgsm_rows(name)
         images = load(DataSpec(dataset=zoo.entries()[name].dataset, data_dir=data_dir(), limit=stated[0]["n"] // 20))
-        model, x, y = open_checkpoint(Path(f"zoo:{name}")).model.double(), images.pixels(slice(None)).double(), images.y
+        model, x, y = open_target(f"zoo:{name}").module.double(), images.pixels(slice(None)).double(), images.y
         gradient, _ = input_gradient(model, lambda logits, y: -margin(logits, y), x, y)
         with torch.no_grad():
             steps = [Linf().climb(x, gradient, parse_number(row["attack"]["eps"])).clamp(0, 1) for row in stated]

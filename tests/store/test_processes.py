@@ -50,9 +50,9 @@ def flags(checkpoint: Path, store: Path | None) -> tuple[list[tuple[int, ...]], 
     """The flags of each row, and how many of all samples were known."""
     session = open_session([checkpoint], SPEC)
     if store is None:
-        return [result.row.robust for result in evaluate(session)], 0
+        return [result.record.robust for result in evaluate(session)], 0
     with Keeper(store) as keeper:
-        rows = [result.row for result in evaluate(session, memory=Memory(keeper))]
+        rows = [result.record for result in evaluate(session, memory=Memory(keeper))]
     return [row.robust for row in rows], sum(row.cached for row in rows)
 
 

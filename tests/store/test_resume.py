@@ -14,7 +14,7 @@ from robustcli.config import EvalSpec
 from robustcli.engine import run as driver
 from robustcli.measure import evaluate as module
 from robustcli.measure.evaluate import Session, evaluate, open_session
-from robustcli.measure.record import Row
+from robustcli.measure.record import Record
 from robustcli.measure.shelf import FIRST, Memory
 from robustcli.store.keeper import Keeper
 
@@ -22,15 +22,15 @@ SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3", "autoattack:
 
 
 @pytest.fixture
-def measured(checkpoint: Path, tmp_path: Path) -> Callable[..., list[Row]]:
+def measured(checkpoint: Path, tmp_path: Path) -> Callable[..., list[Record]]:
     """The rows of a spec, with `store` as memory, on the samples `index`."""
 
-    def rows(store: str | None = "r.db", index: Any = slice(None), **changes: Any) -> list[Row]:
+    def rows(store: str | None = "r.db", index: Any = slice(None), **changes: Any) -> list[Record]:
         session = chosen(open_session([checkpoint], SPEC.model_copy(update=changes)), index)
         if store is None:
-            return [result.row for result in evaluate(session)]
+            return [result.record for result in evaluate(session)]
         with Keeper(tmp_path / store) as keeper:
-            found = [result.row for result in evaluate(session, memory=Memory(keeper))]
+            found = [result.record for result in evaluate(session, memory=Memory(keeper))]
         assert keeper.troubles() == []
         return found
 
@@ -42,12 +42,12 @@ def chosen(session: Session, index: Any) -> Session:
     return replace(session, items=(replace(item, images=item.images.take(index)),))
 
 
-def essence(row: Row) -> tuple[Any, ...]:
+def essence(row: Record) -> tuple[Any, ...]:
     """Distances are left out: a batch of another size rounds their last digits in another way."""
-    return (row.attack, row.ensemble, row.ids, row.robust, row.by_iter, row.clean_correct)
+    return (row.setting, row.ids, row.robust, row.by_iter, row.clean_correct)
 
 
-def by_sample(rows: list[Row]) -> list[dict[int, int]]:
+def by_sample(rows: list[Record]) -> list[dict[int, int]]:
     return [dict(zip(row.ids, row.robust, strict=True)) for row in rows]
 
 
@@ -71,7 +71,7 @@ def test_a_second_run_gives_the_same_rows_and_computes_nothing(measured: Any, fo
     second = measured()
     assert forwards == []
     assert [essence(row) for row in plain] == [essence(row) for row in first] == [essence(row) for row in second]
-    assert [row.distances for row in plain] == [row.distances for row in first] == [row.distances for row in second]
+    assert [row.distance for row in plain] == [row.distance for row in first] == [row.distance for row in second]
     assert [row.cached for row in first] == [0] * len(first)
     assert [row.cached for row in second] == [row.n for row in second]
 
@@ -108,7 +108,7 @@ def test_one_more_attack_or_budget_computes_only_that(measured: Any, forwards: l
 def test_a_budget_written_in_another_way_is_the_same_budget(measured: Any) -> None:
     first = measured(attacks=("fgsm",), eps=EvalSpec(eps="1/10").eps)
     (row,) = measured(attacks=("fgsm",), eps=EvalSpec(eps="0.1").eps)
-    assert (row.cached, row.robust, str(row.eps)) == (61, first[0].robust, "0.1")
+    assert (row.cached, row.robust, row.budget) == (61, first[0].robust, "0.1")
 
 
 @pytest.mark.parametrize(
@@ -193,5 +193,5 @@ def test_the_images_of_the_first_broken_samples_are_kept(measured: Any, tmp_path
                 "ON series.id = series GROUP BY series"
             )
         )
-    broken = {row.attack.name: row.clean_correct - row.correct for row in rows if row.ensemble is None}
+    broken = {row.attack["name"]: row.clean_correct - row.correct for row in rows if row.ensemble is None}
     assert sorted(kept.values()) == sorted(min(FIRST, count) for count in broken.values())

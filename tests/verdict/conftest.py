@@ -1,8 +1,7 @@
-"""Rows and looks made by hand: what a check sees, without a run."""
+"""Rows and inspections made by hand: what a check sees, without a run."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,28 +9,23 @@ import torch
 from torch import nn
 
 from robustcli.attacks import parse_attack
-from robustcli.measure.record import Row, Subject
+from robustcli.attacks.base import Attack
+from robustcli.measure.record import Record, Subject
 from robustcli.testing import tiny_net, tiny_samples
-from robustcli.verdict.look import Look, look
+from robustcli.verdict.check import Finding, Level
+from robustcli.verdict.model import Inspection, inspect_model
+from robustcli.verdict.rows import Results
+
+from ..records import record
 
 
-def make_row(spec: str, standing: int | Sequence[int], n: int = 100, **changes: Any) -> Row:
-    """The row of an attack under which the first `standing` of n samples stand, or those of these flags."""
+def make_row(spec: str | Attack, standing: int | Sequence[int], n: int = 100, **changes: Any) -> Record:
+    """The record of an attack under which the first `standing` of n samples stand, or those of these flags."""
     flags = tuple(standing) if not isinstance(standing, int) else (1,) * standing + (0,) * (n - standing)
-    values: dict[str, Any] = {
-        "subject": Subject("a.pt", "a" * 64, "mnist-cnn", changes.pop("method", "vanilla")),
-        "dataset": "bars",
-        "attack": parse_attack(spec),
-        "ids": tuple(range(len(flags))),
-        "robust": flags,
-        "clean_correct": len(flags),
-        "median_distance": None,
-        "by_iter": (),
-        "seconds": 1.0,
-        "forwards": 20 * len(flags),
-        "backwards": 20 * len(flags),
-    }
-    return Row(**(values | changes))
+    subject = Subject("a.pt", "a" * 64, "mnist-cnn", changes.pop("method", "vanilla"))
+    costs = {"seconds": 1.0, "forwards": 20 * len(flags), "backwards": 20 * len(flags)}
+    robust = {} if "distance" in changes else {"robust": flags}
+    return record(spec, **robust, **({"subject": subject, "dataset": "bars"} | costs | changes))
 
 
 def last(standing: int, n: int = 100) -> list[int]:
@@ -41,14 +35,32 @@ def last(standing: int, n: int = 100) -> list[int]:
 
 def far(distances: Sequence[float]) -> dict[str, Any]:
     """A minimal-norm row's changes: these distances, infinite where it found nothing."""
-    return {"distances": tuple(distances), "robust": tuple(int(math.isinf(one)) for one in distances)}
+    return {"distance": tuple(distances)}
 
 
-def looked(model: nn.Module | None = None, n: int = 80) -> Look:
-    """A look at a model through tiny samples; at `tiny_net` where none is given."""
+def results(*rows: Record) -> Results:
+    """The rows of a checkpoint."""
+    return Results(rows)
+
+
+def finding(
+    name: str, level: Level, message: str = "", value: float | None = None, budget: str | None = None
+) -> Finding:
+    """What the check of this name says."""
+    return Finding(level, message, value, budget, name)
+
+
+def levels(found: Sequence[Finding]) -> dict[str, str]:
+    """By check, the level of what it said last."""
+    return {one.id: one.level for one in found}
+
+
+def inspected(model: nn.Module | None = None, n: int = 80) -> Inspection:
+    """A model inspected by tiny samples; `tiny_net` where none is given."""
     net = tiny_net() if model is None else model
-    samples = tiny_samples(tiny_net(), n)
-    return look(net, samples)
+    return inspect_model(
+        net, tiny_samples(tiny_net(), n), [parse_attack(f"{name}:eps=0.1") for name in ("fgsm", "pgd")]
+    )
 
 
 class Answers(nn.Module):

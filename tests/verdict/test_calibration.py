@@ -8,67 +8,64 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import torch
-from torch import nn
 
 from robustcli.attacks import parse_attack
 from robustcli.config import DataSpec
+from robustcli.data.images import Images
 from robustcli.data.load import load
 from robustcli.engine.run import Samples, run_attack
-from robustcli.measure.evaluate import open_checkpoint
-from robustcli.measure.record import Row, to_row
+from robustcli.measure.evaluate import to_record
+from robustcli.measure.record import Subject
+from robustcli.models.sources import open_target
 from robustcli.testing.masked import MASKS, Mask
-from robustcli.verdict.controls import transferred
-from robustcli.verdict.findings import LEVELS, Finding, at_least
-from robustcli.verdict.look import look
-from robustcli.verdict.preflight import preflight
-from robustcli.verdict.rivals import RIVALS
-from robustcli.verdict.runs import EACH, RUNS
-from robustcli.verdict.table import CHECKS
+from robustcli.verdict.check import CHECKS, LEVELS, Finding, at_least, findings
+from robustcli.verdict.controls import transfer_not_better
+from robustcli.verdict.model import inspect_model
+from robustcli.verdict.probes import Measurement
+from robustcli.verdict.rows import Results
 
 ROOT = Path(__file__).parents[2]
 SPECS = ("fgsm:eps=0.1", "fgsm:eps=0.3", "pgd:eps=0.1,steps=10", "pgd:eps=0.3,steps=10")
-SHAPE = (1, 28, 28)
 
 
 @pytest.fixture(scope="module")
-def digits() -> Samples:
+def digits() -> Images:
     """Digits of the training set: what a network remembers makes it no more masked."""
-    images = load(DataSpec(dataset="mnist-sample", limit=48))
+    return load(DataSpec(dataset="mnist-sample", limit=48))
+
+
+def pixels(images: Images) -> Samples:
     return Samples(images.pixels(slice(None)), images.y, images.ids)
 
 
-def quick(model: nn.Module, rows: list[Row], samples: Samples) -> list[Finding]:
-    found = preflight(look(model, samples), [row.attack for row in rows], SHAPE)
-    found += [finding for check in (*EACH, *RUNS, *RIVALS) for finding in check(rows)]
-    return found + transferred("mnist", model, samples, torch.arange(len(samples)), rows, seed=0)
-
-
-def measured(name: str, samples: Samples) -> list[Finding]:
-    candidate = open_checkpoint(Path(f"zoo:{name}"))
-    outcomes = [run_attack(candidate.model, parse_attack(spec), samples)[0] for spec in SPECS]
-    rows = [to_row(candidate.subject, "mnist-sample", samples.ids.tolist(), outcome) for outcome in outcomes]
-    return quick(candidate.model, rows, samples)
+def measured(name: str, images: Images) -> list[Finding]:
+    target, samples = open_target(f"zoo:{name}"), pixels(images)
+    attacks = [parse_attack(spec) for spec in SPECS]
+    subject = Subject(target.name, target.key, target.model, target.method)
+    rows = [to_record(subject, images, run_attack(target.module, attack, samples)[0]) for attack in attacks]
+    seen = inspect_model(target.module, samples, attacks)
+    found = [*findings(seen, "preflight"), *findings(Results(rows), "reuse")]
+    return found + transfer_not_better(Measurement(target.module, images, rows))
 
 
 @pytest.mark.parametrize("name", ["mnist-vanilla", "mnist-gaussian", "mnist-pgd"])
-def test_a_good_network_raises_nothing_at_suspect(name: str, digits: Samples) -> None:
+def test_a_good_network_raises_nothing_at_suspect(name: str, digits: Images) -> None:
     assert at_least(measured(name, digits), "SUSPECT") == []
 
 
 @pytest.mark.parametrize(
     ("name", "checks"), [("mnist-fgsm", ["R14", "R22"]), ("mnist-batchout", ["R14"])], ids=["fgsm", "batchout"]
 )
-def test_fgsm_training_and_batchout_are_told_as_what_they_are(name: str, checks: list[str], digits: Samples) -> None:
+def test_fgsm_training_and_batchout_are_told_as_what_they_are(name: str, checks: list[str], digits: Images) -> None:
     suspect = at_least(measured(name, digits), "SUSPECT")
     assert sorted(finding.id for finding in suspect) == checks
 
 
 @pytest.mark.parametrize("mask", MASKS, ids=lambda mask: mask.name)
-def test_a_masked_network_raises_at_least_its_check(mask: Mask, digits: Samples) -> None:
-    model = mask.build(open_checkpoint(Path("zoo:mnist-vanilla")).model)
+def test_a_masked_network_raises_at_least_its_check(mask: Mask, digits: Images) -> None:
+    model = mask.build(open_target("zoo:mnist-vanilla").module)
     attacks = [parse_attack(spec) for spec in SPECS]
-    fired = {finding.id: finding for finding in preflight(look(model, digits), attacks, SHAPE)}
+    fired = {finding.id: finding for finding in findings(inspect_model(model, pixels(digits), attacks), "preflight")}
     assert fired[mask.check].rank >= LEVELS.index(mask.level), fired[mask.check]  # type: ignore[arg-type]
 
 

@@ -15,56 +15,70 @@ from robustcli.data.images import Images
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError
 from robustcli.measure.binarisation import Binarised
-from robustcli.measure.record import Subject, to_row
+from robustcli.measure.evaluate import to_record
+from robustcli.measure.record import Subject
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.masked import MASKS
 from robustcli.verdict import probes
-from robustcli.verdict.case import Case, make_case
-from robustcli.verdict.effort import is_reference
-from robustcli.verdict.landscape import (
-    Scene,
+from robustcli.verdict.check import Finding, findings
+from robustcli.verdict.judge import of_survivors
+from robustcli.verdict.probes import (
+    Measurement,
+    Survivors,
+    binarisation,
     binarisation_finding,
-    binarised,
+    converged,
     huge_eps,
-    kept,
-    noisy,
-    re_evaluated,
-    rounded,
-    survey,
+    noisy_landscape,
+    random_search,
+    re_evaluation,
+    rounding,
+    share_moving,
+    silent_success,
+    stronger_ensemble,
     without_budget,
 )
-from robustcli.verdict.probes import probe, share_moving
 
-from .conftest import Answers
+from .conftest import Answers, levels
 
 BLIND = next(mask.build for mask in MASKS if mask.name == "zero-gradient layer")
 EPS = 0.15
 
 
-def case_of(model: nn.Module, *specs: str, n: int = 40) -> Case:
-    """What attacks at EPS leave standing."""
+def measured(model: nn.Module, *specs: str, n: int = 20) -> Measurement:
+    """A model that attacks ran on at EPS, or at a budget of their own."""
     samples = tiny_samples(tiny_net(), n)
+    stored = (samples.x * 255).round().to(torch.uint8)
+    images = Images(stored, samples.y, samples.ids, ("a", "b", "c"), "tiny", "tiny/test")
+    pixels = Samples(stored.float() / 255, samples.y, samples.ids)
+    attacks = [parse_attack(spec if "eps=" in spec else f"{spec}eps={EPS}") for spec in specs]
     subject = Subject("a.pt", "", "tiny", "vanilla")
-    rows = [
-        to_row(subject, "tiny", samples.ids.tolist(), run_attack(model, parse_attack(f"{spec}eps={EPS}"), samples)[0])
-        for spec in specs
-    ]
-    return make_case(model, samples, rows, rows)
+    rows = [to_record(subject, images, run_attack(model, one, pixels)[0]) for one in attacks]
+    return Measurement(model, images, rows)
 
 
-def levels(found: list) -> dict[str, str]:  # type: ignore[type-arg]
-    return {finding.id: finding.level for finding in found}
+def surviving(model: nn.Module, *specs: str, n: int = 40) -> Survivors:
+    """What attacks at EPS leave standing."""
+    samples, attacks = tiny_samples(tiny_net(), n), tuple(parse_attack(f"{spec}eps={EPS}") for spec in specs)
+    robust = torch.stack([run_attack(model, attack, samples)[0].robust for attack in attacks]).all(0)
+    standing = samples[robust.nonzero()[:, 0]]
+    return Survivors(model, f"Linf {EPS}", Linf(), EPS, standing, len(standing), n, attacks)
+
+
+def probed(survivors: Survivors) -> list[Finding]:
+    """What all checks of a budget say."""
+    return list(of_survivors(survivors))
 
 
 @pytest.fixture(autouse=True)
 def cheap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probes, "MANY_QUERIES", 100)
     monkeypatch.setattr(probes, "DRAWS", 20)
-    monkeypatch.setattr(probes, "WITNESSED", 4)
+    monkeypatch.setattr(probes, "ALONE", 4)
 
 
 def test_a_good_model_raises_nothing_at_suspect() -> None:
-    found = levels(probe(case_of(tiny_net(), "pgd:")))
+    found = levels(probed(surviving(tiny_net(), "pgd:")))
     assert found.keys() == {"R3", "R10", "R11", "R12", "R13", "R15", "R24"}
     assert set(found.values()) <= {"OK", "INFO", "WARN"}
     assert {found[check] for check in ("R3", "R13")} == {"OK"}
@@ -75,26 +89,33 @@ def test_a_good_model_raises_nothing_at_suspect() -> None:
     [("fgsm:", {"R3", "R12", "R13", "R24"}), ("apgd:loss=dlr,steps=3,", {"R3", "R10", "R11", "R12", "R13", "R24"})],
 )
 def test_what_one_step_leaves_is_not_held_against_attacks_that_did_not_run(spec: str, checks: set[str]) -> None:
-    case = case_of(tiny_net(), spec)
-    assert len(case.standing)
-    assert levels(probe(case)).keys() == checks
+    survivors = surviving(tiny_net(), spec)
+    assert len(survivors.standing)
+    assert levels(probed(survivors)).keys() == checks
 
 
 def test_square_breaks_what_a_blind_gradient_leaves() -> None:
-    found = levels(probe(case_of(BLIND(tiny_net()), "pgd:steps=5,random_start=false,")))
+    found = levels(probed(surviving(BLIND(tiny_net()), "pgd:steps=5,random_start=false,")))
     assert (found["R12"], found["R24"]) == ("SUSPECT", "SUSPECT")
 
 
 def test_an_ensemble_is_asked_of_what_weak_attacks_leave_and_the_lower_number_is_told() -> None:
-    case = case_of(tiny_net(), "pgd:steps=2,step_size=0.03,")
-    found = {finding.id: finding for finding in probe(case)}
+    survivors = surviving(tiny_net(), "pgd:steps=2,step_size=0.03,")
+    found = {finding.id: finding for finding in probed(survivors)}
     strong = found["R24"]
-    broken = round(strong.value * len(case.standing) / case.share)  # type: ignore[operator]
+    broken = round(strong.value * len(survivors.standing) / survivors.share)  # type: ignore[operator]
     assert broken > 0
     assert (strong.level, strong.budget) == ("WARN" if strong.value <= 0.1 else "SUSPECT", "Linf 0.15")  # type: ignore[operator]
-    lower = 100 * (case.share - strong.value)  # type: ignore[operator]
-    assert f"breaks {broken} of {len(case.standing)} survivors (apgd " in strong.message
-    assert f"quote {lower:.1f} % and not {100 * case.share:.1f} %" in strong.message
+    lower = 100 * (survivors.share - strong.value)  # type: ignore[operator]
+    assert f"breaks {broken} of {len(survivors.standing)} survivors (apgd " in strong.message
+    assert f"quote {lower:.1f} % and not {100 * survivors.share:.1f} %" in strong.message
+
+
+def breaking(survivors: Survivors, count: int) -> Survivors:
+    """As if a stronger ensemble broke so many."""
+    found = replace(survivors)
+    vars(found)["ensemble"] = [(parse_attack(f"apgd:eps={EPS}"), count)]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -102,71 +123,64 @@ def test_an_ensemble_is_asked_of_what_weak_attacks_leave_and_the_lower_number_is
 )
 def test_a_stronger_ensemble_is_judged_in_points_of_all_samples(broken: int, level: str) -> None:
     samples = tiny_samples(tiny_net(), 40)
-    case = replace(case_of(tiny_net(), "pgd:"), standing=samples[torch.arange(100) % 40], survivors=148, total=200)
-    assert probes.ensemble_finding(case, broken, []).level == level
+    survivors = replace(surviving(tiny_net(), "pgd:"), standing=samples[torch.arange(100) % 40], count=148, total=200)
+    assert [one.level for one in stronger_ensemble(breaking(survivors, broken))] == [level]
 
 
 def test_beside_an_ensemble_of_its_grade_no_other_is_asked_and_its_own_number_is_judged() -> None:
-    case = case_of(tiny_net(), "pgd:")
-    known = replace(case, attacks=(parse_attack(f"autoattack:eps={EPS},queries=1000"),))
-    assert (case.has_reference, known.has_reference) == (False, True)
-    found = levels(probe(known))
+    survivors = surviving(tiny_net(), "pgd:")
+    known = replace(survivors, attacks=(parse_attack(f"autoattack:eps={EPS},queries=1000"),))
+    assert (survivors.graded, known.graded) == (False, True)
+    found = levels(probed(known))
     assert "R24" not in found
     assert found["R10"] != "WARN"
     assert not {"R11", "R15"} & found.keys()
 
 
-@pytest.mark.parametrize(
-    ("spec", "graded"),
-    [
-        ("autoattack:eps=0.1", True),
-        ("autoattack:eps=0.1,norm=l2", True),
-        ("autoattack:eps=5,norm=l1", True),
-        ("autoattack:eps=0.1,eot=20", True),
-        ("autoattack:eps=0.1,version=rand", True),
-        ("autoattack:eps=0.1,version=rand,eot=5", False),
-        ("autoattack:eps=0.1,rounds=10", False),
-        ("autoattack:eps=0.1,queries=100", False),
-        ("apgd:eps=0.1,steps=1000", False),
-        ("deepfool", False),
-    ],
-)
-def test_which_attacks_are_of_autoattacks_grade(spec: str, graded: bool) -> None:
-    assert is_reference(parse_attack(spec)) == graded
-    assert is_reference(parse_attack(spec), randomised=False) == (graded and "rand" not in spec)
-
-
 def test_the_ensemble_draws_starts_of_its_own() -> None:
-    case = case_of(tiny_net(), "apgd:")
+    survivors = surviving(tiny_net(), "apgd:")
     asked = []
 
-    class Watched(Case):
+    class Watched(Survivors):
         def left_by(self, attack: Attack, samples: Samples) -> Samples:
             asked.append((attack.name, self.seed))
             return samples
 
-    probes.stronger_ensemble(Watched(**vars(case)))
-    assert asked == [("apgd", case.seed + 1), ("apgd-t", case.seed + 1), ("square", case.seed + 1)]
+    stronger_ensemble(Watched(**vars(survivors)))
+    assert asked == [("apgd", survivors.seed + 1), ("apgd-t", survivors.seed + 1), ("square", survivors.seed + 1)]
     asked.clear()
-    probes.stronger_ensemble(Watched(**(vars(case) | {"randomised": True})))
+    stronger_ensemble(Watched(**(vars(survivors) | {"randomised": True})))
     assert [name for name, _ in asked] == ["apgd", "apgd"]
 
 
 def test_the_interval_is_told_of_survivors_that_were_not_probed() -> None:
-    case = case_of(tiny_net(), "pgd:")
-    assert "at most" not in probes.ensemble_finding(case, 0, []).message
-    assert "at most" in probes.ensemble_finding(replace(case, survivors=2 * case.survivors), 0, []).message
+    survivors = surviving(tiny_net(), "pgd:")
+    (whole,), (part,) = (
+        stronger_ensemble(breaking(one, 0)) for one in (survivors, replace(survivors, count=2 * survivors.count))
+    )
+    assert ("at most" in whole.message, "at most" in part.message) == (False, True)
+
+
+def test_the_survivors_of_a_budget_withstand_all_of_its_attacks() -> None:
+    two = measured(tiny_net().float(), "fgsm:", "pgd:", "pgd:eps=0.3")
+    low, high = two.survivors()
+    assert (low.name, high.name) == ("Linf 0.15", "Linf 0.3")
+    assert len(low.attacks) == 2
+    assert low.count == sum(map(min, zip(*(row.robust for row in two.rows[:2]), strict=True)))
+    assert (len(low.standing), low.total) == (low.count, 20)
+    (few, _) = replace(two, limit=2).survivors()
+    assert len(few.standing) == min(2, low.count)
 
 
 def test_nothing_is_probed_where_nothing_stands() -> None:
-    case = case_of(tiny_net(), "pgd:")
-    none = replace(case, standing=case.standing[slice(0, 0)])
-    assert set(levels(probe(none)).values()) == {"OK"}
+    survivors = surviving(tiny_net(), "pgd:")
+    none = replace(survivors, standing=survivors.standing[slice(0, 0)])
+    assert set(levels(probed(none)).values()) == {"OK"}
 
 
 def test_steps_far_too_few_are_suspect() -> None:
-    case = case_of(tiny_net(), "pgd:steps=1,step_size=0.01,random_start=false,")
-    assert levels(probes.converged(replace(case, attacks=(stepping(0.02),))))["R10"] in ("WARN", "SUSPECT")
+    survivors = surviving(tiny_net(), "pgd:steps=1,step_size=0.01,random_start=false,")
+    assert levels(converged(replace(survivors, attacks=(stepping(0.02),))))["R10"] in ("WARN", "SUSPECT")
 
 
 def stepping(step: float) -> Attack:
@@ -174,7 +188,7 @@ def stepping(step: float) -> Attack:
 
 
 def test_an_attack_that_returns_another_iterate_than_its_best_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    case = case_of(tiny_net(), "noise:")
+    survivors = surviving(tiny_net(), "noise:")
     attack = parse_attack(f"pgd:eps={EPS},steps=20")
     real = type(attack).perturb
 
@@ -183,7 +197,7 @@ def test_an_attack_that_returns_another_iterate_than_its_best_is_told(monkeypatc
         return x.clone()
 
     monkeypatch.setattr(type(attack), "perturb", forgetful)
-    found = probes.silent_success(replace(case, attacks=(attack,)))
+    found = silent_success(replace(survivors, attacks=(attack,)))
     assert levels(found) == {"R3": "WARN"}
     assert "returns another iterate than its best" in found[0].message
 
@@ -195,60 +209,45 @@ def test_a_loss_that_still_rises_moves() -> None:
 
 
 def test_noise_that_breaks_survivors_is_suspect() -> None:
-    case = case_of(tiny_net(), "fgsm:")
-    weak = replace(case, standing=tiny_samples(tiny_net(), 4)[slice(0, 4)], eps=1.0)
-    assert levels(probes.random_search(weak))["R13"] == "SUSPECT"
+    survivors = surviving(tiny_net(), "fgsm:")
+    weak = replace(survivors, standing=tiny_samples(tiny_net(), 4)[slice(0, 4)], eps=1.0)
+    assert levels(random_search(weak))["R13"] == "SUSPECT"
 
 
 # --- The model as a whole
 
 
-def scene(model: nn.Module, spec: str | None = f"pgd:eps={EPS}", n: int = 20) -> Scene:
-    samples = tiny_samples(tiny_net(), n)
-    levels = (samples.x * 255).round().to(torch.uint8)
-    pixels = Samples(levels.float() / 255, samples.y, samples.ids)
-    images = Images(levels, samples.y, samples.ids, ("a", "b", "c"), "tiny", "tiny/test")
-    return Scene(model, images, pixels, parse_attack(spec) if spec else None, 0)
-
-
-def test_a_good_model_passes_the_survey() -> None:
-    found = levels(survey(scene(tiny_net().float())))
-    assert found == {"R8": "OK", "R9": "OK", "R16": "OK", "R1": "OK", "R2": "OK", "R4": found["R4"], "R17": "OK"}
-    assert "R1" not in levels(survey(scene(tiny_net().float(), None)))
+def test_a_good_model_passes() -> None:
+    found = levels(list(findings(measured(tiny_net().float(), "pgd:"), "full")))
+    assert found == {"R8": "OK", "R9": "OK", "R16": "OK", "R2": "OK", "R4": found["R4"], "R17": "OK"}
+    without = levels(list(findings(measured(tiny_net().float()), "full")))
+    assert without.keys() == {"R8", "R9", "R16"}, "no images without an attack at a budget"
 
 
 def test_a_blind_gradient_fails_where_nothing_can_stand() -> None:
-    blind = BLIND(tiny_net().float())
-    assert levels([*huge_eps(scene(blind)), *without_budget(scene(blind))]) == {"R8": "SUSPECT", "R9": "SUSPECT"}
+    blind = measured(BLIND(tiny_net().float()))
+    assert levels([*huge_eps(blind), *without_budget(blind)]) == {"R8": "SUSPECT", "R9": "SUSPECT"}
 
 
 def test_a_stepped_surface_is_noisy() -> None:
     def stepped(net: nn.Module, x: Tensor) -> Tensor:
         return net(x) + 5 * torch.sin(1e4 * x.flatten(1)[:, :3])
 
-    assert levels(noisy(scene(Answers(stepped).float()))) == {"R16": "WARN"}
+    assert levels(noisy_landscape(measured(Answers(stepped).float()))) == {"R16": "WARN"}
 
 
 def test_a_random_model_changes_its_mind() -> None:
     def random(net: nn.Module, x: Tensor) -> Tensor:
         return torch.randn(len(x), 3)
 
-    model = Answers(random).float()
-    outcome = scene(tiny_net().float()).run(parse_attack(f"pgd:eps={EPS}"))
-    assert levels(re_evaluated(scene(model), outcome)) == {"R2": "WARN"}
-
-
-def test_an_image_outside_the_ball_is_invalid() -> None:
-    here = scene(tiny_net().float())
-    outcome = here.run(parse_attack(f"pgd:eps={EPS}"))
-    assert outcome.x_adv is not None
-    assert levels(kept(here, replace(outcome, x_adv=1 - outcome.x_adv))) == {"R1": "INVALID"}
+    steady = measured(tiny_net().float(), "pgd:")
+    shaky = replace(steady, model=Answers(random).float())
+    vars(shaky).update(correct=steady.correct, outcome=steady.outcome)
+    assert levels(re_evaluation(shaky)) == {"R2": "WARN"}
 
 
 def test_rounding_that_saves_samples_is_told() -> None:
-    here = scene(tiny_net().float())
-    found = rounded(here, here.run(parse_attack("pgd:eps=0.0005")))
-    assert found[0].id == "R4"
+    assert levels(rounding(measured(tiny_net().float(), "pgd:eps=0.0005"))).keys() == {"R4"}
 
 
 @pytest.mark.parametrize(
@@ -260,14 +259,13 @@ def test_an_attack_must_find_what_is_there_by_construction(found: int, by_noise:
     flags = [tuple(int(i < count) for i in range(32)) for count in (found, by_noise)]
     test = Binarised(parse_attack(f"pgd:eps={EPS}"), EPS, Linf(), tuple(range(32)), *flags, left_out=0)
     finding = binarisation_finding("pgd", test, again=(33 - found) // 2)
-    assert (finding.id, finding.level) == ("R17", level)
+    assert finding.level == level
     assert binarisation_finding("pgd", test, again=(32 - found) // 2 - 1).level != "SUSPECT"
     assert f"of 32 adversarials by construction pgd finds {found}, noise {by_noise}" in finding.message
 
 
 def test_a_model_that_the_binarisation_test_does_not_fit_is_not_put_to_it() -> None:
-    here = scene(Answers(lambda net, x: net(x) + net(x).flip(1)).float())
-    assert here.attack is not None
+    odd = measured(Answers(lambda net, x: net(x) + net(x).flip(1)).float(), "pgd:")
     with pytest.raises(AttackError, match="binarisation"):
-        binarised(here, here.attack)
-    assert "R17" not in levels(survey(here))
+        binarisation(odd)
+    assert "R17" not in levels(list(findings(odd, "full")))

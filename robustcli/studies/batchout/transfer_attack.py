@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from pydantic import ConfigDict, Field
@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from robustcli.attacks import FGSM
+from robustcli.attacks.base import Kind, Losses, Needs
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.fields import Budget
@@ -38,9 +39,9 @@ class TransferFGSM:
 
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "FGSM's images of another network (Papernot et al. 2016)"
-    kind: ClassVar[Literal["budget"]] = "budget"
-    needs: ClassVar[Literal["scores"]] = "scores"
-    losses: ClassVar[tuple[Literal["cross-entropy"], ...]] = ("cross-entropy",)
+    kind: ClassVar[Kind] = "budget"
+    needs: ClassVar[Needs] = "scores"
+    losses: ClassVar[Losses] = ("cross-entropy",)
     weak: ClassVar[bool] = True
     parameter_free: ClassVar[bool] = False
     cost: ClassVar[int] = 1

@@ -1,4 +1,4 @@
-"""A race: entrants that do the same work are timed by turns, each at its best batch size."""
+"""Attacks that do the same work, ours and the peers', timed by turns, each at its best batch size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Work = Callable[[Samples, int], list[int]]
 
 
 @dataclass
-class Entrant:
+class Entry:
     """One line of a table.
 
     Attributes:
@@ -56,31 +56,31 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Race:
-    """Entrants of one task, ours first, after they have run."""
+class Comparison:
+    """Entries of one task, ours first, after they have run."""
 
     name: str
     title: str
     goal: Goal
-    entrants: Sequence[Entrant]
+    entries: Sequence[Entry]
 
     @property
-    def fastest(self) -> Entrant | None:
+    def fastest(self) -> Entry | None:
         """The fastest peer; None where none is installed."""
-        peers = [entrant for entrant in self.entrants if entrant.peer]
-        return min(peers, key=lambda entrant: entrant.median) if peers else None
+        peers = [entry for entry in self.entries if entry.peer]
+        return min(peers, key=lambda entry: entry.median) if peers else None
 
     @property
     def ratio(self) -> float | None:
         """Our time as a share of the fastest peer's: the median over turns, as a slow minute hits both alike."""
         if self.fastest is None:
             return None
-        return statistics.median(a / b for a, b in zip(self.entrants[0].seconds, self.fastest.seconds, strict=True))
+        return statistics.median(a / b for a, b in zip(self.entries[0].seconds, self.fastest.seconds, strict=True))
 
     @property
     def broken(self) -> float:
         """The share of samples that ours breaks, at the budget that leaves most."""
-        ours = self.entrants[0]
+        ours = self.entries[0]
         return 1 - max(ours.standing) / ours.n
 
     @property
@@ -92,7 +92,7 @@ class Race:
         """The ratio and the goal, in a line."""
         if self.fastest is None:
             return "No peer is installed."
-        said = f"{self.entrants[0].name} takes {self.ratio:.2f} x the time of the fastest peer, {self.fastest.name}"
+        said = f"{self.entries[0].name} takes {self.ratio:.2f} x the time of the fastest peer, {self.fastest.name}"
         wanted = f"goal: at most {self.goal.ratio:g}"
         if self.goal.broken:
             said += f", and breaks {self.broken:.1%}"
@@ -100,29 +100,29 @@ class Race:
         return f"{said} ({wanted}): {'met' if self.met else 'missed'}."
 
     def table(self) -> str:
-        """One line an entrant: seconds for all samples, median and range of the turns."""
-        n = max(entrant.n for entrant in self.entrants)
-        fastest = min(entrant.median for entrant in self.entrants)
+        """One line an entry: seconds for all samples, median and range of the turns."""
+        n = max(entry.n for entry in self.entries)
+        fastest = min(entry.median for entry in self.entries)
         rows = [
             [
-                entrant.name,
-                entrant.batch_size,
-                f"{entrant.median:.3f}",
-                f"{min(entrant.seconds):.3f} to {max(entrant.seconds):.3f}",
-                f"{entrant.median / fastest:.1f}",
-                " ".join(map(str, entrant.standing)),
-                str(n) if entrant.n == n else f"{entrant.n}, seconds scaled to {n}",
+                entry.name,
+                entry.batch_size,
+                f"{entry.median:.3f}",
+                f"{min(entry.seconds):.3f} to {max(entry.seconds):.3f}",
+                f"{entry.median / fastest:.1f}",
+                " ".join(map(str, entry.standing)),
+                str(n) if entry.n == n else f"{entry.n}, seconds scaled to {n}",
             ]
-            for entrant in self.entrants
+            for entry in self.entries
         ]
         headers = ["", "batch", "seconds", "range", "x fastest", "standing", "of"]
         return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        entrants = [
-            {key: getattr(entrant, key) for key in ("name", "peer", "n", "batch_size", "standing", "median", "seconds")}
-            for entrant in self.entrants
+        entries = [
+            {key: getattr(entry, key) for key in ("name", "peer", "n", "batch_size", "standing", "median", "seconds")}
+            for entry in self.entries
         ]
         return {
             "name": self.name,
@@ -132,30 +132,32 @@ class Race:
             "ratio": self.ratio,
             "broken": self.broken,
             "met": self.met,
-            "entrants": entrants,
+            "entrants": entries,
         }
 
 
-def run(entrants: Sequence[Entrant], samples: Samples, *, turns: int, batch_sizes: Sequence[int], slow_n: int) -> None:
-    """Give each entrant its best batch size, then run them by turns, so that a slow minute hits all alike."""
-    for entrant in entrants:
-        entrant.n = min(len(samples), slow_n) if entrant.slow else len(samples)
-        _timed(entrant, samples[:8], 8)  # the first call of all pays for loading
+def time_by_turns(
+    entries: Sequence[Entry], samples: Samples, *, turns: int, batch_sizes: Sequence[int], slow_n: int
+) -> None:
+    """Give each entry its best batch size, then run them by turns, so that a slow minute hits all alike."""
+    for entry in entries:
+        entry.n = min(len(samples), slow_n) if entry.slow else len(samples)
+        _timed(entry, samples[:8], 8)  # the first call of all pays for loading
         # A loop over single samples takes no notice of the batch.
-        sizes = batch_sizes[:1] if entrant.slow else batch_sizes
-        tried = [(_timed(entrant, samples[: entrant.n], size), size) for size in (*sizes, *sizes)]  # memory is new once
-        entrant.batch_size = min(tried)[1]
+        sizes = batch_sizes[:1] if entry.slow else batch_sizes
+        tried = [(_timed(entry, samples[: entry.n], size), size) for size in (*sizes, *sizes)]  # memory is new once
+        entry.batch_size = min(tried)[1]
     for turn in range(turns):
-        first = turn % len(entrants)
-        for entrant in (*entrants[first:], *entrants[:first]):
-            seconds = _timed(entrant, samples[: entrant.n], entrant.batch_size)
-            entrant.seconds.append(seconds * len(samples) / entrant.n)
+        first = turn % len(entries)
+        for entry in (*entries[first:], *entries[:first]):
+            seconds = _timed(entry, samples[: entry.n], entry.batch_size)
+            entry.seconds.append(seconds * len(samples) / entry.n)
 
 
-def _timed(entrant: Entrant, samples: Samples, batch_size: int) -> float:
+def _timed(entry: Entry, samples: Samples, batch_size: int) -> float:
     """Seconds of one run."""
     started = time.perf_counter()
-    entrant.standing = entrant.work(samples, batch_size)
+    entry.standing = entry.work(samples, batch_size)
     if samples.x.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - started

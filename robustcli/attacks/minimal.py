@@ -1,4 +1,4 @@
-"""The closest adversarial of each sample while a minimal-norm attack searches, and the box's farthest image."""
+"""What minimal-norm attacks share: the closest adversarials found so far, and how far one can lie at most."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class Closest:
         self.distance[kept] = distance[better]
 
 
-def farthest(x: Tensor) -> Tensor:
-    """The image of [0, 1] that is farthest from `x`, in any norm."""
-    return (x < 0.5).to(x.dtype)
+def largest_distance(norm: Norm, x: Tensor) -> Tensor:
+    """(n,) distances of `x` to the image of [0, 1] that is farthest from it, in any norm the same."""
+    return norm.distance((x < 0.5).to(x.dtype), x) if len(x) else x.new_empty(0)

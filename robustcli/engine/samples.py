@@ -1,13 +1,13 @@
-"""The check of what `run_attack` is given: images in [0, 1], classes from 0 on, ids."""
+"""What is attacked, and its check: images in [0, 1], classes from 0 on, ids."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from robustcli.engine.outcome import Samples
 from robustcli.errors import AttackError
 
 EXCESS = 1e-4
@@ -16,7 +16,22 @@ EXCESS = 1e-4
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def checked(samples: Samples) -> Samples:
+@dataclass(frozen=True)
+class Samples:
+    """What is attacked: images `x` (n, c, h, w) in [0, 1], classes `y` (n,) and ids `ids` (n,), all on one device."""
+
+    x: Tensor
+    y: Tensor
+    ids: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> Samples:
+        return Samples(self.x[index], self.y[index], self.ids[index])
+
+
+def check_samples(samples: Samples) -> Samples:
     """The samples, their classes and ids as int64.
 
     Raises:
@@ -27,10 +42,10 @@ def checked(samples: Samples) -> Samples:
         if not isinstance(value, Tensor) or value.layout is not torch.strided:
             found = str(value.layout) if isinstance(value, Tensor) else f"a {type(value).__name__}"
             raise AttackError(f"samples: {name} is {found}; should be a dense tensor")
-    return Samples(_pixels(samples.x), _classes(samples.y, samples.x), _ids(samples.ids, samples.x))
+    return Samples(_check_pixels(samples.x), _check_classes(samples.y, samples.x), _check_ids(samples.ids, samples.x))
 
 
-def _pixels(x: Tensor) -> Tensor:
+def _check_pixels(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise AttackError(f"samples: x is {x.dtype}; should be floats in [0, 1], such as x.float() / 255 of bytes")
     if x.dtype not in (torch.float32, torch.float64):
@@ -55,7 +70,7 @@ def _pixels(x: Tensor) -> Tensor:
     raise AttackError(f"samples: x has pixels from {low:g} to {high:g}; should be in [0, 1]: {cure}")
 
 
-def _classes(y: Tensor, x: Tensor) -> Tensor:
+def _check_classes(y: Tensor, x: Tensor) -> Tensor:
     if y.ndim == 2 and y.shape == (len(x), 1):
         raise AttackError(f"samples: y has the shape {tuple(y.shape)}; should be ({len(x)},): y[:, 0]")
     if y.ndim == 2 and len(y) == len(x):
@@ -71,17 +86,17 @@ def _classes(y: Tensor, x: Tensor) -> Tensor:
         raise AttackError(f"samples: y is on {y.device}, x on {x.device}; should be on one device")
     if len(y) and int(y.min()) < 0:
         raise AttackError(f"samples: y has the class {int(y.min())}; should count from 0")
-    return _plain(y.long())
+    return _without_inference(y.long())
 
 
-def _ids(ids: Tensor, x: Tensor) -> Tensor:
+def _check_ids(ids: Tensor, x: Tensor) -> Tensor:
     whole = ids.dtype in INTEGERS or (ids.is_floating_point() and bool((ids == ids.long()).all()))
     if ids.shape != (len(x),) or not whole:
         raise AttackError(
             f"samples: ids are {ids.dtype} of shape {tuple(ids.shape)} for {len(x)} images; should be integers, "
             f"({len(x)},), such as torch.arange({len(x)})"
         )
-    ids = _plain(ids.long().to(x.device))
+    ids = _without_inference(ids.long().to(x.device))
     ordered = ids.sort().values
     twice = ordered[1:][ordered[1:] == ordered[:-1]]
     if len(twice):
@@ -89,5 +104,6 @@ def _ids(ids: Tensor, x: Tensor) -> Tensor:
     return ids
 
 
-def _plain(values: Tensor) -> Tensor:
+def _without_inference(values: Tensor) -> Tensor:
+    """Values that can be used beside gradients."""
     return values.clone() if values.is_inference() else values

@@ -1,4 +1,4 @@
-"""The smallest step onto a hyperplane, inside a box or not: the inner problem of DeepFool and FAB."""
+"""The projection onto a hyperplane, inside a box or not: the inner problem of DeepFool and FAB."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ MAX_NEWTON_STEPS = 100
 
 
 @dataclass(frozen=True)
-class Step:
-    """`delta` (n, d), the step; `reached` (n,) bool, whether the hyperplane can be reached inside the box."""
+class Projection:
+    """`delta` (n, d), the smallest step; `reached` (n,) bool, whether the hyperplane can be reached inside the box."""
 
     delta: Tensor
     reached: Tensor
 
 
-def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, high: Tensor | None) -> Step:
+def project_onto_hyperplane(
+    norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, high: Tensor | None
+) -> Projection:
     """The delta of least `norm` with `w . delta = target` and `low <= delta <= high`.
 
     The optimum is `clip(scale * ray, low, high)`, `ray` being the norm's steepest direction for `w`. Its inner product
@@ -41,7 +43,7 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
     if low is None or high is None:
         slope = rate.sum(1)
         scale = target / slope.where(slope > 0, slope.new_ones(()))
-        return Step(scale[:, None] * ray, slope > 0)
+        return Projection(scale[:, None] * ray, slope > 0)
     if isinstance(norm, L1):
         return _fill(w, target, low, high)
     limits = torch.finfo(ray.dtype)
@@ -61,12 +63,12 @@ def smallest_step(norm: Norm, w: Tensor, target: Tensor, low: Tensor | None, hig
         scale = advanced
     scale = scale.where(reachable, scale.new_full((), torch.inf))
     delta = torch.minimum(scale[:, None], room) * ray
-    return Step(delta, reachable)
+    return Projection(delta, reachable)
 
 
-def _fill(w: Tensor, target: Tensor, low: Tensor, high: Tensor) -> Step:
+def _fill(w: Tensor, target: Tensor, low: Tensor, high: Tensor) -> Projection:
     """The L1 step: each entry gains the more the larger its weight."""
     room = torch.where(w > 0, high, -low)
     gain = w.abs() * room
     share = greedy(w.abs(), gain, target)
-    return Step(w.sign() * room * share, gain.sum(1) >= target)
+    return Projection(w.sign() * room * share, gain.sum(1) >= target)

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, linprog, minimize
 
-from robustcli.attacks.hyperplane import smallest_step
 from robustcli.attacks.norms import L1, L2, NORMS, Linf
+from robustcli.attacks.projection import project_onto_hyperplane
 
 DIMENSIONS = 6
 
@@ -29,7 +29,7 @@ def problems(draw, share=REACHED):
 
 def solve(norm, w, low, high, target):
     w, low, high = (torch.tensor(part)[None] for part in (w, low, high))
-    step = smallest_step(norm, w, torch.tensor([target]), low, high)
+    step = project_onto_hyperplane(norm, w, torch.tensor([target]), low, high)
     return step.delta[0].numpy(), bool(step.reached[0])
 
 
@@ -120,7 +120,7 @@ def test_a_boundary_out_of_reach_gives_the_far_corner(norm, problem):
 @given(st.sampled_from(list(NORMS.values())), problems())
 def test_a_wide_box_is_no_box(norm, problem):
     w, _, _, target = problem
-    free = smallest_step(norm, torch.tensor(w)[None], torch.tensor([target]), None, None)
+    free = project_onto_hyperplane(norm, torch.tensor(w)[None], torch.tensor([target]), None, None)
     for bound in [1e9] if norm == L1() else [1e9, np.inf]:
         boxed, _ = solve(norm, w, np.full(DIMENSIONS, -bound), np.full(DIMENSIONS, bound), target)
         assert boxed == pytest.approx(free.delta[0].numpy(), rel=1e-9)
@@ -130,14 +130,14 @@ def test_a_wide_box_is_no_box(norm, problem):
 @pytest.mark.parametrize("box", [None, 1.0])
 def test_a_plane_without_a_normal_is_not_reached(norm, box):
     bound = None if box is None else torch.full((1, 4), box)
-    step = smallest_step(norm, torch.zeros(1, 4), torch.ones(1), None if bound is None else -bound, bound)
+    step = project_onto_hyperplane(norm, torch.zeros(1, 4), torch.ones(1), None if bound is None else -bound, bound)
     assert not step.reached
     assert not step.delta.any()
 
 
 @pytest.mark.parametrize("norm", NORMS.values())
 def test_a_boundary_underfoot_needs_no_step(norm):
-    step = smallest_step(norm, torch.ones(1, 4), torch.zeros(1), -torch.ones(1, 4), torch.ones(1, 4))
+    step = project_onto_hyperplane(norm, torch.ones(1, 4), torch.zeros(1), -torch.ones(1, 4), torch.ones(1, 4))
     assert step.reached
     assert not step.delta.any()
 
@@ -146,7 +146,7 @@ def test_a_boundary_underfoot_needs_no_step(norm):
 @pytest.mark.parametrize("target", [0.5, 9.0])
 def test_a_weight_that_underflows_does_not_spoil_the_others(norm, target):
     w = torch.tensor([[1.0, 1.0, 1e-42]])
-    step = smallest_step(norm, w, torch.tensor([target]), -torch.full((1, 3), 0.5), torch.full((1, 3), 0.5))
+    step = project_onto_hyperplane(norm, w, torch.tensor([target]), -torch.full((1, 3), 0.5), torch.full((1, 3), 0.5))
     assert step.delta.isfinite().all()
     assert bool(step.reached) == (target < 1)
 
@@ -156,7 +156,7 @@ def test_rows_are_solved_apart(norm):
     torch_rng = torch.Generator().manual_seed(0)
     w, x = torch.randn(20, 5, generator=torch_rng).double(), torch.rand(20, 5, generator=torch_rng).double()
     target = torch.linspace(0, 3, 20).double()
-    whole = smallest_step(norm, w, target, -x, 1 - x)
+    whole = project_onto_hyperplane(norm, w, target, -x, 1 - x)
     for i in range(20):
-        one = smallest_step(norm, w[i : i + 1], target[i : i + 1], -x[i : i + 1], 1 - x[i : i + 1])
+        one = project_onto_hyperplane(norm, w[i : i + 1], target[i : i + 1], -x[i : i + 1], 1 - x[i : i + 1])
         assert torch.allclose(one.delta[0], whole.delta[i], rtol=0, atol=1e-12)

@@ -1,0 +1,468 @@
+"""The checks of a model before the run, P1 to P12: a few forward and backward passes, made once for all of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from robustcli.attacks import label
+from robustcli.attacks.base import Attack, BudgetAttack, passes_of
+from robustcli.attacks.losses import Loss, cross_entropy, input_gradient, is_right, margin
+from robustcli.attacks.norms import Linf
+from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.run import Samples
+from robustcli.errors import AttackError
+from robustcli.measure.plan import Planned, budget_warnings
+from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, check, scientific
+
+PASSES = 5
+FEW = 64
+"""How many samples are inspected closely."""
+
+MORE = 256
+"""How many are classified."""
+
+EXCESS = 1e-4
+"""By how much pixels may miss [0, 1]: rounding."""
+
+NO_PROBABILITY = 1e-5
+
+ROUNDS_TO_ONE = 17.0
+"""The margin from which a float32 softmax rounds to 1."""
+
+SATURATED = 0.05
+
+VANISHES = 100.0
+"""The margin from which the softmax of the other classes underflows, and with it every gradient of the loss."""
+
+SAME_LOGITS = 1e-4
+BATCH_MOVES = 1e-3
+BLIND = 0.5
+
+HALF_A_LEVEL = 0.5 / 255
+"""Rounded to 8 bits, an image of a smaller Linf ball is the one in its middle."""
+
+LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": lambda logits, y: -margin(logits, y)}
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What there was to see of a model, and the attacks that are to run on it.
+
+    Attributes:
+        in_train_mode: modules that were handed over in train mode.
+        low, high: the smallest and the largest pixel.
+        y: (n,) the classes of all samples.
+        logits: (n, classes) of all samples, one pass.
+        near: (m,) the classes of the few that were inspected closely.
+        passes: PASSES times (m, classes), of these.
+        alone: (m, classes), each of them in a batch of its own; None where that fails.
+        gradients: by loss, (m, ...); None where there is none.
+        broken: why there is none.
+        autograd_calls: how often autograd was called inside a forward pass.
+        attacks: each with its budget.
+        shape: (c, h, w) of an image.
+    """
+
+    in_train_mode: tuple[str, ...]
+    low: float
+    high: float
+    y: Tensor
+    logits: Tensor
+    near: Tensor
+    passes: tuple[Tensor, ...]
+    alone: Tensor | None
+    gradients: dict[str, Tensor | None] = field(default_factory=dict)
+    broken: str = ""
+    autograd_calls: int = 0
+    attacks: tuple[Attack, ...] = ()
+    shape: tuple[int, ...] = ()
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return self.logits.shape[1]
+
+    @property
+    def right(self) -> Tensor:
+        """(n,) bool."""
+        return is_right(self.logits, self.y)
+
+    @property
+    def spread(self) -> float:
+        """How far the passes are apart, in L2 of normalised logits."""
+        unit = [F.normalize(logits, dim=1) for logits in self.passes]
+        return max(float((other - unit[0]).norm(dim=1).max()) for other in unit[1:])
+
+    @property
+    def randomised(self) -> bool:
+        """Whether the same image gets other logits from pass to pass."""
+        counts = {int(is_right(logits, self.near).sum()) for logits in self.passes}
+        return len(counts) > 1 or self.spread > SAME_LOGITS
+
+
+def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] = ()) -> Inspection:
+    """Inspect a model by at most MORE of its samples, in eval mode; it is handed back as it was.
+
+    Raises:
+        AttackError: the model returned no usable logits.
+    """
+    in_train_mode = tuple(name or "the model" for name, module in model.named_modules() if module.training)
+    more = samples[spread_over(len(samples), MORE)]
+    few = more[spread_over(len(more), FEW)]
+    with frozen(model), torch.random.fork_rng(devices=[]):  # a randomised model draws; the run must not notice
+        meter = Meter(model, largest=int(samples.y.max()) if len(samples) else -1)
+        with _watched() as calls:
+            first = meter.exact(few.x).detach()
+        with torch.no_grad():
+            passes = (first, *(meter.exact(few.x) for _ in range(PASSES - 1)))
+            logits = torch.cat([meter.exact(chunk) for chunk in torch.split(more.x, FEW)])
+            alone = _alone(meter, few.x)
+        gradients, broken = _gradients(meter, few)
+    return Inspection(
+        in_train_mode=in_train_mode,
+        low=float(more.x.min()),
+        high=float(more.x.max()),
+        y=more.y,
+        logits=logits,
+        near=few.y,
+        passes=passes,
+        alone=alone,
+        gradients=gradients,
+        broken=broken,
+        autograd_calls=len(calls),
+        attacks=tuple(attacks),
+        shape=tuple(samples.x.shape[1:]),
+    )
+
+
+def spread_over(n: int, count: int) -> Tensor:
+    """At most `count` of n indices, evenly spread: stored images may be sorted by class."""
+    return torch.linspace(0, max(0, n - 1), min(n, count)).round().long()
+
+
+def _alone(meter: Meter, x: Tensor) -> Tensor | None:
+    try:
+        return torch.cat([meter.exact(image[None]) for image in x])
+    except (RuntimeError, ValueError):  # such as a batch norm in train mode, which refuses a batch of one
+        return None
+
+
+def _gradients(meter: Meter, samples: Samples) -> tuple[dict[str, Tensor | None], str]:
+    found: dict[str, Tensor | None] = {}
+    broken = ""
+    for name, loss in LOSSES.items():
+        try:
+            found[name] = input_gradient(meter.exact, loss, samples.x, samples.y)[0]
+        except AttackError as error:
+            found[name], broken = None, str(error.__cause__ or error).splitlines()[0]
+    return found, broken
+
+
+@contextmanager
+def _watched() -> Iterator[list[str]]:
+    """A list that each call of autograd is written to, as AutoAttack's `check_dynamic` counts them."""
+    calls: list[str] = []
+
+    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def called(*arguments: Any, **options: Any) -> Any:
+            calls.append(name)
+            return original(*arguments, **options)
+
+        return called
+
+    names = ("grad", "backward")
+    originals = {name: getattr(torch.autograd, name) for name in names}
+    try:
+        for name in names:
+            setattr(torch.autograd, name, counting(name, originals[name]))
+        yield calls
+    finally:
+        for name in names:
+            setattr(torch.autograd, name, originals[name])
+
+
+@check(
+    "P1",
+    "eval mode",
+    "a module is in train mode: measured in eval mode",
+    level="WARN",
+    when="preflight",
+    source="RobustBench",
+)
+def eval_mode(seen: Inspection) -> Finding:
+    """Whether the model came in eval mode."""
+    found = seen.in_train_mode
+    if not found:
+        return Finding("OK", "the model came in eval mode")
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return Finding("WARN", f"{found[0]}{more} came in train mode; measured in eval mode", len(found))
+
+
+@check(
+    "P2",
+    "input range",
+    f"a pixel lies below -{scientific(EXCESS)} or above 1 + {scientific(EXCESS)}: normalisation belongs into the model",
+    level="INVALID",
+    when="preflight",
+    source="ours",
+)
+def input_range(seen: Inspection) -> Finding:
+    """Whether pixels lie in [0, 1]."""
+    excess = max(-seen.low, seen.high - 1)
+    message = f"pixels from {seen.low:g} to {seen.high:g}"
+    if excess <= EXCESS:
+        return Finding("OK", message)
+    return Finding("INVALID", f"{message}: put the normalisation inside the model", excess)
+
+
+@check(
+    "P3",
+    "probabilities given",
+    f"all outputs in [0, 1] and every row's sum 1, within {scientific(NO_PROBABILITY)}",
+    level="WARN",
+    when="preflight",
+    source=AUTOATTACK,
+)
+def probabilities(seen: Inspection) -> Finding:
+    """Whether the model returns probabilities."""
+    logits = seen.logits
+    off = float((logits.sum(1) - 1).abs().max())
+    if logits.max() < 1 + NO_PROBABILITY and logits.min() > -NO_PROBABILITY and off < NO_PROBABILITY:
+        message = "the model returns probabilities: attacks on the cross-entropy are weakened; return logits"
+        return Finding("WARN", message, off)
+    return Finding("OK", "the outputs are no probabilities")
+
+
+@check(
+    "P4",
+    "saturation",
+    f"share of the correct points with a cross-entropy of exactly 0 or a margin above {ROUNDS_TO_ONE:g}: INFO above "
+    f"{100 * SATURATED:g} %; WARN where the median margin is above {VANISHES:g}, at which float32 gradients vanish",
+    level="WARN",
+    when="preflight",
+    source=f"{CARLINI}; ours",
+)
+def saturation(seen: Inspection) -> Finding:
+    """Whether the loss is flat: vanilla nets have 0 to 70 % of their points above 17, so that alone is no fault."""
+    logits, y = seen.logits[seen.right], seen.y[seen.right]
+    if not len(y):
+        return Finding("OK", "no point is right")
+    margins = margin(logits, y)
+    share = float(((cross_entropy(logits.float(), y) == 0) | (margins > ROUNDS_TO_ONE)).double().mean())
+    middle = float(margins.median())
+    if middle > VANISHES:
+        message = f"the median margin is {middle:.3g}: logits are scaled so high that the cross-entropy has no gradient"
+        return Finding("WARN", f"{message}; attack with apgd:loss=dlr", middle)
+    message = f"{100 * share:.0f} % of the correct points are saturated"
+    return Finding("INFO" if share > SATURATED else "OK", message, share)
+
+
+@check(
+    "P5",
+    "randomised model",
+    f"over {PASSES} passes the number of correct points differs, or normalised logits differ by more than "
+    f"{scientific(SAME_LOGITS)} in L2",
+    level="WARN",
+    when="preflight",
+    source=AUTOATTACK,
+    bars=True,
+)
+def randomised(seen: Inspection) -> Finding:
+    """Whether the same image gets the same logits."""
+    if not seen.randomised:
+        return Finding("OK", "the same image gets the same logits", seen.spread)
+    averaged = [passes_of(attack) for attack in seen.attacks if attack.needs == "gradients"]
+    if not averaged:
+        return Finding("INFO", "the model answers at random; no attack takes a gradient of it", seen.spread)
+    if min(averaged) >= 20:
+        message = "the model answers at random; gradients are averaged over 20 passes or more"
+        return Finding("INFO", message, seen.spread)
+    message = (
+        "the model answers the same image differently: dropout or an augmentation such as BatchOut was left on, or it "
+        "is randomised by design; attack it with --eot 20 or more"
+    )
+    return Finding("WARN", message, seen.spread)
+
+
+@check(
+    "P6",
+    "batch dependence",
+    f"logits of an image alone and in a batch differ by more than {scientific(BATCH_MOVES)} max(1, abs(logit)); where "
+    "P5 passed",
+    level="INVALID",
+    when="preflight",
+    source="ours",
+)
+def batch_dependence(seen: Inspection) -> Finding | None:
+    """Whether an image's logits depend on the others of its batch; of a randomised model that cannot be told."""
+    if seen.randomised:
+        return None
+    message = "logits depend on the other images of the batch: a batch norm or an augmentation ignores eval mode"
+    if seen.alone is None:
+        return Finding("INVALID", f"an image alone is refused: {message}")
+    batch = seen.passes[0]
+    over = float(((seen.alone - batch).abs() / (BATCH_MOVES * batch.abs().clamp_min(1))).max())
+    if over <= 1:
+        return Finding("OK", "an image alone gets the logits that it gets in a batch", over * BATCH_MOVES)
+    return Finding("INVALID", f"{message} (they move by {over * BATCH_MOVES:.2g})", over * BATCH_MOVES)
+
+
+@check(
+    "P7",
+    "broken graph",
+    "the loss has no gradient with respect to the image, or asking for it fails, and an attack needs it",
+    level="INVALID",
+    when="preflight",
+    source=PINTOR,
+)
+def broken_graph(seen: Inspection) -> Finding:
+    """Whether there is a gradient, where an attack needs one."""
+    if not seen.broken:
+        return Finding("OK", "the loss has a gradient with respect to the image")
+    needing = [attack.name for attack in seen.attacks if attack.needs == "gradients"]
+    message = f"the model passes no gradient to its images ({seen.broken})"
+    if not needing:
+        return Finding("INFO", f"{message}; no attack needs one")
+    return Finding("INVALID", f"{message}: {', '.join(dict.fromkeys(needing))} cannot attack it; try square")
+
+
+@check(
+    "P8",
+    "zero gradients",
+    "a correct point's gradient is 0 or not finite: WARN from one point on; SUSPECT where under every loss that the "
+    "gradient attacks use more than half of the points have none",
+    level="SUSPECT",
+    when="preflight",
+    source=f"{AUTOATTACK}; {PINTOR}; ours",
+)
+def zero_gradients(seen: Inspection) -> Finding | None:
+    """Whether correct points have a gradient that an attack can use."""
+    if seen.broken:
+        return None
+    right = is_right(seen.passes[0], seen.near)
+    shares = {name: _without(gradient, right) for name, gradient in seen.gradients.items() if gradient is not None}
+    used = {loss for attack in seen.attacks for loss in attack.losses} & shares.keys()
+    each = ", ".join(f"{100 * share:.0f} % under the {name}" for name, share in shares.items())
+    worst, least = max(shares.values(), default=0.0), min((shares[name] for name in used), default=0.0)
+    if worst == 0:
+        return Finding("OK", "every correct point has a gradient", 0.0)
+    message = f"correct points without a usable gradient: {each}"
+    if least <= BLIND:
+        return Finding("WARN", f"{message}; some attacks are blind there", worst)
+    cause = (
+        "logits scaled too high: attack with apgd:loss=dlr"
+        if shares.get("margin", 1.0) <= BLIND
+        else "a rounding, quantisation or gradient-stopping layer: use square, or differentiate through it (BPDA)"
+    )
+    return Finding("SUSPECT", f"{message}; {cause}", least)
+
+
+def _without(gradient: Tensor, right: Tensor) -> float:
+    """The share of the correct points whose gradient is 0 or not finite."""
+    flat = gradient.flatten(1)[right]
+    return float(((flat.abs().sum(1) == 0) | ~flat.isfinite().all(1)).double().mean()) if len(flat) else 0.0
+
+
+@check(
+    "P9",
+    "gradient inside forward",
+    "autograd is called while the model predicts",
+    level="WARN",
+    when="preflight",
+    source=AUTOATTACK,
+    bars=True,
+)
+def gradient_inside(seen: Inspection) -> Finding:
+    """Whether the model takes gradients while it predicts."""
+    if not seen.autograd_calls:
+        return Finding("OK", "a forward pass takes no gradient")
+    message = (
+        "the model takes gradients while it predicts (test-time optimisation): only an adaptive attack can judge it"
+    )
+    return Finding("WARN", message, seen.autograd_calls)
+
+
+@check(
+    "P10",
+    "few classes",
+    "fewer than 4 classes: not every loss can be had",
+    level="INFO",
+    when="preflight",
+    source=AUTOATTACK,
+)
+def few_classes(seen: Inspection) -> Finding:
+    """Whether there are classes enough for each loss."""
+    if seen.classes > 3:
+        return Finding("OK", f"{seen.classes} classes", seen.classes)
+    lost = "the margin takes the place of DLR" if seen.classes < 3 else "the margin takes the place of targeted DLR"
+    return Finding("INFO", f"{seen.classes} classes: {lost}", seen.classes)
+
+
+@check(
+    "P11",
+    "clean accuracy",
+    "below 2 in K (K > 2), or no more than the largest class's share + 2 standard errors",
+    level="WARN",
+    when="preflight",
+    source=f"{CARLINI}; ours",
+    bars=True,
+)
+def clean_accuracy(seen: Inspection) -> Finding:
+    """Whether the model is better than chance."""
+    n, classes = len(seen.y), seen.classes
+    accuracy = float(seen.right.double().mean())
+    share = float(torch.bincount(seen.y, minlength=classes).max()) / n
+    chance = share + 2 * math.sqrt(share * (1 - share) / n)
+    message = f"clean accuracy {100 * accuracy:.1f} % on {n} sample{'s' * (n != 1)}"
+    if share == 1:
+        return Finding("WARN", f"{message} of one class: a network that always says this class has 100 %", accuracy)
+    if accuracy <= chance or (classes > 2 and accuracy < 2 / classes):
+        return Finding("WARN", f"{message} is near chance: wrong weights, labels or preprocessing?", accuracy)
+    return Finding("OK", message, accuracy)
+
+
+@check(
+    "P12",
+    "budget sanity",
+    "a budget of 0, or in Linf below half a grey level; an L2 or L1 budget of Linf size; steps x step_size below eps; "
+    "a step above 2 eps",
+    level="WARN",
+    when="preflight",
+    source="ours",
+    bars=True,
+)
+def budget_sanity(seen: Inspection) -> Finding:
+    """Whether budgets and steps fit each other and the images."""
+    planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in seen.attacks]
+    problems = budget_warnings(planned, seen.shape)
+    problems += [problem for attack in seen.attacks if (problem := _step(attack) or _size(attack))]
+    if problems:
+        return Finding("WARN", "; ".join(dict.fromkeys(problems)), len(problems))
+    return Finding("OK", "budgets and steps fit each other")
+
+
+def _step(attack: Attack) -> str:
+    eps, step, steps = (getattr(attack, name, None) for name in ("eps", "step_size", "steps"))
+    if not eps or step is None or steps is None or not isinstance(attack, BudgetAttack):
+        return ""
+    if steps * step < eps:
+        return f"{label(attack)}: {steps} steps of {step} cannot reach eps {eps}"
+    return f"{label(attack)}: a step of {step} is more than twice eps {eps}" if step > 2 * eps else ""
+
+
+def _size(attack: Attack) -> str:
+    if not isinstance(attack, BudgetAttack):
+        return ""
+    if attack.eps == 0:
+        return f"{label(attack)}: a budget of 0 changes nothing"
+    if isinstance(attack.norm, Linf) and attack.eps < HALF_A_LEVEL:
+        return f"{label(attack)}: eps {attack.eps} is below half a grey level; was it divided by 255 twice?"
+    return ""
