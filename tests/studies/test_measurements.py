@@ -151,10 +151,12 @@ def both(pair: Path, tmp_path: Path) -> Path:
 
 
 def test_vanillas_images_are_asked_of_the_others_and_kept(both: Path) -> None:
-    (row,) = measure_network(study_in(both, train=never).study, BATCHOUT, [FROM_VANILLA], HEADLINE.networks)
+    noted = study_in(both, train=never)
+    (row,) = measure_network(noted.study, BATCHOUT, [FROM_VANILLA], HEADLINE.networks)
     assert (row["model"], row["n"]) == (BATCHOUT.name, TINY.n)
     assert row["attack"] == {"name": "fgsm", "eps": "0.3", "norm": "linf", "source": "vanilla"}
     assert columns(row) == [("FGSM 0.3 from vanilla", row["correct"])]
+    assert noted.said == [f"{BATCHOUT.name}: fgsm 0.3 from vanilla: {row['correct']} of {TINY.n} left"]
     noted = study_in(both, train=never)
     own, again = measure_network(noted.study, BATCHOUT, [AttackSpec("fgsm", ("0.3",)), FROM_VANILLA], HEADLINE.networks)
     assert (again, noted.did) == (row, ["measure fgsm 0.3"]), "its own images are not vanilla's"

@@ -112,8 +112,9 @@ def _measure(study: Study, network: Network, session: Session, attacks: Sequence
             whole = (record for record in study.measure(session, memory) if record.ensemble is None)  # no members
             for (attack, variant), record in zip(expected, whole, strict=True):
                 if record.cached < record.n:
-                    budget = "" if record.budget is None else f" {record.budget}"
-                    study.say(f"{network.name}: {attack.attack}{budget}: {record.correct} of {record.n} left")
+                    source = attack.source and f"from {attack.source}"
+                    what = " ".join(filter(None, (attack.attack, record.budget, source)))
+                    study.say(f"{network.name}: {what}: {record.correct} of {record.n} left")
                 runs = _runs(keeper, shelf.series(variant)) if record.cached else []
                 rows.append(_row(network, attack, record, runs or [origin()]) | images)
     finally:

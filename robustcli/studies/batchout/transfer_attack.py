@@ -34,7 +34,7 @@ class TransferFGSM:
     model: Annotated[nn.Module, Field(exclude=True)]
     """In eval mode, its parameters without gradients."""
     source: str
-    """The hash of that network."""
+    """The beginning of the hash of that network: 64 bits, which tables have room for."""
     norm: NormField = Linf()
 
     name: ClassVar[str] = "fgsm"
@@ -57,4 +57,4 @@ class TransferFGSM:
 def transfer_from(source: Target, device: str) -> TransferFGSM:
     """The attack that makes its images on `source`; its budget is to be replaced."""
     model = source.module.to(device).eval().requires_grad_(False)
-    return TransferFGSM(0, model=model, source=source.key)
+    return TransferFGSM(0, model=model, source=source.key[:16])
