@@ -73,7 +73,7 @@ RELIABLE takes that such an ensemble ran at each budget, on all samples or on th
 `quick` has all that with `--preset standard` alone. Where R24 warns, the verdict says which number to quote.
 
 Whatever the word: **every number is an upper bound; an adaptive attack may lower it.** Under the table stand the
-findings at WARN or above, and how many checks were not run; the JSON holds all findings, and names what was not run.
+findings at WARN or above, and how many checks were not run; the JSON holds all, and names what was not run.
 `--checks quick` (default) runs the *preflight* and *reuses* the rows; `full` adds attacks on at most 100 survivors of
 each budget (200 where n > 1 000), minutes on a CPU; `off` asks nothing and says nothing.
 

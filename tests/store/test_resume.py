@@ -56,13 +56,13 @@ def by_sample(rows: list[Record]) -> list[dict[int, int]]:
 def forwards(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many samples passed a model forwards, call by call."""
     seen: list[int] = []
-    checked = driver.Meter._checked
+    checked = driver.Meter._check_logits
 
     def counted(self: Any, logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         seen.append(len(x))
         return checked(self, logits, x)
 
-    monkeypatch.setattr(driver.Meter, "_checked", counted)
+    monkeypatch.setattr(driver.Meter, "_check_logits", counted)
     return seen
 
 
