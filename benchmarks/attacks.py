@@ -143,7 +143,7 @@ def digits(model: nn.Module, options: argparse.Namespace) -> tuple[Samples, Imag
         saved = checkpoint.load(options.checkpoint)
         if overlap(saved.data["source"], saved.train_ids, images):
             raise SystemExit(f"{options.checkpoint}: trained on digits of {images.name}; name --data-dir")
-    x = images.pixels(slice(2 * options.n), options.device)
+    x = images.batch(slice(2 * options.n), options.device)
     y = images.y[: len(x)].to(options.device)
     right: Tensor = (predict(model, x, 128) == y).nonzero()[: options.n, 0]
     return Samples(x, y, images.ids[: len(x)].to(options.device))[right], images

@@ -145,7 +145,7 @@ def open_network(name: str, options: argparse.Namespace) -> tuple[nn.Module, Sam
     if options.n > len(images):
         raise SystemExit(f"--n {options.n}: {images.name} has {len(images)} test images here")
     origin = {"checkpoint_sha256": checkpoint.sha256(Path(name)), "data_fingerprint": images.fingerprint}
-    inputs = (part.to(options.device) for part in (images.pixels(first), images.y[first], images.ids[first]))
+    inputs = (part.to(options.device) for part in (images.batch(first), images.y[first], images.ids[first]))
     return model, Samples(*inputs), origin
 
 

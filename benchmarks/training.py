@@ -73,7 +73,7 @@ def seconds_of_the_usual_loop(prepared: Prepared) -> float:
 
 def limit_in_seconds(prepared: Prepared, speed: float) -> float:
     """What the multiplications of an epoch take at `speed` (FLOP/s), forward and backward, of vanilla training."""
-    batch = prepared.job.train.pixels(slice(0, 8), "cpu")
+    batch = prepared.job.train.batch(slice(0, 8), "cpu")
     counter = FlopCounterMode(display=False)
     with counter:
         prepared.job.model(batch).sum().backward()

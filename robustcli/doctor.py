@@ -77,7 +77,7 @@ def examine_checkpoint(path: Path, spec: EvalSpec) -> Iterator[Finding]:
 
 def _binarised(session: Session) -> Iterator[Finding]:
     (item,) = session.items
-    model, x = item.target.module.to(session.device), item.images.pixels(slice(None), session.device)
+    model, x = item.target.module.to(session.device), item.images.batch(slice(None), session.device)
     ids = item.images.ids.to(session.device)
     for planned in item.plan:
         for eps in planned.budgets if session.spec.eps else planned.budgets[-1:]:

@@ -255,7 +255,7 @@ def measure_ensembles(names: Sequence[str], data_dir: Path | None) -> None:
             continue
         item, _ = prepared(case, data_dir)
         images = item.images
-        samples = Samples(images.pixels(slice(None)), images.y, images.ids)
+        samples = Samples(images.batch(slice(None)), images.y, images.ids)
         attack, model = AutoAttack(Eps(case.eps)), item.target.module
         outcome = run_attack(model, attack, samples, seed=case.seed, dtype=torch.bfloat16)[-1]
         keep("ensembles", vars(case) | {"clean": int(outcome.clean.sum()), "correct": int(outcome.robust.sum())})

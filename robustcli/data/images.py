@@ -91,7 +91,7 @@ class Images:
                 found += digest.digest()
         return torch.frombuffer(found, dtype=torch.int64)
 
-    def pixels(self, index: Tensor | slice, device: str | torch.device = "cpu") -> Tensor:
+    def batch(self, index: Tensor | slice, device: str | torch.device = "cpu") -> Tensor:
         """The chosen images as float32 in [0, 1], on `device`."""
         return self.x[index].to(device).float() / 255
 

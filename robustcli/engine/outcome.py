@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from robustcli.attacks.base import Attack, TracingAttack
 from robustcli.attacks.losses import mean_logits
 from robustcli.engine.guard import Meter, check_result
-from robustcli.engine.samples import Samples
+from robustcli.engine.samples import Samples, SampleSource
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,19 @@ def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int, eot: 
     model = Meter(model) if isinstance(model, nn.Module) else model
     parts = [mean_logits(model, chunk, eot).argmax(1) for chunk in torch.split(x, batch_size) if len(chunk)]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=x.device)
+
+
+def predict_samples(
+    model: Callable[[Tensor], Tensor],
+    samples: Samples | SampleSource,
+    batch_size: int,
+    eot: int = 1,
+    index: Tensor | None = None,
+) -> Tensor:
+    """(k,) predicted classes of the samples `index` (k,), or of all; no more than a batch is read at once."""
+    index = torch.arange(len(samples), device=samples.y.device) if index is None else index
+    parts = [predict(model, samples[part].x, batch_size, eot) for part in torch.split(index, batch_size) if len(part)]
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=samples.y.device)
 
 
 @dataclass(frozen=True)
@@ -129,7 +142,13 @@ class OutcomeBuilder:
     """
 
     def __init__(
-        self, samples: Samples, pred: Tensor, attack: Attack, keep_images: bool, most_pictures: int = 0, eot: int = 1
+        self,
+        samples: Samples | SampleSource,
+        pred: Tensor,
+        attack: Attack,
+        keep_images: bool,
+        most_pictures: int = 0,
+        eot: int = 1,
     ) -> None:
         self.attack = attack
         self.eot = eot
@@ -138,7 +157,7 @@ class OutcomeBuilder:
         self.pred = pred
         self.pred_after = pred.clone()
         self.distance = torch.where(self.clean, torch.inf, 0.0)
-        self.x_adv = samples.x.clone() if keep_images else None
+        self.x_adv = samples[slice(None)].x.clone() if keep_images else None
         self.iters = attack.iters if isinstance(attack, TracingAttack) else 0
         self.broken_at = torch.full_like(pred, self.iters)
         self.pictures: dict[int, Tensor] = {}

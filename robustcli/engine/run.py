@@ -27,9 +27,18 @@ from robustcli.attacks.base import (
 )
 from robustcli.engine.convolutions import quick_convolutions
 from robustcli.engine.guard import Meter, frozen, require_module
-from robustcli.engine.outcome import Journal, Outcome, OutcomeBuilder, Stopwatch, Work, predict, split_evenly
+from robustcli.engine.outcome import (
+    Journal,
+    Outcome,
+    OutcomeBuilder,
+    Stopwatch,
+    Work,
+    predict,
+    predict_samples,
+    split_evenly,
+)
 from robustcli.engine.progress import Progress, ProgressTracker
-from robustcli.engine.samples import Samples, check_samples
+from robustcli.engine.samples import Samples, SampleSource, check_samples
 from robustcli.engine.threads import plan_threads, run_in_threads
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
@@ -40,7 +49,7 @@ __all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_at
 def run_attack(
     model: nn.Module,
     attack: Attack,
-    samples: Samples,
+    samples: Samples | SampleSource,
     *,
     budgets: Sequence[float] = (),
     seed: int = 0,
@@ -60,7 +69,7 @@ def run_attack(
     Args:
         model: returns logits, or what `logits_of` finds them in; measured in eval mode, and handed back as it was.
         attack: any attack.
-        samples: what to attack.
+        samples: what to attack, whole or read chunk by chunk.
         budgets: for a budget attack, one outcome each; without any, its own eps. An ensemble has one for each of its
             members too, and the worst case is the last.
         seed: of the attack's draws.
@@ -103,7 +112,7 @@ def run_attack(
 def stream_attack(
     model: nn.Module,
     attack: Attack,
-    samples: Samples,
+    samples: Samples | SampleSource,
     *,
     budgets: Sequence[float] = (),
     seed: int = 0,
@@ -119,7 +128,8 @@ def stream_attack(
     require_module(model)
     if budgets and not isinstance(attack, BudgetAttack):
         raise AttackError(f"{attack.name} takes no budget")
-    attacks, samples, eot = at_budgets(attack, budgets), check_samples(samples), max(eot, passes_of(attack))
+    attacks, eot = at_budgets(attack, budgets), max(eot, passes_of(attack))
+    samples = check_samples(samples) if isinstance(samples, Samples) else samples
     if torch.is_inference_mode_enabled():
         raise AttackError("torch.inference_mode is on, and allows no gradients; torch.no_grad does no harm")
     if batch_size < 1:
@@ -132,7 +142,7 @@ def stream_attack(
         meter = Meter(model, dtype, largest=int(samples.y.max()) if len(samples) else -1)
         started = Work.until_now(meter)
         if pred is None:
-            pred = predict(meter.exact, samples.x, batch_size, eot)
+            pred = predict_samples(meter.exact, samples, batch_size, eot)
         progress = ProgressTracker(on_progress, meter)
         run = Run(meter, samples, pred, seed, batch_size, keep_images, progress, journal, eot)
         ensembles = [one for one in attacks if isinstance(one, Ensemble)]
@@ -148,7 +158,7 @@ class Run:
     """A run's model, samples and settings; see `run_attack`. `pred` are the clean predictions (n,)."""
 
     meter: Meter
-    samples: Samples
+    samples: Samples | SampleSource
     pred: Tensor
     seed: int
     batch_size: int
@@ -265,7 +275,7 @@ class Run:
         attack, k = rows[0][1], len(active)
         threads, size = 1, self.batch_size
         if attack.needs == "gradients":
-            threads, size = plan_threads(self.meter.model, self.samples.x.device, k, size)
+            threads, size = plan_threads(self.meter.model, self.pred.device, k, size)
         else:
             size *= 2  # there is no graph for a way back to keep
         chunks = list(chunks_of(active, missing, size))

@@ -1,9 +1,10 @@
-"""What is attacked, and its check: images in [0, 1], classes from 0 on, ids."""
+"""What is attacked, in memory or read chunk by chunk, and its check: images in [0, 1], classes from 0 on, ids."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -29,6 +30,26 @@ class Samples:
 
     def __getitem__(self, index: Tensor | slice) -> Samples:
         return Samples(self.x[index], self.y[index], self.ids[index])
+
+
+class SampleSource(Protocol):
+    """Samples that are read when they are indexed, each checked where it was stored."""
+
+    @property
+    def y(self) -> Tensor:
+        """(n,) int64, their classes."""
+        ...
+
+    @property
+    def ids(self) -> Tensor:
+        """(n,) int64, unique."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Tensor | slice) -> Samples:
+        """The chosen samples, on the device of `y`."""
+        ...
 
 
 def check_samples(samples: Samples) -> Samples:

@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from robustcli.config import EvalSpec
 from robustcli.engine.guard import Meter, frozen
-from robustcli.engine.outcome import Work
-from robustcli.engine.run import Samples, predict
+from robustcli.engine.outcome import Work, predict_samples
+from robustcli.engine.samples import Samples, SampleSource
 from robustcli.measure.shelf import Shelf
 
 
 def predict_clean(
-    model: nn.Module, samples: Samples, spec: EvalSpec, shelf: Shelf | None, eot: int = 1
+    model: nn.Module, samples: Samples | SampleSource, spec: EvalSpec, shelf: Shelf | None, eot: int = 1
 ) -> tuple[Tensor, Work]:
     """The clean predictions (n,), and what was spent on them; those that are known are not made again.
 
@@ -25,13 +25,13 @@ def predict_clean(
     pred, known, before = shelf.predictions(eot) if shelf else (torch.zeros(n).long(), torch.zeros(n).bool(), Work())
     missing = (~known).nonzero()[:, 0]
     if len(missing):
-        here = missing.to(samples.x.device)
+        here = missing.to(samples.y.device)
         started = time.perf_counter()
         with frozen(model):
             meter = Meter(model, largest=int(samples.y.max()))
-            found = predict(meter, samples.x[here], spec.batch_size, eot).cpu()
+            found = predict_samples(meter, samples, spec.batch_size, eot, here).cpu()
         work = Work(time.perf_counter() - started, meter.forwards)
         pred[missing], before = found, before + work
         if shelf:
             shelf.keep_predictions(missing, found, samples.y[here].cpu(), work, eot)
-    return pred.to(samples.x.device), before
+    return pred.to(samples.y.device), before

@@ -48,7 +48,7 @@ def round_to_8bit(model: nn.Module, images: Images, outcome: Outcome, batch_size
     assert outcome.x_adv is not None
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     index = (outcome.clean & ~outcome.robust).nonzero()[:, 0]
-    x, x_adv, y = images.pixels(index), outcome.x_adv[index], images.y[index]
+    x, x_adv, y = images.batch(index), outcome.x_adv[index], images.y[index]
     ways = _ways(outcome.attack, x, x_adv)
     kept, pred = ways[0].clone(), y.clone()
     with frozen(model), torch.no_grad():

@@ -13,13 +13,13 @@ from robustcli.attacks import describe, label
 from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, passes_of
 from robustcli.data.images import Images
 from robustcli.engine.outcome import Work
-from robustcli.engine.run import Outcome, Samples, stream_attack
+from robustcli.engine.run import Outcome, stream_attack
 from robustcli.errors import AttackError
 from robustcli.measure.clean import predict_clean
 from robustcli.measure.eightbit import correct_8bit
 from robustcli.measure.plan import Planned
 from robustcli.measure.record import Kind, Record, Subject
-from robustcli.measure.session import Item, Session
+from robustcli.measure.session import ImageSamples, Item, Session
 from robustcli.measure.shelf import Memory
 
 
@@ -111,9 +111,7 @@ def run_item(
     if memory is not None:
         shelf = memory.shelf(item.target, images, spec, recalls=not keep_images)
     model = item.target.module.to(session.device)
-    samples = Samples(
-        images.pixels(slice(None), session.device), images.y.to(session.device), images.ids.to(session.device)
-    )
+    samples = ImageSamples(images, session.device)
     passes = [max(spec.eot or 1, passes_of(planned.attack)) for planned in item.plan]
     clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
     for planned, eot in zip(item.plan, passes, strict=True):

@@ -8,17 +8,42 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from robustcli.attacks import describe
 from robustcli.config import DataSpec, EvalSpec
 from robustcli.data.images import Images, overlap, repeats
 from robustcli.data.load import DATASETS, load
 from robustcli.device import pick_device
+from robustcli.engine.samples import Samples
 from robustcli.errors import CheckpointError, DataError
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
 from robustcli.measure.record import Subject
 from robustcli.models.sources import open_target
 from robustcli.models.target import Target
 from robustcli.text import short_paths
+
+
+class ImageSamples:
+    """Images as an attack takes them, read chunk by chunk.
+
+    Args:
+        images: the n images.
+        device: where their pixels, classes and ids are wanted.
+    """
+
+    def __init__(self, images: Images, device: str | torch.device = "cpu") -> None:
+        self.images, self.device = images, device
+        self.y, self.ids = images.y.to(device), images.ids.to(device)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: Tensor | slice) -> Samples:
+        """The chosen samples, with their pixels."""
+        place = index if isinstance(index, slice) else index.cpu()
+        return Samples(self.images.batch(place, self.device), self.y[index], self.ids[index])
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,7 @@ class Matrix:
             if subject != record.subject:
                 model, y = item.target.module.to(self.session.device), item.images.y.to(self.session.device)
                 if subject not in self._clean:
-                    x = item.images.pixels(slice(None), self.session.device)
+                    x = item.images.batch(slice(None), self.session.device)
                     self._clean[subject] = right(model, x, y, self.session.spec.batch_size)
                     yield len(y)
                 x_adv = outcome.x_adv.to(self.session.device)

@@ -29,7 +29,7 @@ def save_images(images: Images, outcome: Outcome, path: Path) -> None:
     """
     assert outcome.x_adv is not None
     arrays: dict[str, Tensor] = {
-        "x": images.pixels(slice(None)),
+        "x": images.batch(slice(None)),
         "x_adv": outcome.x_adv,
         "y": images.y,
         "pred": outcome.pred,

@@ -126,7 +126,7 @@ def choose_pictures(model: nn.Module, images: Images, outcome: Outcome) -> list[
     attacked = outcome.clean.nonzero()[:, 0]
     broken = outcome.robust[attacked].logical_not()
     chosen = torch.cat([attacked[broken], attacked[~broken]])[:PICTURES]
-    x, x_adv = images.pixels(chosen), outcome.x_adv[chosen]
+    x, x_adv = images.batch(chosen), outcome.x_adv[chosen]
     confidence, confidence_after = _confidence(model, x), _confidence(model, x_adv)
     distance = outcome.attack.norm.distance(x_adv, x)
     return [

@@ -135,7 +135,7 @@ def fit(
 def _train_step(job: Job, optimizer: torch.optim.Optimizer, index: Tensor, epoch: int) -> tuple[float, int]:
     """One step on the samples `index`; returns the mean loss and how many were classified right."""
     noise = Noise(job.spec.seed, job.train.ids[index]).stream(f"epoch {epoch}")
-    x, y = job.train.pixels(index, job.device), job.train.y[index].to(job.device)
+    x, y = job.train.batch(index, job.device), job.train.y[index].to(job.device)
     x = AUGMENT[job.spec.augment](x, noise).contiguous(memory_format=torch.channels_last)
     job.model.train()
     with torch.autocast(torch.device(job.device).type, torch.bfloat16, enabled=job.spec.dtype == "bfloat16"):
@@ -181,7 +181,7 @@ def _validate(job: Job) -> dict[str, float]:
     measured = {"val_accuracy": _accuracy(job.model, job.validation, job.device)}
     if job.recipe.attack is not None:
         part = job.validation.take(slice(VALIDATION_ATTACKED))
-        samples = Samples(part.pixels(slice(None), job.device), part.y.to(job.device), part.ids.to(job.device))
+        samples = Samples(part.batch(slice(None), job.device), part.y.to(job.device), part.ids.to(job.device))
         (outcome,) = run_attack(job.model, job.recipe.attack, samples, seed=job.spec.seed)
         measured["val_robust_accuracy"] = int(outcome.robust.sum()) / len(part)
         measured |= watch(job.model, job.recipe.attack, samples, job.spec.seed)
@@ -192,7 +192,7 @@ def _accuracy(model: nn.Module, images: Images, device: str) -> float:
     right = 0
     with torch.no_grad():
         for index in torch.split(torch.arange(len(images)), 256):
-            right += int((model(images.pixels(index, device)).argmax(1).cpu() == images.y[index]).sum())
+            right += int((model(images.batch(index, device)).argmax(1).cpu() == images.y[index]).sum())
     return right / len(images)
 
 

@@ -142,7 +142,7 @@ def undefended_control(setup: Setup) -> Finding | None:
     if not strong or not len(images) or images.name not in UNDEFENDED:
         return None
     index, device = spread_over(len(images), FEW), setup.device
-    samples = Samples(images.pixels(index, device), images.y[index].to(device), images.ids[index].to(device))
+    samples = Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
     model, left = undefended(images.name)[0].to(device), samples
     for attack in strong:
         outcome = run_attack(model, attack, left, seed=setup.seed)[-1]

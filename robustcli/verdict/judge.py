@@ -137,7 +137,7 @@ def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Findin
     if not len(images):
         return []
     index = spread_over(len(images), MORE)
-    samples = Samples(images.pixels(index, device), images.y[index].to(device), images.ids[index].to(device))
+    samples = Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
     try:
         seen = inspect_model(item.target.module.to(device), samples, attacks)
     except (AttackError, OutOfMemoryError):

@@ -18,14 +18,16 @@ from robustcli.attacks.losses import Loss, cross_entropy, margin
 from robustcli.attacks.norms import L1, Norm
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.outcome import predict_samples
 from robustcli.engine.run import Outcome, Samples, predict, run_attack
 from robustcli.errors import AttackError, OutOfMemoryError
 from robustcli.fields import ball_edge
 from robustcli.measure.binarisation import LEAST_FOUND, Binarised, binarise
 from robustcli.measure.eightbit import round_to_8bit
 from robustcli.measure.record import Record
+from robustcli.measure.session import ImageSamples
 from robustcli.measure.stats import wilson
-from robustcli.measure.transfer import Transferred, right
+from robustcli.measure.transfer import Transferred
 from robustcli.noise import Noise
 from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, also, check, spaced
 from robustcli.verdict.model import FEW, spread_over
@@ -107,26 +109,27 @@ class Measurement:
     def samples(self, index: Tensor) -> Samples:
         """The samples at some places."""
         images, device = self.images, self.device
-        return Samples(images.pixels(index, device), images.y[index].to(device), images.ids[index].to(device))
+        return Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
 
     @cached_property
     def classes(self) -> int:
         """Of the network."""
         with frozen(self.model), torch.no_grad():
-            return Meter(self.model)(self.images.pixels(slice(1), self.device)).shape[1]
+            return Meter(self.model)(self.images.batch(slice(1), self.device)).shape[1]
 
     @cached_property
     def correct(self) -> Images:
         """At most FEW images that the model gets right, evenly spread."""
-        every = self.samples(torch.arange(len(self.images)))
-        index = right(self.model, every.x, every.y).nonzero()[:, 0]
+        every = ImageSamples(self.images, self.device)
+        with frozen(self.model), torch.no_grad():
+            index = (predict_samples(Meter(self.model), every, self.batch_size) == every.y).nonzero()[:, 0].cpu()
         return self.images.take(index[spread_over(len(index), min(self.limit, FEW))])
 
     @cached_property
     def correct_samples(self) -> Samples:
         """The same as pixels, on the device."""
         images, device = self.correct, self.device
-        return Samples(images.pixels(slice(None), device), images.y.to(device), images.ids.to(device))
+        return Samples(images.batch(slice(None), device), images.y.to(device), images.ids.to(device))
 
     @cached_property
     def strongest(self) -> Attack | None:
@@ -146,7 +149,7 @@ class Measurement:
 
     def survivors(self) -> Iterator[Survivors]:
         """Those of each budget."""
-        every = self.samples(torch.arange(len(self.images)))
+        every = ImageSamples(self.images, self.device)
         for name, group in budgets(self.rows):
             flags = torch.tensor(worst_case(self.rows, group), dtype=torch.bool)
             index = flags.nonzero()[:, 0]
@@ -157,7 +160,7 @@ class Measurement:
                 name=name,
                 norm=first.norm,
                 eps=first.eps,
-                standing=every[index[spread_over(len(index), self.limit)].to(every.x.device)],
+                standing=every[index[spread_over(len(index), self.limit)].to(every.y.device)],
                 count=len(index),
                 total=len(flags),
                 attacks=tuple(attack_of(row) for row in group),

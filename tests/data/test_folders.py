@@ -62,7 +62,7 @@ def test_a_large_folder_is_decoded_as_it_is_asked_for_and_is_the_same_images(tmp
     assert (large.fingerprint, large.shape, len(large)) == (small.fingerprint, small.shape, len(small))
     assert large.hashes.tolist() == small.hashes.tolist()
     order = torch.tensor([2, 0, 3])
-    assert torch.equal(large.pixels(order), small.pixels(order))
+    assert torch.equal(large.batch(order), small.batch(order))
     assert torch.equal(large.take(order).take(slice(1, None)).levels, small.x[order][1:])
     assert torch.equal(large.in_memory().x, small.x)
 
@@ -75,7 +75,7 @@ def test_of_a_large_folder_a_damaged_file_is_told_where_it_is_read(tmp_path, mon
     monkeypatch.setattr(imagefiles, "IN_MEMORY", 0)
     images = load_path(tmp_path)
     with pytest.raises(DataError, match=r"09\.png: cannot be read as an image"):
-        images.pixels(slice(None))
+        images.batch(slice(None))
 
 
 def test_a_folder_of_colour_images_keeps_its_pixels(tmp_path):

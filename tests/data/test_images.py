@@ -18,7 +18,7 @@ from .conftest import draw, load_path, write_images, write_npz
 
 def test_pixels_are_floats_from_0_to_1(tmp_path):
     images = load_path(write_npz(tmp_path / "a.npz", x_test=np.full((3, 8, 8), 51, np.uint8)))
-    pixels = images.pixels(torch.tensor([2, 0]))
+    pixels = images.batch(torch.tensor([2, 0]))
     assert pixels.dtype == torch.float32
     assert torch.equal(pixels, torch.full((2, 1, 8, 8), 0.2))
 

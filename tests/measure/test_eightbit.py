@@ -37,8 +37,8 @@ def attacked(attack: Attack, threshold: float = 0.5) -> tuple[nn.Module, Images,
     model = Brightness(threshold).eval()
     stored = images(x, torch.zeros(40, dtype=torch.int64))
     with torch.no_grad():
-        stored = images(x, model(stored.pixels(slice(None))).argmax(1))
-    samples = Samples(stored.pixels(slice(None)), stored.y, stored.ids)
+        stored = images(x, model(stored.batch(slice(None))).argmax(1))
+    samples = Samples(stored.batch(slice(None)), stored.y, stored.ids)
     return model, stored, run_attack(model, attack, samples, keep_images=True)[0]
 
 
@@ -49,7 +49,7 @@ def test_rounded_images_stay_in_the_ball(attack: Attack) -> None:
     assert rounded.x.dtype == torch.uint8
     assert len(rounded.index) == int((outcome.clean & ~outcome.robust).sum()) > 0
     if isinstance(attack, FGSM):
-        distance = attack.norm.distance(rounded.x.float() / 255, stored.pixels(rounded.index))
+        distance = attack.norm.distance(rounded.x.float() / 255, stored.batch(rounded.index))
         assert float(distance.max()) <= ball_edge(attack.eps)
 
 
@@ -102,7 +102,7 @@ def test_what_is_left_after_rounding_is_counted_of_all_samples() -> None:
 def test_it_is_asked_of_neither_minimal_norm_attacks_nor_members() -> None:
     assert correct_8bit(*attacked(DeepFool())) is None
     model, stored, _ = attacked(FGSM(eps=0.1))
-    samples = Samples(stored.pixels(slice(None)), stored.y, stored.ids)
+    samples = Samples(stored.batch(slice(None)), stored.y, stored.ids)
     outcomes = run_attack(model, AutoAttack(0.1, rounds=2, queries=3), samples, keep_images=True)
     found = [correct_8bit(model, stored, outcome) for outcome in outcomes]
     assert found[:-1] == [None] * 4

@@ -91,7 +91,7 @@ def test_images_are_kept_only_when_they_are_asked_for(checkpoints: Paths, keep: 
         images = open_session(checkpoints[:1], SPEC).items[0].images
         moved = results[0].outcome.x_adv
         assert moved is not None
-        assert float(Linf().distance(moved, images.pixels(slice(None))).max()) == pytest.approx(0.05, abs=1e-6)
+        assert float(Linf().distance(moved, images.batch(slice(None))).max()) == pytest.approx(0.05, abs=1e-6)
 
 
 def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -172,7 +172,7 @@ def test_the_diagonal_is_the_models_own_attack(crossed: Crossed) -> None:
 def test_a_cell_is_what_a_transfer_alone_gives(crossed: Crossed) -> None:
     models = {item.subject: item.target.module for item in crossed.session.items}
     images = crossed.session.items[0].images
-    samples = Samples(images.pixels(slice(None)), images.y, images.ids)
+    samples = Samples(images.batch(slice(None)), images.y, images.ids)
     for cell in crossed.matrix.cells:
         if cell.record.label == "fgsm":
             attack = attack_from(cell.record.attack, cell.record.budget)

@@ -118,7 +118,7 @@ class TestEachNetwork:
     def test_a_step_down_the_margin_leaves_what_it_did(self, name: str) -> None:
         stated = fgsm_rows(name)
         images = load(DataSpec(dataset=zoo.entries()[name].dataset, data_dir=data_dir(), limit=stated[0]["n"] // 20))
-        model, x, y = open_target(f"zoo:{name}").module.double(), images.pixels(slice(None)).double(), images.y
+        model, x, y = open_target(f"zoo:{name}").module.double(), images.batch(slice(None)).double(), images.y
         gradient, _ = input_gradient(model, lambda logits, y: -margin(logits, y), x, y)
         with torch.no_grad():
             steps = [Linf().climb(x, gradient, parse_number(row["attack"]["eps"])).clamp(0, 1) for row in stated]

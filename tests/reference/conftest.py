@@ -50,7 +50,7 @@ def single(request: pytest.FixtureRequest) -> Case:
     images = load(DataSpec(dataset="mnist-sample", limit=N))
     model = build_model(design("mnist-cnn", images.x, 10)).eval().requires_grad_(False)
     model.load_state_dict(trained(request))
-    case = Case(model, images.pixels(slice(None)), images.y)
+    case = Case(model, images.batch(slice(None)), images.y)
     assert 70 <= int(case.standing(case.x).sum()) < N, "the comparison needs a network that is good and not perfect"
     return case
 

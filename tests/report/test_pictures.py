@@ -32,7 +32,7 @@ def attacked(n: int = 12) -> tuple[nn.Module, Images, Outcome]:
     y = (torch.arange(n) >= n // 2).long()
     y[0] = 1  # wrong before the attack
     images = Images(x, y, torch.arange(n) + 50, ("dark", "light"), "shades", "shades/test")
-    (outcome,) = run_attack(model, FGSM(eps=0.05), Samples(images.pixels(slice(None)), y, images.ids), keep_images=True)
+    (outcome,) = run_attack(model, FGSM(eps=0.05), Samples(images.batch(slice(None)), y, images.ids), keep_images=True)
     return model, images, outcome
 
 

@@ -205,7 +205,7 @@ def test_what_the_source_gets_wrong_stays_as_it_is(both: Path) -> None:
     from robustcli.measure.transfer import transfer
 
     images = load(DataSpec(dataset=TINY.mnist, split="test", limit=TINY.n))
-    samples = Samples(images.pixels(slice(None), "cpu"), images.y, images.ids)
+    samples = Samples(images.batch(slice(None), "cpu"), images.y, images.ids)
     source, target = (open_target(both / "models" / f"{one.name}.pt").module for one in (VANILLA, BATCHOUT))
     clean, robust = transfer(source, target, FGSM(0.3), samples)
     (row,) = measure_network(study_in(both).study, BATCHOUT, [FROM_VANILLA], HEADLINE.networks)

@@ -50,7 +50,7 @@ def test_every_method_overfits_64_samples(make, name):
     run = Run()
     assert fit(job, run)
     job.model.eval()
-    assert (job.model(job.train.pixels(slice(None))).argmax(1) == job.train.y).all()
+    assert (job.model(job.train.batch(slice(None))).argmax(1) == job.train.y).all()
     assert run.history[-1]["loss"] < run.history[0]["loss"]
 
 
@@ -167,7 +167,7 @@ def test_augmentation_reaches_the_images_and_differs_from_epoch_to_epoch(make, a
     seen = []
     job.model.conv1.register_forward_hook(lambda module, args, _: seen.append(args[0]) if module.training else None)
     fit(job, Run())
-    plain = job.train.pixels(epoch_order(48, 0, 0))
+    plain = job.train.batch(epoch_order(48, 0, 0))
     again = [seen[epoch][epoch_order(48, 0, epoch).argsort()] for epoch in (0, 1)]
     assert not torch.equal(seen[0], plain)
     assert not torch.equal(*again)
@@ -234,7 +234,7 @@ def test_validation_is_measured_in_eval_mode_and_under_the_attack_that_is_traine
     assert ("val_robust_accuracy" in entry) == attacked
     assert entry["val_accuracy"] >= entry.get("val_robust_accuracy", 0)
     job.model.eval()
-    right = job.model(job.validation.pixels(slice(None))).argmax(1) == job.validation.y
+    right = job.model(job.validation.batch(slice(None))).argmax(1) == job.validation.y
     assert entry["val_accuracy"] == float(right.double().mean())
 
 

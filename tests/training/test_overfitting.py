@@ -49,7 +49,7 @@ def test_methods_that_train_against_an_attack_are_watched(make, name, watched):
 
 def test_the_first_256_images_are_attacked_at_the_budget_that_is_trained_against(make):
     job = make(method="fgsm").job
-    samples = Samples(job.train.pixels(slice(None)), job.train.y, job.train.ids)
+    samples = Samples(job.train.batch(slice(None)), job.train.y, job.train.ids)
     n = 8 * len(samples)
     many = Samples(samples.x.repeat(8, 1, 1, 1), samples.y.repeat(8), torch.arange(n))
     assert len(many) > WATCHED

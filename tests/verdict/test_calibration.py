@@ -35,7 +35,7 @@ def digits() -> Images:
 
 
 def pixels(images: Images) -> Samples:
-    return Samples(images.pixels(slice(None)), images.y, images.ids)
+    return Samples(images.batch(slice(None)), images.y, images.ids)
 
 
 def measured(name: str, images: Images) -> list[Finding]:
