@@ -18,8 +18,8 @@ from robustcli.text import visible
 if TYPE_CHECKING:
     from robustcli.measure.record import Record
     from robustcli.measure.session import Session
-    from robustcli.measure.shelf import Memory
     from robustcli.models.checkpoint import Checkpoint
+    from robustcli.store.cache import Cache
     from robustcli.studies.batchout.experiments import Part
     from robustcli.studies.batchout.part_results import PartResults
     from robustcli.studies.batchout.study import Study
@@ -172,7 +172,7 @@ def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     return watched(prepared, path, run)
 
 
-def _measure(session: Session, memory: Memory) -> Iterator[Record]:
+def _measure(session: Session, cache: Cache) -> Iterator[Record]:
     """A session's records, under a progress bar."""
     from robustcli.attacks import label
     from robustcli.measure.evaluate import evaluate
@@ -182,7 +182,7 @@ def _measure(session: Session, memory: Memory) -> Iterator[Record]:
         task = bar.add_task("", total=session.total)
         for result in evaluate(
             session,
-            memory=memory,
+            cache=cache,
             on_progress=lambda checkpoint, planned, done, spared: advance(
                 bar, task, done, spared, visible(f"{Path(checkpoint).stem}: {label(planned.attack)}")
             ),

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from robustcli.measure.evaluate import Result
     from robustcli.measure.record import Record
     from robustcli.measure.session import Session
-    from robustcli.measure.shelf import Memory
     from robustcli.measure.transfer import Matrix
-    from robustcli.store.keeper import Keeper
+    from robustcli.store.cache import Cache
 
 CHECKPOINTS = Path("checkpoints")
 STORE = Path("results/robustcli.db")
@@ -128,7 +127,7 @@ class Request:
     @cached_property
     def key(self) -> str | None:
         """What a kept document is found by; None where it has to be made anew."""
-        from robustcli.store.answers import request_key, stamps
+        from robustcli.store.documents import request_key, stamps
 
         if self.path is None or any(self.flags.get(flag) for flag in ALWAYS_MEASURED):
             return None
@@ -143,7 +142,7 @@ class Request:
     def answer_from_store(self) -> None:
         """Print the document that is kept, where one is and still holds, and end the command. No torch here."""
         from robustcli.report.formats import FORMATS
-        from robustcli.store.answers import find
+        from robustcli.store.documents import find
 
         if self.path is None or self.key is None or self.style not in FORMATS:
             return
@@ -182,8 +181,7 @@ class Request:
         """
         from robustcli.attacks.base import MinimalAttack
         from robustcli.device import keep_freed_memory
-        from robustcli.measure.shelf import Memory
-        from robustcli.store.keeper import Keeper
+        from robustcli.store.cache import Cache
 
         keep_freed_memory()
         if not all(isinstance(planned.attack, MinimalAttack) for item in session.items for planned in item.plan):
@@ -195,10 +193,10 @@ class Request:
         if self.path is None:
             return _run(session, None, goal, keep_images, on_result, matrix)
         keep_all = bool(self.flags.get("keep_adversarials"))
-        with Keeper(self.path, lambda: origin_of(session)) as keeper:
-            _warn_of(keeper)
-            measured = _run(session, Memory(keeper, keep_all), goal, keep_images, on_result, matrix)
-        _warn_of(keeper)
+        with Cache(self.path, lambda: origin_of(session), keep_all=keep_all) as cache:
+            _warn_of(cache)
+            measured = _run(session, cache, goal, keep_images, on_result, matrix)
+        _warn_of(cache)
         return measured
 
     def deliver(self, session: Session, measured: Measured, **parts: Any) -> int:
@@ -239,7 +237,7 @@ class Request:
             return
         from robustcli.data.load import data_folder
         from robustcli.measure.session import images_for
-        from robustcli.store.answers import SHORT_SECONDS, data_files, remember, stamps
+        from robustcli.store.documents import SHORT_SECONDS, data_files, remember, stamps
 
         wanted = [images_for(item.target, session.spec) for item in session.items]
         files = [path for spec in wanted for path in data_files(spec.dataset, data_folder(spec.data_dir))]
@@ -256,7 +254,7 @@ def _named(flags: Mapping[str, Any]) -> list[Path]:
 
 def _run(
     session: Session,
-    memory: Memory | None,
+    cache: Cache | None,
     goal: Goal | None,
     keep_images: bool,
     on_result: Callable[[Result], None],
@@ -280,9 +278,9 @@ def _run(
         try:
             if goal is None:
                 keep = keep_images or matrix is not None
-                results = evaluate(session, keep_images=keep, on_progress=on_progress, memory=memory)
+                results = evaluate(session, keep_images=keep, on_progress=on_progress, cache=cache)
             else:
-                results = evaluate_towards(goal, session, on_progress=on_progress, memory=memory)
+                results = evaluate_towards(goal, session, on_progress=on_progress, cache=cache)
             with memory_guard():
                 for result in results:
                     records.append(result.record)
@@ -425,9 +423,9 @@ def tell(text: str, kind: str = "notice") -> None:
         notice(text, bold=kind == "bold")
 
 
-def _warn_of(keeper: Keeper) -> None:
+def _warn_of(cache: Cache) -> None:
     """A line for each trouble with the store; the result is printed all the same."""
-    for line in keeper.troubles():
+    for line in cache.troubles():
         warn(line)
 
 

@@ -19,7 +19,7 @@ from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
 if TYPE_CHECKING:
     import sqlite3
 
-    from robustcli.store.catalogue import Contents, Line
+    from robustcli.store.browse import Contents, Line
 
 results = typer.Typer(help="List, show, export and prune what the store holds.", rich_markup_mode="markdown")
 
@@ -112,7 +112,7 @@ def prune(
 
     Example: `robustcli results prune --older-than 30d`
     """
-    from robustcli.store.catalogue import Wanted, ago
+    from robustcli.store.browse import Wanted, ago
     from robustcli.store.database import size, writable
 
     if not everything and not (older_than or checkpoint or attack):
@@ -164,7 +164,7 @@ def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
 
 
 def _read(connection: sqlite3.Connection) -> tuple[sqlite3.Connection, Contents]:
-    from robustcli.store.catalogue import read
+    from robustcli.store.browse import read
 
     try:
         return connection, read(connection)
@@ -179,7 +179,7 @@ def _remove(path: Path, gone: Sequence[Line], unreadable: Sequence[int]) -> None
     Raises:
         DataError: they cannot be removed.
     """
-    from robustcli.store.catalogue import remove
+    from robustcli.store.browse import remove
     from robustcli.store.database import StoreError, connect, connect_alone
 
     try:

@@ -20,9 +20,9 @@ from robustcli.measure.evaluate import Result, run_item, to_record
 from robustcli.measure.plan import Planned
 from robustcli.measure.record import Record
 from robustcli.measure.session import Item, Session
-from robustcli.measure.shelf import Memory
 from robustcli.measure.stats import wilson
 from robustcli.noise import Noise
+from robustcli.store.cache import Cache
 
 FIRST_SLICE = 16
 """Samples of an attack's first slice; the next ones are twice as many, up to a batch."""
@@ -60,7 +60,7 @@ def evaluate_towards(
     session: Session,
     *,
     on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
-    memory: Memory | None = None,
+    cache: Cache | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Result]:
     """As `evaluate`, the cheap attacks first, each on a random part of the samples until the goal is reached.
@@ -76,7 +76,7 @@ def evaluate_towards(
         deadline = None if end is None else clock() + (end - clock()) / (len(session.items) - i)
         try:
             for planned in sorted(item.plan, key=lambda planned: planned.runs * planned.attack.cost):
-                run = _Slices(item, session, goal, deadline, partial(on_progress, item.target.name), memory, clock)
+                run = _Slices(item, session, goal, deadline, partial(on_progress, item.target.name), cache, clock)
                 for index, outcome in run.rows(planned):
                     record = to_record(item.subject, item.images.take(index), outcome, session.spec.split)
                     yield Result(record, outcome)
@@ -93,7 +93,7 @@ class _Slices:
     goal: Goal
     deadline: float | None
     on_progress: Callable[[Planned, float, float], None]
-    memory: Memory | None
+    cache: Cache | None
     clock: Callable[[], float]
 
     def rows(self, planned: Planned) -> list[tuple[Tensor, Outcome]]:
@@ -125,7 +125,7 @@ class _Slices:
 
     def _attack(self, planned: Planned, index: Tensor) -> list[Outcome]:
         part = replace(self.item, images=self.item.images.take(index), plan=[planned])
-        return list(run_item(part, self.session, False, self.on_progress, self.memory))
+        return list(run_item(part, self.session, False, self.on_progress, self.cache))
 
 
 def sample_order(item: Item, seed: int) -> Tensor:

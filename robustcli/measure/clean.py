@@ -11,18 +11,20 @@ from robustcli.config import EvalSpec
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.outcome import Work, predict_samples
 from robustcli.engine.samples import Samples, SampleSource
-from robustcli.measure.shelf import Shelf
+from robustcli.measure.journal import CacheJournal
 
 
 def predict_clean(
-    model: nn.Module, samples: Samples | SampleSource, spec: EvalSpec, shelf: Shelf | None, eot: int = 1
+    model: nn.Module, samples: Samples | SampleSource, spec: EvalSpec, journal: CacheJournal | None, eot: int = 1
 ) -> tuple[Tensor, Work]:
     """The clean predictions (n,), and what was spent on them; those that are known are not made again.
 
     Of a randomised model they are those of the mean logits of `eot` passes, as those after the attack are.
     """
     n = len(samples)
-    pred, known, before = shelf.predictions(eot) if shelf else (torch.zeros(n).long(), torch.zeros(n).bool(), Work())
+    pred, known, before = (
+        journal.predictions(eot) if journal else (torch.zeros(n).long(), torch.zeros(n).bool(), Work())
+    )
     missing = (~known).nonzero()[:, 0]
     if len(missing):
         here = missing.to(samples.y.device)
@@ -32,6 +34,6 @@ def predict_clean(
             found = predict_samples(meter, samples, spec.batch_size, eot, here).cpu()
         work = Work(time.perf_counter() - started, meter.forwards)
         pred[missing], before = found, before + work
-        if shelf:
-            shelf.keep_predictions(missing, found, samples.y[here].cpu(), work, eot)
+        if journal:
+            journal.keep_predictions(missing, found, samples.y[here].cpu(), work, eot)
     return pred.to(samples.y.device), before

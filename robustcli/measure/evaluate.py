@@ -17,10 +17,11 @@ from robustcli.engine.run import Outcome, stream_attack
 from robustcli.errors import AttackError
 from robustcli.measure.clean import predict_clean
 from robustcli.measure.eightbit import correct_8bit
+from robustcli.measure.journal import CacheJournal
 from robustcli.measure.plan import Planned
 from robustcli.measure.record import Kind, Record, Subject
 from robustcli.measure.session import ImageSamples, Item, Session
-from robustcli.measure.shelf import Memory
+from robustcli.store.cache import Cache
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def evaluate(
     *,
     keep_images: bool = False,
     on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
-    memory: Memory | None = None,
+    cache: Cache | None = None,
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
@@ -49,7 +50,7 @@ def evaluate(
         keep_images: keep the adversarial images in each result's outcome.
         on_progress: told the checkpoint and the attack, how many more samples were worked off, and how many turned out
             to need no work: see `run_attack`.
-        memory: what was measured before. Where images are needed all is measured: not every sample's image is kept.
+        cache: what was measured before. Where images are needed all is measured: not every sample's image is kept.
 
     Raises:
         AttackError: an attack or a model broke its contract; names the checkpoint.
@@ -57,7 +58,7 @@ def evaluate(
     keep = keep_images or session.spec.eight_bit
     for item in session.items:
         try:
-            for outcome in run_item(item, session, keep, partial(on_progress, item.target.name), memory):
+            for outcome in run_item(item, session, keep, partial(on_progress, item.target.name), cache):
                 record = to_record(item.subject, item.images, outcome, session.spec.split)
                 rounded = correct_8bit(item.target.module, item.images, outcome, session.spec.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
@@ -103,20 +104,20 @@ def run_item(
     session: Session,
     keep_images: bool,
     on_progress: Callable[[Planned, float, float], None],
-    memory: Memory | None,
+    cache: Cache | None,
 ) -> Iterator[Outcome]:
     """What each attack of an item's plan does to its images, with its share of the clean predictions' cost."""
     spec, images = session.spec, item.images
-    shelf = None
-    if memory is not None:
-        shelf = memory.shelf(item.target, images, spec, recalls=not keep_images)
+    journal = None
+    if cache is not None:
+        journal = CacheJournal(cache, item.target, images, spec, recalls=not keep_images)
     model = item.target.module.to(session.device)
     samples = ImageSamples(images, session.device)
     passes = [max(spec.eot or 1, passes_of(planned.attack)) for planned in item.plan]
     clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
     for planned, eot in zip(item.plan, passes, strict=True):
         if eot not in clean:
-            pred, spent = predict_clean(model, samples, spec, shelf, eot)
+            pred, spent = predict_clean(model, samples, spec, journal, eot)
             rows = sum(one.rows for one, its in zip(item.plan, passes, strict=True) if its == eot)
             clean[eot] = pred, iter(spent.split(rows))
         pred, shares = clean[eot]
@@ -131,7 +132,7 @@ def run_item(
             keep_images=keep_images,
             dtype=getattr(torch, spec.dtype),
             on_progress=partial(on_progress, planned),
-            journal=shelf,
+            journal=journal,
             eot=eot,
         )
         for outcome in found:

@@ -12,7 +12,7 @@ from typing import Any
 from robustcli.fields import parse_number
 from robustcli.measure.stats import wilson
 from robustcli.report.table import Table, data_name, interval, percent
-from robustcli.store.catalogue import Line, count_pictures, pictures, provenances, samples
+from robustcli.store.browse import Line, count_pictures, pictures, provenances, samples
 from robustcli.text import csv_cells, visible
 
 PROVENANCE = ("time", "device", "hardware", "commit", "command")

@@ -320,7 +320,7 @@ def _guard(connection: sqlite3.Connection) -> None:
 
 
 def _text(raw: bytes) -> str:
-    """A name of a file need not be UTF-8, and keeps its bytes; see `keeper.as_text`."""
+    """A name of a file need not be UTF-8, and keeps its bytes; see `cache.as_text`."""
     return raw.decode("utf-8", "surrogateescape")
 
 

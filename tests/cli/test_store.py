@@ -16,7 +16,7 @@ import pytest
 
 from robustcli.cli.main import run
 from robustcli.cli.request import STORE
-from robustcli.store import database, keeper
+from robustcli.store import cache, database
 from robustcli.store.database import StoreError
 
 from .conftest import Call, write_images
@@ -184,9 +184,9 @@ def test_a_mistake_is_told_where_the_answer_is_known(call: Call, models: Path, v
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (database, keeper):
+    for module in (database, cache):
         monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
-    monkeypatch.setattr(keeper, "IMPATIENT_SECONDS", 0.01)
+    monkeypatch.setattr(cache, "IMPATIENT_SECONDS", 0.01)
     monkeypatch.setattr(database.connect, "__kwdefaults__", {"make": True, "wait": 0.05})
 
 

@@ -13,9 +13,8 @@ from robustcli.measure.anytime import Goal, evaluate_towards, left_out, sample_o
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session, open_session
-from robustcli.measure.shelf import Memory
 from robustcli.measure.stats import wilson
-from robustcli.store.keeper import Keeper
+from robustcli.store.cache import Cache
 
 Paths = tuple[Path, Path]
 SPEC = EvalSpec(
@@ -119,13 +118,13 @@ def test_a_later_call_goes_on_where_the_store_ends(checkpoints: Paths, tmp_path:
     session = opened(checkpoints[:1])
     reached: list[int] = []
     for _ in range(4):
-        with Keeper(tmp_path / "r.db") as keeper:
-            results = evaluate_towards(Goal(seconds=40), session, memory=Memory(keeper), clock=Clock())
+        with Cache(tmp_path / "r.db") as cache:
+            results = evaluate_towards(Goal(seconds=40), session, cache=cache, clock=Clock())
             reached.append(sum(result.record.n for result in results))
-        assert keeper.troubles() == []
+        assert cache.troubles() == []
     assert reached == sorted(reached)
-    with Keeper(tmp_path / "r.db") as keeper:
-        rows = [result.record for result in evaluate(session, memory=Memory(keeper))]
+    with Cache(tmp_path / "r.db") as cache:
+        rows = [result.record for result in evaluate(session, cache=cache)]
     assert [essence(row) for row in rows] == [essence(result.record) for result in evaluate(session)]
     assert sum(row.cached for row in rows) > 0
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import robustcli
-from robustcli.store import database, keeper
-from robustcli.store.answers import code_stamp
-from robustcli.store.catalogue import lines, remove
+from robustcli.store import cache, database
+from robustcli.store.browse import lines, remove
+from robustcli.store.cache import Cache
 from robustcli.store.database import StoreError, connect
-from robustcli.store.keeper import Keeper
+from robustcli.store.documents import code_stamp
 from robustcli.store.series import Chunk, Entry, Picture, Series
 
 ENTRY = Entry(True, float("inf"), 3, 3, 0, 0.5, 10, 4)
@@ -52,19 +52,19 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (database, keeper):
+    for module in (database, cache):
         monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
-    monkeypatch.setattr(keeper, "IMPATIENT_SECONDS", 0.01)
+    monkeypatch.setattr(cache, "IMPATIENT_SECONDS", 0.01)
     monkeypatch.setattr(connect, "__kwdefaults__", {"make": True, "wait": 0.05})
 
 
 def known(path: Path) -> int:
-    with Keeper(path) as again:
+    with Cache(path) as again:
         return len(again.recall(series()))
 
 
 def test_what_is_kept_is_recalled(path: Path) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1, 2), chunk(3)])
         assert store.recall(series())[3, b"12345678"] == ENTRY
         assert store.pictured(series()) == {(1, b"12345678"), (3, b"12345678")}
@@ -72,7 +72,7 @@ def test_what_is_kept_is_recalled(path: Path) -> None:
 
 
 def test_nothing_is_written_before_something_is_kept(path: Path) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert store.recall(series()) == {}
     assert not path.parent.exists()
 
@@ -102,7 +102,7 @@ def test_names_do_not_count(change: dict[str, object]) -> None:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_locked_store_keeps_what_came_meanwhile_when_it_is_free_again(path: Path) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
@@ -118,10 +118,10 @@ def test_a_locked_store_keeps_what_came_meanwhile_when_it_is_free_again(path: Pa
 
 @pytest.mark.usefixtures("impatient")
 def test_a_store_that_stays_locked_says_how_much_was_not_kept(path: Path) -> None:
-    Keeper(path).keep([chunk(1)])
+    Cache(path).keep([chunk(1)])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert len(store.recall(series())) == 1
         store.keep([chunk(2, 3)])
     assert store.troubles()[-1] == f"--store {path}: 2 results could not be kept"
@@ -131,12 +131,12 @@ def test_a_store_that_stays_locked_says_how_much_was_not_kept(path: Path) -> Non
 
 @pytest.mark.usefixtures("impatient")
 def test_a_store_that_is_locked_when_it_is_opened_is_used_when_it_is_free(path: Path) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("PRAGMA locking_mode = EXCLUSIVE")
     other.execute("BEGIN EXCLUSIVE")
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert len(store.troubles()) == 1
         assert store.recall(series()) == {}
         other.close()
@@ -159,7 +159,7 @@ def test_a_store_that_is_locked_when_it_is_opened_is_used_when_it_is_free(path: 
 def test_a_damaged_file_is_left_as_it_is(path: Path, content: bytes, reason: str) -> None:
     path.parent.mkdir()
     path.write_bytes(content)
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert store.recall(series()) == {}
         store.keep([chunk(1)])
     (line,) = store.troubles()
@@ -168,12 +168,12 @@ def test_a_damaged_file_is_left_as_it_is(path: Path, content: bytes, reason: str
 
 
 def test_a_file_that_is_damaged_in_its_middle_is_one_line(path: Path) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(*range(2000))])
     content = bytearray(path.read_bytes())
     content[8192:60_000] = b"\xa5" * (60_000 - 8192)
     path.write_bytes(content)
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert store.recall(series()) == {}
         store.keep([chunk(9999)])
     (line,) = store.troubles()
@@ -182,12 +182,12 @@ def test_a_file_that_is_damaged_in_its_middle_is_one_line(path: Path) -> None:
 
 @pytest.mark.parametrize(("version", "whose"), [(0, "older"), (7, "newer")])
 def test_another_schema_is_left_as_it_is(path: Path, version: int, whose: str) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
     other = sqlite3.connect(path)
     other.execute(f"PRAGMA user_version = {version}")
     other.close()
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(2)])
     (line,) = store.troubles()
     assert line.startswith(
@@ -199,7 +199,7 @@ def test_another_schema_is_left_as_it_is(path: Path, version: int, whose: str) -
 
 
 def test_an_older_schema_with_a_migration_is_brought_up_to_date(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
     monkeypatch.setattr(database, "SCHEMA", 2)
     monkeypatch.setattr(
@@ -212,7 +212,7 @@ def test_an_older_schema_with_a_migration_is_brought_up_to_date(path: Path, monk
 
 
 def test_a_migration_that_fails_changes_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
     with monkeypatch.context() as patched:
         patched.setattr(database, "SCHEMA", 2)
@@ -227,16 +227,16 @@ def test_another_programs_database_is_left_as_it_is(path: Path) -> None:
     other = sqlite3.connect(path)
     other.execute("CREATE TABLE mine (x)")
     other.close()
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
     assert "is a database of another program" in store.troubles()[0]
 
 
 def test_a_read_only_store_is_still_read(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
     monkeypatch.setattr(database, "writable", lambda _: False)
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert len(store.recall(series())) == 1
         store.keep([chunk(2)])
         store.keep([chunk(3)])
@@ -248,7 +248,7 @@ def test_a_read_only_store_is_still_read(path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with Keeper(tmp_path / "file" / "r.db") as store:
+    with Cache(tmp_path / "file" / "r.db") as store:
         store.keep([chunk(1)])
         store.keep([chunk(2)])
     (line,) = store.troubles()
@@ -256,7 +256,7 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_one_line_and_leaves_what_was_there(path: Path) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([chunk(1)])
         assert store.connection is not None
         pages = store.connection.execute("PRAGMA page_count").fetchone()[0]
@@ -275,11 +275,11 @@ def test_ctrl_c_within_a_write_leaves_all_of_it_or_nothing(path: Path, monkeypat
         written.append(write(*arguments))  # type: ignore[arg-type]
         raise KeyboardInterrupt
 
-    write = keeper._write
-    with Keeper(path) as store:
+    write = cache._write
+    with Cache(path) as store:
         store.keep([chunk(1)])
         with monkeypatch.context() as patched:
-            patched.setattr(keeper, "_write", stop)
+            patched.setattr(cache, "_write", stop)
             with pytest.raises(KeyboardInterrupt):
                 store.keep([chunk(2)])
         assert store.connection is not None
@@ -288,7 +288,7 @@ def test_ctrl_c_within_a_write_leaves_all_of_it_or_nothing(path: Path, monkeypat
 
 
 def test_a_run_whose_rows_were_pruned_meanwhile_goes_on(path: Path) -> None:
-    with Keeper(path, lambda: {"command": "mine"}) as running:
+    with Cache(path, lambda: {"command": "mine"}) as running:
         running.keep([chunk(1)])
         with connect(path) as other:
             remove(other, lines(other))

@@ -19,12 +19,11 @@ import torch
 from robustcli.config import EvalSpec
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.session import open_session
-from robustcli.measure.shelf import Memory
-from robustcli.store import answers, database, keeper
-from robustcli.store.catalogue import lines, pictures, provenances, read, remove, samples
+from robustcli.store import cache, database, documents
+from robustcli.store.browse import lines, pictures, provenances, read, remove, samples
+from robustcli.store.cache import Cache
 from robustcli.store.content import parse, unpack
 from robustcli.store.database import StoreError, connect, connect_alone, look, select
-from robustcli.store.keeper import Keeper
 from robustcli.store.series import Chunk, Entry, Picture
 
 from .test_faults import ENTRY, chunk, series
@@ -37,7 +36,7 @@ AT = b"12345678"
 def fill(path: Path) -> None:
     """A store of one row: four samples and an image."""
     entries = {(1, AT): ENTRY, (2, AT): BROKEN, (3, AT): WRONG, (4, AT): ENTRY}
-    with Keeper(path, lambda: {"command": "mine"}) as store:
+    with Cache(path, lambda: {"command": "mine"}) as store:
         store.keep([Chunk(series(), entries, {(2, AT): Picture((1, 1, 2), b"\0" * 8)})])
 
 
@@ -56,9 +55,9 @@ def change(path: Path, *statements: str) -> None:
 
 @pytest.mark.parametrize("entry", [ENTRY, BROKEN, WRONG, BROKEN._replace(distance=0.0)])
 def test_what_is_written_is_sound(path: Path, entry: Entry) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([Chunk(series(seed=1), {(1, AT): entry}, {})])
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert store.recall(series(seed=1)) == {(1, AT): entry}
         assert store.troubles() == []
     assert entry.fits(3, 10)
@@ -76,7 +75,7 @@ def test_what_is_written_is_sound(path: Path, entry: Entry) -> None:
 )
 def test_a_sample_that_robustcli_would_not_write_is_unknown_and_replaced(path: Path, value: str) -> None:
     change(path, f"UPDATE samples SET {value} WHERE sample = 1")
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert set(store.recall(series())) == {(2, AT), (3, AT), (4, AT)}
         (line,) = store.troubles()
         assert line.startswith(f"--store {path}: holds a sample of fgsm Linf 8/255 whose values contradict each other")
@@ -86,10 +85,10 @@ def test_a_sample_that_robustcli_would_not_write_is_unknown_and_replaced(path: P
         assert contents.troubles[0].startswith("1 sample is left out, with values that contradict each other")
         assert samples(connection, contents.lines[0])["robust"] == [0, 0, 1]
     connection.close()
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.recall(series())
         store.keep([Chunk(series(), {(1, AT): ENTRY}, {})])
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert store.recall(series())[1, AT] == ENTRY
         assert store.troubles() == [] or "digest" in value or "sample" in value
 
@@ -110,9 +109,9 @@ def test_flags_that_were_falsified_are_measured_anew_and_said(checkpoint: Path, 
     spec, store = EvalSpec(attacks=("fgsm",), eps="0.1", limit=20), tmp_path / "r.db"
 
     def measured() -> tuple[list[int], int, list[str]]:
-        with Keeper(store) as keeper:
-            (result,) = evaluate(open_session([checkpoint], spec), memory=Memory(keeper))
-        return list(result.record.robust), result.record.cached, keeper.troubles()
+        with Cache(store) as cache:
+            (result,) = evaluate(open_session([checkpoint], spec), cache=cache)
+        return list(result.record.robust), result.record.cached, cache.troubles()
 
     flags, cached, said = measured()
     assert (cached, said, 0 < sum(flags) < 20) == (0, [], True)
@@ -194,7 +193,7 @@ def test_a_store_with_foreign_parts_is_refused(
     before = path.read_bytes()
     if not writes:
         monkeypatch.setattr(database, "writable", lambda _: False)
-    with Keeper(path) as store:
+    with Cache(path) as store:
         assert store.recall(series()) == {}
         store.keep([chunk(9)])
     (line,) = store.troubles()
@@ -257,7 +256,7 @@ def test_any_name_is_that_of_a_file(tmp_path: Path, name: str, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     fill(Path(name))
     monkeypatch.setattr(database, "writable", lambda _: False)
-    with Keeper(Path(name)) as store:
+    with Cache(Path(name)) as store:
         assert len(store.recall(series())) == 4
     assert all(found.name.startswith(name) for found in tmp_path.iterdir())
 
@@ -275,7 +274,7 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     ids=range(6),
 )
 def test_any_text_is_kept_as_it_is(path: Path, name: str) -> None:
-    with Keeper(path) as store:
+    with Cache(path) as store:
         store.keep([replace(chunk(1), series=series(seed=1, checkpoint=name, method=name, dataset=name))])
         assert store.troubles() == []
     with connect(path) as connection:
@@ -327,14 +326,14 @@ def test_ctrl_c_while_the_store_is_closed_loses_nothing(path: Path, monkeypatch:
             raise KeyboardInterrupt
         write(*arguments)
 
-    write = keeper._write
-    store = Keeper(path)
+    write = cache._write
+    store = Cache(path)
     store.pending.append(chunk(9))
-    monkeypatch.setattr(keeper, "_write", stop)
+    monkeypatch.setattr(cache, "_write", stop)
     with pytest.raises(KeyboardInterrupt):
         store.close()
     assert store.connection is None
-    with Keeper(path) as again:
+    with Cache(path) as again:
         assert (9, AT) in again.recall(series())
 
 
@@ -350,18 +349,18 @@ def packed(**changes: Any) -> bytes:
 
 
 def put(path: Path, content: bytes) -> None:
-    answers.remember(path, "key", DOCUMENT, [], None)
+    documents.remember(path, "key", DOCUMENT, [], None)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("UPDATE answers SET content = ?", (content,))
     other.close()
 
 
 def test_a_document_is_found_again(path: Path) -> None:
-    answers.remember(path, "key", DOCUMENT, [], None)
-    assert answers.find(path, "key") == DOCUMENT
-    assert answers.find(path, "other") is None
+    documents.remember(path, "key", DOCUMENT, [], None)
+    assert documents.find(path, "key") == DOCUMENT
+    assert documents.find(path, "other") is None
     put(path, packed())
-    assert answers.find(path, "key") == DOCUMENT, "what the cases below alter"
+    assert documents.find(path, "key") == DOCUMENT, "what the cases below alter"
 
 
 @pytest.mark.parametrize(
@@ -378,7 +377,7 @@ def test_a_document_is_found_again(path: Path) -> None:
 def test_what_is_no_document_that_was_kept_is_a_value_error(path: Path, content: bytes) -> None:
     put(path, content)
     with pytest.raises(ValueError, match=r".+"):
-        answers.find(path, "key")
+        documents.find(path, "key")
 
 
 @pytest.mark.parametrize("change", ["content", "removed", "made"])
@@ -386,29 +385,29 @@ def test_a_document_does_not_outlive_the_files_that_it_rests_on(path: Path, tmp_
     images = tmp_path / "images.npz"
     if change != "made":
         images.write_bytes(b"1")
-    answers.remember(path, "key", DOCUMENT, answers.stamps([images]), None)
-    assert answers.find(path, "key") == DOCUMENT
+    documents.remember(path, "key", DOCUMENT, documents.stamps([images]), None)
+    assert documents.find(path, "key") == DOCUMENT
     if change == "removed":
         images.unlink()
     else:
         images.write_bytes(b"12")
-    assert answers.find(path, "key") is None
+    assert documents.find(path, "key") is None
 
 
 def test_a_document_for_a_while_does_not_outlive_a_clock_that_is_set_back(path: Path) -> None:
-    for later, holds in ((60, True), (-60, False), (answers.SHORT_SECONDS + 60, False)):
-        answers.remember(path, "key", DOCUMENT, [], time.time() + later)
-        assert (answers.find(path, "key") is not None) == holds
+    for later, holds in ((60, True), (-60, False), (documents.SHORT_SECONDS + 60, False)):
+        documents.remember(path, "key", DOCUMENT, [], time.time() + later)
+        assert (documents.find(path, "key") is not None) == holds
 
 
 def test_a_file_with_a_nul_in_its_name_is_not_there(path: Path) -> None:
-    assert answers.stamp(Path("a\0")) == ("a\0", None, None)
+    assert documents.stamp(Path("a\0")) == ("a\0", None, None)
 
 
 def test_a_document_that_is_too_long_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "MOST_BYTES", 60)
-    answers.remember(path, "key", DOCUMENT, [], None)
-    assert answers.find(path, "key") is None
+    monkeypatch.setattr(documents, "MOST_BYTES", 60)
+    documents.remember(path, "key", DOCUMENT, [], None)
+    assert documents.find(path, "key") is None
 
 
 def test_what_is_packed_is_bounded() -> None:
@@ -438,7 +437,7 @@ def test_damage_at_random_is_read_right_or_one_line(path: Path, tmp_path: Path) 
             content[draw.randrange(len(content) if i % 2 else 200)] = draw.randrange(256)
         file = tmp_path / f"{i}.db"
         file.write_bytes(content[: draw.randrange(len(content))] if i % 7 == 0 else content)
-        with Keeper(file) as store:
+        with Cache(file) as store:
             for entry in store.recall(series()).values():
                 assert entry.robust == (entry.distance == float("inf"))
             store.pictured(series())

@@ -13,8 +13,7 @@ import pytest
 from robustcli.config import EvalSpec
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.session import open_session
-from robustcli.measure.shelf import Memory
-from robustcli.store.keeper import Keeper
+from robustcli.store.cache import Cache
 
 PROGRAM = """
 import sys, torch
@@ -23,8 +22,8 @@ from pathlib import Path
 from robustcli.config import EvalSpec
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.session import open_session
-from robustcli.measure.shelf import Memory
-from robustcli.store.keeper import Keeper
+from robustcli.store.cache import Cache
+from robustcli.store.cache import Cache
 
 torch.set_num_threads(1)
 checkpoint, store, first, step = sys.argv[1:]
@@ -33,11 +32,11 @@ session = open_session([Path(checkpoint)], EvalSpec(attacks=attacks, eps="0.1", 
 (item,) = session.items
 part = replace(item, images=item.images.take(torch.arange(int(first), len(item.images), int(step))))
 print("ready", flush=True)
-with Keeper(Path(store)) as keeper:
+with Cache(Path(store)) as cache:
     told = lambda *_: print("chunk", flush=True)
-    for result in evaluate(replace(session, items=(part,)), memory=Memory(keeper), on_progress=told):
+    for result in evaluate(replace(session, items=(part,)), cache=cache, on_progress=told):
         pass
-    assert not keeper.troubles(), keeper.troubles()
+    assert not cache.troubles(), cache.troubles()
 """
 SPEC = EvalSpec(attacks=("pgd:steps=10", "autoattack:rounds=3,queries=20"), eps="0.1")
 
@@ -53,8 +52,8 @@ def flags(checkpoint: Path, store: Path | None) -> tuple[list[tuple[int, ...]], 
     session = open_session([checkpoint], SPEC)
     if store is None:
         return [result.record.robust for result in evaluate(session)], 0
-    with Keeper(store) as keeper:
-        rows = [result.record for result in evaluate(session, memory=Memory(keeper))]
+    with Cache(store) as cache:
+        rows = [result.record for result in evaluate(session, cache=cache)]
     return [row.robust for row in rows], sum(row.cached for row in rows)
 
 
@@ -76,9 +75,9 @@ def test_killed_three_times_the_flags_are_those_of_an_uninterrupted_run(
                     process.send_signal(signal.SIGKILL)
                     break
         assert process.returncode == -signal.SIGKILL
-        with Keeper(store) as keeper:
-            assert keeper.connection is not None
-            known.append(keeper.connection.execute("SELECT count(*) FROM samples").fetchone()[0])
+        with Cache(store) as cache:
+            assert cache.connection is not None
+            known.append(cache.connection.execute("SELECT count(*) FROM samples").fetchone()[0])
     assert known == sorted(known)
     assert known[-1] > 0
     found, cached = flags(checkpoint, store)

@@ -12,12 +12,12 @@ import torch
 
 from robustcli.config import EvalSpec
 from robustcli.engine import run as driver
-from robustcli.measure import evaluate as module
+from robustcli.measure import session as module
 from robustcli.measure.evaluate import evaluate
+from robustcli.measure.journal import FIRST
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session, open_session
-from robustcli.measure.shelf import FIRST, Memory
-from robustcli.store.keeper import Keeper
+from robustcli.store.cache import Cache
 
 SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3", "autoattack:rounds=2,queries=4"), eps="0.05,0.1")
 
@@ -30,9 +30,9 @@ def measured(checkpoint: Path, tmp_path: Path) -> Callable[..., list[Record]]:
         session = chosen(open_session([checkpoint], SPEC.model_copy(update=changes)), index)
         if store is None:
             return [result.record for result in evaluate(session)]
-        with Keeper(tmp_path / store) as keeper:
-            found = [result.record for result in evaluate(session, memory=Memory(keeper))]
-        assert keeper.troubles() == []
+        with Cache(tmp_path / store) as cache:
+            found = [result.record for result in evaluate(session, cache=cache)]
+        assert cache.troubles() == []
         return found
 
     return rows
@@ -125,7 +125,7 @@ def test_another_seed_type_or_parameter_is_another_result(measured: Any, change:
 
 def test_numbers_of_older_attacks_are_not_recalled(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     measured(attacks=("fgsm",))
-    monkeypatch.setattr("robustcli.measure.shelf.ATTACK_SCHEMA", 10**6)
+    monkeypatch.setattr("robustcli.measure.journal.ATTACK_SCHEMA", 10**6)
     assert {row.cached for row in measured(attacks=("fgsm",))} == {0}
 
 
@@ -173,10 +173,10 @@ def test_a_run_that_ends_within_an_attack_loses_a_chunk_at_most(
             if left[0] < 0:
                 raise Killed
 
-        keeper = Keeper(tmp_path / "r.db")  # never closed, as after a kill -9
+        cache = Cache(tmp_path / "r.db")  # never closed, as after a kill -9
         session = open_session([checkpoint], SPEC.model_copy(update={"batch_size": 8}))
         with pytest.raises(Killed):
-            list(evaluate(session, on_progress=progress, memory=Memory(keeper)))
+            list(evaluate(session, on_progress=progress, cache=cache))
     rows = measured(batch_size=8)
     assert [essence(row) for row in rows] == expected
     assert sum(row.cached for row in rows) > 100
@@ -186,10 +186,10 @@ def test_the_images_of_the_first_broken_samples_are_kept(measured: Any, tmp_path
     rows = measured(
         attacks=("pgd:steps=3", "deepfool:iters=3", "autoattack:rounds=2,queries=4"), eps=EvalSpec(eps="0.2").eps
     )
-    with Keeper(tmp_path / "r.db") as keeper:
-        assert keeper.connection is not None
+    with Cache(tmp_path / "r.db") as cache:
+        assert cache.connection is not None
         kept = dict(
-            keeper.connection.execute(
+            cache.connection.execute(
                 "SELECT series.label || coalesce(series.ensemble, ''), count(*) FROM adversarials JOIN series "
                 "ON series.id = series GROUP BY series"
             )

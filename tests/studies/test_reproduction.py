@@ -13,8 +13,8 @@ from robustcli.data.named import SAMPLE
 from robustcli.errors import AttackError, ConfigError
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session
-from robustcli.measure.shelf import Memory
 from robustcli.models import checkpoint
+from robustcli.store.cache import Cache
 from robustcli.studies.batchout.experiments import parts
 from robustcli.studies.batchout.part_results import read
 from robustcli.studies.batchout.reproduction import available_parts, reproduce_part
@@ -48,11 +48,11 @@ def test_an_attack_that_fails_is_named_and_the_next_network_goes_on(finished: Pa
     (finished / "store.db").unlink()
     calls: list[int] = []
 
-    def first_fails(session: Session, memory: Memory) -> Iterator[Record]:
+    def first_fails(session: Session, cache: Cache) -> Iterator[Record]:
         calls.append(1)
         if len(calls) == 1:
             raise AttackError("logits are NaN")
-        return measure(session, memory)
+        return measure(session, cache)
 
     (finished / "stopgrad.json").unlink()
     results = reproduce_part(PART, study_in(finished, train=never, measure=first_fails).study)
@@ -103,10 +103,10 @@ def test_an_interrupted_run_leaves_a_file_with_more_networks(finished: Path) -> 
 def test_a_run_in_which_a_network_fails_leaves_a_file_with_more_networks(finished: Path) -> None:
     before = (finished / "stopgrad.json").read_bytes()
 
-    def fails(session: Session, memory: Memory) -> Iterator[Record]:
+    def fails(session: Session, cache: Cache) -> Iterator[Record]:
         if SECOND.name in session.items[0].target.name:
             raise AttackError("the model returned NaN")
-        return measure(session, memory)
+        return measure(session, cache)
 
     noted = study_in(finished, measure=fails)
     assert [entry["reason"] for entry in reproduce_part(PART, noted.study).missing] == ["the model returned NaN"]

@@ -11,8 +11,8 @@ from robustcli.data.named import SAMPLE
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session
-from robustcli.measure.shelf import Memory
 from robustcli.models.checkpoint import Checkpoint
+from robustcli.store.cache import Cache
 from robustcli.studies.batchout.experiments import AttackSpec, Scale, parts
 from robustcli.studies.batchout.study import Study
 from robustcli.training.loop import Run
@@ -26,11 +26,11 @@ ROWS = 3
 """A network's: FGSM at two budgets and PGD at one."""
 
 Train = Callable[[Prepared, Path, Run], Checkpoint]
-Measure = Callable[[Session, Memory], Iterator[Record]]
+Measure = Callable[[Session, Cache], Iterator[Record]]
 
 
-def measure(session: Session, memory: Memory) -> Iterator[Record]:
-    return (result.record for result in evaluate(session, memory=memory))
+def measure(session: Session, cache: Cache) -> Iterator[Record]:
+    return (result.record for result in evaluate(session, cache=cache))
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def study_in(folder: Path, *, train: Train = train, measure: Measure = measure, 
         did.append(f"train {path.stem}")
         return train(prepared, path, run)
 
-    def measured(session: Session, memory: Memory) -> Iterator[Record]:
-        for record in measure(session, memory):
+    def measured(session: Session, cache: Cache) -> Iterator[Record]:
+        for record in measure(session, cache):
             if record.cached < record.n:
                 did.append(" ".join(filter(None, ("measure", str(record.attack["name"]), record.budget))))
             yield record
@@ -72,8 +72,8 @@ def stop_after(count: int) -> Measure:
     """Measures so many rows, then Ctrl-C."""
     left = [count]
 
-    def measured(session: Session, memory: Memory) -> Iterator[Record]:
-        for record in measure(session, memory):
+    def measured(session: Session, cache: Cache) -> Iterator[Record]:
+        for record in measure(session, cache):
             if not left[0]:
                 raise KeyboardInterrupt
             left[0] -= 1

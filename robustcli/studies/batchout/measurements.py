@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from robustcli.attacks import FGSM, Attack
 from robustcli.config import EvalSpec
+from robustcli.measure.journal import CacheJournal
 from robustcli.measure.plan import Planned, make_plan
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session, open_session
-from robustcli.measure.shelf import Memory
 from robustcli.models.sources import open_target
 from robustcli.provenance import provenance
-from robustcli.store.catalogue import RUNS
+from robustcli.store.browse import RUNS
+from robustcli.store.cache import Cache, series_id
 from robustcli.store.database import StoreError, select
-from robustcli.store.keeper import Keeper, series_id
 from robustcli.store.series import Series
 from robustcli.studies.batchout.experiments import AttackSpec, Network, Price
 from robustcli.studies.batchout.networks import checkpoint_path, find_checkpoint, train_network
@@ -102,23 +102,22 @@ def _measure(study: Study, network: Network, session: Session, attacks: Sequence
         for attack, planned in zip(attacks, item.plan, strict=True)
         for variant in _at_budgets(planned)
     ]
-    origin = cache(lambda: _provenance(session))
+    origin = functools.cache(lambda: _provenance(session))
     images = {"test_fingerprint": study.fingerprint(network, "test")}
-    keeper, rows = Keeper(study.store, origin), []
+    cache, rows = Cache(study.store, origin), []
     try:
-        with keeper:
-            memory = Memory(keeper)
-            shelf = memory.shelf(item.target, item.images, session.spec, recalls=True)
-            whole = (record for record in study.measure(session, memory) if record.ensemble is None)  # no members
+        with cache:
+            journal = CacheJournal(cache, item.target, item.images, session.spec, recalls=True)
+            whole = (record for record in study.measure(session, cache) if record.ensemble is None)  # no members
             for (attack, variant), record in zip(expected, whole, strict=True):
                 if record.cached < record.n:
                     source = attack.source and f"from {attack.source}"
                     what = " ".join(filter(None, (attack.attack, record.budget, source)))
                     study.say(f"{network.name}: {what}: {record.correct} of {record.n} left")
-                runs = _runs(keeper, shelf.series(variant)) if record.cached else []
+                runs = _runs(cache, journal.series(variant)) if record.cached else []
                 rows.append(_row(network, attack, record, runs or [origin()]) | images)
     finally:
-        for line in keeper.troubles():
+        for line in cache.troubles():
             study.say(line.removeprefix("--store "))
     return rows
 
@@ -141,11 +140,11 @@ def _provenance(session: Session) -> Json:
     )
 
 
-def _runs(keeper: Keeper, series: Series) -> list[Json]:
+def _runs(cache: Cache, series: Series) -> list[Json]:
     """The provenance of each run that measured samples of a series, the first one first; none where it is not read."""
     with suppress(StoreError, ValueError):
-        if keeper.connection is not None:
-            found = select(keeper.connection, RUNS, series_id(keeper.connection, series))
+        if cache.connection is not None:
+            found = select(cache.connection, RUNS, series_id(cache.connection, series))
             return [dict(json.loads(origin)) for _, origin, _ in found]
     return []
 

@@ -13,8 +13,8 @@ from robustcli.data.load import load
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session
-from robustcli.measure.shelf import Memory
 from robustcli.models.checkpoint import Checkpoint
+from robustcli.store.cache import Cache
 from robustcli.studies.batchout.experiments import Network, Scale
 from robustcli.training.loop import Run
 from robustcli.training.train import Prepared, train
@@ -24,8 +24,8 @@ def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     return train(prepared, path, run)
 
 
-def _measure(session: Session, memory: Memory) -> Iterator[Record]:
-    return (result.record for result in evaluate(session, memory=memory))
+def _measure(session: Session, cache: Cache) -> Iterator[Record]:
+    return (result.record for result in evaluate(session, cache=cache))
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Study:
         device: as `--device` takes it.
         zoo: use the zoo's network where it is the one that is asked for, and it was not trained here.
         train: trains a prepared run; the command line passes one with a progress bar.
-        measure: gives a session's records, and what the memory knows is not computed again.
+        measure: gives a session's records, and what the cache knows is not computed again.
         say: takes a line on what is being done.
     """
 
@@ -49,7 +49,7 @@ class Study:
     device: str = "auto"
     zoo: bool = True
     train: Callable[[Prepared, Path, Run], Checkpoint] = _train
-    measure: Callable[[Session, Memory], Iterator[Record]] = _measure
+    measure: Callable[[Session, Cache], Iterator[Record]] = _measure
     say: Callable[[str], None] = field(default=lambda _: None)
 
     @property

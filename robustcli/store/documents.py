@@ -117,7 +117,7 @@ def find(path: Path, key: str) -> dict[str, Any] | None:
             rows = select(connection, "SELECT content FROM answers WHERE key = ?", key)
         finally:
             connection.close()
-    except StoreError:  # the keeper will tell
+    except StoreError:  # the cache will tell
         return None
     if not rows:
         return None

@@ -28,19 +28,23 @@ FROM samples JOIN series ON series.id = series WHERE key = ?
 PICTURED = "SELECT sample, digest FROM adversarials JOIN series ON series.id = series WHERE key = ?"
 
 
-class Keeper:
+class Cache:
     """Recalls and keeps the samples of series in one file.
 
     A file that cannot be used costs no result: what could not be written is tried again with each chunk and when the
-    keeper is closed, and `troubles` says what went wrong, a line each.
+    cache is closed, and `troubles` says what went wrong, a line each.
 
     Args:
         path: the file; it is made when something is kept.
         provenance: tells where what is kept comes from; asked for once, when the first chunk is written.
+        keep_all: keep the adversarial image of every broken sample, and not of the first few alone.
     """
 
-    def __init__(self, path: Path, provenance: Callable[[], Mapping[str, Any]] = dict) -> None:
+    def __init__(
+        self, path: Path, provenance: Callable[[], Mapping[str, Any]] = dict, *, keep_all: bool = False
+    ) -> None:
         self.path = path
+        self.keep_all = keep_all
         self.provenance = provenance
         self.connection: sqlite3.Connection | None = None
         self.pending: list[Chunk] = []
@@ -131,7 +135,7 @@ class Keeper:
             n = sum(len(chunk.entries) for chunk in self.pending)
             self._told.append(f"--store {self.path}: {n} results could not be kept")
 
-    def __enter__(self) -> Keeper:
+    def __enter__(self) -> Cache:
         return self
 
     def __exit__(self, *_: object) -> None:

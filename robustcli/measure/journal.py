@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from robustcli.config import EvalSpec
 from robustcli.data.images import CHUNK, Images
 from robustcli.engine.outcome import OutcomeBuilder, Work, split_evenly
 from robustcli.models.target import Target
-from robustcli.store.keeper import Keeper
+from robustcli.store.cache import Cache
 from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
 
 FIRST = 16
@@ -25,31 +24,29 @@ FIRST = 16
 CLEAN = {"name": "clean"}
 
 
-class Shelf:
+class CacheJournal:
     """A `Journal` of one target on one set of images, in a store.
 
     Args:
-        keeper: the store.
+        cache: the store.
         target: the model.
         images: the n samples; their ids and a digest of each is what it is found by.
         spec: seed, dtype and passes.
-        keep_all: keep the adversarial image of every broken sample.
         recalls: whether what is known is used.
     """
 
     def __init__(
         self,
-        keeper: Keeper,
+        cache: Cache,
         target: Target,
         images: Images,
         spec: EvalSpec,
         *,
-        keep_all: bool = False,
         recalls: bool = True,
     ) -> None:
-        self.keeper, self.target, self.images, self.spec = keeper, target, images, spec
+        self.cache, self.target, self.images, self.spec = cache, target, images, spec
         self.samples = digests(images)
-        self.keep_all, self.recalls = keep_all, recalls
+        self.keep_all, self.recalls = cache.keep_all, recalls
         self._pictured: dict[str, set[Digest]] = {}
         self._series: dict[tuple[Attack | None, int | None, int], Series] = {}
 
@@ -73,7 +70,7 @@ class Shelf:
             self.samples[i]: Entry(fine, torch.inf if fine else 0.0, seen, seen, 0, *cost)
             for i, seen, fine, cost in zip(index.tolist(), pred.tolist(), right, costs, strict=True)
         }
-        self.keeper.keep([Chunk(self.series(None, eot=eot), entries, {})])
+        self.cache.keep([Chunk(self.series(None, eot=eot), entries, {})])
 
     def recall(self, board: OutcomeBuilder, member: int | None) -> Tensor:
         """Restore on a board what is known of its row; (n,) bool, which samples that is."""
@@ -103,7 +100,7 @@ class Shelf:
                 chunks += [Chunk(series, entries, {}), Chunk(self.series(board.attack), whole, pictures)]
             else:
                 chunks.append(Chunk(series, entries, pictures))
-        self.keeper.keep([chunk for chunk in chunks if chunk.entries or chunk.pictures])
+        self.cache.keep([chunk for chunk in chunks if chunk.entries or chunk.pictures])
 
     def series(self, attack: Attack | None, member: int | None = None, eot: int = 1) -> Series:
         """A row, judged by as many passes as `run_item` says; without an attack, that of the clean predictions."""
@@ -142,7 +139,7 @@ class Shelf:
         Of a broken sample that should be `pictured`, nothing is known where its image is not; nor of one that does not
         fit its class, the network's classes, or the clean predictions `pred`.
         """
-        found = self.keeper.recall(series) if self.recalls else {}
+        found = self.cache.recall(series) if self.recalls else {}
         y, classes = self.images.y.tolist(), len(self.target.classes)
         odd = [
             sample
@@ -151,10 +148,10 @@ class Shelf:
             and not (entry.fits(y[i], classes) and (pred is None or entry.pred == pred[i]))
         ]
         if odd:
-            self.keeper.reject(series, odd)
-            found = self.keeper.recall(series)
+            self.cache.reject(series, odd)
+            found = self.cache.recall(series)
         if found and pictured is not None:
-            kept = self.keeper.pictured(pictured)
+            kept = self.cache.pictured(pictured)
             found = {at: entry for at, entry in found.items() if entry.robust or not entry.distance or at in kept}
         known = torch.tensor([sample in found for sample in self.samples], dtype=torch.bool)
         return known, [found[sample] for sample in self.samples if sample in found]
@@ -172,36 +169,12 @@ class Shelf:
         """The images of a board that are not kept yet, as far as there is room for them."""
         kept = self._pictured.get(series.key)
         if kept is None:
-            kept = self._pictured[series.key] = self.keeper.pictured(series)
+            kept = self._pictured[series.key] = self.cache.pictured(series)
         new = {self.samples[i]: image for i, image in board.pictures.items() if self.samples[i] not in kept}
         room = max(0, self.pictures - len(kept))
         chosen = dict(list(new.items())[:room])
         kept |= chosen.keys()
         return {sample: _picture(image) for sample, image in chosen.items()}
-
-
-@dataclass(frozen=True)
-class Memory:
-    """A store, for `evaluate`.
-
-    Attributes:
-        keeper: the store.
-        keep_all: keep the adversarial image of every broken sample, and not of the first few alone.
-    """
-
-    keeper: Keeper
-    keep_all: bool = False
-
-    def shelf(self, target: Target, images: Images, spec: EvalSpec, *, recalls: bool) -> Shelf:
-        """What it knows of a target on some images; nothing where it should not recall."""
-        return Shelf(
-            self.keeper,
-            target,
-            images,
-            spec,
-            keep_all=self.keep_all,
-            recalls=recalls,
-        )
 
 
 def digests(images: Images) -> list[Digest]:
