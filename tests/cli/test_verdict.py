@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from robustcli.measure import evaluate as evaluation
+from robustcli.models import sources
 from robustcli.testing.masked import MASKS, Wrapped
 from robustcli.verdict import judge, probes, rows
 
@@ -28,12 +28,12 @@ def mask(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def masked(name: str) -> None:
         build = next(one.build for one in MASKS if one.name == name)
-        real = evaluation.load_model
+        real = sources.load_model
 
         def load(*arguments: Any) -> nn.Module:
             return build(real(*arguments))
 
-        monkeypatch.setattr(evaluation, "load_model", load)
+        monkeypatch.setattr(sources, "load_model", load)
 
     return masked
 
@@ -232,7 +232,7 @@ def test_ctrl_c_during_the_checks_prints_what_is_finished(
 @pytest.fixture
 def cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every checkpoint that is opened passes no gradient to its images."""
-    real = evaluation.load_model
+    real = sources.load_model
     monkeypatch.setattr(
         evaluation, "load_model", lambda *arguments: Wrapped(real(*arguments), before=lambda x: x.detach())
     )
