@@ -234,7 +234,7 @@ def cut(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every checkpoint that is opened passes no gradient to its images."""
     real = sources.load_model
     monkeypatch.setattr(
-        evaluation, "load_model", lambda *arguments: Wrapped(real(*arguments), before=lambda x: x.detach())
+        sources, "load_model", lambda *arguments: Wrapped(real(*arguments), before=lambda x: x.detach())
     )
 
 
