@@ -32,7 +32,7 @@ def test_a_list_shows_every_name_on_stdout(call: Call, what: str, names: dict[st
     ("what", "words"),
     [
         ("models", ["c1, c2, f1"]),
-        ("attacks", ["overshoot", "step_size", "restarts", "minimal-norm", "scores", "decisions", "linf l2", "2020"]),
+        ("attacks", ["overshoot", "step_size", "restarts", "minimal", "scores", "decisions", "linf l2", "2020"]),
         ("methods", ["eta", "layers", "craft"]),
         ("datasets", ["1x28x28", "3x32x32"]),
         ("zoo", ["seed 0", "12 epochs", "fgsm 0.3", "pgd-40 0.1"]),
