@@ -100,10 +100,13 @@ def test_robust_networks_are_robust_and_next_to_none_of_their_runs_is_suspect(ma
         if whole["network"] in make_verdict.ROBUST:
             assert 2 * whole["correct"] >= whole["clean"], whole
     runs = make_verdict.robust_runs(make_verdict.read("runs"))
+    assert len(runs) >= 60
     assert sum(run["word"] in ("SUSPECT", "INVALID") for run in runs) <= 1
 
 
 def test_reliable_numbers_are_near_autoattacks(make_verdict: ModuleType) -> None:
-    gaps = [gap for _, gap in make_verdict.reliable(make_verdict.read("runs"), make_verdict.read("ensembles"))]
+    found = make_verdict.reliable(make_verdict.read("runs"), make_verdict.read("ensembles"))
+    assert len({(run["network"], run["eps"]) for run, _ in found}) >= 12
+    gaps = [gap for _, gap in found]
     assert sum(gaps) / len(gaps) <= 1
     assert sum(gap > 2 for gap in gaps) <= 1
