@@ -1,12 +1,11 @@
-"""Intervals, tests and medians of per-sample results."""
+"""Intervals, tests and medians of per-sample results. scipy loads with the first test: tables need none."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from scipy.stats import binomtest, norm, t
+from statistics import NormalDist
 
 ALPHA = 0.05
 POWER = 0.8
@@ -36,12 +35,16 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion (Wilson 1927)."""
     if n == 0:
         return 0.0, 1.0
-    interval = binomtest(successes, n).proportion_ci(confidence_level=0.95, method="wilson")
-    return float(interval.low), float(interval.high)
+    square = NormalDist().inv_cdf(1 - ALPHA / 2) ** 2
+    centre = (successes + square / 2) / (n + square)
+    half = math.sqrt(square * (successes * (n - successes) / n + square / 4)) / (n + square)
+    return (centre - half if successes else 0.0), (centre + half if successes < n else 1.0)
 
 
 def mcnemar(table: Table) -> float:
     """The two-sided p-value of McNemar's exact test (1947): are the samples that only one got right balanced?"""
+    from scipy.stats import binomtest
+
     discordant = table.only_a + table.only_b
     return float(binomtest(table.only_a, discordant, 0.5).pvalue) if discordant else 1.0
 
@@ -94,6 +97,8 @@ def samples_needed(table: Table, alpha: float = ALPHA) -> int | None:
     Connor 1987, *Sample size for testing differences in proportions for the paired-sample design*: McNemar's test at
     `alpha` with a power of 80 %.
     """
+    from scipy.stats import norm
+
     share, difference = (table.only_a + table.only_b) / max(1, table.n), abs(table.difference)
     if difference == 0:
         return None
@@ -104,6 +109,8 @@ def samples_needed(table: Table, alpha: float = ALPHA) -> int | None:
 
 def student(n: int) -> float:
     """How many standard errors a 95 % interval of the mean of n values reaches to each side (Student's t)."""
+    from scipy.stats import t
+
     return float(t.ppf(1 - ALPHA / 2, n - 1))
 
 

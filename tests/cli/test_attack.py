@@ -89,7 +89,7 @@ def test_a_file_that_cannot_be_written_does_not_cost_the_others(
     def full(path: Path, content: bytes, named: str) -> None:
         write(Path("missing/file") if named == flag else path, content, named)
 
-    for module in ("disk", "report.image_files", "report.pictures"):
+    for module in ("disk", "cli.request", "report.image_files", "report.pictures"):
         monkeypatch.setattr(f"robustcli.{module}.write_whole", full)
     names = {"--json": "r.json", "--save": "adv.npz", "--gallery": "g.png"}
     ended = call("attack", "--attack", "fgsm:eps=0.1", *(part for pair in names.items() for part in pair))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sqlite3
@@ -70,6 +71,11 @@ def test_the_same_call_prints_the_same_again_without_measuring(
         assert [row["cached"] for row in rows(first.out)] == [0] * len(rows(first.out))
         assert [row | {"cached": 0} for row in rows(second.out)] == rows(first.out)
         assert json.loads(second.out) | {"rows": []} == json.loads(first.out) | {"rows": []}
+    elif style == "csv":
+        lines = [list(csv.DictReader(ended.out.splitlines())) for ended in (first, second)]
+        assert {line.pop("cached") for line in lines[0]} == {"0"}
+        assert all(line.pop("cached") == line["n"] for line in lines[1])
+        assert lines[0] == lines[1]
     else:
         assert second.out == first.out
 

@@ -17,7 +17,7 @@ from robustcli.errors import AttackError, ModelError, OutOfMemoryError
 from robustcli.measure.clean import predict_clean
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.effort import small_attack
-from robustcli.verdict.look import look
+from robustcli.verdict.model import inspect_model
 
 Output = namedtuple("Output", ["logits", "aux_logits"])
 ALL = [small_attack(name, "l2" if name == "cw" else "linf") for name in ATTACKS]
@@ -95,7 +95,7 @@ def test_so_they_are_in_the_clean_pass_and_the_preflight(net, samples):
     model = Returns(net, FORMS["dict"])
     assert torch.equal(predict(model, samples.x, 4), predict(net, samples.x, 4))
     assert torch.equal(predict_clean(model, samples, EvalSpec(), None)[0], predict(net, samples.x, 4))
-    assert torch.equal(look(model, samples).logits, look(net, samples).logits)
+    assert torch.equal(inspect_model(model, samples, []).logits, inspect_model(net, samples, []).logits)
 
 
 @every_attack

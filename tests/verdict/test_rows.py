@@ -234,5 +234,5 @@ def test_two_checkpoints_that_cannot_be_told_apart_are_not_ranked() -> None:
 def test_unequal_effort_is_told_and_unequal_threat_models_are_invalid() -> None:
     assert [one.level for one in (*equal_effort(paired()), *threat_model(paired()))] == ["OK", "OK"]
     assert [one.level for one in equal_effort(paired(forwards=100))] == ["INFO"]
-    (finding,) = threat_model(paired(attack=parse_attack("pgd:eps=0.2")))
+    (finding,) = threat_model(paired(budget="0.2"))
     assert (finding.level, "eps 0.1 and 0.2" in finding.message) == ("INVALID", True)
