@@ -1,4 +1,4 @@
-"""Between the driver and the store: which samples of a row are known, and what is kept of a chunk."""
+"""Between the engine and the store: which samples of a row are known, and what is kept of a chunk."""
 
 from __future__ import annotations
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from robustcli.attacks import FGSM, Attack
+from robustcli.attacks import FGSM
+from robustcli.attacks.base import at_budgets
 from robustcli.config import EvalSpec
 from robustcli.measure.journal import CacheJournal
-from robustcli.measure.plan import Planned, make_plan
+from robustcli.measure.plan import make_plan
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session, open_session
 from robustcli.models.sources import open_target
@@ -100,7 +101,7 @@ def _measure(study: Study, network: Network, session: Session, attacks: Sequence
     expected = [
         (attack, variant)
         for attack, planned in zip(attacks, item.plan, strict=True)
-        for variant in _at_budgets(planned)
+        for variant in at_budgets(planned.attack, planned.budgets)
     ]
     origin = functools.cache(lambda: _provenance(session))
     images = {"test_fingerprint": study.fingerprint(network, "test")}
@@ -120,14 +121,6 @@ def _measure(study: Study, network: Network, session: Session, attacks: Sequence
         for line in cache.troubles():
             study.say(line.removeprefix("--store "))
     return rows
-
-
-def _at_budgets(planned: Planned) -> Iterator[Attack]:
-    """The attack at each of its budgets."""
-    if not planned.budgets:
-        yield planned.attack
-    for eps in planned.budgets:
-        yield replace(planned.attack, eps=eps)  # type: ignore[type-var]
 
 
 def _provenance(session: Session) -> Json:
