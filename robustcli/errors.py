@@ -6,7 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -126,3 +127,17 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     if name not in table:
         raise unknown(what, name, table)
     return table[name]
+
+
+def require_extra(module: str, extra: str, where: str) -> Any:
+    """The module of an optional dependency.
+
+    Raises:
+        ConfigError: it is not installed; names the extra that brings it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        if error.name not in (module, None) and not str(error.name).startswith(f"{module}."):
+            raise ConfigError(f"{where}: {module} cannot be imported: {error}") from error
+        raise ConfigError(f"{where}: needs {module}; pip install 'robustcli[{extra}]'") from None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
-from robustcli.engine.logits import call_model, logits_of
+from robustcli.models.logits import call_model, logits_of
 from robustcli.errors import AttackError
 from robustcli.fields import ball_edge
 

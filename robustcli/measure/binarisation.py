@@ -12,7 +12,7 @@ from robustcli.attacks import describe
 from robustcli.attacks.base import Attack, BudgetAttack
 from robustcli.attacks.norms import Norm, per_sample
 from robustcli.engine.guard import frozen
-from robustcli.engine.logits import call_model
+from robustcli.models.logits import call_model
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError
 from robustcli.fields import ball_edge

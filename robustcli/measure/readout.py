@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from robustcli.engine.logits import call_model, logits_of
+from robustcli.models.logits import call_model, logits_of
 from robustcli.errors import AttackError
 
 CLOSENESS = 0.5

@@ -1,0 +1,210 @@
+"""Networks that come whole in one file: `.pt2` of torch.export and TorchScript."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import warnings
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from robustcli.disk import open_regular
+from robustcli.errors import CheckpointError
+
+OPERATORS = re.compile(
+    r"torch\.ops\.(aten|prims|torchvision)\.\w+(\.\w+)?"
+    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond)"
+    r"|torch\.(sym_(int|float|max|min|not|sum|ite|sqrt)|_sym_sqrt)"
+    r"|(math|_operator)\.[a-z]+"
+)
+"""What a graph may call. torch looks any other name up in its own modules, down to `torch.os.system`."""
+
+OPENS_FILES = re.compile(r"aten\.\w*file")
+SYMBOL = re.compile(r"Symbol\('(s|u|zuf)\d+'(, \w+=(True|False|None))*\)|\b(s|u|zuf)\d+\b")
+FUNCTIONS = frozenset(
+    "Add Mul Integer Rational Float Max Min Mod PythonMod FloorDiv CeilDiv CleanDiv Abs Eq Ne Lt Le Gt Ge And Or Not "
+    "Where ToFloat TruncToInt FloatTrueDiv IntTrueDiv True False oo int_oo evaluate".split()
+)
+"""Of what a size may be made. sympy evaluates it as Python, so that nothing else passes; powers could be endless."""
+
+CONTAINERS = frozenset(
+    (None, "None", "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict", "LeafSpec")
+)
+"""What a graph's inputs and outputs may be held in; other kinds import a module by its name."""
+
+
+class FixedBatch(nn.Module):
+    """A network that takes batches of certain sizes only: larger ones are split, smaller ones filled up.
+
+    Args:
+        network: returns logits first, as `logits_of` takes them.
+        low, high: the smallest and the largest batch.
+    """
+
+    def __init__(self, network: nn.Module, low: int, high: int) -> None:
+        super().__init__()
+        self.network, self.low, self.high = network, low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pixels (n, c, h, w) to logits (n, classes)."""
+        from robustcli.models.logits import logits_of
+
+        parts = []
+        for chunk in torch.split(x, self.high):
+            lacking = max(0, self.low - len(chunk))
+            filled = torch.cat([chunk, chunk[:1].expand(lacking, *chunk.shape[1:])]) if lacking else chunk
+            parts.append(logits_of(self.network(filled), filled)[: len(chunk)])
+        return torch.cat(parts)
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive, which holds code beside its tensors."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names)
+
+
+def load_torchscript(path: Path) -> nn.Module:
+    """The network of a TorchScript file, on the CPU. Its code runs when it is called: whoever names it trusts it.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that TorchScript is deprecated
+            module: nn.Module = torch.jit.load(str(path), map_location="cpu")
+    except Exception as error:
+        raise CheckpointError(f"{path}: is no TorchScript file that can be read: {_first_line(error)}") from None
+    return module
+
+
+def load_exported(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
+    """The network of a `.pt2` file, and the (c, h, w) that it takes, where they are fixed.
+
+    `torch.export.load` unpickles what `weights_only` refuses and evaluates the sizes of a graph as Python: so every
+    part of the archive is checked first, and what could run anything is refused.
+
+    Raises:
+        CheckpointError: the file is damaged, of another kind, or holds an object, a foreign operator or other code.
+    """
+    try:
+        with open_regular(path) as file:
+            data = file.read()
+        _check_archive(data, path)
+        logging.getLogger("torch.export").setLevel(logging.ERROR)
+        program = torch.export.load(BytesIO(data))
+        try:
+            module = program.module(check_guards=False)
+        except TypeError:  # before torch 2.9
+            module = program.module()
+        user = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
+        if len(user) != 1:
+            raise CheckpointError(f"{path}: takes {len(user)} inputs; should take one batch of images")
+        node = next(node for node in program.graph.nodes if node.name == user[0])
+        batch, *rest = node.meta["val"].shape
+    except CheckpointError:
+        raise
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except Exception as error:
+        raise CheckpointError(f"{path}: is no .pt2 file that torch can load: {_first_line(error)}") from None
+    shape = (rest[0], rest[1], rest[2]) if len(rest) == 3 and all(isinstance(one, int) for one in rest) else None
+    low, high = batch_range(batch, program.range_constraints)
+    return (FixedBatch(module, low, high) if low > 1 or high < 2**31 else module), shape
+
+
+def batch_range(batch: Any, ranges: Any) -> tuple[int, int]:
+    """The smallest and the largest batch that a graph takes, from its first dimension."""
+    if isinstance(batch, int):
+        return batch, batch
+    found = ranges.get(batch.node.expr)
+    low, high = (int(found.lower), found.upper) if found is not None else (1, None)
+    try:
+        return max(1, low), int(high)  # type: ignore[arg-type]
+    except (TypeError, OverflowError, ValueError):
+        return max(1, low), 2**31
+
+
+def _check_archive(data: bytes, path: Path) -> None:
+    """Refuse an archive with a part that could run code, or unpack to more than the file's size."""
+    archive = zipfile.ZipFile(BytesIO(data))
+    entries = archive.infolist()
+    if any(one.compress_type != zipfile.ZIP_STORED for one in entries) or sum(
+        one.file_size for one in entries
+    ) > len(data):
+        raise CheckpointError(f"{path}: is compressed, which no .pt2 file is: it may unpack to any size")
+    for name in archive.namelist():
+        inner, content = name.partition("/")[2], archive.read(name)
+        if inner.startswith("data/aotinductor") or inner.endswith((".so", ".py", ".cubin", ".o")):
+            raise CheckpointError(f"{path}: holds compiled code ({inner}); save it with torch.export.save")
+        if inner.startswith("data/") and not inner.endswith(".json"):
+            _check_tensors(content, f"{path}: {inner}")
+        elif inner.endswith(".json"):
+            _check_json(json.loads(content), f"{path}: {inner}")
+
+
+def _check_tensors(content: bytes, where: str) -> None:
+    """Raw bytes pass; whatever a pickle may be in has to load with `weights_only`."""
+    if not content or not (content[:1] == b"\x80" or zipfile.is_zipfile(BytesIO(content))):
+        return
+    if zipfile.is_zipfile(BytesIO(content)):
+        packed = zipfile.ZipFile(BytesIO(content)).infolist()
+        if sum(one.file_size for one in packed) > max(len(content), 2**20):
+            raise CheckpointError(f"{where}: may unpack to any size")
+    try:
+        torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception:
+        raise CheckpointError(f"{where}: is refused: it holds a pickled object, which could run code") from None
+
+
+def _check_json(content: Any, where: str) -> None:
+    for key, value in _strings(content):
+        if key in ("expr_str", "symbol") and not _is_size(value):
+            raise CheckpointError(f"{where}: is refused: the size {value[:60]!r} could run code")
+        if key == "target" and (not OPERATORS.fullmatch(value) or OPENS_FILES.search(value)):
+            raise CheckpointError(f"{where}: is refused: its graph calls {value[:60]!r}")
+        if key == "path_name" and not re.fullmatch(r"(weight|constant|tensor)_\d+|[\w.]+", value):
+            raise CheckpointError(f"{where}: is refused: it names the file {value[:60]!r}")
+        if key == "path_name" and value.startswith(("custom_obj", "opaque_obj")):
+            raise CheckpointError(f"{where}: is refused: it holds a pickled object, which could run code")
+        if key in ("in_spec", "out_spec") and value:
+            for inner, kind in _strings(json.loads(value)):
+                if inner == "type" and kind not in CONTAINERS:
+                    raise CheckpointError(f"{where}: its inputs or outputs are a {kind[:60]}, which cannot be read")
+
+
+def _is_size(text: str) -> bool:
+    plain = SYMBOL.sub("1", text)
+    names = re.findall(r"[A-Za-z_]\w*", plain)
+    return len(text) < 2000 and "**" not in plain and bool(re.fullmatch(r"[\w\s+\-*/%(),.<>=&|~]*", plain)) and (
+        FUNCTIONS.issuperset(names) and not re.search(r"\.\D|\d{20}", plain + " 1")
+    )
+
+
+def _strings(content: Any) -> Iterator[tuple[str, str]]:
+    """Each text in nested JSON with the key that it is under."""
+    todo: list[tuple[str, Any]] = [("", content)]
+    while todo:
+        key, value = todo.pop()
+        if isinstance(value, dict):
+            todo += value.items()
+        elif isinstance(value, list):
+            todo += [(key, one) for one in value]
+        elif isinstance(value, str):
+            yield key, value
+
+
+def _first_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

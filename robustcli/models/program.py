@@ -1,0 +1,86 @@
+"""`FILE.py:FUNCTION`: a network that a user's own program builds. The program is run: whoever names it trusts it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from robustcli.disk import file_hash
+from robustcli.errors import CheckpointError, nearest
+
+
+def build_network(path: Path, function: str, seed: int = 0) -> tuple[nn.Module, str]:
+    """The network that a function without arguments returns, and the hash of the files it is made by.
+
+    Its weights, where the function draws them, are drawn from `seed`; the global RNG is left as it was. What the
+    program prints goes to stderr. Its folder is the first that it imports from.
+
+    Raises:
+        CheckpointError: the file or the function is missing, the program fails, or what it returns is no module.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    with _imports_from(path.parent) as imported, redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = _run(path)
+        build = getattr(module, function, None)
+        if not callable(build):
+            names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+            raise CheckpointError(f"{path}: has no function '{function}'{nearest(function, names)}")
+        try:
+            network = build()
+        except Exception as error:
+            raise CheckpointError(f"{path}:{function}: failed: {_one_line(error, path)}") from error
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"{path}:{function}: returned a {type(network).__name__}; should be a torch.nn.Module")
+    digest = hashlib.sha256(function.encode())
+    for file in sorted({path.resolve(), *imported}):
+        digest.update(f"{file.name} {file_hash(file)}".encode())
+    return network, digest.hexdigest()
+
+
+def _run(path: Path) -> ModuleType:
+    name = f"robustcli_program_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise CheckpointError(f"{path}: is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickles of its classes look it up
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise CheckpointError(f"{path}: failed: {_one_line(error, path)}") from error
+    return module
+
+
+@contextmanager
+def _imports_from(folder: Path) -> Iterator[set[Path]]:
+    """Within it, imports look into `folder` first; afterwards the set holds the files imported from there."""
+    before, place, files = set(sys.modules), str(folder.resolve()), set[Path]()
+    sys.path.insert(0, place)  # and it stays, for what a forward pass may import
+    try:
+        yield files
+    finally:
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and Path(file).is_relative_to(place):
+                files.add(Path(file))
+                del sys.modules[name]  # the next program may have a module of that name beside it
+
+
+def _one_line(error: BaseException, path: Path) -> str:
+    """The error's kind, its message and, where it came from the user's file, the line."""
+    line, trace = "", error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = f" (line {trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{line}"

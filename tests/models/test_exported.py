@@ -1,0 +1,155 @@
+"""Exported files that somebody has prepared: nothing runs, nothing outside is read, one line each."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from robustcli.errors import CheckpointError
+from robustcli.models.exported import FixedBatch, load_exported
+from robustcli.models.sources import open_target
+from tests.models import foreign
+from tests.models.test_weights import Bomb
+
+Change = Callable[[str, bytes], bytes | None]
+
+
+def rewritten(path: Path, change: Change, extra: dict[str, bytes] | None = None) -> Path:
+    """The archive with its parts changed; `change` gets a part's name below the root and its content."""
+    source = zipfile.ZipFile(path)
+    root = source.namelist()[0].partition("/")[0]
+    made = path.with_name(f"changed-{path.name}")
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_STORED) as archive:
+        for name in source.namelist():
+            content = change(name.partition("/")[2], source.read(name))
+            if content is not None:
+                archive.writestr(name, content)
+        for name, content in (extra or {}).items():
+            archive.writestr(f"{root}/{name}", content)
+    return made
+
+
+def pickled(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def in_json(name: str, old: str, new: str) -> Change:
+    def change(part: str, content: bytes) -> bytes:
+        if part != name:
+            return content
+        text = content.decode()
+        assert old in text
+        return text.replace(old, new).encode()
+
+    return change
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    return foreign.export(foreign.network(), tmp_path / "net.pt2")
+
+
+def test_a_pickle_in_weights_constants_or_sample_inputs_is_refused(exported: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    payload = pickled({"x": Bomb(mark)})
+
+    def as_weight(part: str, content: bytes) -> bytes:
+        if part == "data/weights/model_weights_config.json":
+            config = json.loads(content)
+            config["config"]["conv.weight"]["use_pickle"] = True
+            return json.dumps(config).encode()
+        return payload if part == "data/weights/weight_0" else content
+
+    def as_sample(part: str, content: bytes) -> bytes:
+        return payload if part.startswith("data/sample_inputs/") else content
+
+    constant = {"config": {"c": {"path_name": "custom_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}}}
+
+    def as_constant(part: str, content: bytes) -> bytes | None:
+        return json.dumps(constant).encode() if part == "data/constants/model_constants_config.json" else content
+
+    legacy = {"data/weights/model.pt": payload}
+    for made in (
+        rewritten(exported, as_weight),
+        rewritten(exported, as_sample),
+        rewritten(exported, as_constant, {"data/constants/custom_obj_0": payload}),
+        rewritten(exported, lambda part, content: content, legacy),
+    ):
+        with pytest.raises(CheckpointError, match="is refused: it holds a pickled object") as caught:
+            load_exported(made)
+        assert "\n" not in str(caught.value)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('pathlib').Path('{mark}').touch()",
+        "open('{mark}', 'w')",
+        "Symbol('s0').__class__",
+        "9**9**9**9",
+        "exit()",
+        "Max(1, [x for x in (1).__class__.__base__.__subclasses__()])",
+    ],
+)
+def test_a_size_that_is_code_is_refused(text: str, exported: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    content = zipfile.ZipFile(exported)
+    name = next(one for one in content.namelist() if one.endswith("models/model.json"))
+    old = json.loads(content.read(name))
+    sizes = [one for one in json.dumps(old).split('"expr_str": ')[1:]]
+    assert sizes
+    first = sizes[0].partition('"')[2].partition('"')[0]
+    made = rewritten(exported, in_json("models/model.json", first, text.format(mark=mark)))
+    with pytest.raises(CheckpointError, match="could run code"):
+        load_exported(made)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    "target", ["torch.os.system", "torch.ops.load_library", "torch.load", "torch.ops.aten.from_file.default", "#x:y"]
+)
+def test_a_graph_that_calls_anything_but_operators_is_refused(target: str, exported: Path) -> None:
+    made = rewritten(exported, in_json("models/model.json", "torch.ops.aten.relu.default", target))
+    with pytest.raises(CheckpointError, match="its graph calls"):
+        load_exported(made)
+
+
+def test_other_archives_are_one_line(tmp_path: Path, exported: Path) -> None:
+    packed = tmp_path / "packed.pt2"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("net/models/model.json", b"[" * 10_000_000)
+    (tmp_path / "text.pt2").write_text("no archive")
+    (tmp_path / "cut.pt2").write_bytes(exported.read_bytes()[:3000])
+    for name, message in (("packed", "is compressed"), ("text", "is no .pt2 file"), ("cut", "is no .pt2 file")):
+        with pytest.raises(CheckpointError, match=message) as caught:
+            open_target(tmp_path / f"{name}.pt2")
+        assert "\n" not in str(caught.value)
+    compiled = rewritten(exported, lambda part, content: content, {"data/aotinductor/model/x.so": b"\x7fELF"})
+    with pytest.raises(CheckpointError, match="holds compiled code"):
+        load_exported(compiled)
+
+
+def test_a_fixed_batch_is_filled_up_and_split() -> None:
+    sizes: list[int] = []
+    net = foreign.network()
+
+    class Recorded(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(x))
+            logits: torch.Tensor = net(x)
+            return logits
+
+    fixed = FixedBatch(Recorded(), 4, 4)
+    x = foreign.images(9)
+    assert torch.allclose(fixed(x), net(x), atol=1e-6)
+    assert sizes == [4, 4, 4]
