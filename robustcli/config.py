@@ -148,7 +148,8 @@ class EvalSpec(Spec):
 
     With `curve`, budget attacks are bisected for each sample's least budget, and `eps` are the points that are shown.
     `dtype` is that of activations while images are made; what they break is judged in float32. `eight_bit` asks what
-    is left once images are rounded to 8 bits.
+    is left once images are rounded to 8 bits. `normalize`, `resize` and `crop` are what comes before a network from
+    elsewhere.
     """
 
     dataset: Dataset | None = None
@@ -163,6 +164,9 @@ class EvalSpec(Spec):
     steps: PositiveInt | None = None
     iters: PositiveInt | None = None
     eot: PositiveInt | None = None
+    normalize: str = "auto"
+    resize: str | None = None
+    crop: str | None = None
     curve: bool = False
     eight_bit: bool = False
     batch_size: PositiveInt = 128

@@ -1,0 +1,143 @@
+"""Networks of torchvision, timm and transformers; none of them is downloaded here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from robustcli.errors import CheckpointError, ConfigError
+from robustcli.models import hub
+from robustcli.models.sources import open_target
+from tests.models.test_weights import Bomb
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+
+
+def test_torchvision_with_random_weights_says_what_it_wants() -> None:
+    target = open_target("tv:resnet18@none")
+    assert target.wants is not None
+    assert target.wants.size == (224, 224)
+    assert target.wants.preprocessing is not None
+    assert target.wants.preprocessing.resize == 256
+    assert not target.classes  # random weights know no classes
+
+
+def test_a_file_of_weights_decides_the_number_of_classes(tmp_path: Path) -> None:
+    from torchvision.models import resnet18
+
+    torch.save({"state_dict": resnet18(num_classes=7).state_dict()}, tmp_path / "w.pt")
+    target = open_target(f"tv:resnet18@{tmp_path / 'w.pt'}")
+    assert target.module.fc.out_features == 7
+    assert target.wants is not None
+    assert not target.wants.known
+
+
+def test_without_a_network_one_line_names_the_file_and_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    with pytest.raises(CheckpointError, match=r"put resnet18-\w+.pth from https://\S+ into \S*torch/hub/checkpoints"):
+        open_target("tv:resnet18")
+
+
+def test_a_file_in_the_cache_folder_is_taken(tmp_path: Path) -> None:
+    from torchvision.models import ResNet18_Weights, resnet18
+
+    folder = tmp_path / "torch" / "hub" / "checkpoints"
+    folder.mkdir(parents=True)
+    net = resnet18()
+    torch.save(net.state_dict(), folder / ResNet18_Weights.DEFAULT.url.rpartition("/")[2])
+    target = open_target("tv:resnet18")
+    assert len(target.classes) == 1000
+    assert target.classes[0] == "tench"
+    assert torch.equal(target.module.fc.weight, net.fc.weight)
+
+
+def test_timm(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm", reason="the extra timm is not installed")
+    target = open_target("timm:test_vit@none")
+    assert isinstance(target.module, nn.Module)
+    assert target.wants is not None
+    assert target.wants.size == (160, 160)
+    torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "w.pt")
+    assert open_target(f"timm:test_vit@{tmp_path / 'w.pt'}").module.num_classes == 3
+    with pytest.raises(CheckpointError, match="did you mean 'test_vit"):
+        open_target("timm:test_vitt")
+    with pytest.raises(CheckpointError, match=r"timm:test_vit: cannot be had .*its files would be in .*@none takes random"):
+        open_target("timm:test_vit")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    transformers = pytest.importorskip("transformers", reason="the extra hf is not installed")
+    names = {0: "cat", 1: "dog", 2: "owl"}
+    config = transformers.ViTConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, image_size=16, patch_size=8,
+        id2label=names, label2id={name: i for i, name in names.items()},
+    )  # fmt: skip
+    torch.manual_seed(5)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
+    processor = transformers.ViTImageProcessor(size={"height": 16, "width": 16})
+    processor.save_pretrained(tmp_path / "vit")
+    return tmp_path / "vit"
+
+
+def test_transformers_from_a_folder(folder: Path) -> None:
+    target = open_target(f"hf:{folder}")
+    assert target.classes == ("cat", "dog", "owl")
+    assert target.wants is not None
+    assert target.wants.known
+    assert target.wants.preprocessing is not None
+    assert target.wants.preprocessing.mean == (0.5, 0.5, 0.5)
+    assert target.wants.size == (16, 16)
+    assert target.key == open_target(f"hf:{folder}").key != open_target(f"hf:{folder}@none").key
+
+
+def test_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (folder / "evil.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\nclass C: pass\n")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "evil.C", "AutoModelForImageClassification": "evil.C"}
+    config["model_type"] = "evil"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError) as caught:
+        open_target(f"hf:{folder}")
+    assert "\n" not in str(caught.value)
+    (folder / "model.safetensors").unlink()
+    torch.save({"x": Bomb(mark)}, folder / "pytorch_model.bin")
+    config["model_type"] = "vit"
+    del config["auto_map"]
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError):
+        open_target(f"hf:{folder}")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("text", ["hf:./absent", "hf:nobody/nothing"])
+def test_no_such_model_is_one_line(text: str) -> None:
+    pytest.importorskip("transformers", reason="the extra hf is not installed")
+    with pytest.raises(CheckpointError) as caught:
+        open_target(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "extra"), [("timm:x", "timm"), ("hf:x", "hf")])
+def test_a_missing_extra_is_one_line_with_its_command(text: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, {"timm": "timm", "hf": "transformers"}[extra], None)
+    with pytest.raises(ConfigError, match=rf"pip install 'robustcli\[{extra}\]'"):
+        open_target(text)
+
+
+def test_interpolations_of_each_library_have_a_name() -> None:
+    assert {hub.INTERPOLATIONS[key] for key in (0, 2, 3)} == {"nearest", "bilinear", "bicubic"}
