@@ -100,9 +100,8 @@ def load_exported(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
     try:
         with open_regular(path) as file:
             data = file.read()
-        _check_archive(data, path)
         logging.getLogger("torch.export").setLevel(logging.ERROR)
-        program = torch.export.load(BytesIO(data))
+        program = torch.export.load(_checked_archive(data, path))
         try:
             module = program.module(check_guards=False)
         except TypeError:  # before torch 2.9
@@ -137,45 +136,73 @@ def batch_range(batch: Any, ranges: Any) -> tuple[int, int]:
         return max(1, low), 2**31
 
 
-def _check_archive(data: bytes, path: Path) -> None:
-    """Refuse an archive with a part that could run code, or unpack to more than the file's size."""
+def _checked_archive(data: bytes, path: Path) -> BytesIO:
+    """The archive, written anew from the parts that were checked: torch reads no other, whatever its reader finds.
+
+    Raises:
+        CheckpointError: a part could run code, or unpack to more than the file's size.
+    """
     archive = zipfile.ZipFile(BytesIO(data))
     entries = archive.infolist()
-    if any(one.compress_type != zipfile.ZIP_STORED for one in entries) or sum(
+    if any(one.compress_type != zipfile.ZIP_STORED for one in entries) or len(data) < sum(
         one.file_size for one in entries
-    ) > len(data):
+    ):
         raise CheckpointError(f"{path}: is compressed, which no .pt2 file is: it may unpack to any size")
-    for name in archive.namelist():
-        inner, content = name.partition("/")[2], archive.read(name)
+    if len({one.filename.casefold() for one in entries}) < len(entries):
+        raise CheckpointError(f"{path}: holds two parts of one name")
+    parts = {one.filename: archive.read(one) for one in entries}
+    pickled = set()
+    for name, content in parts.items():
+        inner = name.partition("/")[2]
+        where = f"{path}: {inner}"
         if inner.startswith("data/aotinductor") or inner.endswith((".so", ".py", ".cubin", ".o")):
-            raise CheckpointError(f"{path}: holds compiled code ({inner}); save it with torch.export.save")
-        if inner.startswith("data/") and not inner.endswith(".json"):
+            raise CheckpointError(f"{where}: is compiled code; save the network with torch.export.save")
+        if inner.endswith(".json") or inner.startswith("models/"):
+            found = json.loads(content)
+            _check_json(found, where)
+            folder = inner.rpartition("/")[0]
+            pickled |= {f"{folder}/{one}" for one in _payloads(found)}
+    for name, content in parts.items():
+        inner = name.partition("/")[2]
+        if inner in pickled or inner.startswith("data/sample_inputs/") or inner.endswith(".pt"):
             _check_tensors(content, f"{path}: {inner}")
-        elif inner.endswith(".json"):
-            _check_json(json.loads(content), f"{path}: {inner}")
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as copy:
+        for name, content in parts.items():
+            copy.writestr(name, content)
+    written.seek(0)
+    return written
+
+
+def _payloads(config: Any) -> list[str]:
+    """The files of a payload config that are pickled tensors."""
+    entries = config.get("config") if isinstance(config, dict) else None
+    found = entries.values() if isinstance(entries, dict) else []
+    return [str(one.get("path_name")) for one in found if isinstance(one, dict) and one.get("use_pickle")]
 
 
 def _check_tensors(content: bytes, where: str) -> None:
-    """Raw bytes pass; whatever a pickle may be in has to load with `weights_only`."""
-    if not content or not (content[:1] == b"\x80" or zipfile.is_zipfile(BytesIO(content))):
+    """Refuse what does not load with `weights_only`, or could unpack to any size; nothing at all passes."""
+    if not content:
         return
-    if zipfile.is_zipfile(BytesIO(content)):
-        packed = zipfile.ZipFile(BytesIO(content)).infolist()
-        if sum(one.file_size for one in packed) > max(len(content), 2**20):
-            raise CheckpointError(f"{where}: may unpack to any size")
     try:
-        torch.load(BytesIO(content), map_location="cpu", weights_only=True)
+        packed = zipfile.ZipFile(BytesIO(content)).infolist()
+        small = sum(one.file_size for one in packed) <= max(len(content), 2**20)
+        if small:
+            torch.load(BytesIO(content), map_location="cpu", weights_only=True)
     except Exception:
         raise CheckpointError(f"{where}: is refused: it holds a pickled object, which could run code") from None
+    if not small:
+        raise CheckpointError(f"{where}: may unpack to any size")
 
 
 def _check_json(content: Any, where: str) -> None:
     for key, value in _strings(content):
-        if key in ("expr_str", "symbol") and not _is_size(value):
+        if key == "expr_str" and not _is_size(value):
             raise CheckpointError(f"{where}: is refused: the size {value[:60]!r} could run code")
-        if key == "target" and (not OPERATORS.fullmatch(value) or OPENS_FILES.search(value)):
+        if key in ("target", "as_operator") and (not OPERATORS.fullmatch(value) or OPENS_FILES.search(value)):
             raise CheckpointError(f"{where}: is refused: its graph calls {value[:60]!r}")
-        if key == "path_name" and not re.fullmatch(r"(weight|constant|tensor)_\d+|[\w.]+", value):
+        if key == "path_name" and not re.fullmatch(r"[\w.]+", value):
             raise CheckpointError(f"{where}: is refused: it names the file {value[:60]!r}")
         if key == "path_name" and value.startswith(("custom_obj", "opaque_obj")):
             raise CheckpointError(f"{where}: is refused: it holds a pickled object, which could run code")

@@ -77,8 +77,13 @@ def test_a_pickle_in_weights_constants_or_sample_inputs_is_refused(exported: Pat
     def as_constant(part: str, content: bytes) -> bytes | None:
         return json.dumps(constant).encode() if part == "data/constants/model_constants_config.json" else content
 
+    def as_old_pickle(part: str, content: bytes) -> bytes:  # protocol 0, which no first byte tells
+        old = b"cos\nmkdir\n(S'" + str(mark).encode() + b"'\ntR."
+        return old if part.startswith("data/sample_inputs/") else content
+
     legacy = {"data/weights/model.pt": payload}
     for made in (
+        rewritten(exported, as_old_pickle),
         rewritten(exported, as_weight),
         rewritten(exported, as_sample),
         rewritten(exported, as_constant, {"data/constants/custom_obj_0": payload}),
@@ -134,8 +139,13 @@ def test_other_archives_are_one_line(tmp_path: Path, exported: Path) -> None:
         with pytest.raises(CheckpointError, match=message) as caught:
             open_target(tmp_path / f"{name}.pt2")
         assert "\n" not in str(caught.value)
+    with zipfile.ZipFile(tmp_path / "twice.pt2", "w") as archive:
+        archive.writestr("net/models/model.json", "{}")
+        archive.writestr("net/MODELS/model.json", "{}")
+    with pytest.raises(CheckpointError, match="two parts of one name"):
+        load_exported(tmp_path / "twice.pt2")
     compiled = rewritten(exported, lambda part, content: content, {"data/aotinductor/model/x.so": b"\x7fELF"})
-    with pytest.raises(CheckpointError, match="holds compiled code"):
+    with pytest.raises(CheckpointError, match="is compiled code"):
         load_exported(compiled)
 
 
