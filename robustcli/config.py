@@ -164,6 +164,7 @@ class EvalSpec(Spec):
     steps: PositiveInt | None = None
     iters: PositiveInt | None = None
     eot: PositiveInt | None = None
+    weights: Folder | None = None
     normalize: str = "auto"
     resize: str | None = None
     crop: str | None = None

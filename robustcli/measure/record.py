@@ -43,12 +43,13 @@ Written = Annotated[str, AfterValidator(_budget)]
 
 @dataclass(frozen=True)
 class Subject:
-    """The model under test: as it was given, the hash of its weights, and what it is, where that is known."""
+    """The model under test: as it was given, its key, what it is, where that is known, and what comes before it."""
 
     checkpoint: str
     sha256: str
     model: str | None
     method: str | None
+    input: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True)
@@ -173,6 +174,7 @@ class Record:
             "split": self.split,
             "model": self.subject.model,
             "method": self.subject.method,
+            **({"input": dict(self.subject.input)} if self.subject.input else {}),
             "kind": self.kind,
             "bound": self.bound,
             **self.setting_as_dict(),
@@ -209,7 +211,7 @@ class Record:
         fields = (cls.__dataclass_fields__.keys() - {"subject", "by_iter", "ensemble"}) | set(SUBJECT_KEYS.values())
         for key in sorted(fields - row.keys()):
             raise DataError(f"{key}: is missing")
-        subject = {key: row[name] for key, name in SUBJECT_KEYS.items()}
+        subject = {key: row[name] for key, name in SUBJECT_KEYS.items()} | {"input": row.get("input", {})}
         values = {key: value for key, value in row.items() if key in cls.__dataclass_fields__}
         if isinstance(row["distance"], list):
             values["distance"] = [math.inf if value is None else value for value in row["distance"]]

@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from robustcli.attacks import describe
+from robustcli.attacks import ATTACKS, describe
 from robustcli.config import DataSpec, EvalSpec
 from robustcli.data.images import Images, overlap, repeats
 from robustcli.data.load import DATASETS, load
 from robustcli.device import pick_device
 from robustcli.engine.samples import Samples
-from robustcli.errors import CheckpointError, DataError
+from robustcli.errors import CheckpointError, ConfigError, DataError
+from robustcli.measure.fitting import fit_target
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
 from robustcli.measure.record import Subject
 from robustcli.models.sources import open_target
@@ -58,7 +60,7 @@ class Item:
     def subject(self) -> Subject:
         """The target as records name it."""
         target = self.target
-        return Subject(target.name, target.key, target.model, target.method)
+        return Subject(target.name, target.key, target.model, target.method, target.input)
 
     @property
     def rows(self) -> int:
@@ -102,6 +104,10 @@ class Session:
         budgets = [line for item in self.items for line in budget_warnings(item.plan, item.images.shape)]
         return list(dict.fromkeys(unfinished + data + budgets))
 
+    def notices(self) -> list[str]:
+        """What was decided for the targets, a line each."""
+        return list(dict.fromkeys(line for item in self.items for line in item.target.notices))
+
     def resolved(self) -> dict[str, Any]:
         """The spec with every open option decided, and for each target what it is measured on and under."""
         runs = [
@@ -130,15 +136,23 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
     loaded: dict[DataSpec, Images] = {}
     opened = []
     for path in paths:
-        target = open_target(path)
+        target = open_target(path, spec.weights)
         wanted = images_for(target, spec)
         if wanted not in loaded:
             loaded[wanted] = load(wanted)
+        target = fit_target(target, loaded[wanted], partial(_whole, wanted), spec, device)
         check_fit(target, loaded[wanted], spec.split)
         opened.append((target, wanted))
     loaded = _told_apart(loaded)
     items = [Item(one, loaded[wanted], make_plan(spec, loaded[wanted].shape)) for one, wanted in opened]
+    for item in items:
+        check_gradients(item)
     return Session(tuple(items), spec, device)
+
+
+def _whole(wanted: DataSpec) -> Images:
+    """All images of a split, whatever the limit is."""
+    return load(wanted.model_copy(update={"limit": None}))
 
 
 def _told_apart(loaded: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
@@ -152,6 +166,23 @@ def _told_apart(loaded: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
         else images
         for wanted, images in loaded.items()
     }
+
+
+def check_gradients(item: Item) -> None:
+    """Refuse attacks that need gradients on a model that has none.
+
+    Raises:
+        ConfigError: names them, and those that need none.
+    """
+    if not item.target.without_gradients:
+        return
+    needing = [one.attack.name for one in item.plan if one.attack.needs == "gradients"]
+    if needing:
+        others = ", ".join(name for name, kind in ATTACKS.items() if kind.needs in ("scores", "decisions"))
+        raise ConfigError(
+            f"--attack {', '.join(needing)}: needs gradients, and {item.target.name} has none "
+            f"({item.target.without_gradients}); allowed: {others}"
+        )
 
 
 def images_for(target: Target, spec: EvalSpec) -> DataSpec:

@@ -20,6 +20,9 @@ from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.run import Samples
 from robustcli.errors import AttackError
 from robustcli.measure.plan import Planned, budget_warnings
+from robustcli.measure.stats import Table, mcnemar
+from robustcli.models.inputs import NORMALISATIONS, Prepared
+from robustcli.models.logits import logits_of
 from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, check, scientific
 
 PASSES = 5
@@ -49,6 +52,12 @@ BLIND = 0.5
 HALF_A_LEVEL = 0.5 / 255
 """Rounded to 8 bits, an image of a smaller Linf ball is the one in its middle."""
 
+GAIN, CHANCE = 0.05, 1e-3
+"""Another input or order of classes speaks against this one where it gains more, and not by chance (McNemar)."""
+
+UNDONE = "the inverse of "
+BGR = "channels in the order BGR"
+
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": lambda logits, y: -margin(logits, y)}
 
 
@@ -69,6 +78,8 @@ class Inspection:
         autograd_calls: how often autograd was called inside a forward pass.
         attacks: each with its budget.
         shape: (c, h, w) of an image.
+        otherwise: of a network from elsewhere, (n,) bool of all samples: which are right behind another normalisation,
+            or with their channels in another order, by its name.
     """
 
     in_train_mode: tuple[str, ...]
@@ -84,6 +95,7 @@ class Inspection:
     autograd_calls: int = 0
     attacks: tuple[Attack, ...] = ()
     shape: tuple[int, ...] = ()
+    otherwise: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -126,6 +138,7 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
             logits = torch.cat([meter.exact(chunk) for chunk in torch.split(more.x, FEW)])
             alone = _alone(meter, few.x)
         gradients, broken = _gradients(meter, few)
+    otherwise = _otherwise(model, more, is_right(logits, more.y)) if isinstance(model, Prepared) else {}
     return Inspection(
         in_train_mode=in_train_mode,
         low=float(more.x.min()),
@@ -140,7 +153,32 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
         autograd_calls=len(calls),
         attacks=tuple(attacks),
         shape=tuple(samples.x.shape[1:]),
+        otherwise=otherwise,
     )
+
+
+def _otherwise(model: Prepared, samples: Samples, right: Tensor) -> dict[str, Tensor]:
+    """Which samples are right behind another normalisation, by its name; nothing where none could gain enough."""
+    if float(right.double().mean()) > 1 - GAIN:
+        return {}
+    before, channels = model.preprocessing, samples.x.shape[1]
+    others: dict[str, Callable[[Tensor], Tensor]] = {}
+    if before.mean:
+        others["no normalisation"] = model.otherwise(before.with_normalization("none"))
+    for name, (mean, std) in NORMALISATIONS.items():
+        if len(mean) != channels or name == before.normalize:
+            continue
+        others[f"the normalisation {name}"] = model.otherwise(before.with_normalization(name, mean, std))
+        back = [-m / s for m, s in zip(mean, std, strict=True)], [1 / s for s in std]
+        others[f"{UNDONE}{name}"] = model.otherwise(before.with_normalization(name, *back))
+    if channels == 3:
+        others[BGR] = lambda x: model(x.flip(1))
+    found = {}
+    for name, other in others.items():
+        with frozen(model), torch.no_grad():
+            logits = torch.cat([logits_of(other(chunk), chunk) for chunk in torch.split(samples.x, FEW)])
+        found[name] = is_right(logits, samples.y)
+    return found
 
 
 def spread_over(n: int, count: int) -> Tensor:
@@ -466,3 +504,87 @@ def _size(attack: Attack) -> str:
     if isinstance(attack.norm, Linf) and attack.eps < HALF_A_LEVEL:
         return f"{label(attack)}: eps {attack.eps} is below half a grey level; was it divided by 255 twice?"
     return ""
+
+
+@check(
+    "P16",
+    "normalisation",
+    f"of a network from elsewhere, another usual normalisation, or the inverse of one, gains more than "
+    f"{100 * GAIN:g} points of clean accuracy (p < {CHANCE:g})",
+    level="WARN",
+    when="preflight",
+    source="ours",
+    bars=True,
+)
+def normalisation(seen: Inspection) -> Finding | None:
+    """Whether pixels reach the network as it expects them; the best of the others is named."""
+    others = {name: right for name, right in seen.otherwise.items() if name != BGR}
+    if not others:
+        return None
+    best = max(others, key=lambda name: int(others[name].sum()))
+    gain = _gain(seen.right, others[best])
+    if not gain:
+        return Finding("OK", "no other normalisation gains")
+    kind = "applied twice" if best.startswith(UNDONE) or best.startswith("no ") else "missing, or another one"
+    return Finding("WARN", f"{best} gains {100 * gain:.1f} points: the normalisation is {kind}? see --normalize", gain)
+
+
+@check(
+    "P17",
+    "channel order",
+    f"of a network from elsewhere, images in the order BGR gain more than {100 * GAIN:g} points (p < {CHANCE:g})",
+    level="WARN",
+    when="preflight",
+    source="ours",
+    bars=True,
+)
+def channel_order(seen: Inspection) -> Finding | None:
+    """Whether the network expects blue first, as OpenCV reads images."""
+    if BGR not in seen.otherwise:
+        return None
+    gain = _gain(seen.right, seen.otherwise[BGR])
+    if not gain:
+        return Finding("OK", "the order RGB fits")
+    message = f"{BGR} gain {100 * gain:.1f} points: flip them in the network, x.flip(1)"
+    return Finding("WARN", message, gain)
+
+
+@check(
+    "P18",
+    "class order",
+    f"labels shifted by one, or in the best other order, gain more than {100 * GAIN:g} points (p < {CHANCE:g}); the "
+    "order is chosen on half of the samples and judged on the others",
+    level="SUSPECT",
+    when="preflight",
+    source="ours",
+)
+def class_order(seen: Inspection) -> Finding | None:
+    """Whether output k stands for label k."""
+    if float(seen.right.double().mean()) > 1 - GAIN:
+        return Finding("OK", "no other order of the classes can gain")
+    pred = seen.logits.argmax(1)
+    for shift, rule in ((1, "label + 1"), (-1, "label - 1")):
+        if gain := _gain(seen.right, pred == seen.y + shift):
+            return Finding("SUSPECT", f"{rule} for each label gains {100 * gain:.1f} points: do they count from 1?", gain)
+    order = _best_order(pred[::2], seen.y[::2], seen.classes)
+    if gain := _gain(seen.right[1::2], pred[1::2] == order[seen.y[1::2]]):
+        message = f"another order of the classes gains {100 * gain:.1f} points: are the folders sorted as in training?"
+        return Finding("SUSPECT", message, gain)
+    return Finding("OK", "no other order of the classes gains")
+
+
+def _best_order(pred: Tensor, y: Tensor, classes: int) -> Tensor:
+    """(classes,) the output for each label that makes the most samples right, each output once."""
+    from scipy.optimize import linear_sum_assignment
+
+    counts = torch.zeros(classes, classes)
+    counts.index_put_((y.cpu(), pred.cpu()), torch.ones(len(y)), accumulate=True)
+    return torch.from_numpy(linear_sum_assignment(counts.numpy(), maximize=True)[1]).to(y.device)
+
+
+def _gain(now: Tensor, other: Tensor) -> float:
+    """By how much more the other way is right, a fraction; 0 where it is GAIN or less, or chance may explain it."""
+    only_now, only_other = int((now & ~other).sum()), int((other & ~now).sum())
+    both = int((now & other).sum())
+    table = Table(both, only_other, only_now, len(now) - both - only_now - only_other)
+    return table.difference if table.difference > GAIN and mcnemar(table) < CHANCE else 0.0
