@@ -47,7 +47,7 @@ _PUBLIC = {
     ),
     "robustcli.measure.binarisation": ("Binarised", "binarise"),
     "robustcli.measure.curve": ("Curve", "curves"),
-    "robustcli.measure.evaluate": ("evaluate",),
+    "robustcli.api": ("Evaluation", "evaluate"),
     "robustcli.measure.session": ("open_session",),
     "robustcli.fields": ("Eps",),
     "robustcli.data.images": ("Images",),

@@ -25,7 +25,7 @@ RANKS = [
     {"testing"},
     {"verdict"},
     {"report"},
-    {"studies", "doctor"},
+    {"studies", "doctor", "api"},
     {"cli"},
     {"__main__"},
 ]

@@ -39,7 +39,7 @@ class Images:
         x: (n, c, h, w) uint8, from 0 to 255, or what reads them when they are indexed.
         y: (n,) int64, from 0 to the number of classes - 1.
         ids: (n,) int64, unique within `source`.
-        classes: the classes' names, by label.
+        classes: the classes' names, by label; empty where only a model knows how many there are.
         name: a data set's name or a path's stem.
         source: the namespace of the ids, such as `mnist/train`: equal source and id is the same image.
         population: how many images of each class there are before a limit; empty where that is not known.

@@ -74,7 +74,7 @@ def fit_target(target: Target, images: Images, whole: Callable[[], Images], spec
         module=made,
         key=key_of(made, target.key),
         shape=images.shape,
-        classes=images.classes,
+        classes=images.classes or tuple(map(str, range(outputs))),
         wants=None,
         input=before.as_dict(),
         notices=(*target.notices, *notices),
@@ -148,6 +148,8 @@ def class_order(target: Target, images: Images, outputs: int) -> tuple[list[int]
         CheckpointError: the model has other classes; says how many on each side.
     """
     wanted, has = images.classes, target.classes
+    if not wanted:
+        return None, []
     named = any(not name.isdecimal() for name in wanted)
     order = wordnet_order(wanted) if outputs == 1000 else None
     if order is None and named and len(has) == outputs:
@@ -204,7 +206,7 @@ def choose_normalization(model: Prepared, images: Images, device: str) -> tuple[
     if right[best] - right["none"] < AHEAD * len(index):
         best = "none"
     counts = ", ".join(f"{name} {count}" for name, count in right.items())
-    return choices[best], f"normalisation {best}, of {len(index)} images right: {counts} (--normalize decides otherwise)"
+    return choices[best], f"normalisation: {best} (right of {len(index)} images: {counts}); see --normalize"
 
 
 def _right(model: Prepared, images: Images, index: Tensor, device: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from robustcli.measure.plan import Planned, budget_warnings, make_plan
 from robustcli.measure.record import Subject
 from robustcli.models.sources import open_target
 from robustcli.models.target import Target
+from robustcli.provenance import provenance
 from robustcli.text import short_paths
 
 
@@ -132,7 +133,6 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
     Raises:
         RobustCliError: something is missing or does not fit.
     """
-    device = pick_device(spec.device)
     loaded: dict[DataSpec, Images] = {}
     opened = []
     for path in paths:
@@ -140,13 +140,34 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
         wanted = images_for(target, spec)
         if wanted not in loaded:
             loaded[wanted] = load(wanted)
-        target = fit_target(target, loaded[wanted], partial(_whole, wanted), spec, device)
-        check_fit(target, loaded[wanted], spec.split)
         opened.append((target, wanted))
-    loaded = _told_apart(loaded)
-    items = [Item(one, loaded[wanted], make_plan(spec, loaded[wanted].shape)) for one, wanted in opened]
-    for item in items:
+    named = _told_apart(loaded)
+    return make_session([(target, named[wanted], partial(_whole, wanted)) for target, wanted in opened], spec)
+
+
+def make_session(
+    opened: Sequence[tuple[Target, Images, Callable[[], Images]]], spec: EvalSpec, own: Sequence[Planned] = ()
+) -> Session:
+    """Fit targets to their images, and plan the attacks.
+
+    Args:
+        opened: each target, its images, and what gives all images of their split, whatever the limit is.
+        spec: of the evaluation.
+        own: attacks beside those that the spec names; where it names none, they are all.
+
+    Raises:
+        RobustCliError: a target does not fit its images, or the spec does not fit them.
+    """
+    device = pick_device(spec.device)
+    items = []
+    for opened_target, images, whole in opened:
+        target = fit_target(opened_target, images, whole, spec, device)
+        images = images if images.classes else replace(images, classes=target.classes)
+        check_fit(target, images, spec.split)
+        plan = [] if own and not (spec.attacks or spec.preset) else make_plan(spec, images.shape)
+        item = Item(target, images, [*plan, *own])
         check_gradients(item)
+        items.append(item)
     return Session(tuple(items), spec, device)
 
 
@@ -166,6 +187,14 @@ def _told_apart(loaded: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
         else images
         for wanted, images in loaded.items()
     }
+
+
+def provenance_of(session: Session) -> dict[str, Any]:
+    """Where a session's numbers come from."""
+    fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
+    return provenance(
+        seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
+    )
 
 
 def check_gradients(item: Item) -> None:

@@ -53,7 +53,7 @@ def fit(one: Target, images: Images, **spec: object) -> Target:
 def test_auto_takes_the_normalisation_that_the_network_expects(name: str) -> None:
     fitted = fit(target(ByColour(name)), pictures())
     assert fitted.input["normalize"] == name
-    assert f"normalisation {name}, of 60 images right" in fitted.notices[0]
+    assert f"normalisation: {name} (right of 60 images: none" in fitted.notices[0]
     assert fitted.classes == NAMES
     assert fitted.shape == (3, 8, 8)
 
