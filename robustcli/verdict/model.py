@@ -55,6 +55,9 @@ HALF_A_LEVEL = 0.5 / 255
 GAIN, CHANCE = 0.05, 1e-3
 """Another input or order of classes speaks against this one where it gains more, and not by chance (McNemar)."""
 
+LITTLE, MUCH = 0.3, 0.7
+"""No such accuracy says anything: LITTLE, or 3 in K where that is more, up to MUCH."""
+
 UNDONE = "the inverse of "
 BGR = "channels in the order BGR"
 
@@ -522,7 +525,7 @@ def normalisation(seen: Inspection) -> Finding | None:
     if not others:
         return None
     best = max(others, key=lambda name: int(others[name].sum()))
-    gain = _gain(seen.right, others[best])
+    gain = _gain(seen.right, others[best], seen.classes)
     if not gain:
         return Finding("OK", "no other normalisation gains")
     kind = "applied twice" if best.startswith(UNDONE) or best.startswith("no ") else "missing, or another one"
@@ -542,7 +545,7 @@ def channel_order(seen: Inspection) -> Finding | None:
     """Whether the network expects blue first, as OpenCV reads images."""
     if BGR not in seen.otherwise:
         return None
-    gain = _gain(seen.right, seen.otherwise[BGR])
+    gain = _gain(seen.right, seen.otherwise[BGR], seen.classes)
     if not gain:
         return Finding("OK", "the order RGB fits")
     message = f"{BGR} gain {100 * gain:.1f} points: flip them in the network, x.flip(1)"
@@ -564,10 +567,10 @@ def class_order(seen: Inspection) -> Finding | None:
         return Finding("OK", "no other order of the classes can gain")
     pred = seen.logits.argmax(1)
     for shift, rule in ((1, "label + 1"), (-1, "label - 1")):
-        if gain := _gain(seen.right, pred == seen.y + shift):
+        if gain := _gain(seen.right, pred == seen.y + shift, seen.classes):
             return Finding("SUSPECT", f"{rule} for each label gains {100 * gain:.1f} points: do they count from 1?", gain)
     order = _best_order(pred[::2], seen.y[::2], seen.classes)
-    if gain := _gain(seen.right[1::2], pred[1::2] == order[seen.y[1::2]]):
+    if gain := _gain(seen.right[1::2], pred[1::2] == order[seen.y[1::2]], seen.classes):
         message = f"another order of the classes gains {100 * gain:.1f} points: are the folders sorted as in training?"
         return Finding("SUSPECT", message, gain)
     return Finding("OK", "no other order of the classes gains")
@@ -582,9 +585,13 @@ def _best_order(pred: Tensor, y: Tensor, classes: int) -> Tensor:
     return torch.from_numpy(linear_sum_assignment(counts.numpy(), maximize=True)[1]).to(y.device)
 
 
-def _gain(now: Tensor, other: Tensor) -> float:
-    """By how much more the other way is right, a fraction; 0 where it is GAIN or less, or chance may explain it."""
+def _gain(now: Tensor, other: Tensor, classes: int) -> float:
+    """By how much more the other way is right, a fraction; 0 where it is GAIN or less, or little, or by chance.
+
+    Little is what a network that knows nothing may reach: it answers all images of one kind alike.
+    """
     only_now, only_other = int((now & ~other).sum()), int((other & ~now).sum())
     both = int((now & other).sum())
     table = Table(both, only_other, only_now, len(now) - both - only_now - only_other)
-    return table.difference if table.difference > GAIN and mcnemar(table) < CHANCE else 0.0
+    little = float(other.double().mean()) < max(LITTLE, min(MUCH, 3 / classes))
+    return 0.0 if little or table.difference <= GAIN or mcnemar(table) >= CHANCE else table.difference
