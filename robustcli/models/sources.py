@@ -12,20 +12,12 @@ from robustcli.models.target import Origin, Target
 
 
 def open_target(text: str | Path) -> Target:
-    """The model that a text names.
+    """The model that a text names, and where it comes from.
 
     Raises:
         CheckpointError: the file is missing, unreadable or lacks something, or its weights do not fit its network.
     """
-    return from_checkpoint(Path(text))
-
-
-def from_checkpoint(path: Path) -> Target:
-    """The model of a checkpoint, which says where it comes from.
-
-    Raises:
-        CheckpointError: as `open_target`.
-    """
+    path = Path(text)
     saved = checkpoint.load(path)
     try:
         spec = validated(ModelSpec, saved.model, "its model")

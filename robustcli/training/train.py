@@ -22,7 +22,6 @@ from robustcli.models.nets import build_model, design
 from robustcli.provenance import provenance
 from robustcli.training.loop import Job, Run, Step, fit
 from robustcli.training.methods import describe_method, parse_method
-from robustcli.training.recipe import Setting
 from robustcli.training.resumption import check_state
 
 LARGE_WEIGHTS, LARGE_BYTES = 20_000_000, 200_000_000
@@ -81,8 +80,7 @@ def prepare(
     train, validation = split_validation(images, spec.validation, spec.seed)
     model_spec = design(spec.model, train.levels, len(images.classes))
     model = build_model(model_spec, spec.seed)
-    network = MODELS[model_spec.name]
-    method = method.resolved(Setting(network.slot_names, network.paper_eta, default_budgets(images.shape)[1]))
+    method = method.resolved(MODELS[model_spec.name], default_budgets(images.shape)[1])
     recipe = method.recipe()
     fill_slots(model, recipe.filling)
     dataset = images.name if spec.dataset in DATASETS else str(expand(Path(spec.dataset), "--dataset").resolve())

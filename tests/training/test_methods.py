@@ -11,15 +11,14 @@ from robustcli.models import MODELS, BatchOut, GaussianNoise, MnistCNN
 from robustcli.testing import check_objective
 from robustcli.training.methods import METHODS, describe_method, parse_method
 from robustcli.training.objectives import standard
-from robustcli.training.recipe import Setting
 
-MNIST = Setting(MnistCNN.slot_names, MnistCNN.paper_eta, Eps("0.3"))
+EPS = Eps("0.3")
 AUGMENTING = ("batchout", "gaussian")
 ADVERSARIAL = ("fgsm", "pgd")
 
 
 def resolved(name, **options):
-    return parse_method({"name": name} | options).resolved(MNIST)
+    return parse_method({"name": name} | options).resolved(MnistCNN, EPS)
 
 
 def test_each_key_is_its_methods_own_name():
@@ -129,7 +128,7 @@ def test_a_budget_within_its_norms_range_stays_as_it_is(name, norm, eps):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resolved_method_stays_as_it_is(name):
     method = resolved(name)
-    assert method.resolved(Setting(MNIST.slots, (0.7, 0.7, 0.7), Eps("0.9"))) == method
+    assert method.resolved(MnistCNN, Eps("0.9")) == method
 
 
 magnitudes = st.floats(0, 10)
@@ -171,7 +170,7 @@ described = st.sampled_from(sorted(OPTIONS)).flatmap(
 
 @given(described)
 def test_a_method_survives_being_described_open_and_resolved(options):
-    for value in (parse_method(options), parse_method(with_a_budget(options)).resolved(MNIST)):
+    for value in (parse_method(options), parse_method(with_a_budget(options)).resolved(MnistCNN, EPS)):
         assert parse_method(describe_method(value)) == value
 
 
@@ -228,6 +227,6 @@ def test_every_methods_objective_keeps_the_contract(name):
 @pytest.mark.parametrize("network", MODELS.values())
 @pytest.mark.parametrize("name", AUGMENTING)
 def test_every_network_has_an_eta_for_each_of_its_slots(network, name):
-    method = parse_method({"name": name}).resolved(Setting(network.slot_names, network.paper_eta, 0.1))
+    method = parse_method({"name": name}).resolved(network, EPS)
     assert method.layers == network.slot_names
     assert method.eta == network.paper_eta
