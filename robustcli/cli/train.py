@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -190,7 +190,7 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
 def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     """Train under a progress bar; a signal stops it after the step, and the checkpoint says that it is not complete."""
     from robustcli.device import keep_freed_memory
-    from robustcli.training.train import Observers, train
+    from robustcli.training.train import train
 
     keep_freed_memory()
     epochs = prepared.job.spec.epochs
@@ -205,13 +205,14 @@ def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
             name = f"epoch {step.epoch}/{epochs}"
             bar.update(task, total=step.steps, completed=step.step, description=name, state=state)
 
-        return train(prepared, path, run, Observers(on_step, _print_epoch, lambda: bool(stopping)))
+        return train(prepared, path, run, on_step=on_step, on_epoch=_print_epoch, should_stop=lambda: bool(stopping))
 
 
-def _print_epoch(history: Sequence[Mapping[str, float]]) -> None:
+def _print_epoch(run: Run) -> None:
     """A line for the last epoch, and a warning with the first one that tells of catastrophic overfitting."""
     from robustcli.training.overfitting import overfitting
 
+    history = run.history
     entry = history[-1]
     parts = [
         f"epoch {int(entry['epoch']):>2}",

@@ -55,6 +55,9 @@ def _ids(value: Tensor) -> Tensor:
     return value
 
 
+_Ids = Annotated[Tensor, AfterValidator(_ids)]
+
+
 # Strict types are what makes a foreign or an altered file fail here, by name, and not deep inside a run.
 @dataclass(frozen=True, eq=False, config=ConfigDict(arbitrary_types_allowed=True, strict=True, extra="forbid"))
 class Checkpoint:
@@ -63,18 +66,14 @@ class Checkpoint:
     spec: dict[str, Any]  # the resolved TrainSpec
     model: dict[str, Any]  # the ModelSpec that builds the network
     data: Annotated[dict[str, Any], AfterValidator(_data)]  # what the network was trained on
-    train_ids: Annotated[
-        Tensor, AfterValidator(_ids)
-    ]  # (n,) within data["source"]: all images seen, validation included
+    train_ids: _Ids  # (n,) within data["source"]: all images seen, validation included
     state_dict: dict[str, Tensor]  # the weights that evaluate loads
     history: list[dict[str, int | float]]  # the numbers of each epoch
     metrics: dict[str, int | float]  # the numbers of these weights
     provenance: dict[str, Any]
     complete: bool  # False where training was interrupted
     resume: dict[str, Any] | None  # what training goes on from: optimiser, RNG, last weights
-    train_hashes: Annotated[Tensor, AfterValidator(_ids)] | None = (
-        None  # (n,) `Images.hashes` of all images seen, sorted; older files have none
-    )
+    train_hashes: _Ids | None = None  # (n,) `Images.hashes` of all images seen, sorted; older files have none
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -99,7 +98,7 @@ def check_writable(path: Path) -> None:
     """
     try:
         probe = _temporary(_writable_file(path))
-        probe.touch(exist_ok=False)
+        probe.touch()
         probe.unlink()
     except (OSError, RuntimeError) as error:
         raise _unwritable(path, error) from None
@@ -113,14 +112,13 @@ def claim(path: Path) -> Iterator[None]:
         InUseError: another run writes it now.
         CheckpointError: it cannot be written.
     """
-    check_writable(path)
-    hidden = _hidden(_target(path), "lock")
-    lock = FileLock(hidden, timeout=0)
     try:
+        hidden = _hidden(_writable_file(path), "lock")
+        lock = FileLock(hidden, timeout=0)
         lock.acquire()
     except Timeout:
         raise InUseError(f"{path}: another run is writing it") from None
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise _unwritable(path, error) from None
     try:
         if not hidden.exists():  # whoever held it has just ended, and a third may have begun

@@ -160,7 +160,7 @@ class GaussianTraining:
         return Recipe(filling={slot: GaussianNoise(eta, self.fraction, self.scale) for slot, eta in by_slot})
 
 
-Augmenting = TypeVar("Augmenting", BatchOutTraining, GaussianTraining)
+Augmenting = TypeVar("Augmenting", bound=BatchOutTraining | GaussianTraining)
 
 
 def _budget(method: FGSMTraining | PGDTraining, usual: float) -> float:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
 from robustcli.data.images import Images, split_validation
@@ -56,15 +54,6 @@ class Prepared:
         )
 
 
-@dataclass(frozen=True)
-class Observers:
-    """Who is told what while a run trains (of an epoch, the history up to it), and who may stop it."""
-
-    on_step: Callable[[Step], None] = lambda _: None
-    on_epoch: Callable[[Sequence[Mapping[str, float]]], None] = lambda _: None
-    should_stop: Callable[[], bool] = lambda: False
-
-
 def prepare(
     spec: TrainSpec, data_dir: Path | None = None, *, allow_sample: bool = True, device: str = "auto"
 ) -> Prepared:
@@ -92,7 +81,15 @@ def prepare(
     return Prepared(job, model_spec, images, origin, folder)
 
 
-def train(prepared: Prepared, output: Path, run: Run | None = None, observers: Observers | None = None) -> Checkpoint:
+def train(
+    prepared: Prepared,
+    output: Path,
+    run: Run | None = None,
+    *,
+    on_step: Callable[[Step], None] = lambda _: None,
+    on_epoch: Callable[[Run], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Checkpoint:
     """Train, writing `output` at the start, after each epoch and when stopped.
 
     A file that is there already stays as it is until the first epoch is done.
@@ -101,7 +98,9 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
         prepared: what `prepare` made.
         output: the checkpoint's file.
         run: where to go on from; None starts anew.
-        observers: told of each step and epoch.
+        on_step: called after each step.
+        on_epoch: called after each epoch, once it is in `output`.
+        should_stop: called after each step; True ends the training there.
 
     Returns:
         The checkpoint as written last; `complete` says whether the run came to its end.
@@ -109,20 +108,20 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
     Raises:
         TrainingError: the loss became NaN or infinite; the epochs before are kept in `output`.
     """
-    job, run, observers = prepared.job, run or Run(), observers or Observers()
+    job, run = prepared.job, run or Run()
     fresh = not output.exists()
     if fresh:
         checkpoint.save(output, _checkpoint(prepared, run))
     else:
         checkpoint.check_writable(output)
 
-    def on_epoch(run: Run) -> None:
+    def save_epoch(run: Run) -> None:
         checkpoint.save(output, _checkpoint(prepared, run))
-        observers.on_epoch(run.history)
+        on_epoch(run)
 
     try:
         begun = run.step
-        finished = fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
+        finished = fit(job, run, on_step=on_step, on_epoch=save_epoch, should_stop=should_stop)
     except TrainingError as error:
         if fresh and not run.history:
             output.unlink(missing_ok=True)
@@ -174,7 +173,7 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
 
 def _checkpoint(prepared: Prepared, run: Run) -> Checkpoint:
     job, images = prepared.job, prepared.images
-    last = _weights(job.model)
+    last = {key: value.detach() for key, value in job.model.state_dict().items()}
     state = {key: value for key, value in vars(run).items() if key != "history"}
     state["data_dir"] = None if prepared.data_dir is None else str(prepared.data_dir)
     return Checkpoint(
@@ -197,7 +196,3 @@ def _checkpoint(prepared: Prepared, run: Run) -> Checkpoint:
         resume={"last": last, **state},
         train_hashes=images.hashes.sort().values,
     )
-
-
-def _weights(model: nn.Module) -> dict[str, Any]:
-    return {key: value.detach() for key, value in model.state_dict().items()}
