@@ -35,7 +35,7 @@ def test_it_resolves(path: Path) -> None:
     spec = spec_of(path)
     data = DATASETS[spec.dataset]
     network = MODELS[spec.model or ""]
-    method = parse_method(spec.method).resolved(network, default_budgets(data.shape)[1])
+    method = parse_method(spec.method).resolve(network, default_budgets(data.shape)[1])
     assert set(method.recipe().filling) <= set(network.slot_names)
 
 

@@ -58,7 +58,7 @@ def channels_first(x: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)))
 
 
-def room_for(shape: tuple[int, int, int, int], path: Path) -> Array:
+def allocate(shape: tuple[int, int, int, int], path: Path) -> Array:
     """Pixels (n, c, h, w), uint8, to be filled.
 
     Raises:
@@ -109,7 +109,7 @@ def _read_split(arrays: _Arrays, split: str, limit: int | None) -> Stored:
     if shapes["x_train"] != shapes["x_test"]:
         raise arrays.error("x_test", f"holds images of {shapes['x_test']}, but x_train of {shapes['x_train']}")
     given, y = arrays.class_names(), {name: arrays.labels(name) for name in dict.fromkeys(("y_train", y_name))}
-    names = given or _numbers(arrays, y["y_train"])
+    names = given or _number_classes(arrays, y["y_train"])
     for name, labels in y.items():
         if labels.max() >= len(names):
             source = f"the names in {CLASSES} are for 0" if given else "the labels of y_train go from 0"
@@ -122,7 +122,7 @@ def _read_split(arrays: _Arrays, split: str, limit: int | None) -> Stored:
     return Stored(torch.from_numpy(x), all_labels[: len(x)], names, all_labels)
 
 
-def _numbers(arrays: _Arrays, labels: Array) -> tuple[str, ...]:
+def _number_classes(arrays: _Arrays, labels: Array) -> tuple[str, ...]:
     """The labels of `y_train` as names, once each up to the largest has a training image."""
     present = np.unique(labels).tolist()
     if len(present) < 2:
@@ -169,7 +169,7 @@ class _Arrays(NamedTuple):
             if name not in found:
                 listed = ", ".join(found) or "nothing"
                 near = nearest(name, set(found) - set(names))
-                raise self.error(name, f"is missing (the file holds {_cut(listed)}){near}")
+                raise self.error(name, f"is missing (the file holds {_truncate(listed)}){near}")
         for name in (*names, CLASSES):
             if found.count(name) > 1:
                 raise self.error(name, "is in the file more than once")
@@ -192,7 +192,7 @@ class _Arrays(NamedTuple):
         except Exception as error:  # of numpy's parser: ValueError, SyntaxError, MemoryError, RecursionError and others
             raise self.error(name, f"cannot be read: {one_line(error)}") from None
         if min(shape, default=0) < 0 or len(text) > 1000:
-            raise self.error(name, f"has a damaged header: {_cut(text)}")
+            raise self.error(name, f"has a damaged header: {_truncate(text)}")
         if dtype.hasobject:
             raise self.error(name, "cannot be read: Object arrays hold pickles, which are never opened")
         there = info.file_size - start.tell()
@@ -200,7 +200,7 @@ class _Arrays(NamedTuple):
             raise self.error(name, f"cannot be read: its header says {text}, and {there} bytes follow")
         return _Header(shape, fortran, dtype, start.tell())
 
-    def whole(self, name: str) -> Array:
+    def read_whole(self, name: str) -> Array:
         """The array; for those whose header says that they are small."""
         with self.archive.open(f"{name}.npy") as file:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
@@ -235,7 +235,7 @@ class _Arrays(NamedTuple):
             raise self.error(name, "is empty")
         if shape[0] > MAX_LABELS:
             raise self.error(name, f"holds {shape[0]} labels; at most {MAX_LABELS} are read")
-        y = self.whole(name).reshape(-1)
+        y = self.read_whole(name).reshape(-1)
         if y.min() < 0:
             raise self.error(name, f"holds the label {y.min()}; labels start at 0")
         return y
@@ -250,7 +250,7 @@ class _Arrays(NamedTuple):
             raise self.error(CLASSES, f"has the shape {shape} and holds {dtype}; {allowed}")
         if shape[0] * dtype.itemsize > _MAX_NAMES:
             raise self.error(CLASSES, f"takes {shape[0] * dtype.itemsize} bytes; at most {_MAX_NAMES} are read")
-        found = self.whole(CLASSES).tolist()
+        found = self.read_whole(CLASSES).tolist()
         try:
             names = [name.decode() if isinstance(name, bytes) else name.encode().decode() for name in found]
         except ValueError:
@@ -259,7 +259,7 @@ class _Arrays(NamedTuple):
             raise self.error(CLASSES, f"holds {len(names)} names{', some of them empty' * (len(names) > 1)}; {allowed}")
         if len(set(names)) < len(names):
             twice = Counter(names).most_common(1)[0][0]
-            raise self.error(CLASSES, f"holds the name '{_cut(twice)}' more than once; {allowed}")
+            raise self.error(CLASSES, f"holds the name '{_truncate(twice)}' more than once; {allowed}")
         return tuple(names)
 
     def pixels(self, name: str, limit: int | None) -> Array:
@@ -269,19 +269,19 @@ class _Arrays(NamedTuple):
             raise self.error(name, f"holds {dtype}; {_PIXELS}")
         h, w, c = self.image_shape(name)
         n = min(total, limit or total)
-        x = room_for((n, c, h, w), self.path)
+        x = allocate((n, c, h, w), self.path)
         if fortran:  # the image's index runs fastest: a row holds one pixel of all images
-            rows = [self.levels(name, block[:, :n]) for block in self.blocks(name, c * w * h, total)]
+            rows = [self.to_uint8(name, block[:, :n]) for block in self.blocks(name, c * w * h, total)]
             x[:] = np.concatenate(rows).reshape(c, w, h, n).transpose(3, 0, 2, 1)
             return x
         start = 0
         for block in self.blocks(name, n, h * w * c):
-            images = self.levels(name, block).reshape(-1, h, w, c)
+            images = self.to_uint8(name, block).reshape(-1, h, w, c)
             x[start : start + len(images)] = images.transpose(0, 3, 1, 2)
             start += len(images)
         return x
 
-    def levels(self, name: str, x: Array) -> Array:
+    def to_uint8(self, name: str, x: Array) -> Array:
         """Pixels of any kind that is allowed as uint8."""
         if x.dtype == np.uint8:
             return x
@@ -297,8 +297,8 @@ class _Arrays(NamedTuple):
 
 def one_line(error: BaseException) -> str:
     """An exception's text, or its name where it has none, without line breaks and not endless."""
-    return _cut(" ".join(str(error).split())) or type(error).__name__
+    return _truncate(" ".join(str(error).split())) or type(error).__name__
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]}..."

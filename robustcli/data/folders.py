@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from robustcli.data.arrays import MAX_PIXELS, Array, Stored, one_line, room_for
+from robustcli.data.arrays import MAX_PIXELS, Array, Stored, allocate, one_line
 from robustcli.disk import open_regular
 from robustcli.errors import DataError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow is asked for. It knows more, and starts Ghostscript for one of them, whatever a file's suffix says."""
+"""What Pillow may read. It knows more, and starts Ghostscript for one of them, whatever a file's suffix says."""
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
@@ -59,7 +59,7 @@ class Files:
             DataError: names the file that cannot be read, or is not what its header said.
         """
         chosen = self.take(index)
-        x = room_for((len(chosen), *self.shape[1:]), chosen.files[0].parent if chosen.files else Path())
+        x = allocate((len(chosen), *self.shape[1:]), chosen.files[0].parent if chosen.files else Path())
         for i, file in enumerate(chosen.files):
             pixels = _decode(file)
             if pixels.shape[1:] != tuple(self.shape[2:]) or len(pixels) > self.shape[1]:
@@ -162,7 +162,7 @@ def _class_files(path: Path, split: str) -> tuple[dict[str, list[Path]], list[st
         if not files:
             raise DataError(f"{folder}: every fifth image of a class is a test image, and this one has fewer than 5")
         groups[folder.name] = files
-    return groups, notices + _left_out(path, folders, {*by_split["train"], *by_split["test"], *folders})
+    return groups, notices + _describe_unread(path, folders, {*by_split["train"], *by_split["test"], *folders})
 
 
 def _folders(path: Path) -> list[Path]:
@@ -181,7 +181,7 @@ def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def _left_out(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str]:
+def _describe_unread(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str]:
     """A line that says what is not read: other files in the class folders, and images elsewhere.
 
     Args:
@@ -208,11 +208,11 @@ def _left_out(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str
         if outside := [name if where == "." else where for name in names if _is_image(name)]:
             reasons["elsewhere"] += outside
     count = sum(map(len, reasons.values()))
-    listed = ", ".join(f"{len(found)} {reason} ({_some(found)})" for reason, found in reasons.items())
+    listed = ", ".join(f"{len(found)} {reason} ({_abbreviate(found)})" for reason, found in reasons.items())
     return [f"{path}: {count} of {count + read} files left out: {listed}"] if count else []
 
 
-def _some(names: Sequence[str]) -> str:
+def _abbreviate(names: Sequence[str]) -> str:
     different = sorted(set(names))
     return ", ".join(different[:3]) + ", ..." * (len(different) > 3)
 
@@ -273,24 +273,24 @@ def _in_colour(file: Path) -> bool:
 
 
 def _header(file: Path) -> _Header:
-    with _readable(file) as image:
+    with _open_image(file) as image:
         width, height = image.size
         if image.mode in ("P", "PA"):
             image.load()  # its palette
-        on_its_side = _turn(image) in range(5, 9)
+        on_its_side = _orientation(image) in range(5, 9)
         size = (height, width) if on_its_side else (width, height)
         return _Header(size, _is_grey(image), bool(getattr(image, "is_animated", False)))
 
 
 def _decode(file: Path) -> Array:
     """An image as (c, h, w) uint8 with 1 or 3 channels."""
-    with _readable(file) as image:
+    with _open_image(file) as image:
         image.load()
-        return _levels(_upright(image))
+        return _to_uint8(_rotate(image))
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[Image]:
+def _open_image(file: Path) -> Iterator[Image]:
     """An image of a size and a mode that are read; whatever goes wrong with it within is a DataError.
 
     What Pillow warns of and logs is kept off the terminal.
@@ -325,7 +325,7 @@ def _readable(file: Path) -> Iterator[Image]:
         raise DataError(f"{file}: cannot be read as an image: {reason}") from None
 
 
-def _turn(image: Image) -> int:
+def _orientation(image: Image) -> int:
     """What its EXIF says of how it is turned, from 1 to 8; EXIF that is damaged says nothing."""
     from PIL import ExifTags
 
@@ -335,7 +335,7 @@ def _turn(image: Image) -> int:
         return 1
 
 
-def _upright(image: Image) -> Image:
+def _rotate(image: Image) -> Image:
     """The image turned as its EXIF says."""
     from PIL.Image import Transpose
 
@@ -348,11 +348,11 @@ def _upright(image: Image) -> Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    turn = turns.get(_turn(image))
+    turn = turns.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
-def _levels(image: Image) -> Array:
+def _to_uint8(image: Image) -> Array:
     """(c, h, w) uint8 of an image in any mode: grey stays grey, transparency is dropped, 16 bits become 8."""
     mode = image.mode
     if mode.startswith("I"):

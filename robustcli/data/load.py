@@ -35,7 +35,7 @@ SAMPLE_FILE = Path(__file__).parents[1] / "assets" / "mnist-sample.npz"
 
 
 def load(spec: DataSpec) -> Images:
-    """The images that a spec asks for, in stored order, cut to its `limit`.
+    """The images of a spec, in stored order, cut to its `limit`.
 
     `mnist` falls back on the bundled sample where neither MNIST nor a network is there and `spec.allow_sample` allows
     it; the result's `name` is then `mnist-sample` and its `note` the reason, for the caller to say so.
@@ -125,7 +125,7 @@ def _named(spec: DataSpec) -> Images:
     name, root, known = spec.dataset, data_folder(spec.data_dir), DATASETS[spec.dataset]
     assert known.torchvision is not None, "the bundled sample is not looked for"
     npz = root / f"{name}.npz"
-    absent = spec.data_dir is not None and not root.is_dir()  # asked first: a download that fails may leave a folder
+    absent = spec.data_dir is not None and not root.is_dir()  # before the download, which may leave a folder
     if _all_files(root, known.torchvision.files):
         stored = _read_layout(known.torchvision, root, spec)
     elif npz.is_file():
@@ -140,7 +140,7 @@ def _named(spec: DataSpec) -> Images:
             if name == "mnist" and spec.allow_sample:
                 return replace(_sample(spec.split), note=f"MNIST is {reason}")
             raise DataError(_ways_out(name, known.torchvision, reason)) from None
-    return _images(_checked(stored, known, name, root), name, f"{name}/{spec.split}")
+    return _images(_check(stored, known, name, root), name, f"{name}/{spec.split}")
 
 
 def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
@@ -221,7 +221,7 @@ def _ways_out(name: str, layout: Torchvision, reason: str) -> str:
     )
 
 
-def _checked(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
+def _check(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
     """`stored` with its data set's class names, once shape and labels fit."""
     (n, *shape), top = stored.x.shape, int(stored.y.max()) if len(stored.y) else -1
     if tuple(shape) != known.shape or not 0 < n == len(stored.y) or top >= len(known.classes):

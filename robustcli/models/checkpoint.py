@@ -87,7 +87,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         target = _writable_file(path)
         _write(target, {"schema": SCHEMA, **values})
     except (OSError, RuntimeError, TypeError) as error:
-        raise _unwritable(path, error) from None
+        raise _write_error(path, error) from None
 
 
 def check_writable(path: Path) -> None:
@@ -101,7 +101,7 @@ def check_writable(path: Path) -> None:
         probe.touch()
         probe.unlink()
     except (OSError, RuntimeError) as error:
-        raise _unwritable(path, error) from None
+        raise _write_error(path, error) from None
 
 
 @contextmanager
@@ -119,7 +119,7 @@ def claim(path: Path) -> Iterator[None]:
     except Timeout:
         raise InUseError(f"{path}: another run is writing it") from None
     except (OSError, RuntimeError) as error:
-        raise _unwritable(path, error) from None
+        raise _write_error(path, error) from None
     try:
         if not hidden.exists():  # whoever held it has just ended, and a third may have begun
             raise InUseError(f"{path}: another run was writing it until now")
@@ -273,7 +273,7 @@ def _short(name: str) -> str:
     return name if len(raw) <= NAME_BYTES else hashlib.sha256(raw).hexdigest()
 
 
-def _unwritable(path: Path, error: Exception) -> CheckpointError:
+def _write_error(path: Path, error: Exception) -> CheckpointError:
     reason = "its folder is a file" if isinstance(error, FileExistsError) else _reason(error)
     return CheckpointError(f"{path}: cannot be written: {reason}")
 
@@ -309,7 +309,7 @@ def _reason(error: BaseException) -> str:
 def _read(path: Path, *, tensors: bool) -> Checkpoint:
     try:
         with open_regular(zoo.locate(path)) as file:
-            return _checked(path, tensorfile.read(file, tensors=tensors), tensors)
+            return _check(path, tensorfile.read(file, tensors=tensors), tensors)
     except CheckpointError:
         raise
     except FileNotFoundError:
@@ -326,7 +326,7 @@ def _read(path: Path, *, tensors: bool) -> Checkpoint:
     raise CheckpointError(f"{path}: {reason}")
 
 
-def _checked(path: Path, content: Any, tensors: bool) -> Checkpoint:
+def _check(path: Path, content: Any, tensors: bool) -> Checkpoint:
     if not isinstance(content, dict) or type(content.get("schema")) is not int:
         raise CheckpointError(f"{path}: is not a robustcli checkpoint: it names no schema, as bare weights do not")
     if content["schema"] != SCHEMA:

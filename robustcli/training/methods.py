@@ -27,7 +27,7 @@ class Vanilla:
     name: ClassVar[str] = "vanilla"
     summary: ClassVar[str] = "cross-entropy on clean images, the baseline"
 
-    def resolved(self, network: type[Network], eps: float) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """Itself: nothing is open."""
         return self
 
@@ -55,7 +55,7 @@ class FGSMTraining:
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "half of each batch replaced by its FGSM images (Goodfellow et al. 2014)"
 
-    def resolved(self, network: type[Network], eps: float) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the data's eps."""
         return replace(self, eps=_budget(self, eps))
 
@@ -89,7 +89,7 @@ class PGDTraining:
     name: ClassVar[str] = "pgd"
     summary: ClassVar[str] = "each batch replaced by its PGD images (Madry et al. 2017)"
 
-    def resolved(self, network: type[Network], eps: float) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the data's eps."""
         return replace(self, eps=_budget(self, eps))
 
@@ -119,7 +119,7 @@ class BatchOutTraining:
     name: ClassVar[str] = "batchout"
     summary: ClassVar[str] = "activations moved towards random others of the batch (Subramanya et al. 2018)"
 
-    def resolved(self, network: type[Network], eps: float) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the paper's eta and all slots, where they are open."""
         return _slot_by_slot(self, network)
 
@@ -150,7 +150,7 @@ class GaussianTraining:
     name: ClassVar[str] = "gaussian"
     summary: ClassVar[str] = "Gaussian noise in BatchOut's place (Subramanya et al. 2018, section 6.7)"
 
-    def resolved(self, network: type[Network], eps: float) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the paper's eta and all slots, where they are open."""
         return _slot_by_slot(self, network)
 

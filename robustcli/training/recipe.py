@@ -37,7 +37,7 @@ class Method(Protocol):
     name: ClassVar[str]
     summary: ClassVar[str]
 
-    def resolved(self, network: type[Network], eps: float) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """The same method with every open option decided: by the network, and by the data's usual Linf budget.
 
         Raises:

@@ -75,11 +75,11 @@ def _number(
     value: Any = values.get(key)
     if type(value) not in (int, kind) or not math.isfinite(value) or not low <= value <= high:
         allowed = "a finite number" if math.isinf(low) else f"{low}" if low == high else f"from {low} to {high}"
-        raise ValueError(f"'{key}' is {_shown(value)}, should be {allowed}")
+        raise ValueError(f"'{key}' is {_shorten(value)}, should be {allowed}")
     return value
 
 
-def _shown(value: object) -> str:
+def _shorten(value: object) -> str:
     return " ".join(str(value).split())[:40]
 
 
@@ -93,13 +93,13 @@ def _compare(found: object, expected: Mapping[Any, Any] | Tensor, name: str) -> 
             _compare(found[key], value, f"{name}.{key}")
         return
     if not isinstance(found, Tensor) or found.shape != expected.shape or found.dtype != expected.dtype:
-        has = _described(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
-        raise ValueError(f"'{name}' is {has}, should be {_described(expected)}")
+        has = _describe(found) if isinstance(found, Tensor) else f"a {type(found).__name__}"
+        raise ValueError(f"'{name}' is {has}, should be {_describe(expected)}")
     if found.is_floating_point() and not bool(found.isfinite().all()):
         raise ValueError(f"'{name}' holds NaN or an infinite number")
 
 
-def _described(tensor: Tensor) -> str:
+def _describe(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 

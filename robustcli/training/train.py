@@ -23,14 +23,14 @@ from robustcli.training.methods import describe_method, parse_method
 from robustcli.training.resumption import check_state
 
 LARGE_WEIGHTS, LARGE_BYTES = 20_000_000, 200_000_000
-"""More weights or a larger file than this is worth a word before the training."""
+"""More weights or a larger file than this calls for a warning before the training."""
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to train: its job, with the spec resolved, the network's spec, its images and its origin.
 
-    `data_dir` is where a data set with a name was looked for; None for others.
+    `data_dir` is where a data set with a name is searched for; None for others.
     """
 
     job: Job
@@ -69,7 +69,7 @@ def prepare(
     train, validation = split_validation(images, spec.validation, spec.seed)
     model_spec = design(spec.model, train.levels, len(images.classes))
     model = build_model(model_spec, spec.seed)
-    method = method.resolved(MODELS[model_spec.name], default_budgets(images.shape)[1])
+    method = method.resolve(MODELS[model_spec.name], default_budgets(images.shape)[1])
     recipe = method.recipe()
     fill_slots(model, recipe.filling)
     dataset = images.name if spec.dataset in DATASETS else str(expand(Path(spec.dataset), "--dataset").resolve())
@@ -149,13 +149,13 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
     if saved.resume is None:
         raise CheckpointError(f"--resume {path}: holds no optimiser state to go on from")
     state = dict(saved.resume)
-    kept, before = state.pop("data_dir", None), saved.provenance.get("resumed", [])
-    if not isinstance(kept, str | None) or not isinstance(before, list | tuple):
+    folder, before = state.pop("data_dir", None), saved.provenance.get("resumed", [])
+    if not isinstance(folder, str | None) or not isinstance(before, list | tuple):
         raise CheckpointError(f"--resume {path}: its data_dir should be text, and 'resumed' of its provenance a list")
     try:
         spec = validated(TrainSpec, saved.spec, "its spec")
-        if data_dir is None and kept and spec.dataset in DATASETS and is_here(spec.dataset, Path(kept)):
-            data_dir = Path(kept)
+        if data_dir is None and folder and spec.dataset in DATASETS and is_here(spec.dataset, Path(folder)):
+            data_dir = Path(folder)
         prepared = prepare(spec, data_dir, allow_sample=False, device=device)
     except ConfigError as error:
         raise CheckpointError(f"--resume {path}: {error}") from None

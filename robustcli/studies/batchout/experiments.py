@@ -107,7 +107,7 @@ class Part:
 def resolve(spec: TrainSpec) -> TrainSpec:
     """The spec with every open option of its method decided, as its checkpoint will hold it; no data is read."""
     _, eps = default_budgets(DATASETS[spec.dataset].shape)
-    method = parse_method(spec.method).resolved(MODELS[spec.model or ""], eps)
+    method = parse_method(spec.method).resolve(MODELS[spec.model or ""], eps)
     return spec.model_copy(update={"method": describe_method(method)})
 
 
