@@ -90,20 +90,6 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         raise _write_error(path, error) from None
 
 
-def check_writable(path: Path) -> None:
-    """Refuse a path that `save` could not write, before hours of work and not after.
-
-    Raises:
-        CheckpointError: says why.
-    """
-    try:
-        probe = _temporary(_writable_file(path))
-        probe.touch()
-        probe.unlink()
-    except (OSError, RuntimeError) as error:
-        raise _write_error(path, error) from None
-
-
 @contextmanager
 def claim(path: Path) -> Iterator[None]:
     """Keep other runs from writing `path`, and remove what a killed one left half written.
@@ -258,10 +244,6 @@ def _writable_file(path: Path) -> Path:
     return target
 
 
-def _temporary(target: Path) -> Path:
-    return _hidden(target, f"{secrets.token_hex(4)}.tmp")
-
-
 def _hidden(target: Path, ending: str) -> Path:
     """A file beside `target` that belongs to it."""
     return target.with_name(f".{_short(target.name)}.{ending}")
@@ -280,7 +262,7 @@ def _write_error(path: Path, error: Exception) -> CheckpointError:
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write beside `path`, then rename: a reader finds the old file or the new one, never a part."""
-    temporary = _temporary(path)
+    temporary = _hidden(path, f"{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             torch.save(content, file)
@@ -289,13 +271,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    # Some systems cannot sync a folder. Only the new name is at stake then: the file itself is safe.
-    with suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _reason(error: BaseException) -> str:

@@ -112,8 +112,6 @@ def train(
     fresh = not output.exists()
     if fresh:
         checkpoint.save(output, _checkpoint(prepared, run))
-    else:
-        checkpoint.check_writable(output)
 
     def save_epoch(run: Run) -> None:
         checkpoint.save(output, _checkpoint(prepared, run))

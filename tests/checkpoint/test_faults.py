@@ -70,21 +70,6 @@ def test_ctrl_c_during_a_save_passes_through(tmp_path: Path, monkeypatch: pytest
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync, synced = os.fsync, []
-
-    def only_files(descriptor: int) -> None:
-        synced.append(descriptor)
-        if len(synced) == 2:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        sync(descriptor)
-
-    monkeypatch.setattr("os.fsync", only_files)
-    save(tmp_path / "run.pt", make())
-    assert len(synced) == 2
-    assert load(tmp_path / "run.pt").complete
-
-
 def test_a_path_that_cannot_hold_a_file(tmp_path: Path) -> None:
     write = lambda path: save(path, make())  # noqa: E731
     assert fails(tmp_path, write) == "cannot be written: it is a folder"

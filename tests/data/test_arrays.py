@@ -18,24 +18,6 @@ from .conftest import arrays, draw, failure, load_path, write_npz
 # An .npz
 
 
-@pytest.mark.parametrize(
-    ("tail", "shape"), [((8, 7), (1, 8, 7)), ((8, 7, 1), (1, 8, 7)), ((8, 7, 3), (3, 8, 7))], ids=str
-)
-def test_an_npz_becomes_channels_first(tmp_path, tail, shape):
-    x = draw(3, *tail)
-    images = load_path(write_npz(tmp_path / "mine.npz", x_train=draw(6, *tail), x_test=x))
-    assert images.shape == shape
-    assert np.array_equal(images.x.permute(0, 2, 3, 1).numpy(), x.reshape(3, 8, 7, -1))
-    assert (images.name, images.classes) == ("mine", ("0", "1", "2"))
-    assert (images.x.dtype, images.y.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
-
-
-def test_an_npz_of_unit_floats_is_taken_where_they_are_grey_levels(tmp_path):
-    x = draw(3, 8, 8)
-    images = load_path(write_npz(tmp_path / "a.npz", x_test=(x / 255).astype(np.float32)))
-    assert np.array_equal(images.x[:, 0].numpy(), x)
-
-
 @pytest.mark.parametrize("kind", ["<f4", ">f4", ">f8", "u1"])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("tail", [(8, 7), (8, 7, 1), (8, 7, 3)], ids=str)
@@ -45,10 +27,13 @@ def test_an_array_in_any_order_of_bytes_and_axes_is_read_by_parts(tmp_path, monk
     x = draw(5, *tail)
     stored = np.asarray(x if kind == "u1" else (x / 255).astype(kind), order=order)
     path = write_npz(tmp_path / "a.npz", x_train=draw(6, *tail), x_test=stored, y_test=np.array([2, 1, 0, 1, 2], ">i4"))
-    for limit in (None, 2):
+    for limit in (None, 99, 2):
         images = load_path(path, limit=limit)
         assert np.array_equal(images.x.permute(0, 2, 3, 1).numpy(), x.reshape(5, 8, 7, -1)[:limit])
         assert images.y.tolist() == [2, 1, 0, 1, 2][:limit]
+        assert images.ids.tolist() == [0, 1, 2, 3, 4][:limit]
+    assert (images.name, images.classes) == ("a", ("0", "1", "2"))
+    assert (images.x.dtype, images.y.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
 
 
 def test_labels_may_be_a_column(tmp_path):

@@ -83,13 +83,6 @@ def test_a_name_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
     assert len(load(DataSpec(dataset="mnist-sample"))) == 1000
 
 
-@pytest.mark.parametrize(("limit", "n"), [(2, 2), (3, 3), (99, 3), (None, 3)])
-def test_limit_keeps_the_first_in_stored_order(tmp_path, limit, n):
-    images = load_path(write_npz(tmp_path / "a.npz"), limit=limit)
-    assert images.ids.tolist() == list(range(n))
-    assert images.y.tolist() == [2, 1, 0][:n]
-
-
 # Data sets by name
 
 

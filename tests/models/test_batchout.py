@@ -48,11 +48,6 @@ def test_one_eta_a_sample_reaches_its_own_sample():
     torch.testing.assert_close(batchout(h, partners, eta[:, None, None, None], 4), expected, rtol=0, atol=1e-15)
 
 
-def test_partners_are_read_as_they_were_before_the_step():
-    h = torch.tensor([[1.0], [2.0], [4.0]])
-    assert batchout(h, torch.tensor([1, 0, 2]), 0.5, 2).tolist() == [[1.5], [1.5], [4.0]]
-
-
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_in_place_it_is_the_same_step_with_the_same_gradient(memory_format):
     partners, results = torch.tensor([1, 0, 2, 1, 5, 4]), []

@@ -31,10 +31,11 @@ class Linear(Network):
         return logits
 
 
+Call = Callable[[str], tuple[int, str, str]]
+
+
 @pytest.fixture
-def call(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[[str], tuple[int, str, str]]:
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Call:
     """Runs a line of `robustcli` in a folder with a small data set, where the network is known."""
     monkeypatch.setitem(MODELS, "linear", Linear)
     monkeypatch.chdir(tmp_path)
@@ -50,7 +51,7 @@ def call(
     return called
 
 
-def test_a_new_network_is_listed_trains_is_evaluated_and_is_judged(call) -> None:
+def test_a_new_network_is_listed_trains_is_evaluated_and_is_judged(call: Call) -> None:
     _, listed, _ = call("list models")
     assert ["linear", "one", "linear", "layer"] in map(str.split, listed.splitlines())
     code, _, err = call("train --model linear --dataset bars.npz --epochs 1 --batch-size 60 --output a.pt")
@@ -62,6 +63,6 @@ def test_a_new_network_is_listed_trains_is_evaluated_and_is_judged(call) -> None
     assert document["verdict"]["word"], "judged, whatever the word"
 
 
-def test_a_method_that_needs_slots_says_that_the_network_has_none(call) -> None:
+def test_a_method_that_needs_slots_says_that_the_network_has_none(call: Call) -> None:
     code, _, err = call("train --model linear --method batchout --dataset bars.npz")
     assert (code, err) == (2, "error: method batchout: the network has no slots to fill\n")
