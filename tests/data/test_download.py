@@ -88,14 +88,12 @@ def refuse(*_, **__):
 
 
 @pytest.mark.usefixtures("no_proxy")
-def test_an_unknown_host_is_not_reachable(monkeypatch):
+def test_an_unknown_host_is_not_reachable_and_one_behind_a_proxy_is_left_to_the_download(monkeypatch):
+    def refuse(*_, **__):
+        raise socket.gaierror("unknown")
+
     monkeypatch.setattr(socket, "create_connection", refuse)
     assert not data.reachable("example.org:443")
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_a_host_behind_a_proxy_is_left_to_the_download(monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "example.net")
     found = {host: data.reachable(host) for host in ("example.org:443", "example.org:80", "example.net:443")}

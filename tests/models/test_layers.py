@@ -40,15 +40,6 @@ def test_normalize_shifts_and_scales_each_channel():
     torch.testing.assert_close(found.flatten(), torch.tensor([0.2, -1.0]))
 
 
-def test_normalize_keeps_its_statistics_in_the_state_dict_and_out_of_the_parameters():
-    layer = Normalize((0.1, 0.5), (0.5, 0.1))
-    assert {key: tuple(value.shape) for key, value in layer.state_dict().items()} == {
-        "mean": (2, 1, 1),
-        "std": (2, 1, 1),
-    }
-    assert not list(layer.parameters())
-
-
 @pytest.mark.parametrize(("name", "slot"), [*slots("mnist-cnn"), *slots("cifar-cnn")])
 def test_every_slot_lies_on_the_way_to_the_logits_and_before_its_relu(name, slot):
     model, x = network(name)

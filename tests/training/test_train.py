@@ -148,17 +148,14 @@ def test_a_stopped_run_is_marked_incomplete_and_can_be_loaded(make, tmp_path):
     assert same(saved.state_dict, saved.resume["last"])
 
 
-def test_a_file_that_was_there_stays_until_the_first_epoch_is_done(make, tmp_path):
-    output, found = tmp_path / "a.pt", []
+def test_a_file_that_was_there_stays_until_the_first_epoch_is_done_and_a_new_one_is_there_at_once(make, tmp_path):
+    output, new, found = tmp_path / "a.pt", tmp_path / "b.pt", []
     output.write_text("the last run")
     train(make(epochs=2), output, on_step=lambda _: found.append(output.read_bytes() == b"the last run"))
     assert found == [True] * PER_EPOCH + [False] * PER_EPOCH
-
-
-def test_a_new_file_is_there_before_the_first_step(make, tmp_path):
-    output, found = tmp_path / "a.pt", []
-    train(make(epochs=2), output, on_step=lambda _: found.append(len(checkpoint.load(output).history)))
-    assert found == [0] * PER_EPOCH + [1] * PER_EPOCH
+    epochs = []
+    train(make(epochs=2), new, on_step=lambda _: epochs.append(len(checkpoint.load(new).history)))
+    assert epochs == [0] * PER_EPOCH + [1] * PER_EPOCH
 
 
 def diverging_in(epoch, prepared):
