@@ -12,7 +12,7 @@ from robustcli.cli.request import Measured, Request
 from robustcli.errors import unknown
 
 if TYPE_CHECKING:
-    from robustcli.measure.pairs import Pair
+    from robustcli.measure.compare import Pair
     from robustcli.measure.session import Session
     from robustcli.measure.transfer import Transferred
     from robustcli.verdict.check import Finding

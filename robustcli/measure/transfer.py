@@ -67,27 +67,27 @@ class Transferred:
         """The model that the images were made on."""
         return self.record.subject
 
-    @property
-    def n(self) -> int:
-        """How many samples."""
-        return self.record.n
+    def broken_beyond(self, own: Record) -> list[int]:
+        """The ids of samples that withstood the target's `own` attack at that budget, and not these images.
 
-    @property
-    def correct(self) -> int:
-        """How many are right before and after."""
-        return sum(self.robust)
+        Carlini et al. 2019, section 4.3: an attack that sees the gradients should find what one does that does not.
+        """
+        assert (own.subject, own.setting, own.ids) == (self.target, self.record.setting, self.record.ids)
+        flags = zip(own.ids, own.robust, self.robust, strict=True)
+        return [sample for sample, stood, stands in flags if stood and not stands]
 
-    def as_dict(self, beyond: Sequence[int]) -> dict[str, Any]:
-        """The cell as JSON holds it; `beyond` are the ids of what it broke and the target's own attack did not."""
+    def as_dict(self, own: Record | None) -> dict[str, Any]:
+        """The cell as JSON holds it, with `broken_beyond` the target's own attack where that was finished."""
+        n, correct = len(self.robust), sum(self.robust)
         return {
             "source": self.source.checkpoint,
             "target": self.target.checkpoint,
             **self.record.setting_as_dict(),
-            "n": self.n,
-            "correct": self.correct,
-            "accuracy": self.correct / self.n if self.n else 0.0,
-            "ci95": list(wilson(self.correct, self.n)),
-            "broken_beyond": list(beyond),
+            "n": n,
+            "correct": correct,
+            "accuracy": correct / n if n else 0.0,
+            "ci95": list(wilson(correct, n)),
+            "broken_beyond": [] if own is None else self.broken_beyond(own),
             "ids": list(self.record.ids),
             "robust": list(self.robust),
         }
@@ -133,26 +133,6 @@ class Matrix:
             self.cells.append(Transferred(record, subject, robust))
 
     def as_dicts(self, records: Sequence[Record]) -> list[dict[str, Any]]:
-        """The cells as JSON holds them."""
-        return [cell.as_dict(ids) for cell, ids in zip(self.cells, beyond(self.cells, records), strict=True)]
-
-
-def broken_by_transfer(record: Record, cell: Transferred) -> tuple[int, ...]:
-    """The ids of samples that withstood the attack on the model itself, and not its images made on another one.
-
-    Carlini et al. 2019, section 4.3: an attack that sees the gradients should find what one does that does not.
-
-    Args:
-        record: the target's own, under the same attack and budget.
-        cell: of the same target, attack and samples.
-    """
-    assert (record.subject, record.setting, record.ids) == (cell.target, cell.record.setting, cell.record.ids)
-    flags = zip(record.ids, record.robust, cell.robust, strict=True)
-    return tuple(sample for sample, own, transferred in flags if own and not transferred)
-
-
-def beyond(cells: Sequence[Transferred], records: Sequence[Record]) -> list[tuple[int, ...]]:
-    """`broken_by_transfer` of each cell; none where the target's own is missing, as in an interrupted run."""
-    own = {(record.subject, record.setting): record for record in records}
-    found = [(cell, own.get((cell.target, cell.record.setting))) for cell in cells]
-    return [() if record is None else broken_by_transfer(record, cell) for cell, record in found]
+        """The cells as JSON holds them; where the target's own record is missing, `broken_beyond` is empty."""
+        own = {(record.subject, record.setting): record for record in records}
+        return [cell.as_dict(own.get((cell.target, cell.record.setting))) for cell in self.cells]

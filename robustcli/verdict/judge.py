@@ -10,13 +10,12 @@ import torch
 
 from robustcli.attacks.base import Attack, BudgetAttack, at_budgets, parts
 from robustcli.attacks.norms import L1
-from robustcli.engine.run import Samples
 from robustcli.errors import AttackError, OutOfMemoryError
-from robustcli.measure.pairs import Pair
+from robustcli.measure.compare import Pair
 from robustcli.measure.record import Record
-from robustcli.measure.session import Item, Session
+from robustcli.measure.session import ImageSamples, Item, Session
 from robustcli.measure.transfer import Transferred
-from robustcli.verdict.check import CHECKS, WAYS, Finding, When, at_least, findings, stamped, ways
+from robustcli.verdict.check import CHECKS, RULES, Finding, When, at_least, findings, rules_for, with_id
 from robustcli.verdict.controls import Setup
 from robustcli.verdict.model import MORE, inspect_model, spread_over
 from robustcli.verdict.probes import LIMIT, MANY, Measurement, Survivors
@@ -59,7 +58,7 @@ class Verdict:
 
     def as_dict(self) -> dict[str, Any]:
         """The verdict as JSON holds it; of the checks that were not run it says which are `--checks full`'s."""
-        by_full = {way.check for way in WAYS if way.when == "full"}
+        by_full = {rule.check for rule in RULES if rule.when == "full"}
         return {
             "checkpoint": self.checkpoint,
             "word": self.word,
@@ -136,8 +135,7 @@ def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Findin
     images = item.images
     if not len(images):
         return []
-    index = spread_over(len(images), MORE)
-    samples = Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
+    samples = ImageSamples(images, device)[spread_over(len(images), MORE)]
     try:
         seen = inspect_model(item.target.module.to(device), samples, attacks)
     except (AttackError, OutOfMemoryError):
@@ -194,7 +192,7 @@ def of_survivors(survivors: Survivors) -> Iterator[Finding]:
         found = findings(survivors, "full")
     else:
         nothing = Finding("OK", f"nothing stands at {survivors.name}")
-        found = (one for way in ways(survivors, "full") for one in stamped(way.check, nothing))
+        found = (one for rule in rules_for(survivors, "full") for one in with_id(rule.check, nothing))
     yield from (replace(finding, budget=survivors.name) for finding in found)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from robustcli.attacks import APGD, FABT, PGD, AutoAttack, DeepFool, Square, UniformNoise, label
 from robustcli.attacks.autoattack import EOT
 from robustcli.attacks.base import Attack, BudgetAttack, is_black_box, is_iterative, parts, passes_of
-from robustcli.attacks.losses import Loss, cross_entropy, margin
+from robustcli.attacks.losses import cross_entropy, margin
 from robustcli.attacks.norms import L1, Norm
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
@@ -43,7 +44,6 @@ from robustcli.verdict.rows import (
     is_autoattack_grade,
     losses_finding,
     rounding_finding,
-    standard_error,
     unbounded_finding,
     worst_case,
 )
@@ -106,30 +106,29 @@ class Measurement:
     randomised: bool = False
     transfers: Sequence[Transferred] = ()
 
-    def samples(self, index: Tensor) -> Samples:
-        """The samples at some places."""
-        images, device = self.images, self.device
-        return Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
+    @cached_property
+    def samples(self) -> ImageSamples:
+        """All images, read as they are indexed."""
+        return ImageSamples(self.images, self.device)
 
     @cached_property
     def classes(self) -> int:
-        """Of the network."""
+        """How many the network has."""
         with frozen(self.model), torch.no_grad():
-            return Meter(self.model)(self.images.batch(slice(1), self.device)).shape[1]
+            return Meter(self.model)(self.samples[slice(1)].x).shape[1]
 
     @cached_property
     def correct(self) -> Images:
         """At most FEW images that the model gets right, evenly spread."""
-        every = ImageSamples(self.images, self.device)
+        y = self.samples.y
         with frozen(self.model), torch.no_grad():
-            index = (predict_samples(Meter(self.model), every, self.batch_size) == every.y).nonzero()[:, 0].cpu()
+            index = (predict_samples(Meter(self.model), self.samples, self.batch_size) == y).nonzero()[:, 0].cpu()
         return self.images.take(index[spread_over(len(index), min(self.limit, FEW))])
 
     @cached_property
     def correct_samples(self) -> Samples:
         """The same as pixels, on the device."""
-        images, device = self.correct, self.device
-        return Samples(images.batch(slice(None), device), images.y.to(device), images.ids.to(device))
+        return ImageSamples(self.correct, self.device)[slice(None)]
 
     @cached_property
     def strongest(self) -> Attack | None:
@@ -149,7 +148,6 @@ class Measurement:
 
     def survivors(self) -> Iterator[Survivors]:
         """Those of each budget."""
-        every = ImageSamples(self.images, self.device)
         for name, group in budgets(self.rows):
             flags = torch.tensor(worst_case(self.rows, group), dtype=torch.bool)
             index = flags.nonzero()[:, 0]
@@ -160,7 +158,7 @@ class Measurement:
                 name=name,
                 norm=first.norm,
                 eps=first.eps,
-                standing=every[index[spread_over(len(index), self.limit)].to(every.y.device)],
+                standing=self.samples[index[spread_over(len(index), self.limit)]],
                 count=len(index),
                 total=len(flags),
                 attacks=tuple(attack_of(row) for row in group),
@@ -376,40 +374,25 @@ def silent_success(survivors: Survivors) -> Iterator[Finding]:
 
 
 def _is_silent(survivors: Survivors, attack: Attack, i: int) -> bool:
+    """Whether an attack on one image alone met an adversarial, and returned an image that is none."""
     one = survivors.standing[slice(i, i + 1)]
+    model, norm, edge = Meter(survivors.model), survivors.norm, ball_edge(survivors.eps)
+    met = False
+
+    def watched(x: Tensor) -> Tensor:
+        nonlocal met
+        logits = model(x)
+        at = x.detach()
+        inside = norm.distance(at, one.x.expand_as(at)) <= edge
+        inside &= ((at >= 0) & (at <= 1)).flatten(1).all(1)
+        met |= bool((inside & (logits.detach().argmax(1) != one.y)).any())
+        return logits
+
     with frozen(survivors.model):
-        watched = WatchedModel(survivors.model, one.x, one.y, survivors.norm, ball_edge(survivors.eps))
         x_adv = attack.perturb(watched, one.x, one.y, Noise(survivors.seed, one.ids).stream(attack.name))
         with torch.no_grad():
             broken = bool((Meter(survivors.model)(x_adv).argmax(1) != one.y).any())
-    return watched.misclassified and not broken
-
-
-class WatchedModel:
-    """A model that notes whether it was asked about a misclassified image inside the ball and the box.
-
-    Args:
-        model: what is asked.
-        x, y: one image (1, c, h, w) and its class (1,).
-        norm, edge: the ball.
-    """
-
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, edge: float) -> None:
-        self.model = Meter(model)
-        self.x = x
-        self.y = y
-        self.norm = norm
-        self.edge = edge
-        self.misclassified = False
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (m, classes)."""
-        logits = self.model(x)
-        at = x.detach()
-        inside = self.norm.distance(at, self.x.expand_as(at)) <= self.edge
-        inside &= ((at >= 0) & (at <= 1)).flatten(1).all(1)
-        self.misclassified |= bool((inside & (logits.detach().argmax(1) != self.y)).any())
-        return logits
+    return met and not broken
 
 
 @check(
@@ -467,35 +450,18 @@ def converged(survivors: Survivors) -> Finding | None:
 
 def _moving(survivors: Survivors, steps: int) -> float:
     """The share of survivors whose best loss so far rises by MOVES of its range in the last half of PGD's steps."""
-    standing = survivors.standing
-    with frozen(survivors.model):
-        recorder = Recorder(survivors.model, standing.y, cross_entropy)
-        attack = PGD(survivors.eps, steps=max(4, steps), norm=survivors.norm, early_stop=False)
-        attack.perturb(recorder, standing.x, standing.y, Noise(survivors.seed, standing.ids).stream("pgd"))
-    return share_moving(torch.stack(recorder.losses))
+    standing, model = survivors.standing, Meter(survivors.model)
+    losses: list[Tensor] = []
 
-
-class Recorder:
-    """A model that keeps the loss of every call: (calls, n) after an attack that asks about all n each time.
-
-    Args:
-        model: what is asked.
-        y: (n,) the classes.
-        loss: logits and classes to one loss a sample.
-    """
-
-    def __init__(self, model: nn.Module, y: Tensor, loss: Loss) -> None:
-        self.model = Meter(model)
-        self.y = y
-        self.loss = loss
-        self.losses: list[Tensor] = []
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (n, classes)."""
-        logits = self.model(x)
-        if len(x) == len(self.y):
-            self.losses.append(self.loss(logits.detach(), self.y))
+    def recorded(x: Tensor) -> Tensor:
+        logits = model(x)
+        losses.append(cross_entropy(logits.detach(), standing.y))
         return logits
+
+    with frozen(survivors.model):
+        attack = PGD(survivors.eps, steps=max(4, steps), norm=survivors.norm, early_stop=False)
+        attack.perturb(recorded, standing.x, standing.y, Noise(survivors.seed, standing.ids).stream("pgd"))
+    return share_moving(torch.stack(losses))
 
 
 def share_moving(losses: Tensor) -> float:
@@ -523,7 +489,8 @@ def huge_eps(measured: Measurement) -> Finding:
     """Whether anything stands where nothing can."""
     outcome = measured.run(PGD(GREY, steps=STEPS, step_size=2 * GREY / STEPS))
     n, accuracy = len(outcome.robust), float(outcome.robust.double().mean())
-    most = 1 / measured.classes + 2 * standard_error(1 / measured.classes, n)
+    chance = 1 / measured.classes
+    most = chance + 2 * math.sqrt(chance * (1 - chance) / max(1, n))
     message = f"PGD-{STEPS} at Linf {GREY:g} leaves {100 * accuracy:.0f} % of {n}; "
     message += f"at most {100 * most:.0f} % are possible"
     if accuracy > most:
@@ -653,14 +620,12 @@ def found_again(measured: Measurement, test: Binarised, samples: Samples) -> int
     stronger: list[Attack] = [APGD(eps, restarts=5, norm=norm, eot=passes_of(test.attack))]
     if not isinstance(norm, L1):
         stronger.append(Square(eps, queries=MANY_QUERIES, norm=norm))
-    left = torch.tensor([sample for sample, found in zip(test.ids, test.found, strict=True) if not found])
-    count = 0
+    count, missed = 0, test.missed
     for attack in stronger:
-        if len(left):
-            few = samples[torch.isin(samples.ids.cpu(), left).nonzero()[:, 0].to(samples.x.device)]
+        if missed:
+            few = samples[torch.isin(samples.ids.cpu(), torch.tensor(missed)).nonzero()[:, 0].to(samples.x.device)]
             again = binarise(measured.model, attack, few.x, eps, norm, measured.seed, ids=few.ids)
-            count += sum(again.found)
-            left = torch.tensor([sample for sample, found in zip(again.ids, again.found, strict=True) if not found])
+            count, missed = count + sum(again.found), again.missed
     return count
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
@@ -23,9 +22,9 @@ from robustcli.attacks.base import Attack, MinimalAttack, is_black_box, is_itera
 from robustcli.attacks.norms import L1
 from robustcli.errors import DataError
 from robustcli.fields import ball_edge
-from robustcli.measure.pairs import Pair, refuse_unequal
+from robustcli.measure.compare import Pair, refuse_unequal
 from robustcli.measure.record import Record
-from robustcli.measure.stats import ALPHA, Table, paired_interval, wilson
+from robustcli.measure.stats import ALPHA, Table, half_width, paired_interval
 from robustcli.verdict.check import AUTOATTACK, CARLINI, Finding, Level, also, check
 
 MANY_STEPS = 100
@@ -135,12 +134,6 @@ def worst_case(rows: Sequence[Record], group: Sequence[Record]) -> tuple[int, ..
     return tuple(min(flags) for flags in zip(*(row.robust for row in group), *near, strict=True))
 
 
-def table(a: Sequence[int], b: Sequence[int]) -> Table:
-    """Two rows of flags on the same samples."""
-    flags = list(zip(a, b, strict=True))
-    return Table(*(flags.count(kind) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))))
-
-
 def percent(correct: int, n: int) -> str:
     """`46.8 %`."""
     return f"{100 * correct / n:.1f} %" if n else "-"
@@ -149,11 +142,6 @@ def percent(correct: int, n: int) -> str:
 def left(row: Record) -> str:
     """What stands, in per cent."""
     return percent(row.correct, row.n)
-
-
-def standard_error(share: float, n: int) -> float:
-    """Of a share of n."""
-    return math.sqrt(share * (1 - share) / max(1, n))
 
 
 def is_autoattack_grade(attack: Attack, randomised: bool = True) -> bool:
@@ -230,12 +218,6 @@ def sample_size(results: Results) -> Finding | None:
     return Finding("WARN", f"{message}; too few samples for a reliable number: take {enough} or more", width)
 
 
-def half_width(successes: int, n: int) -> float:
-    """Half of the 95 % interval of a share."""
-    low, high = wilson(successes, n)
-    return (high - low) / 2
-
-
 @check(
     "R5",
     "per-sample worst case",
@@ -276,7 +258,7 @@ def one_and_many(group: Sequence[Record]) -> list[tuple[Record, Record]]:
 
 
 def _steps(name: str, one: Record, many: Record) -> Finding:
-    counts = table(one.robust, many.robust)
+    counts = Table.of(one.robust, many.robust)
     only_one = counts.only_b  # stands under many steps alone
     message = f"at {name} {one.label} leaves {left(one)}, {many.label} {left(many)}"
     if many.correct > one.correct and _more(counts.only_b, counts.only_a):
@@ -321,7 +303,7 @@ def monotone(results: Results) -> Iterator[Finding]:
 
 
 def _rise(low: Record, high: Record) -> Finding:
-    counts = table(high.robust, low.robust)
+    counts = Table.of(high.robust, low.robust)
     message = f"{low.label} leaves {left(low)} at eps {low.budget} and {left(high)} at {high.budget}"
     if paired_interval(counts)[0] > 0:
         cause = "label leaking, or gradients that mislead beyond the smaller budget"

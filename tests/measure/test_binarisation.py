@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from robustcli.attacks import FGSM, PGD, Attack, DeepFool, UniformNoise
 from robustcli.attacks.norms import L1, L2, Linf, Norm
 from robustcli.errors import AttackError
-from robustcli.measure.binarisation import Binarised, binarise
-from robustcli.measure.readout import CLOSENESS, TwoClasses, find_readout, separate
+from robustcli.measure.binarisation import CLOSENESS, Binarised, TwoClasses, binarise, find_last_linear, separate
 from robustcli.testing import linear_model, linear_samples, tiny_net, tiny_samples
 
 EPS = 0.1
@@ -193,7 +192,7 @@ def test_the_last_layer_is_found_in_the_order_of_calls_not_of_names() -> None:
             return 3 * logits
 
     model = Odd().double().eval()
-    assert find_readout(model, images(1)) is model.last
+    assert find_last_linear(model, images(1)) is model.last
 
 
 def test_a_blind_model_takes_no_part() -> None:

@@ -16,7 +16,7 @@ from robustcli.engine.run import Samples, run_attack
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session, open_session
-from robustcli.measure.transfer import Matrix, Transferred, beyond, broken_by_transfer, transfer
+from robustcli.measure.transfer import Matrix, Transferred, transfer
 
 from ..records import record
 
@@ -200,6 +200,5 @@ def test_cells_are_json_with_what_only_they_break(crossed: Crossed) -> None:
 def test_what_another_models_images_break_and_the_own_attack_does_not_is_named() -> None:
     own, other = record(robust="1100", ids=(7, 8, 9, 10), name="b.pt"), record(ids=(7, 8, 9, 10), name="a.pt")
     cell = Transferred(other, own.subject, (1, 0, 1, 0))
-    assert broken_by_transfer(own, cell) == (8,)
-    assert beyond([cell], [own]) == [(8,)]
-    assert beyond([cell], []) == [()], "an interrupted run has no record to compare with"
+    assert cell.as_dict(own)["broken_beyond"] == [8]
+    assert cell.as_dict(None)["broken_beyond"] == [], "an interrupted run has no record to compare with"

@@ -20,7 +20,7 @@ from robustcli.cli.main import run
 from robustcli.fields import STRICT, Budget
 from robustcli.noise import Noise
 from robustcli.testing import check_attack
-from robustcli.verdict.check import CHECKS, LEVELS, WAYS, Finding, also, check, findings
+from robustcli.verdict.check import CHECKS, LEVELS, RULES, Finding, also, check, findings
 from robustcli.verdict.judge import judge
 from robustcli.verdict.rows import Results
 
@@ -30,11 +30,11 @@ from .conftest import make_row, results
 @pytest.fixture
 def registry() -> Iterator[None]:
     """What a test registers is gone after it."""
-    checks, ways = dict(CHECKS), list(WAYS)
+    checks, rules = dict(CHECKS), list(RULES)
     yield
     CHECKS.clear()
     CHECKS.update(checks)
-    WAYS[:] = ways
+    RULES[:] = rules
 
 
 def declared(name: str, **changes: Any) -> Any:
@@ -50,8 +50,7 @@ def test_every_check_is_declared_once_with_all_that_a_reader_needs() -> None:
         assert one.criterion
         assert one.source
         assert one.level in LEVELS
-        assert one.judge.__doc__
-    assert {way.check for way in WAYS} == CHECKS.keys()
+    assert {rule.check for rule in RULES} == CHECKS.keys()
 
 
 @pytest.mark.usefixtures("registry")

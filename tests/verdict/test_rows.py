@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from robustcli.attacks import parse_attack
-from robustcli.measure.pairs import Pair, pairs
+from robustcli.measure.compare import Pair, pairs
 from robustcli.measure.record import Subject
 from robustcli.verdict.check import findings
 from robustcli.verdict.judge import of_pairs
