@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustcli.errors import DataError
 from robustcli.fields import Eps, ball_edge
-from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, Written, finite, told
+from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, Written, finite, first_error
 from robustcli.measure.stats import median_distance, wilson
 
 POINTS = 10
@@ -150,7 +150,7 @@ class Curve:
 
     @classmethod
     def from_dict(cls, curve: Mapping[str, Any]) -> tuple[Curve, list[Eps]]:
-        """The curve that `as_dict` told of, and the budgets that it was shown at.
+        """The curve that `as_dict` made this of, and the budgets that it was shown at.
 
         Raises:
             DataError: it is no such curve; names the first key that is wrong.
@@ -158,7 +158,7 @@ class Curve:
         try:
             _Curve.model_validate(curve)
         except ValidationError as error:
-            raise DataError(told(error)) from None
+            raise DataError(first_error(error)) from None
         numbers = sorted(set(curve["y"]))
         for key, expected in (("y", len(curve["ids"])), ("distances", len(curve["ids"])), ("by_class", len(numbers))):
             if len(curve[key]) != expected:

@@ -27,12 +27,8 @@ CLEAN = {"name": "clean"}
 class CacheJournal:
     """A `Journal` of one target on one set of images, in a store.
 
-    Args:
-        cache: the store.
-        target: the model.
-        images: the n samples; their ids and a digest of each is what it is found by.
-        spec: seed, dtype and passes.
-        recalls: whether what is known is used.
+    A sample is found by its id and a digest of its content, a row by the target's key, the attack, and the seed, the
+    dtype and the passes of `spec`. Without `recalls`, what is known is not used.
     """
 
     def __init__(
@@ -194,11 +190,7 @@ def _picture(image: Tensor) -> Picture:
 
 
 def _spent(entries: Sequence[Entry]) -> Work:
-    return Work(
-        sum(entry.seconds for entry in entries),
-        sum(entry.forwards for entry in entries),
-        sum(entry.backwards for entry in entries),
-    )
+    return sum((Work(entry.seconds, entry.forwards, entry.backwards) for entry in entries), Work())
 
 
 def _costs(attacked: Sequence[bool], share: Work) -> list[tuple[float, int, int]]:

@@ -25,13 +25,7 @@ def transfer(
 
     Where it breaks `target` more often than the same attack on `target` itself, that one's gradients hide something.
 
-    Args:
-        source: the model that the images are made on; what it gets wrong before stays as it is.
-        target: the model that is asked.
-        attack: any attack.
-        samples: what to attack.
-        seed: of the attack's draws.
-        batch_size: samples a chunk.
+    What `source` gets wrong before the attack stays as it is.
 
     Returns:
         (n,) bool, whether `target` is right before, and (n,) bool, before and after.

@@ -56,14 +56,7 @@ net, 95.2 and 95.0 % of the PGD-trained one."""
 
 @dataclass(frozen=True)
 class Setup:
-    """What is to run, whatever the model.
-
-    Attributes:
-        images: what to measure on.
-        attacks: each with its budget.
-        seed: of their draws.
-        device: where they run.
-    """
+    """What is to run, whatever the model: each attack has its budget, and `seed` keys its draws."""
 
     images: Images
     attacks: Sequence[Attack]
@@ -242,14 +235,7 @@ def _of_undefended(measured: Measurement, rows: Sequence[Record]) -> Iterator[Fi
 def transfer_finding(
     row: Record, index: Sequence[int], flags: Sequence[int], images: str = "FGSM images of an undefended net"
 ) -> Finding:
-    """R14 of one row.
-
-    Args:
-        row: a gradient attack's.
-        index: (m,) the places of the samples that were attacked.
-        flags: (m,) 1 where the transferred image leaves the sample right.
-        images: what they are.
-    """
+    """R14 of a gradient attack's row: `flags` (m,) are 1 where transferred `images` leave the samples `index` right."""
     counts = Table.of([row.robust[i] for i in index], flags)
     message = (
         f"{row.label} at {row.ball} leaves {counts.both + counts.only_a} of {counts.n}; "

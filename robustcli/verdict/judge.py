@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -38,15 +38,10 @@ FIRST = {"R23": 0, "R24": 1}
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far the numbers of one checkpoint can be believed.
+    """How far the numbers of one checkpoint can be believed, and why no further.
 
-    Attributes:
-        checkpoint: whose.
-        word: the verdict.
-        reason: why it is no better, in one line.
-        findings: all, OK ones too.
-        not_run: ids of the checks that had nothing to judge, or were not asked for.
-        interrupted: whether Ctrl-C cut the checks short; asked again, they may find more.
+    `not_run` are the ids of the checks that had nothing to judge, or did not run. `interrupted`: Ctrl-C cut the checks
+    short, and another run may find more.
     """
 
     checkpoint: str
@@ -57,7 +52,7 @@ class Verdict:
     interrupted: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The verdict as JSON holds it; of the checks that were not run it says which are `--checks full`'s."""
+        """The verdict as JSON holds it; `full_runs` are the checks that `--checks full` can run."""
         by_full = {rule.check for rule in RULES if rule.when == "full"}
         return {
             "checkpoint": self.checkpoint,
@@ -70,22 +65,12 @@ class Verdict:
         }
 
 
-def worst(verdicts: Iterable[Verdict]) -> Word:
-    """The word of a table: that of its worst checkpoint."""
-    return max((verdict.word for verdict in verdicts), key=WORDS.index)
-
-
 def as_document(verdicts: Sequence[Verdict], checks: str) -> dict[str, Any] | None:
-    """The verdicts of a run as its JSON document holds them, or None where no checkpoint was judged.
-
-    Args:
-        verdicts: one a checkpoint.
-        checks: which checks were asked for, `quick` or `full`.
-    """
+    """The verdicts of a run under `--checks` as its document holds them, with the worst word; None without any."""
     if not verdicts:
         return None
     return {
-        "word": worst(verdicts),
+        "word": max((verdict.word for verdict in verdicts), key=WORDS.index),
         "checks": checks,
         "note": BOUND,
         "checkpoints": [verdict.as_dict() for verdict in verdicts],
@@ -98,15 +83,11 @@ class CheckOptions:
 
     Attributes:
         full: whether more attacks run, beyond what costs next to nothing.
-        limit: how many survivors of a budget they meet; None takes LIMIT, and twice that above MANY samples.
+        limit: how many survivors of a budget they meet; None means LIMIT, and twice that above MANY samples.
     """
 
     full: bool = False
     limit: int | None = None
-
-    def limit_of(self, n: int) -> int:
-        """How many survivors of n samples' budgets they meet."""
-        return self.limit or (2 * LIMIT if n > MANY else LIMIT)
 
 
 def before(session: Session) -> dict[str, list[Finding]]:
@@ -117,7 +98,7 @@ def before(session: Session) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     known: dict[tuple[object, ...], list[Finding]] = {}
     for item in session.items:
-        attacks = planned_attacks(item)
+        attacks = [attack for planned in item.plan for attack in at_budgets(planned.attack, planned.budgets)]
         key = (item.images.fingerprint, *attacks)
         if key not in known:
             setup = Setup(item.images, attacks, session.spec.seed, session.device)
@@ -126,16 +107,10 @@ def before(session: Session) -> dict[str, list[Finding]]:
     return found
 
 
-def planned_attacks(item: Item) -> list[Attack]:
-    """The attacks of an item, each with its budget."""
-    return [attack for planned in item.plan for attack in at_budgets(planned.attack, planned.budgets)]
-
-
 def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Finding]:
-    images = item.images
-    if not len(images):
+    if not len(item.images):
         return []
-    samples = ImageSamples(images, device)[spread_over(len(images), MORE)]
+    samples = ImageSamples(item.images, device)[spread_over(len(item.images), MORE)]
     try:
         seen = inspect_model(item.target.module.to(device), samples, attacks)
     except (AttackError, OutOfMemoryError):
@@ -151,16 +126,7 @@ def after(
     randomised: bool = False,
     cells: Sequence[Transferred] = (),
 ) -> Iterator[Finding]:
-    """What the rows of one checkpoint say and, where it was asked for, what more attacks find; one by one.
-
-    Args:
-        item: the checkpoint and its images.
-        rows: all of it, finished.
-        session: of the run.
-        options: which checks.
-        randomised: whether the model answers the same image differently.
-        cells: of the transfer matrix, where it was asked for.
-    """
+    """What the finished rows of one checkpoint say and, with `options.full`, what more attacks find; one by one."""
     results = Results(rows, randomised)
     yield from findings(results, "reuse")
     if not results.common:
@@ -174,7 +140,7 @@ def after(
         device=session.device,
         seed=session.spec.seed,
         batch_size=session.spec.batch_size,
-        limit=options.limit_of(len(images)),
+        limit=options.limit or (2 * LIMIT if len(images) > MANY else LIMIT),
         randomised=randomised,
         transfers=cells,
     )
@@ -216,15 +182,8 @@ def verdicts(
 ) -> list[Verdict]:
     """The verdict on each checkpoint that has rows or was refused.
 
-    Checks that Ctrl-C or a failing model cuts short count as not run; after Ctrl-C no more attacks run.
-
-    Args:
-        session: of the run.
-        rows: all of it, finished.
-        preflights: by checkpoint, what `before` found.
-        options: which checks.
-        pairs: of two checkpoints under one attack, where they were compared.
-        cells: of the transfer matrix, where it was asked for.
+    Checks that Ctrl-C or a failing model cuts short count as not run; after Ctrl-C no more attacks run. `pairs` and
+    `cells` are those of `compare` and of its transfer matrix; `preflights` is what `before` found.
     """
     found: list[Verdict] = []
     compared = of_pairs(pairs)
@@ -254,20 +213,13 @@ def judge(
     full: bool = False,
     interrupted: bool = False,
 ) -> Verdict:
-    """The verdict on one checkpoint.
+    """The verdict on one checkpoint, from the findings of all checks that ran and its finished rows.
 
     INVALID and SUSPECT follow from the worst finding. RELIABLE means that an ensemble of AutoAttack's grade takes at
     most about a point more from these samples: it takes, beyond the absence of those, that such an ensemble ran at
     each budget, on all samples or on the survivors (R24), that no check at WARN bars the word, that there was a
     black-box attack beside the others (R12) and a random search (R13, or Square's own with many queries), and that the
     checks came to their end.
-
-    Args:
-        checkpoint: whose numbers these are.
-        found: of all checks that ran.
-        rows: the numbers.
-        full: whether all checks were asked for.
-        interrupted: whether Ctrl-C cut the checks short.
     """
     ran = {finding.id for finding in found}
     not_run = tuple(name for name, check in CHECKS.items() if check.when in IN_ONE_RUN and name not in ran)

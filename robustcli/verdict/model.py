@@ -54,18 +54,16 @@ LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": lambda logi
 
 @dataclass(frozen=True)
 class Inspection:
-    """What there was to see of a model, and the attacks that are to run on it.
+    """What a few passes say of a model, and the attacks that are to run on it.
 
     Attributes:
-        in_train_mode: modules that were handed over in train mode.
+        in_train_mode: modules that came in train mode.
         low, high: the smallest and the largest pixel.
-        y: (n,) the classes of all samples.
-        logits: (n, classes) of all samples, one pass.
+        y, logits: (n,) and (n, classes) of all samples, one pass.
         near: (m,) the classes of the few that were inspected closely.
         passes: PASSES times (m, classes), of these.
         alone: (m, classes), each of them in a batch of its own; None where that fails.
-        gradients: by loss, (m, ...); None where there is none.
-        broken: why there is none.
+        gradients: by loss, (m, c, h, w); None where there is none, and `broken` says why.
         autograd_calls: how often autograd was called inside a forward pass.
         attacks: each with its budget.
         shape: (c, h, w) of an image.
@@ -87,12 +85,12 @@ class Inspection:
 
     @property
     def classes(self) -> int:
-        """K."""
+        """How many logits a sample has."""
         return self.logits.shape[1]
 
     @property
     def right(self) -> Tensor:
-        """(n,) bool."""
+        """(n,) bool, whether a sample is classified right."""
         return is_right(self.logits, self.y)
 
     @property
@@ -119,7 +117,7 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
     few = more[spread_over(len(more), FEW)]
     with frozen(model), torch.random.fork_rng(devices=[]):  # a randomised model draws; the run must not notice
         meter = Meter(model, largest=int(samples.y.max()) if len(samples) else -1)
-        with _watched() as calls:
+        with _counted_autograd() as calls:
             first = meter.exact(few.x).detach()
         with torch.no_grad():
             passes = (first, *(meter.exact(few.x) for _ in range(PASSES - 1)))
@@ -167,26 +165,25 @@ def _gradients(meter: Meter, samples: Samples) -> tuple[dict[str, Tensor | None]
 
 
 @contextmanager
-def _watched() -> Iterator[list[str]]:
+def _counted_autograd() -> Iterator[list[str]]:
     """A list that each call of autograd is written to, as AutoAttack's `check_dynamic` counts them."""
     calls: list[str] = []
+    originals = {name: getattr(torch.autograd, name) for name in ("grad", "backward")}
 
-    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(name: str) -> Callable[..., Any]:
         def called(*arguments: Any, **options: Any) -> Any:
             calls.append(name)
-            return original(*arguments, **options)
+            return originals[name](*arguments, **options)
 
         return called
 
-    names = ("grad", "backward")
-    originals = {name: getattr(torch.autograd, name) for name in names}
     try:
-        for name in names:
-            setattr(torch.autograd, name, counting(name, originals[name]))
+        for name in originals:
+            setattr(torch.autograd, name, counting(name))
         yield calls
     finally:
-        for name in names:
-            setattr(torch.autograd, name, originals[name])
+        for name, original in originals.items():
+            setattr(torch.autograd, name, original)
 
 
 @check(
@@ -443,26 +440,24 @@ def budget_sanity(seen: Inspection) -> Finding:
     """Whether budgets and steps fit each other and the images."""
     planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in seen.attacks]
     problems = budget_warnings(planned, seen.shape)
-    problems += [problem for attack in seen.attacks if (problem := _step(attack) or _size(attack))]
+    problems += [problem for attack in seen.attacks if (problem := _problem(attack))]
     if problems:
         return Finding("WARN", "; ".join(dict.fromkeys(problems)), len(problems))
     return Finding("OK", "budgets and steps fit each other")
 
 
-def _step(attack: Attack) -> str:
-    eps, step, steps = (getattr(attack, name, None) for name in ("eps", "step_size", "steps"))
-    if not eps or step is None or steps is None or not isinstance(attack, BudgetAttack):
-        return ""
-    if steps * step < eps:
-        return f"{label(attack)}: {steps} steps of {step} cannot reach eps {eps}"
-    return f"{label(attack)}: a step of {step} is more than twice eps {eps}" if step > 2 * eps else ""
-
-
-def _size(attack: Attack) -> str:
+def _problem(attack: Attack) -> str:
     if not isinstance(attack, BudgetAttack):
         return ""
-    if attack.eps == 0:
-        return f"{label(attack)}: a budget of 0 changes nothing"
-    if isinstance(attack.norm, Linf) and attack.eps < HALF_A_LEVEL:
-        return f"{label(attack)}: eps {attack.eps} is below half a grey level; was it divided by 255 twice?"
+    name, eps = label(attack), attack.eps
+    if eps == 0:
+        return f"{name}: a budget of 0 changes nothing"
+    step, steps = getattr(attack, "step_size", None), getattr(attack, "steps", None)
+    if step is not None and steps is not None:
+        if steps * step < eps:
+            return f"{name}: {steps} steps of {step} cannot reach eps {eps}"
+        if step > 2 * eps:
+            return f"{name}: a step of {step} is more than twice eps {eps}"
+    if isinstance(attack.norm, Linf) and eps < HALF_A_LEVEL:
+        return f"{name}: eps {eps} is below half a grey level; was it divided by 255 twice?"
     return ""

@@ -83,17 +83,12 @@ BEYOND_CHANCE = 1e-4
 
 @dataclass(frozen=True)
 class Measurement:
-    """A model, the images that it was measured on, and its rows.
+    """A model on its device, the images that it was measured on, and its finished rows, all of them on these.
 
     Attributes:
-        model: on the device.
-        images: the samples that all rows have.
-        rows: of the model, finished, on these.
-        device: where it runs.
-        seed, batch_size: of the run.
-        limit: how many survivors of a budget are probed.
+        limit: how many survivors of a budget meet more attacks.
         randomised: whether the model answers the same image differently.
-        transfers: what images of other checkpoints, and its own, did to it, where that was asked for.
+        transfers: what images of other checkpoints, and its own, did to it, where that was measured.
     """
 
     model: nn.Module
@@ -173,14 +168,9 @@ class Survivors:
     """What stands at one budget of one model.
 
     Attributes:
-        model: what is attacked.
         name: of the budget, such as `Linf 0.3`.
-        norm, eps: the budget.
-        standing: the survivors that are probed.
-        count: how many stand.
-        total: of how many samples.
+        standing: the survivors that meet more attacks: of `count`, which stand of `total` samples.
         attacks: that ran at this budget.
-        seed, batch_size: of the run.
         randomised: whether the model answers the same image differently.
     """
 
@@ -239,11 +229,11 @@ class Survivors:
 
     @cached_property
     def ensemble(self) -> list[tuple[Attack, int]]:
-        """What each member of a stronger ensemble breaks after the ones before; empty where none is asked, or can be.
+        """What each member of a stronger ensemble breaks after the ones before; empty where none is due, or can run.
 
         It is AutoAttack with fewer queries of Square and without FAB-T, which takes a third of its time and breaks next
-        to nothing that APGD-T left. The draws are others than the run's, so that no attack of the run is only made
-        again. A randomised model is asked as AutoAttack's `rand` does.
+        to nothing that APGD-T left; of a randomised model its `rand`. Its draws are not the run's, so that no attack of
+        the run is only made again.
         """
         if self.graded:
             return []
@@ -465,11 +455,7 @@ def _moving(survivors: Survivors, steps: int) -> float:
 
 
 def share_moving(losses: Tensor) -> float:
-    """R10 (b): the share of samples whose best loss so far still moves (Pintor et al. 2022).
-
-    Args:
-        losses: (steps, n) after each step.
-    """
+    """R10 (b): the share of samples whose best loss so far still moves, of (steps, n) losses (Pintor et al. 2022)."""
     best = losses.double().cummax(0).values
     span = best[-1] - best[0]
     late = (best[-1] - best[len(best) // 2]) / span.clamp_min(1e-12)
@@ -630,12 +616,9 @@ def found_again(measured: Measurement, test: Binarised, samples: Samples) -> int
 
 
 def binarisation_finding(attack: str, test: Binarised, again: int = 0) -> Finding:
-    """R17; where noise finds half of the planted adversarials, the test asks for too little to pass it.
+    """R17, where a stronger attack finds `again` of those that were missed.
 
-    Args:
-        attack: as it is called.
-        test: what it found.
-        again: how many of those that it missed a stronger attack finds; asked only where it missed many.
+    Where noise finds half of the planted adversarials, the test is too easy to pass it.
     """
     found = sum(test.found)
     message = f"of {test.n} adversarials by construction {attack} finds {found}, noise {sum(test.found_at_random)}"

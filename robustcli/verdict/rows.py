@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -59,12 +59,7 @@ UNEQUAL = 0.1
 
 @dataclass(frozen=True)
 class Results:
-    """The finished rows of one checkpoint.
-
-    Attributes:
-        rows: as they are.
-        randomised: whether the model answers the same image differently.
-    """
+    """The finished rows of one checkpoint, and whether it answers the same image differently."""
 
     rows: Sequence[Record]
     randomised: bool = False
@@ -72,8 +67,8 @@ class Results:
     @cached_property
     def common(self) -> list[Record]:
         """The rows on the samples that they all have, where there are any."""
-        cut = on_common_samples(self.rows)
-        return cut if cut and cut[0].n else []
+        common = on_common_samples(self.rows)
+        return common if common and common[0].n else []
 
     def budgets(self) -> Iterator[tuple[str, list[Record]]]:
         """The common rows at each norm and budget, and its name, such as `Linf 0.3`; without an ensemble's members."""
@@ -85,14 +80,13 @@ def on_common_samples(rows: Sequence[Record]) -> list[Record]:
     if len({row.ids for row in rows}) < 2:
         return list(rows)
     common = set(rows[0].ids).intersection(*(row.ids for row in rows))
-    return [_cut(row, common) for row in rows]
-
-
-def _cut(row: Record, common: Collection[int]) -> Record:
-    places = [i for i, sample in enumerate(row.ids) if sample in common]
-    columns = ("ids", "y", "pred", "pred_after", "robust", "distance")
-    cut: dict[str, Any] = {name: tuple(getattr(row, name)[i] for i in places) for name in columns}
-    return replace(row, **cut)
+    reduced = []
+    for row in rows:
+        places = [i for i, sample in enumerate(row.ids) if sample in common]
+        columns = ("ids", "y", "pred", "pred_after", "robust", "distance")
+        changes: dict[str, Any] = {name: tuple(getattr(row, name)[i] for i in places) for name in columns}
+        reduced.append(replace(row, **changes))
+    return reduced
 
 
 def budgets(rows: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
@@ -119,11 +113,9 @@ def consecutive_members(rows: Sequence[Record]) -> Iterator[tuple[Record, Record
 
 
 def worst_case(rows: Sequence[Record], group: Sequence[Record]) -> tuple[int, ...]:
-    """(n,) flags: what stands under all attacks of a budget, and has no closer adversarial of a minimal-norm attack.
+    """(n,) flags: what stands under the attacks of a budget, a `group` of a checkpoint's `rows`.
 
-    Args:
-        rows: all of a checkpoint.
-        group: those of one norm and budget.
+    Nor has it a closer adversarial of a minimal-norm attack.
     """
     eps, norm = float(group[0].eps or 0), group[0].norm
     near = [
@@ -341,15 +333,7 @@ def black_box(results: Results) -> Iterator[Finding]:
 
 
 def black_box_finding(attack: Attack, name: str, broken: int, n: int, share: float) -> Finding:
-    """R12 of `broken` of n samples that no gradient attack broke: a `share` of all samples of the run.
-
-    Args:
-        attack: the black-box attack.
-        name: of the budget.
-        broken: how many it broke of those that had stood.
-        n: how many had stood.
-        share: of all samples, those that it would break.
-    """
+    """R12 of `broken` of n samples that no gradient attack broke: a `share` of all samples of the run."""
     message = f"{label(attack)} at {name} breaks {broken} of {n} that no gradient attack broke"
     if broken > 1 and share > BLACK_BOX_SUSPECTS:
         return Finding("SUSPECT", f"{message}: masked gradients", share)
@@ -391,10 +375,7 @@ def loss_diversity(results: Results) -> Iterator[Finding]:
 
 
 def losses_finding(name: str, fewer: int, n: int, share: float, graded: bool = False) -> Finding:
-    """R15, where the margin leaves `fewer` of n samples than the cross-entropy does: a `share` of all.
-
-    No more than INFO where an ensemble of AutoAttack's grade ran, which has both losses.
-    """
+    """R15, where the margin leaves `fewer` of n than the cross-entropy does; `graded`: an ensemble with both ran."""
     message = f"at {name} attacks on the margin leave {abs(fewer)} {'fewer' if fewer >= 0 else 'more'} of {n}"
     message += " than those on the cross-entropy"
     if abs(share) <= LOSSES_DIFFER:
