@@ -60,10 +60,10 @@ def round_to_8bit(model: nn.Module, images: Images, outcome: Outcome, batch_size
 
 
 def correct_8bit(model: nn.Module, images: Images, outcome: Outcome, batch_size: int = 128) -> int | None:
-    """How many samples are right after the attack once its images are rounded to 8 bits; None where nobody asks.
+    """How many samples are right after the attack once its images are rounded to 8 bits.
 
-    It is asked of budget attacks whose images are kept: a minimal-norm attack has no ball to stay in, and of an
-    ensemble the worst case tells.
+    None without images, for a minimal-norm attack, which has no ball to stay in, and for a member of an ensemble, whose
+    worst case has the count.
     """
     if outcome.x_adv is None or outcome.ensemble is not None or not isinstance(outcome.attack, BudgetAttack):
         return None

@@ -10,10 +10,7 @@ from robustcli.engine.guard import frozen
 from robustcli.engine.run import Samples
 from robustcli.noise import Noise
 from robustcli.testing.state import require, require_unchanged, state_of
-from robustcli.testing.tiny import (
-    tiny_net,
-    tiny_samples,
-)
+from robustcli.testing.tiny import tiny_net, tiny_samples
 from robustcli.training.objectives import Objective
 
 
@@ -99,8 +96,8 @@ def _checked_loss(objective: Objective, samples: Samples) -> Tensor:
     loss, logits = objective(net, samples.x, samples.y, Noise(0, samples.ids))
     after = state_of(net, samples)
     may_change = ("the buffer", "the global random state of torch")
-    kept = {what: value for what, value in before.items() if not what.startswith(may_change)}
-    require_unchanged("the objective", kept, after)
+    fixed = {what: value for what, value in before.items() if not what.startswith(may_change)}
+    require_unchanged("the objective", fixed, after)
     found, wanted = tuple(logits.shape), (len(samples), 3)
     require(found == wanted, f"the objective returned logits of shape {found}; should be {wanted}")
     require(loss.shape == (), f"the objective returned a loss of shape {tuple(loss.shape)}; should be a scalar")

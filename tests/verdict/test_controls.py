@@ -22,7 +22,7 @@ from robustcli.verdict.controls import (
     UNDEFENDED,
     Setup,
     classes_in_sample,
-    self_test_in,
+    self_test,
     transfer_finding,
     transfer_not_better,
     undefended,
@@ -48,15 +48,14 @@ def transferred(images: Images, *rows: Record, cells: tuple[Transferred, ...] = 
     return transfer_not_better(Measurement(undefended("mnist")[0], images, rows, transfers=cells))
 
 
-@pytest.mark.parametrize("norm", NORMS.values(), ids=lambda norm: norm.label)
-def test_the_attacks_here_agree_with_the_closed_form(norm: object) -> None:
-    finding = self_test_in(norm)  # type: ignore[arg-type]
-    assert finding.level == "OK", finding
+def test_the_attacks_here_agree_with_the_closed_form_in_each_norm(digits: Images) -> None:
+    attacks = [parse_attack(f"pgd:eps=1,norm={norm}") for norm in NORMS]
+    assert [finding.level for finding in self_test(Setup(digits, attacks))] == ["OK"] * len(NORMS)
 
 
-def test_an_attack_that_goes_the_wrong_way_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attack_that_goes_the_wrong_way_is_invalid(digits: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PGD, "_ascend", lambda self, model, start, x, aim: start)
-    finding = self_test_in(NORMS["linf"])
+    (finding,) = self_test(Setup(digits, [PGD(0.1)]))
     assert finding.level == "INVALID"
     assert "off the closed form" in finding.message
     assert "this installation is broken" in finding.message
