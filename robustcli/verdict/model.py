@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -58,30 +58,25 @@ class Inspection:
 
     Attributes:
         in_train_mode: modules that came in train mode.
-        low, high: the smallest and the largest pixel.
-        y, logits: (n,) and (n, classes) of all samples, one pass.
-        near: (m,) the classes of the few that were inspected closely.
+        samples, logits: n samples, and (n, classes) of one pass.
+        few: the m samples that were inspected closely.
         passes: PASSES times (m, classes), of these.
         alone: (m, classes), each of them in a batch of its own; None where that fails.
         gradients: by loss, (m, c, h, w); None where there is none, and `broken` says why.
         autograd_calls: how often autograd was called inside a forward pass.
         attacks: each with its budget.
-        shape: (c, h, w) of an image.
     """
 
     in_train_mode: tuple[str, ...]
-    low: float
-    high: float
-    y: Tensor
+    samples: Samples
     logits: Tensor
-    near: Tensor
+    few: Samples
     passes: tuple[Tensor, ...]
     alone: Tensor | None
-    gradients: dict[str, Tensor | None] = field(default_factory=dict)
-    broken: str = ""
-    autograd_calls: int = 0
-    attacks: tuple[Attack, ...] = ()
-    shape: tuple[int, ...] = ()
+    gradients: dict[str, Tensor | None]
+    broken: str
+    autograd_calls: int
+    attacks: tuple[Attack, ...]
 
     @property
     def classes(self) -> int:
@@ -91,7 +86,7 @@ class Inspection:
     @property
     def right(self) -> Tensor:
         """(n,) bool, whether a sample is classified right."""
-        return is_right(self.logits, self.y)
+        return is_right(self.logits, self.samples.y)
 
     @property
     def spread(self) -> float:
@@ -102,7 +97,7 @@ class Inspection:
     @property
     def randomised(self) -> bool:
         """Whether the same image gets other logits from pass to pass."""
-        counts = {int(is_right(logits, self.near).sum()) for logits in self.passes}
+        counts = {int(is_right(logits, self.few.y).sum()) for logits in self.passes}
         return len(counts) > 1 or self.spread > SAME_LOGITS
 
 
@@ -126,18 +121,15 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
         gradients, broken = _gradients(meter, few)
     return Inspection(
         in_train_mode=in_train_mode,
-        low=float(more.x.min()),
-        high=float(more.x.max()),
-        y=more.y,
+        samples=more,
         logits=logits,
-        near=few.y,
+        few=few,
         passes=passes,
         alone=alone,
         gradients=gradients,
         broken=broken,
         autograd_calls=len(calls),
         attacks=tuple(attacks),
-        shape=tuple(samples.x.shape[1:]),
     )
 
 
@@ -213,8 +205,9 @@ def eval_mode(seen: Inspection) -> Finding:
 )
 def input_range(seen: Inspection) -> Finding:
     """Whether pixels lie in [0, 1]."""
-    excess = max(-seen.low, seen.high - 1)
-    message = f"pixels from {seen.low:g} to {seen.high:g}"
+    low, high = float(seen.samples.x.min()), float(seen.samples.x.max())
+    excess = max(-low, high - 1)
+    message = f"pixels from {low:g} to {high:g}"
     if excess <= EXCESS:
         return Finding("OK", message)
     return Finding("INVALID", f"{message}: put the normalisation inside the model", excess)
@@ -249,7 +242,7 @@ def probabilities(seen: Inspection) -> Finding:
 )
 def saturation(seen: Inspection) -> Finding:
     """Whether the loss is flat: vanilla nets have 0 to 70 % of their points above 17, so that alone is no fault."""
-    logits, y = seen.logits[seen.right], seen.y[seen.right]
+    logits, y = seen.logits[seen.right], seen.samples.y[seen.right]
     if not len(y):
         return Finding("OK", "no point is right")
     margins = margin(logits, y)
@@ -344,7 +337,7 @@ def zero_gradients(seen: Inspection) -> Finding | None:
     """Whether correct points have a gradient that an attack can use."""
     if seen.broken:
         return None
-    right = is_right(seen.passes[0], seen.near)
+    right = is_right(seen.passes[0], seen.few.y)
     shares = {name: _without(gradient, right) for name, gradient in seen.gradients.items() if gradient is not None}
     used = {loss for attack in seen.attacks for loss in attack.losses} & shares.keys()
     each = ", ".join(f"{100 * share:.0f} % under the {name}" for name, share in shares.items())
@@ -414,9 +407,9 @@ def few_classes(seen: Inspection) -> Finding:
 )
 def clean_accuracy(seen: Inspection) -> Finding:
     """Whether the model is better than chance."""
-    n, classes = len(seen.y), seen.classes
+    y, n, classes = seen.samples.y, len(seen.samples), seen.classes
     accuracy = float(seen.right.double().mean())
-    share = float(torch.bincount(seen.y, minlength=classes).max()) / n
+    share = float(torch.bincount(y, minlength=classes).max()) / n
     chance = share + 2 * math.sqrt(share * (1 - share) / n)
     message = f"clean accuracy {100 * accuracy:.1f} % on {n} sample{'s' * (n != 1)}"
     if share == 1:
@@ -439,7 +432,7 @@ def clean_accuracy(seen: Inspection) -> Finding:
 def budget_sanity(seen: Inspection) -> Finding:
     """Whether budgets and steps fit each other and the images."""
     planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in seen.attacks]
-    problems = budget_warnings(planned, seen.shape)
+    problems = budget_warnings(planned, tuple(seen.samples.x.shape[1:]))
     problems += [problem for attack in seen.attacks if (problem := _problem(attack))]
     if problems:
         return Finding("WARN", "; ".join(dict.fromkeys(problems)), len(problems))

@@ -38,7 +38,7 @@ def noisy(seen: Inspection) -> Inspection:
 
 
 def test_a_good_model_raises_nothing_above_info(seen: Inspection) -> None:
-    spread = one_hot(seen.y, 3) + 0.1 * seen.logits  # the tiny net has a favourite class
+    spread = one_hot(seen.samples.y, 3) + 0.1 * seen.logits  # the tiny net has a favourite class
     by_id = found(replace(seen, logits=spread))
     assert by_id.keys() == {f"P{i}" for i in range(1, 13)}
     assert {finding.level for finding in by_id.values()} <= {"OK", "INFO"}
@@ -69,7 +69,7 @@ def test_pixels_must_be_in_their_range_but_for_a_rounding() -> None:
 
 @pytest.mark.parametrize(("scale", "level"), [(20, "INFO"), (200, "WARN")])
 def test_many_saturated_points_alone_are_no_fault(seen: Inspection, scale: float, level: str) -> None:
-    assert found(replace(seen, logits=scale * one_hot(seen.y, 3).double()))["P4"].level == level
+    assert found(replace(seen, logits=scale * one_hot(seen.samples.y, 3).double()))["P4"].level == level
 
 
 @pytest.mark.parametrize(
@@ -129,14 +129,14 @@ def test_a_model_is_judged_by_what_it_does_and_what_attacks_need(
 
 @pytest.mark.parametrize(("classes", "level"), [(2, "INFO"), (3, "INFO"), (4, "OK")])
 def test_few_classes_are_reported(seen: Inspection, classes: int, level: str) -> None:
-    logits = torch.zeros(len(seen.y), classes, dtype=torch.float64)
+    logits = torch.zeros(len(seen.samples), classes, dtype=torch.float64)
     assert found(replace(seen, logits=logits))["P10"].level == level
 
 
 def test_chance_is_not_a_clean_accuracy_nor_is_one_class_alone(seen: Inspection) -> None:
     assert found(replace(seen, logits=torch.zeros_like(seen.logits)))["P11"].level == "WARN"
-    one = torch.zeros_like(seen.y)
-    (finding,) = clean_accuracy(replace(seen, y=one, logits=one_hot(one, 3).double()))
+    one = torch.zeros_like(seen.samples.y)
+    (finding,) = clean_accuracy(replace(seen, samples=replace(seen.samples, y=one), logits=one_hot(one, 3).double()))
     assert (finding.level, finding.value) == ("WARN", 1.0)
     assert "of one class" in finding.message
 
