@@ -152,14 +152,14 @@ def binarise(
     with frozen(model):
         test = _Test(model, find_last_linear(model, x), attack, eps, norm, seed, inner, draws, batch_size)
         results = [test.run(x[i : i + 1], ids[i : i + 1]) for i in range(len(x))]
-    taken = [(int(i), *result) for i, result in zip(ids.tolist(), results, strict=True) if result is not None]
-    if not taken:
+    planted = [(int(i), *result) for i, result in zip(ids.tolist(), results, strict=True) if result is not None]
+    if not planted:
         raise AttackError(
             f"binarisation: no point at {norm.label} {eps} can be told from those inside by its features; the "
             f"model may be randomised or blind to such changes"
         )
-    used, found, at_random = zip(*taken, strict=True)
-    return Binarised(attack, eps, norm, used, found, at_random, len(x) - len(taken))
+    used, found, at_random = zip(*planted, strict=True)
+    return Binarised(attack, eps, norm, used, found, at_random, len(x) - len(planted))
 
 
 @dataclass(frozen=True)

@@ -80,10 +80,10 @@ def pairs(groups: Sequence[Sequence[Record]]) -> list[Pair]:
     settings = dict.fromkeys(record.setting for records in groups for record in records)
     found: list[Pair] = []
     for setting in settings:
-        met = [record for records in groups for record in records if record.setting == setting]
-        made = [_pair(a, b) for a, b in combinations(met, 2)]
-        adjusted = holm([pair.p for pair in made])
-        found += [replace(pair, p_holm=p) for pair, p in zip(made, adjusted, strict=True)]
+        same = [record for records in groups for record in records if record.setting == setting]
+        new = [_pair(a, b) for a, b in combinations(same, 2)]
+        adjusted = holm([pair.p for pair in new])
+        found += [replace(pair, p_holm=p) for pair, p in zip(new, adjusted, strict=True)]
     return found
 
 
@@ -201,15 +201,15 @@ def _names(recipes: Sequence[Mapping[str, Any]]) -> list[str]:
     return names
 
 
-def contests(found: Sequence[Family]) -> list[Contest]:
+def contests(families: Sequence[Family]) -> list[Contest]:
     """Each two families under each attack that two or more seeds of both have met."""
-    made: list[Contest] = []
-    settings = {record.setting: record for family in found for group in family.groups for record in group}
+    found: list[Contest] = []
+    settings = {record.setting: record for family in families for group in family.groups for record in group}
     for setting, record in settings.items():
-        two = list(combinations([family for family in found if len(family.accuracies(setting)) > 1], 2))
+        two = list(combinations([family for family in families if len(family.accuracies(setting)) > 1], 2))
         ps = [_welch(a.accuracies(setting), b.accuracies(setting), record.n) for a, b in two]
-        made += [Contest(a, b, record, p, q) for (a, b), p, q in zip(two, ps, holm(ps), strict=True)]
-    return made
+        found += [Contest(a, b, record, p, q) for (a, b), p, q in zip(two, ps, holm(ps), strict=True)]
+    return found
 
 
 def _welch(a: Sequence[float], b: Sequence[float], n: int) -> float:

@@ -50,13 +50,13 @@ def round_to_8bit(model: nn.Module, images: Images, outcome: Outcome, batch_size
     index = (outcome.clean & ~outcome.robust).nonzero()[:, 0]
     x, x_adv, y = images.batch(index), outcome.x_adv[index], images.y[index]
     ways = _ways(outcome.attack, x, x_adv)
-    kept, pred = ways[0].clone(), y.clone()
+    rounded, pred = ways[0].clone(), y.clone()
     with frozen(model), torch.no_grad():
         for way in ways:
             open_ones = (pred == y).nonzero()[:, 0]
-            kept[open_ones] = way[open_ones]
-            pred[open_ones] = predict(model, _pixels(kept[open_ones]).to(device), batch_size).cpu()
-    return EightBit(index, kept, pred, pred != y)
+            rounded[open_ones] = way[open_ones]
+            pred[open_ones] = predict(model, _pixels(rounded[open_ones]).to(device), batch_size).cpu()
+    return EightBit(index, rounded, pred, pred != y)
 
 
 def correct_8bit(model: nn.Module, images: Images, outcome: Outcome, batch_size: int = 128) -> int | None:

@@ -122,30 +122,30 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
         RobustCliError: something is missing or does not fit.
     """
     device = pick_device(spec.device)
-    loaded: dict[DataSpec, Images] = {}
-    opened = []
+    images: dict[DataSpec, Images] = {}
+    targets = []
     for path in paths:
         target = open_target(path)
-        wanted = images_for(target, spec)
-        if wanted not in loaded:
-            loaded[wanted] = load(wanted)
-        check_fit(target, loaded[wanted], spec.split)
-        opened.append((target, wanted))
-    loaded = _with_unique_names(loaded)
-    items = [Item(one, loaded[wanted], make_plan(spec, loaded[wanted].shape)) for one, wanted in opened]
+        data = images_for(target, spec)
+        if data not in images:
+            images[data] = load(data)
+        check_fit(target, images[data], spec.split)
+        targets.append((target, data))
+    images = _with_unique_names(images)
+    items = [Item(target, images[data], make_plan(spec, images[data].shape)) for target, data in targets]
     return Session(tuple(items), spec, device)
 
 
-def _with_unique_names(loaded: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
+def _with_unique_names(images_by_spec: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
     """The images; where two data sets share a name, such as a/bars.npz and b/bars.npz, as `a/bars` and `b/bars`."""
-    sources = {(images.name, images.source) for images in loaded.values()}
+    sources = {(images.name, images.source) for images in images_by_spec.values()}
     repeated = [name for name, count in Counter(name for name, _ in sources).items() if count > 1]
-    ends = short_paths([wanted.dataset for wanted in loaded])
+    ends = short_paths([data.dataset for data in images_by_spec])
     return {
-        wanted: replace(images, name=ends[wanted.dataset])
-        if images.name in repeated and wanted.dataset not in DATASETS
+        data: replace(images, name=ends[data.dataset])
+        if images.name in repeated and data.dataset not in DATASETS
         else images
-        for wanted, images in loaded.items()
+        for data, images in images_by_spec.items()
     }
 
 
@@ -191,9 +191,8 @@ def check_fit(target: Target, images: Images, split: str) -> None:
         )
     if origin is None or split != "test":
         return
-    seen = overlap(origin.source, origin.ids, images)
-    if seen:
-        raise DataError(f"{name}: was trained on {seen} of the {len(images)} test images of {images.name}")
+    if same_ids := overlap(origin.source, origin.ids, images):
+        raise DataError(f"{name}: was trained on {same_ids} of the {len(images)} test images of {images.name}")
     equal = repeats(origin.hashes, images)
     if equal == len(images) or equal > _most_repeats(len(images)):
         same_file = origin.dataset.lower().endswith(".npz") and not _changed(origin, images)

@@ -112,10 +112,10 @@ def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Findin
         return []
     samples = ImageSamples(item.images, device)[spread_over(len(item.images), MORE)]
     try:
-        seen = inspect_model(item.target.module.to(device), samples, attacks)
+        inspection = inspect_model(item.target.module.to(device), samples, attacks)
     except (AttackError, OutOfMemoryError):
         return []
-    return list(findings(seen, "preflight"))
+    return list(findings(inspection, "preflight"))
 
 
 def after(
@@ -268,9 +268,9 @@ def _word(found: Sequence[Finding], interrupted: bool) -> tuple[Word, str]:
 
 def _without_ensemble(found: Sequence[Finding], rows: Sequence[Record]) -> list[str]:
     """The budgets at which no ensemble of AutoAttack's grade ran, neither on all samples nor on the survivors."""
-    judged = {finding.budget for finding in found if finding.id == "R24"}
+    budgets = {finding.budget for finding in found if finding.id == "R24"}
     names = dict.fromkeys(row.ball for row in rows if row.eps is not None)
-    return [name for name in names if name not in judged]
+    return [name for name in names if name not in budgets]
 
 
 def _covered(check: str, rows: Sequence[Record]) -> bool:

@@ -186,9 +186,9 @@ def _counted_autograd() -> Iterator[list[str]]:
     when="preflight",
     source="RobustBench",
 )
-def eval_mode(seen: Inspection) -> Finding:
+def eval_mode(inspection: Inspection) -> Finding:
     """Whether the model came in eval mode."""
-    found = seen.in_train_mode
+    found = inspection.in_train_mode
     if not found:
         return Finding("OK", "the model came in eval mode")
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -203,9 +203,9 @@ def eval_mode(seen: Inspection) -> Finding:
     when="preflight",
     source="ours",
 )
-def input_range(seen: Inspection) -> Finding:
+def input_range(inspection: Inspection) -> Finding:
     """Whether pixels lie in [0, 1]."""
-    low, high = float(seen.samples.x.min()), float(seen.samples.x.max())
+    low, high = float(inspection.samples.x.min()), float(inspection.samples.x.max())
     excess = max(-low, high - 1)
     message = f"pixels from {low:g} to {high:g}"
     if excess <= EXCESS:
@@ -221,9 +221,9 @@ def input_range(seen: Inspection) -> Finding:
     when="preflight",
     source=AUTOATTACK,
 )
-def probabilities(seen: Inspection) -> Finding:
+def probabilities(inspection: Inspection) -> Finding:
     """Whether the model returns probabilities."""
-    logits = seen.logits
+    logits = inspection.logits
     off = float((logits.sum(1) - 1).abs().max())
     if logits.max() < 1 + NO_PROBABILITY and logits.min() > -NO_PROBABILITY and off < NO_PROBABILITY:
         message = "the model returns probabilities: attacks on the cross-entropy are weakened; return logits"
@@ -240,9 +240,9 @@ def probabilities(seen: Inspection) -> Finding:
     when="preflight",
     source=f"{CARLINI}; ours",
 )
-def saturation(seen: Inspection) -> Finding:
+def saturation(inspection: Inspection) -> Finding:
     """Whether the loss is flat: vanilla nets have 0 to 70 % of their points above 17, so that alone is no fault."""
-    logits, y = seen.logits[seen.right], seen.samples.y[seen.right]
+    logits, y = inspection.logits[inspection.right], inspection.samples.y[inspection.right]
     if not len(y):
         return Finding("OK", "no point is right")
     margins = margin(logits, y)
@@ -265,21 +265,21 @@ def saturation(seen: Inspection) -> Finding:
     source=AUTOATTACK,
     bars=True,
 )
-def randomised(seen: Inspection) -> Finding:
+def randomised(inspection: Inspection) -> Finding:
     """Whether the same image gets the same logits."""
-    if not seen.randomised:
-        return Finding("OK", "the same image gets the same logits", seen.spread)
-    averaged = [passes_of(attack) for attack in seen.attacks if attack.needs == "gradients"]
+    if not inspection.randomised:
+        return Finding("OK", "the same image gets the same logits", inspection.spread)
+    averaged = [passes_of(attack) for attack in inspection.attacks if attack.needs == "gradients"]
     if not averaged:
-        return Finding("INFO", "the model answers at random; no attack takes a gradient of it", seen.spread)
+        return Finding("INFO", "the model answers at random; no attack takes a gradient of it", inspection.spread)
     if min(averaged) >= 20:
         message = "the model answers at random; gradients are averaged over 20 passes or more"
-        return Finding("INFO", message, seen.spread)
+        return Finding("INFO", message, inspection.spread)
     message = (
         "the model answers the same image differently: dropout or an augmentation such as BatchOut was left on, or it "
         "is randomised by design; attack it with --eot 20 or more"
     )
-    return Finding("WARN", message, seen.spread)
+    return Finding("WARN", message, inspection.spread)
 
 
 @check(
@@ -291,15 +291,15 @@ def randomised(seen: Inspection) -> Finding:
     when="preflight",
     source="ours",
 )
-def batch_dependence(seen: Inspection) -> Finding | None:
+def batch_dependence(inspection: Inspection) -> Finding | None:
     """Whether an image's logits depend on the others of its batch; of a randomised model that cannot be told."""
-    if seen.randomised:
+    if inspection.randomised:
         return None
     message = "logits depend on the other images of the batch: a batch norm or an augmentation ignores eval mode"
-    if seen.alone is None:
+    if inspection.alone is None:
         return Finding("INVALID", f"an image alone is refused: {message}")
-    batch = seen.passes[0]
-    over = float(((seen.alone - batch).abs() / (BATCH_MOVES * batch.abs().clamp_min(1))).max())
+    batch = inspection.passes[0]
+    over = float(((inspection.alone - batch).abs() / (BATCH_MOVES * batch.abs().clamp_min(1))).max())
     if over <= 1:
         return Finding("OK", "an image alone gets the logits that it gets in a batch", over * BATCH_MOVES)
     return Finding("INVALID", f"{message} (they move by {over * BATCH_MOVES:.2g})", over * BATCH_MOVES)
@@ -313,12 +313,12 @@ def batch_dependence(seen: Inspection) -> Finding | None:
     when="preflight",
     source=PINTOR,
 )
-def broken_graph(seen: Inspection) -> Finding:
+def broken_graph(inspection: Inspection) -> Finding:
     """Whether there is a gradient, where an attack needs one."""
-    if not seen.broken:
+    if not inspection.broken:
         return Finding("OK", "the loss has a gradient with respect to the image")
-    needing = [attack.name for attack in seen.attacks if attack.needs == "gradients"]
-    message = f"the model passes no gradient to its images ({seen.broken})"
+    needing = [attack.name for attack in inspection.attacks if attack.needs == "gradients"]
+    message = f"the model passes no gradient to its images ({inspection.broken})"
     if not needing:
         return Finding("INFO", f"{message}; no attack needs one")
     return Finding("INVALID", f"{message}: {', '.join(dict.fromkeys(needing))} cannot attack it; try square")
@@ -333,13 +333,14 @@ def broken_graph(seen: Inspection) -> Finding:
     when="preflight",
     source=f"{AUTOATTACK}; {PINTOR}; ours",
 )
-def zero_gradients(seen: Inspection) -> Finding | None:
+def zero_gradients(inspection: Inspection) -> Finding | None:
     """Whether correct points have a gradient that an attack can use."""
-    if seen.broken:
+    if inspection.broken:
         return None
-    right = is_right(seen.passes[0], seen.few.y)
-    shares = {name: _without(gradient, right) for name, gradient in seen.gradients.items() if gradient is not None}
-    used = {loss for attack in seen.attacks for loss in attack.losses} & shares.keys()
+    right = is_right(inspection.passes[0], inspection.few.y)
+    gradients = {name: gradient for name, gradient in inspection.gradients.items() if gradient is not None}
+    shares = {name: _without(gradient, right) for name, gradient in gradients.items()}
+    used = {loss for attack in inspection.attacks for loss in attack.losses} & shares.keys()
     each = ", ".join(f"{100 * share:.0f} % under the {name}" for name, share in shares.items())
     worst, least = max(shares.values(), default=0.0), min((shares[name] for name in used), default=0.0)
     if worst == 0:
@@ -370,14 +371,14 @@ def _without(gradient: Tensor, right: Tensor) -> float:
     source=AUTOATTACK,
     bars=True,
 )
-def gradient_inside(seen: Inspection) -> Finding:
+def gradient_inside(inspection: Inspection) -> Finding:
     """Whether the model takes gradients while it predicts."""
-    if not seen.autograd_calls:
+    if not inspection.autograd_calls:
         return Finding("OK", "a forward pass takes no gradient")
     message = (
         "the model takes gradients while it predicts (test-time optimisation): only an adaptive attack can judge it"
     )
-    return Finding("WARN", message, seen.autograd_calls)
+    return Finding("WARN", message, inspection.autograd_calls)
 
 
 @check(
@@ -388,12 +389,13 @@ def gradient_inside(seen: Inspection) -> Finding:
     when="preflight",
     source=AUTOATTACK,
 )
-def few_classes(seen: Inspection) -> Finding:
+def few_classes(inspection: Inspection) -> Finding:
     """Whether there are classes enough for each loss."""
-    if seen.classes > 3:
-        return Finding("OK", f"{seen.classes} classes", seen.classes)
-    lost = "the margin takes the place of DLR" if seen.classes < 3 else "the margin takes the place of targeted DLR"
-    return Finding("INFO", f"{seen.classes} classes: {lost}", seen.classes)
+    classes = inspection.classes
+    if classes > 3:
+        return Finding("OK", f"{classes} classes", classes)
+    lost = "DLR" if classes < 3 else "targeted DLR"
+    return Finding("INFO", f"{classes} classes: the margin takes the place of {lost}", classes)
 
 
 @check(
@@ -405,10 +407,10 @@ def few_classes(seen: Inspection) -> Finding:
     source=f"{CARLINI}; ours",
     bars=True,
 )
-def clean_accuracy(seen: Inspection) -> Finding:
+def clean_accuracy(inspection: Inspection) -> Finding:
     """Whether the model is better than chance."""
-    y, n, classes = seen.samples.y, len(seen.samples), seen.classes
-    accuracy = float(seen.right.double().mean())
+    y, n, classes = inspection.samples.y, len(inspection.samples), inspection.classes
+    accuracy = float(inspection.right.double().mean())
     share = float(torch.bincount(y, minlength=classes).max()) / n
     chance = share + 2 * math.sqrt(share * (1 - share) / n)
     message = f"clean accuracy {100 * accuracy:.1f} % on {n} sample{'s' * (n != 1)}"
@@ -429,11 +431,11 @@ def clean_accuracy(seen: Inspection) -> Finding:
     source="ours",
     bars=True,
 )
-def budget_sanity(seen: Inspection) -> Finding:
+def budget_sanity(inspection: Inspection) -> Finding:
     """Whether budgets and steps fit each other and the images."""
-    planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in seen.attacks]
-    problems = budget_warnings(planned, tuple(seen.samples.x.shape[1:]))
-    problems += [problem for attack in seen.attacks if (problem := _problem(attack))]
+    planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in inspection.attacks]
+    problems = budget_warnings(planned, tuple(inspection.samples.x.shape[1:]))
+    problems += [problem for attack in inspection.attacks if (problem := _problem(attack))]
     if problems:
         return Finding("WARN", "; ".join(dict.fromkeys(problems)), len(problems))
     return Finding("OK", "budgets and steps fit each other")

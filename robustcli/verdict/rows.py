@@ -251,9 +251,10 @@ def one_and_many(group: Sequence[Record]) -> list[tuple[Record, Record]]:
 
 def _steps(name: str, one: Record, many: Record) -> Finding:
     counts = Table.of(one.robust, many.robust)
-    only_one = counts.only_b  # stands under many steps alone
+    only_one, only_many = counts.only_b, counts.only_a  # what only one step breaks, and what only many steps do
     message = f"at {name} {one.label} leaves {left(one)}, {many.label} {left(many)}"
-    if many.correct > one.correct and _more(counts.only_b, counts.only_a):
+    p = binomtest(only_one, only_one + only_many, 0.5, alternative="greater").pvalue if only_one > only_many else 1.0
+    if p < ALPHA:
         cause = "masked gradients: the surface is bent where the iterates are, or the steps are too short"
         return Finding("SUSPECT", f"{message}: {cause}", (many.correct - one.correct) / one.n)
     called = str(one.attack["name"]).upper()
@@ -269,12 +270,6 @@ def _steps(name: str, one: Record, many: Record) -> Finding:
 def ahead(one: Record, many: Record) -> float:
     """By what share of all samples one step leaves more than an iterative attack."""
     return (one.correct - many.correct) / max(1, one.n)
-
-
-def _more(often: int, seldom: int) -> bool:
-    """Whether `often` of the discordant samples are more than chance, one-sided (exact)."""
-    both = often + seldom
-    return both > 0 and float(binomtest(often, both, 0.5, alternative="greater").pvalue) < ALPHA
 
 
 @check(
