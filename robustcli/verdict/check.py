@@ -1,8 +1,8 @@
 """What a check is: one decorated function, which says all of it. To write one is all that it takes to add one.
 
-A function takes one value, and which it is says its annotation: an `Inspection` of the model or a `Setup` (before the
-run), `Results` or a `Measurement` (from the rows), a `Measurement` or the `Survivors` of a budget (by more attacks,
-`--checks full`), or a `Pair` of rows of two checkpoints. It answers with one finding, several, or none where there is
+A function takes one value, whose type says when it runs: an `Inspection` of the model or a `Setup` (before the run),
+`Results` (from the rows), the `Survivors` of a budget or a `Measurement` (by more attacks, `--checks full`); of a
+`Pair` of rows of two checkpoints the check says it. It answers with one finding, several, or none where there is
 nothing to judge: then it counts as not run. Checks run in the order in which they are written.
 """
 
@@ -110,33 +110,39 @@ def check(
     criterion: str,
     *,
     level: Level,
-    when: When,
     source: str,
+    when: When | None = None,
     bars: bool = False,
 ) -> Callable[[Callable[[V], Answer]], Callable[[V], list[Finding]]]:
     """Declare the check of this name, its id, and make a function its rule; the arguments are those of `Check`."""
     assert name not in RESERVED, name
     assert name not in CHECKS, name
-    CHECKS[name] = Check(name, title, criterion, level, when, source, bars)
-    for other in sorted(CHECKS, key=lambda other: (other[0], int(other[1:]))):
-        CHECKS[other] = CHECKS.pop(other)
-    return also(name, when=when)
-
-
-def also(name: str, *, when: When) -> Callable[[Callable[[V], Answer]], Callable[[V], list[Finding]]]:
-    """Make a function another rule of the check of this name: it runs at another time, or on other values."""
 
     def decorated(judge: Callable[[V], Answer]) -> Callable[[V], list[Finding]]:
-        @wraps(judge)
-        def judged(value: V) -> list[Finding]:
-            return with_id(name, judge(value))
-
-        hints = [hint for parameter, hint in get_type_hints(judge).items() if parameter != "return"]
-        assert hints, f"{judge.__name__} does not say what it takes"
-        RULES.append(Rule(name, when, hints[0], judged))
-        return judged
+        rule = _add_rule(name, judge, when)
+        CHECKS[name] = Check(name, title, criterion, level, rule.when, source, bars)
+        for other in sorted(CHECKS, key=lambda other: (other[0], int(other[1:]))):
+            CHECKS[other] = CHECKS.pop(other)
+        return rule.judge
 
     return decorated
+
+
+def also(name: str, *, when: When | None = None) -> Callable[[Callable[[V], Answer]], Callable[[V], list[Finding]]]:
+    """Make a function another rule of the check of this name: it runs at another time, or on other values."""
+    return lambda judge: _add_rule(name, judge, when).judge
+
+
+def _add_rule(name: str, judge: Callable[[V], Answer], when: When | None) -> Rule:
+    @wraps(judge)
+    def judged(value: V) -> list[Finding]:
+        return with_id(name, judge(value))
+
+    hints = [hint for parameter, hint in get_type_hints(judge).items() if parameter != "return"]
+    assert hints, f"{judge.__name__} does not say what it takes"
+    rule = Rule(name, when or hints[0].when, hints[0], judged)
+    RULES.append(rule)
+    return rule
 
 
 def with_id(name: str, answer: Answer) -> list[Finding]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +28,7 @@ from robustcli.measure.transfer import transfer
 from robustcli.models.sources import open_target
 from robustcli.noise import Noise
 from robustcli.testing.tiny import boundary_distance, largest_eps, linear_model, linear_samples
-from robustcli.verdict.check import CARLINI, Finding, check, scientific
+from robustcli.verdict.check import CARLINI, Finding, When, check, scientific
 from robustcli.verdict.model import FEW, MORE, spread_over
 from robustcli.verdict.probes import Measurement
 from robustcli.verdict.rows import attack_of
@@ -58,6 +59,8 @@ net, 95.2 and 95.0 % of the PGD-trained one."""
 class Setup:
     """What is to run, whatever the model: each attack has its budget, and `seed` keys its draws."""
 
+    when: ClassVar[When] = "preflight"
+
     images: Images
     attacks: Sequence[Attack]
     seed: int = 0
@@ -70,7 +73,6 @@ class Setup:
     f"on an affine model, DeepFool ends more than {100 * BEYOND:g} % x (1 + overshoot) beyond the boundary, PGD's loss "
     f"is off the closed form by more than {scientific(LOSS_OFF)}, or eps = 0 changes a pixel",
     level="INVALID",
-    when="preflight",
     source=CARLINI,
 )
 def self_test(setup: Setup) -> list[Finding]:
@@ -115,7 +117,6 @@ def undefended(dataset: str) -> tuple[nn.Module, str]:
     f"of the zoo's vanilla network more than {100 * STANDS:g} % stand under the same budget attacks at the usual large "
     "budget",
     level="WARN",
-    when="preflight",
     source=f"{CARLINI}; ours",
     bars=True,
 )

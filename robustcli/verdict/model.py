@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.run import Samples
 from robustcli.errors import AttackError
 from robustcli.measure.plan import Planned, budget_warnings
-from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, check, scientific
+from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, When, check, scientific
 
 PASSES = 5
 FEW = 64
@@ -66,6 +66,8 @@ class Inspection:
         autograd_calls: how often autograd was called inside a forward pass.
         attacks: each with its budget.
     """
+
+    when: ClassVar[When] = "preflight"
 
     in_train_mode: tuple[str, ...]
     samples: Samples
@@ -183,7 +185,6 @@ def _counted_autograd() -> Iterator[list[str]]:
     "eval mode",
     "a module is in train mode: measured in eval mode",
     level="WARN",
-    when="preflight",
     source="RobustBench",
 )
 def eval_mode(inspection: Inspection) -> Finding:
@@ -200,7 +201,6 @@ def eval_mode(inspection: Inspection) -> Finding:
     "input range",
     f"a pixel lies below -{scientific(EXCESS)} or above 1 + {scientific(EXCESS)}: normalisation belongs into the model",
     level="INVALID",
-    when="preflight",
     source="ours",
 )
 def input_range(inspection: Inspection) -> Finding:
@@ -218,7 +218,6 @@ def input_range(inspection: Inspection) -> Finding:
     "probabilities given",
     f"all outputs in [0, 1] and every row's sum 1, within {scientific(NO_PROBABILITY)}",
     level="WARN",
-    when="preflight",
     source=AUTOATTACK,
 )
 def probabilities(inspection: Inspection) -> Finding:
@@ -237,7 +236,6 @@ def probabilities(inspection: Inspection) -> Finding:
     f"share of the correct points with a cross-entropy of exactly 0 or a margin above {ROUNDS_TO_ONE:g}: INFO above "
     f"{100 * SATURATED:g} %; WARN where the median margin is above {VANISHES:g}, at which float32 gradients vanish",
     level="WARN",
-    when="preflight",
     source=f"{CARLINI}; ours",
 )
 def saturation(inspection: Inspection) -> Finding:
@@ -261,7 +259,6 @@ def saturation(inspection: Inspection) -> Finding:
     f"over {PASSES} passes the number of correct points differs, or normalised logits differ by more than "
     f"{scientific(SAME_LOGITS)} in L2",
     level="WARN",
-    when="preflight",
     source=AUTOATTACK,
     bars=True,
 )
@@ -288,7 +285,6 @@ def randomised(inspection: Inspection) -> Finding:
     f"logits of an image alone and in a batch differ by more than {scientific(BATCH_MOVES)} max(1, abs(logit)); where "
     "P5 passed",
     level="INVALID",
-    when="preflight",
     source="ours",
 )
 def batch_dependence(inspection: Inspection) -> Finding | None:
@@ -310,7 +306,6 @@ def batch_dependence(inspection: Inspection) -> Finding | None:
     "broken graph",
     "the loss has no gradient with respect to the image, or asking for it fails, and an attack needs it",
     level="INVALID",
-    when="preflight",
     source=PINTOR,
 )
 def broken_graph(inspection: Inspection) -> Finding:
@@ -330,7 +325,6 @@ def broken_graph(inspection: Inspection) -> Finding:
     "a correct point's gradient is 0 or not finite: WARN from one point on; SUSPECT where under every loss that the "
     "gradient attacks use more than half of the points have none",
     level="SUSPECT",
-    when="preflight",
     source=f"{AUTOATTACK}; {PINTOR}; ours",
 )
 def zero_gradients(inspection: Inspection) -> Finding | None:
@@ -367,7 +361,6 @@ def _without(gradient: Tensor, right: Tensor) -> float:
     "gradient inside forward",
     "autograd is called while the model predicts",
     level="WARN",
-    when="preflight",
     source=AUTOATTACK,
     bars=True,
 )
@@ -386,7 +379,6 @@ def gradient_inside(inspection: Inspection) -> Finding:
     "few classes",
     "fewer than 4 classes: not every loss can be had",
     level="INFO",
-    when="preflight",
     source=AUTOATTACK,
 )
 def few_classes(inspection: Inspection) -> Finding:
@@ -403,7 +395,6 @@ def few_classes(inspection: Inspection) -> Finding:
     "clean accuracy",
     "below 2 in K (K > 2), or no more than the largest class's share + 2 standard errors",
     level="WARN",
-    when="preflight",
     source=f"{CARLINI}; ours",
     bars=True,
 )
@@ -427,7 +418,6 @@ def clean_accuracy(inspection: Inspection) -> Finding:
     "a budget of 0, or in Linf below half a grey level; an L2 or L1 budget of Linf size; steps x step_size below eps; "
     "a step above 2 eps",
     level="WARN",
-    when="preflight",
     source="ours",
     bars=True,
 )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from scipy.stats import binom
@@ -30,7 +30,7 @@ from robustcli.measure.session import ImageSamples
 from robustcli.measure.stats import wilson
 from robustcli.measure.transfer import Transferred
 from robustcli.noise import Noise
-from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, also, check, spaced
+from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, When, also, check, spaced
 from robustcli.verdict.model import FEW, spread_over
 from robustcli.verdict.rows import BEYOND_CHANCE as UNBOUNDED_BEYOND_CHANCE
 from robustcli.verdict.rows import (
@@ -90,6 +90,8 @@ class Measurement:
         randomised: whether the model answers the same image differently.
         transfers: what images of other checkpoints, and its own, did to it, where that was measured.
     """
+
+    when: ClassVar[When] = "full"
 
     model: nn.Module
     images: Images
@@ -173,6 +175,8 @@ class Survivors:
         attacks: that ran at this budget.
         randomised: whether the model answers the same image differently.
     """
+
+    when: ClassVar[When] = "full"
 
     model: nn.Module
     name: str
@@ -261,7 +265,6 @@ class Survivors:
     f"({2 * LIMIT} where n > {spaced(MANY)}), lower accuracy by more than {100 * ENSEMBLE_WARNS:g} point: WARN, "
     f"{100 * ENSEMBLE_SUSPECTS:g} points: SUSPECT; not asked where an ensemble of that grade ran",
     level="SUSPECT",
-    when="full",
     source=f"{AUTOATTACK}; ours",
     bars=True,
 )
@@ -290,7 +293,6 @@ def stronger_ensemble(survivors: Survivors) -> Finding | None:
     f"new starts, those of R24's APGD or else {STARTS} of PGD, lower accuracy by more than {100 * RESTARTS_WARN:g} "
     "point; not run beside an ensemble of AutoAttack's grade",
     level="WARN",
-    when="full",
     source=f"{CARLINI}; ours",
     bars=True,
 )
@@ -311,7 +313,7 @@ def restarts(survivors: Survivors) -> Finding | None:
     return Finding("OK", message, points)
 
 
-@also("R15", when="full")
+@also("R15")
 def other_loss(survivors: Survivors) -> Finding | None:
     """R15 beside an attack on the cross-entropy: by R24's ensemble, or by APGD on the difference-of-logits ratio."""
     if not any("cross-entropy" in one.losses for one in survivors.iterative) or survivors.graded:
@@ -326,7 +328,7 @@ def other_loss(survivors: Survivors) -> Finding | None:
     return losses_finding(survivors.name, fewer, stood, survivors.points(fewer))
 
 
-@also("R12", when="full")
+@also("R12")
 def black_box_search(survivors: Survivors) -> Finding | None:
     """R12 by Square: as a member of R24's ensemble, or by itself."""
     stood = len(survivors.standing)
@@ -347,7 +349,6 @@ def black_box_search(survivors: Survivors) -> Finding | None:
     "silent success",
     "an image that the attack asked about inside the ball was misclassified, and it returned another that is not",
     level="WARN",
-    when="full",
     source=PINTOR,
 )
 def silent_success(survivors: Survivors) -> Iterator[Finding]:
@@ -391,7 +392,6 @@ def _is_silent(survivors: Survivors, attack: Attack, i: int) -> bool:
     f"uniform noise in the ball breaks a survivor: WARN, more than {100 * NOISE_SUSPECTS:g} %: SUSPECT; {DRAWS} draws "
     f"on at most {LIMIT}",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; ours",
 )
 def random_search(survivors: Survivors) -> Finding:
@@ -413,7 +413,6 @@ def random_search(survivors: Survivors) -> Finding:
     f"still moves by {MOVES:g} of its range in the last half of the steps: WARN, INFO where R24 passed; beside an "
     "ensemble of AutoAttack's grade no more than INFO, but for SUSPECT",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; {PINTOR}; ours",
     bars=True,
 )
@@ -468,7 +467,6 @@ def share_moving(losses: Tensor) -> float:
     f"under PGD-{STEPS} at Linf {GREY:g}, where every image can be made grey, accuracy is above 1/K + 2 standard "
     "errors",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; ART",
 )
 def huge_eps(measured: Measurement) -> Finding:
@@ -491,7 +489,6 @@ def huge_eps(measured: Measurement) -> Finding:
     f"the correct points: WARN; on more than {100 * UNBOUNDED_SUSPECTS:g} % beyond chance (p < "
     f"{UNBOUNDED_BEYOND_CHANCE:g}): SUSPECT",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; ours",
 )
 def without_budget(measured: Measurement) -> Finding:
@@ -507,7 +504,6 @@ def without_budget(measured: Measurement) -> Finding:
     f"{STEPS} random steps within {255 * SMALL_STEP:g}/255 change the margin by more than {100 * NOISY:g} % in the "
     "mean",
     level="WARN",
-    when="full",
     source=f"{PINTOR}; ours",
 )
 def noisy_landscape(measured: Measurement) -> Finding:
@@ -531,7 +527,6 @@ def noisy_landscape(measured: Measurement) -> Finding:
     "re-evaluation",
     f"asked again alone and in other batches, more than {100 * SIDES:g} % of the adversarials change sides",
     level="WARN",
-    when="full",
     source="ours",
     bars=True,
 )
@@ -557,7 +552,6 @@ def re_evaluation(measured: Measurement) -> Finding | None:
     "8-bit",
     f"rounding to k/255 inside the ball saves more than {100 * SAVED:g} point; of the rows too under --eight-bit",
     level="INFO",
-    when="full",
     source="ours",
 )
 def rounding(measured: Measurement) -> Finding | None:
@@ -576,7 +570,6 @@ def rounding(measured: Measurement) -> Finding | None:
     f"finds half: WARN; SUSPECT where it is under {100 * LEAST_FOUND:g} % beyond chance (p < {BEYOND_CHANCE:g}) and a "
     "stronger attack finds half of those it missed",
     level="SUSPECT",
-    when="full",
     source="Zimmermann et al. 2022; ours",
 )
 def binarisation(measured: Measurement) -> Finding | None:

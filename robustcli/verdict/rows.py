@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from scipy.stats import binom, binomtest
 
@@ -25,7 +25,7 @@ from robustcli.fields import ball_edge
 from robustcli.measure.compare import Pair, refuse_unequal
 from robustcli.measure.record import Record
 from robustcli.measure.stats import ALPHA, Table, half_width, paired_interval
-from robustcli.verdict.check import AUTOATTACK, CARLINI, Finding, Level, also, check
+from robustcli.verdict.check import AUTOATTACK, CARLINI, Finding, Level, When, also, check
 
 MANY_STEPS = 100
 """What the authors of AutoAttack give each run of APGD."""
@@ -60,6 +60,8 @@ UNEQUAL = 0.1
 @dataclass(frozen=True)
 class Results:
     """The finished rows of one checkpoint, and whether it answers the same image differently."""
+
+    when: ClassVar[When] = "reuse"
 
     rows: Sequence[Record]
     randomised: bool = False
@@ -152,7 +154,7 @@ def is_autoattack_grade(attack: Attack, randomised: bool = True) -> bool:
     return "cross-entropy" in losses and ((targeted and searched) or (averaged and "margin" in losses))
 
 
-@also("R4", when="reuse")
+@also("R4")
 def rounding_of_rows(results: Results) -> Iterator[Finding]:
     """R4 of rows that were measured with `--eight-bit`."""
     for row in results.rows:
@@ -167,7 +169,7 @@ def rounding_finding(attack: str, saved: int, n: int) -> Finding:
     return Finding("INFO" if saved > SAVED * n else "OK", message, saved / n)
 
 
-@also("R9", when="reuse")
+@also("R9")
 def unbounded(results: Results) -> Iterator[Finding]:
     """R9 of minimal-norm attacks that ran long enough."""
     for row in results.rows:
@@ -191,7 +193,6 @@ def unbounded_finding(attack: str, failed: int, n: int) -> Finding:
     "always told: the half width of the 95 % interval; WARN where at an accuracy of 50 % it is above "
     f"{100 * WIDE_INTERVAL:g} points",
     level="WARN",
-    when="reuse",
     source="Wilson 1927; ours",
     bars=True,
 )
@@ -215,7 +216,6 @@ def sample_size(results: Results) -> Finding | None:
     "per-sample worst case",
     "always told: what stands under all attacks at once",
     level="INFO",
-    when="reuse",
     source=CARLINI,
 )
 def worst_cases(results: Results) -> Iterator[Finding]:
@@ -234,7 +234,6 @@ def worst_cases(results: Results) -> Iterator[Finding]:
     f"at one budget more stand under an iterative attack than under FGSM (exact one-sided test, p < {ALPHA:g}): "
     f"SUSPECT; FGSM alone breaks more than {100 * ALONE:g} %, or leaves {100 * GAP:g} points more: WARN",
     level="SUSPECT",
-    when="reuse",
     source=f"{CARLINI}; ours",
 )
 def steps_beat_one(results: Results) -> Iterator[Finding]:
@@ -277,7 +276,6 @@ def ahead(one: Record, many: Record) -> float:
     "monotone in eps",
     "accuracy rises with eps: the 95 % interval of the paired difference lies above 0",
     level="SUSPECT",
-    when="reuse",
     source=f"{CARLINI}; ours",
 )
 def monotone(results: Results) -> Iterator[Finding]:
@@ -304,7 +302,6 @@ def _rise(low: Record, high: Record) -> Finding:
     "a black-box attack breaks survivors of all white-box attacks, one of many steps among them: WARN above "
     f"{100 * BLACK_BOX_WARNS:g} points, SUSPECT above {100 * BLACK_BOX_SUSPECTS:g}",
     level="SUSPECT",
-    when="reuse",
     source=f"{AUTOATTACK}; ours",
 )
 def black_box(results: Results) -> Iterator[Finding]:
@@ -344,7 +341,6 @@ def black_box_finding(attack: Attack, name: str, broken: int, n: int, share: flo
     f"attacks on the cross-entropy and on the margin differ by more than {100 * LOSSES_DIFFER:g} points; INFO between "
     "the members of an ensemble of AutoAttack's grade, and beside it",
     level="WARN",
-    when="reuse",
     source=f"{AUTOATTACK}; ours",
     bars=True,
 )
@@ -386,7 +382,6 @@ def losses_finding(name: str, fewer: int, n: int, share: float, graded: bool = F
     "all attacks are of the family that it was trained against: WARN; FGSM training, and FGSM leaves "
     f"{100 * GAP:g} points more than an iterative attack within its budget: SUSPECT",
     level="SUSPECT",
-    when="reuse",
     source=f"{CARLINI}; Wong et al. 2020; ours",
 )
 def knows_attack(results: Results) -> Finding | None:
@@ -425,7 +420,6 @@ def _in_family(attack: Attack, one_step: bool) -> bool:
     "weak attacks only",
     "FGSM, DeepFool, noise or attacks of a single step are all that ran",
     level="WARN",
-    when="reuse",
     source=CARLINI,
     bars=True,
 )
@@ -439,7 +433,7 @@ def only_weak(results: Results) -> Finding | None:
     return Finding("OK", f"{names} ran")
 
 
-@also("R24", when="reuse")
+@also("R24")
 def autoattack_ran(results: Results) -> Iterator[Finding]:
     """R24 at each budget where an ensemble of AutoAttack's grade ran on all samples."""
     for name, group in results.budgets():
