@@ -1,4 +1,4 @@
-"""An evaluation that may stop early: cheap attacks first, samples in a random order: a part tells of the whole."""
+"""An evaluation that may stop early: cheap attacks first, samples in a random order, so that a part estimates the whole."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ TRIES = 5
 CLOSENESS = 0.5
 """Where the boundary of the two classes lies, from the inner points (0) to the planted one (1).
 
-The authors' 0.999 asks for more than an evaluation needs: there PGD-20 finds 6 of 10 on a PGD-trained MNIST network,
+The authors' 0.999 demands more than an evaluation needs: there PGD-20 finds 6 of 10 on a PGD-trained MNIST network,
 at 0.8 it finds 11 of 12, at 0.5 31 of 32, and random draws succeed on 4 of these.
 """
 
@@ -54,7 +54,7 @@ class Binarised:
         ids: of the samples that took part.
         found: 1 where the attack found an adversarial, else 0.
         found_at_random: 1 where one of the random draws was one.
-        left_out: samples whose planted point could not be told from the inner ones.
+        left_out: samples whose planted point no plane separated from the inner ones.
     """
 
     attack: Attack
@@ -82,7 +82,7 @@ class Binarised:
 
     @property
     def random_asr(self) -> float:
-        """The success rate of random draws: where it is high the test asks for nothing."""
+        """The success rate of random draws: where it is high the test demands nothing."""
         return sum(self.found_at_random) / self.n
 
     @property
@@ -123,13 +123,13 @@ def binarise(
     """Plant an adversarial for each sample, and see whether the attack finds one.
 
     Zimmermann, Brendel, Tramer and Carlini 2022, *Increasing Confidence in Adversarial Robustness Evaluations*. For
-    each sample the last linear layer is replaced by one of two classes, which tells points well inside the ball from
+    each sample the last linear layer is replaced by one of two classes, which separate points well inside the ball from
     a point on its surface: that one is an adversarial. An attack that misses it on many samples does not find what is
     there on the model itself either. What follows the layer stays, and so does the size of the sample's logits: where
     they saturate the loss, they do so here too.
 
     Unlike the authors' default, half of the inner points lie on the surface of their smaller ball: without them random
-    draws at eps succeed on 75 to 100 % of MNIST samples, as if the head told noise from less noise.
+    draws at eps succeed on 75 to 100 % of MNIST samples, as if the head separated noise from less noise.
 
     Args:
         model: returns logits; its last linear layer gives them, or what they are made of one by one.

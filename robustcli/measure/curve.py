@@ -17,7 +17,7 @@ from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, Written, fin
 from robustcli.measure.stats import median_distance, wilson
 
 POINTS = 10
-"""About how many budgets are shown where none was asked for."""
+"""About how many budgets are shown where none is given."""
 
 
 class _Class(BaseModel):

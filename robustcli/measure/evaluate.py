@@ -51,7 +51,7 @@ def evaluate(
     Args:
         session: what `open_session` made.
         keep_images: keep the adversarial images in each result's outcome.
-        on_progress: told the checkpoint and the attack, how many more samples were worked off, and how many turned out
+        on_progress: takes the checkpoint and the attack, how many more samples were worked off, and how many turned out
             to need no work: see `run_attack`.
         cache: what was measured before. Where images are needed all is measured: not every sample's image is kept.
 

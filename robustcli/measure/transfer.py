@@ -1,4 +1,4 @@
-"""Images made on one model, asked of another; and the matrix of all models with each other."""
+"""Images made on one model and evaluated on another; and the matrix of all models with each other."""
 
 from __future__ import annotations
 
@@ -23,9 +23,8 @@ def transfer(
 ) -> tuple[Tensor, Tensor]:
     """What an attack on `source` does to `target` (Carlini et al. 2019, section 4.3).
 
-    Where it breaks `target` more often than the same attack on `target` itself, that one's gradients hide something.
-
-    What `source` gets wrong before the attack stays as it is.
+    Where it breaks `target` more often than the same attack on `target` itself, that one's gradients hide something. What
+    `source` gets wrong before the attack stays as it is.
 
     Returns:
         (n,) bool, whether `target` is right before, and (n,) bool, before and after.
@@ -44,11 +43,11 @@ def right(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 128) -> Tens
 
 @dataclass(frozen=True)
 class Transferred:
-    """One cell of the matrix: a model asked about the images of a budget attack on another one, or on itself.
+    """One cell of the matrix: a model evaluated on the images of a budget attack on another one, or on itself.
 
     Attributes:
         record: of the attack on the model that the images were made on; what it got wrong before stayed as it was.
-        target: the model that was asked.
+        target: the model that was evaluated.
         robust: (n,) 1 where the target is right before and after.
     """
 
@@ -101,13 +100,13 @@ class Matrix:
 
     @property
     def total(self) -> int:
-        """How many samples are asked of other models than their own, and of each clean: in the unit of progress."""
+        """How many samples other models than their own are evaluated on, and each on clean ones: the unit of progress."""
         items = self.session.items
         runs = sum(planned.runs for item in items for planned in item.plan if planned.budgets)
         return (runs * (len(items) - 1) + len(items)) * len(items[0].images)
 
     def take(self, result: Result) -> Iterator[int]:
-        """Fill in the cells of one result; yields how many more samples were asked."""
+        """Fill in the cells of one result; yields how many more samples were evaluated."""
         outcome, record = result.outcome, result.record
         if record.ensemble is not None or record.kind == "minimal":
             return
@@ -122,7 +121,7 @@ class Matrix:
                     yield len(y)
                 x_adv = outcome.x_adv.to(self.session.device)
                 after = self._clean[subject] & right(model, x_adv, y, self.session.spec.batch_size)
-                robust = tuple(int(flag) for flag in after.tolist())
+                robust = tuple(after.int().tolist())
                 yield len(y)
             self.cells.append(Transferred(record, subject, robust))
 

@@ -37,21 +37,16 @@ def check_model(model: nn.Module, shape: tuple[int, int, int], classes: int) -> 
     samples = Samples(x, ids % classes, ids)
     with frozen(model):
         before = state_of(model, samples)
-        logits = _checked_logits(model, samples, classes)
+        logits = model(samples.x).detach()
+        returned, expected = tuple(logits.shape), (len(samples), classes)
+        require(returned == expected, f"the model returned shape {returned}; should be {expected}")
+        require(bool(logits.isfinite().all()), "the model returned NaN or infinite logits")
         require_unchanged("the model", before, state_of(model, samples))
         require(bool(torch.equal(model(x), logits)), "the model gave other logits for the same images in eval mode")
         alone = torch.cat([model(image[None]) for image in x])
         gap = float((alone - logits).abs().max() / logits.abs().max().clamp_min(1e-3))
         require(gap < 1e-3, f"the model's logits depend on the batch: they move by {gap:.2g} where a sample is alone")
         _check_input_gradient(model, samples)
-
-
-def _checked_logits(model: nn.Module, samples: Samples, classes: int) -> Tensor:
-    logits: Tensor = model(samples.x)
-    found, wanted = tuple(logits.shape), (len(samples), classes)
-    require(found == wanted, f"the model returned shape {found}; should be {wanted}")
-    require(bool(logits.isfinite().all()), "the model returned NaN or infinite logits")
-    return logits.detach()
 
 
 def _check_input_gradient(model: nn.Module, samples: Samples) -> None:

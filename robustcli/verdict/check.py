@@ -23,7 +23,7 @@ When = Literal["preflight", "reuse", "full", "compare"]
 """Before the run; from its rows; by more attacks (`--checks full`); for two checkpoints."""
 
 RESERVED = ("R1",)
-"""Ids that are not given again: R1 asked what the engine itself refuses, images outside ball or box."""
+"""Ids that are not given again: R1 was of images outside ball or box, which the engine itself refuses."""
 
 CARLINI = "Carlini et al. 2019"
 AUTOATTACK = "Croce & Hein 2020"
@@ -74,7 +74,7 @@ class Check:
         criterion: when it speaks up, with its thresholds.
         level: the worst that it says.
         when: where it runs.
-        source: who asks for it; `ours` where the threshold is our own.
+        source: who proposed it; `ours` where the threshold is our own.
         bars: whether a WARN of it already bars the word RELIABLE.
     """
 

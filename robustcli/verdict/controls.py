@@ -197,7 +197,7 @@ def _differ(counts: Tensor, shares: Tensor) -> bool:
     source=f"{CARLINI}; ours",
 )
 def transfer_not_better(measured: Measurement) -> Iterator[Finding]:
-    """Images of other networks, asked of the model, against its own gradient attacks."""
+    """Images made on other networks, against the model's own gradient attacks."""
     usual = default_budgets(measured.images.shape)[1]
     judged = {
         row.setting: row

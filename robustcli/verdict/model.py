@@ -288,7 +288,7 @@ def randomised(inspection: Inspection) -> Finding:
     source="ours",
 )
 def batch_dependence(inspection: Inspection) -> Finding | None:
-    """Whether an image's logits depend on the others of its batch; of a randomised model that cannot be told."""
+    """Whether an image's logits depend on the others of its batch; of a randomised model that cannot be seen."""
     if inspection.randomised:
         return None
     message = "logits depend on the other images of the batch: a batch norm or an augmentation ignores eval mode"

@@ -451,7 +451,7 @@ def autoattack_ran(results: Results) -> Iterator[Finding]:
     source="McNemar 1947",
 )
 def comparison(pair: Pair) -> Finding:
-    """Whether two checkpoints can be told apart."""
+    """Whether the difference of two checkpoints is more than chance."""
     message = f"{pair.a.label}: {pair.a.subject.checkpoint} and {pair.b.subject.checkpoint}"
     if pair.separable:
         return Finding("OK", f"{message} can be told apart", pair.p_holm)
@@ -467,7 +467,7 @@ def comparison(pair: Pair) -> Finding:
     source="ours",
 )
 def equal_effort(pair: Pair) -> Finding:
-    """Equal attacks differ in effort by when samples are broken; Square, which asks ahead, by how many stand."""
+    """Equal attacks differ in effort by when samples are broken; Square, which evaluates ahead, by how many stand."""
     spent = [(row.forwards + row.backwards) / max(1, row.n) for row in (pair.a, pair.b)]
     most = max(spent)
     gap = (most - min(spent)) / most if most else 0.0

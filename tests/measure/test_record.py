@@ -63,35 +63,25 @@ counts = st.integers(0, 2**40)
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    n = draw(st.integers(0, 5))
-
-    def column(values: st.SearchStrategy[Any]) -> tuple[Any, ...]:
-        return tuple(draw(st.lists(values, min_size=n, max_size=n)))
-
-    kind = draw(st.sampled_from(["budget", "minimal", "ensemble"]))
-    few = st.integers(0, n)
-    budget = None if kind == "minimal" else draw(st.sampled_from(["8/255", "0.10", "1e-3", "0", "3"]))
-    ensemble = draw(st.none() | names) if kind == "budget" else None
-    return Record(
+    distance = draw(st.lists(st.just(INF) | st.floats(0, allow_nan=False, allow_infinity=False), max_size=5))
+    n = len(distance)
+    few, ids = st.integers(0, n), st.lists(st.integers(), min_size=n, max_size=n)
+    attack = draw(st.sampled_from(["fgsm", "pgd:norm=l1", "autoattack:norm=l2", "deepfool", "fmn"]))
+    return record(
+        attack,
+        draw(st.sampled_from(["8/255", "0.10", "1e-3", "0", "1"])),
         subject=Subject(draw(words), draw(words), draw(st.none() | words), draw(st.none() | words)),
         dataset=draw(words),
         split=draw(words),
-        kind=kind,
-        attack={"name": draw(names), "steps": draw(st.integers()), "attack": {"name": "pgd"}},
         label=draw(words),
-        norm=draw(st.sampled_from(["linf", "l2", "l1"])),
-        budget=budget,
-        ids=column(st.integers()),
-        y=column(st.integers(0, 9)),
-        pred=column(st.integers(0, 9)),
-        pred_after=column(st.integers(0, 9)),
-        robust=column(st.integers(0, 1)),
-        distance=column(st.just(INF) | st.floats(0, allow_nan=False, allow_infinity=False)),
+        ids=tuple(draw(ids)),
+        y=tuple(draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))),
+        distance=tuple(distance),
         by_iter=tuple(draw(st.lists(few, max_size=3))),
         seconds=draw(st.floats(0, 1e9)),
         forwards=draw(counts),
         backwards=draw(counts),
-        ensemble=ensemble,
+        ensemble=draw(st.none() | names) if attack == "fgsm" else None,
         correct_8bit=draw(st.none() | few),
         cached=draw(counts),
     )

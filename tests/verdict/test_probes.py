@@ -94,7 +94,7 @@ def test_square_breaks_what_a_blind_gradient_leaves() -> None:
     assert (found["R12"], found["R24"]) == ("SUSPECT", "SUSPECT")
 
 
-def test_an_ensemble_is_asked_of_what_weak_attacks_leave_and_the_lower_number_is_told() -> None:
+def test_an_ensemble_meets_what_weak_attacks_leave_and_the_lower_number_is_quoted() -> None:
     survivors = surviving(tiny_net(), "pgd:steps=2,step_size=0.03,")
     found = {finding.id: finding for finding in of_survivors(survivors)}
     strong = found["R24"]
@@ -104,6 +104,7 @@ def test_an_ensemble_is_asked_of_what_weak_attacks_leave_and_the_lower_number_is
     lower = 100 * (survivors.share - strong.value)  # type: ignore[operator]
     assert f"breaks {broken} of {len(survivors.standing)} survivors (apgd " in strong.message
     assert f"quote {lower:.1f} % and not {100 * survivors.share:.1f} %" in strong.message
+    assert "at most" not in strong.message, "all that stand were probed"
 
 
 def breaking(survivors: Survivors, count: int) -> Survivors:
