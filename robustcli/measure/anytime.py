@@ -1,4 +1,4 @@
-"""An evaluation that may stop early: cheap attacks first, samples in a random order, so that a part estimates the whole."""
+"""An evaluation that may stop early: cheap attacks first, samples in random order, so that a part stands for all."""
 
 from __future__ import annotations
 

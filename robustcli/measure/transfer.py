@@ -23,8 +23,8 @@ def transfer(
 ) -> tuple[Tensor, Tensor]:
     """What an attack on `source` does to `target` (Carlini et al. 2019, section 4.3).
 
-    Where it breaks `target` more often than the same attack on `target` itself, that one's gradients hide something. What
-    `source` gets wrong before the attack stays as it is.
+    Where it breaks `target` more often than the same attack on `target` itself, that one's gradients hide something.
+    What `source` gets wrong before the attack stays as it is.
 
     Returns:
         (n,) bool, whether `target` is right before, and (n,) bool, before and after.
@@ -100,7 +100,7 @@ class Matrix:
 
     @property
     def total(self) -> int:
-        """How many samples other models than their own are evaluated on, and each on clean ones: the unit of progress."""
+        """How many samples `take` evaluates in all, clean ones too: in the unit of progress."""
         items = self.session.items
         runs = sum(planned.runs for item in items for planned in item.plan if planned.budgets)
         return (runs * (len(items) - 1) + len(items)) * len(items[0].images)
