@@ -77,19 +77,6 @@ def as_document(verdicts: Sequence[Verdict], checks: str) -> dict[str, Any] | No
     }
 
 
-@dataclass(frozen=True)
-class CheckOptions:
-    """How a run is checked.
-
-    Attributes:
-        full: whether more attacks run, beyond what costs next to nothing.
-        limit: how many survivors of a budget they meet; None means LIMIT, and twice that above MANY samples.
-    """
-
-    full: bool = False
-    limit: int | None = None
-
-
 def before(session: Session) -> dict[str, list[Finding]]:
     """The preflight of each checkpoint, P1 to P14.
 
@@ -122,11 +109,16 @@ def after(
     item: Item,
     rows: Sequence[Record],
     session: Session,
-    options: CheckOptions,
+    *,
+    full: bool = False,
+    limit: int | None = None,
     randomised: bool = False,
     cells: Sequence[Transferred] = (),
 ) -> Iterator[Finding]:
-    """What the finished rows of one checkpoint say and, with `options.full`, what more attacks find; one by one."""
+    """What the finished rows of one checkpoint say and, where `full`, what more attacks find; one by one.
+
+    At most `limit` survivors of a budget meet these attacks: LIMIT if left out, and twice that above MANY samples.
+    """
     results = Results(rows, randomised)
     yield from findings(results, "reuse")
     if not results.common:
@@ -140,12 +132,12 @@ def after(
         device=session.device,
         seed=session.spec.seed,
         batch_size=session.spec.batch_size,
-        limit=options.limit or (2 * LIMIT if len(images) > MANY else LIMIT),
+        limit=limit or (2 * LIMIT if len(images) > MANY else LIMIT),
         randomised=randomised,
         transfers=cells,
     )
     yield from findings(measured, "reuse")
-    if options.full:
+    if full:
         for survivors in measured.survivors():
             yield from of_survivors(survivors)
         if len(measured.correct):
@@ -176,28 +168,32 @@ def verdicts(
     session: Session,
     rows: Sequence[Record],
     preflights: dict[str, list[Finding]],
-    options: CheckOptions,
+    *,
+    full: bool = False,
+    limit: int | None = None,
     pairs: Sequence[Pair] = (),
     cells: Sequence[Transferred] = (),
 ) -> list[Verdict]:
     """The verdict on each checkpoint that has rows or was refused.
 
     Checks that Ctrl-C or a failing model cuts short count as not run; after Ctrl-C no more attacks run. `pairs` and
-    `cells` are those of `compare` and of its transfer matrix; `preflights` is what `before` found.
+    `cells` are those of `compare` and of its transfer matrix; `preflights` is what `before` found; for `full` and
+    `limit` see `after`.
     """
     found: list[Verdict] = []
     compared = of_pairs(pairs)
-    full, interrupted = options.full, False
+    interrupted = False
     for item in session.items:
         subject = item.subject
         name, own = subject.checkpoint, [row for row in rows if row.subject == subject]
         known = [*preflights.get(name, []), *compared.get(name, [])]
         randomised = any(finding.id == "P5" and finding.level != "OK" for finding in known)
         try:
-            for finding in after(item, own, session, options, randomised, cells):
+            more = full and not interrupted
+            for finding in after(item, own, session, full=more, limit=limit, randomised=randomised, cells=cells):
                 known.append(finding)  # noqa: PERF402 - what was found before a stop counts
         except KeyboardInterrupt:
-            options, interrupted = replace(options, full=False), True
+            interrupted = True
         except (AttackError, OutOfMemoryError):  # the rows are worth more than the rest of the checks
             pass
         if own or any(finding.level == "INVALID" for finding in known):
