@@ -38,7 +38,7 @@ from robustcli.measure.session import Item, Session, open_session
 from robustcli.provenance import provenance
 from robustcli.testing.masked import MASKS, Wrapped
 from robustcli.verdict.check import CHECKS, LEVELS, Finding
-from robustcli.verdict.judge import WORDS, CheckOptions, Verdict, before, verdicts
+from robustcli.verdict.judge import WORDS, Verdict, before, verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "verdict.md"
@@ -215,7 +215,7 @@ def judged(item: Item, spec: EvalSpec, limit: int | None = None) -> tuple[Verdic
         torch.manual_seed(0)
         first = before(session)
         rows = [result.record for result in evaluate(session)]
-        (verdict,) = verdicts(session, rows, first, CheckOptions(full=True, limit=limit))
+        (verdict,) = verdicts(session, rows, first, full=True, limit=limit)
     return verdict, rows
 
 

@@ -11,11 +11,10 @@ from robustcli.attacks import describe, label, parse_attack
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
 from robustcli.attacks.bisection import Bisection
 from robustcli.fields import Eps
+from robustcli.measure.compare import contests, families, pairs
 from robustcli.measure.curve import curves
 from robustcli.measure.document import make_document
-from robustcli.measure.pairs import pairs
 from robustcli.measure.record import Kind, Record, Subject
-from robustcli.measure.seeds import contests, families
 
 
 def record(

@@ -12,7 +12,7 @@ from robustcli.cli.request import Measured, Request
 from robustcli.errors import unknown
 
 if TYPE_CHECKING:
-    from robustcli.measure.pairs import Pair
+    from robustcli.measure.compare import Pair
     from robustcli.measure.session import Session
     from robustcli.measure.transfer import Transferred
     from robustcli.verdict.check import Finding
@@ -54,11 +54,12 @@ class Checking:
         if level == "off":
             return None
 
-        from robustcli.verdict.judge import CheckOptions, as_document, verdicts
+        from robustcli.verdict.judge import as_document, verdicts
 
-        options = CheckOptions(full=level == "full" and measured.stopped_by is None and not self.stopped)
-        with err().status("checking") if options.full and err().is_terminal else nullcontext():
-            return as_document(verdicts(self.session, measured.records, self.preflights, options, pairs, cells), level)
+        full = level == "full" and measured.stopped_by is None and not self.stopped
+        with err().status("checking") if full and err().is_terminal else nullcontext():
+            found = verdicts(self.session, measured.records, self.preflights, full=full, pairs=pairs, cells=cells)
+        return as_document(found, level)
 
 
 def look_first(session: Session, request: Request) -> Checking:

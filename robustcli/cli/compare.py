@@ -46,8 +46,7 @@ def compare(
     _ = request.spec
     read_level(flags["checks"])
 
-    from robustcli.measure.pairs import pairs
-    from robustcli.measure.seeds import contests, families
+    from robustcli.measure.compare import contests, families, pairs
 
     given = request.checkpoints()
     session = request.open(given if checkpoint else _siblings(given[0], request))

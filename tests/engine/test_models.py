@@ -14,7 +14,7 @@ from robustcli.config import EvalSpec
 from robustcli.engine.guard import Meter
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.errors import AttackError, ModelError, OutOfMemoryError
-from robustcli.measure.clean import predict_clean
+from robustcli.measure.evaluate import predict_clean
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.effort import small_attack
 from robustcli.verdict.model import inspect_model

@@ -9,11 +9,10 @@ from dataclasses import replace
 import pytest
 
 from robustcli.fields import Eps
+from robustcli.measure.compare import contests, families, pairs
 from robustcli.measure.curve import Curve, Group, curves
 from robustcli.measure.document import make_document
-from robustcli.measure.pairs import pairs
 from robustcli.measure.record import Record
-from robustcli.measure.seeds import contests, families
 from robustcli.measure.transfer import Transferred
 from robustcli.report.table import Table, percent
 from robustcli.report.views import COLUMNS, class_table, curve_table, evaluation_table, sparkline, tables
@@ -257,9 +256,7 @@ def crossed(cells: Sequence[tuple[int, int]] = tuple(FLAGS), models: int = 2) ->
         for attack, eps in (("fgsm", "8/255"), ("pgd", "0.3"))
     ]
     made = [
-        Transferred(pair[source], pair[target].subject, tuple(map(int, FLAGS[source, target]))).as_dict(
-            [2, 3] if (source, target) == (0, 1) else []
-        )
+        Transferred(pair[source], pair[target].subject, tuple(map(int, FLAGS[source, target]))).as_dict(pair[target])
         for pair in own
         for source, target in cells
     ]
