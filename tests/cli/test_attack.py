@@ -73,31 +73,6 @@ def test_one_attack_at_several_budgets_is_a_row_each(call: Call, models: Path) -
     assert [budget in ended.out for budget in ("Linf 0.1", "Linf 8/255", "Linf 0.3")] == [True] * 3
 
 
-def test_an_empty_attack_is_not_taken_for_all_attacks(call: Call, models: Path) -> None:
-    ended = call("attack", "--attack", "")
-    assert (ended.code, ended.out) == (2, "")
-
-
-@pytest.mark.parametrize("flag", ["--json", "--save", "--gallery"])
-def test_a_file_that_cannot_be_written_does_not_cost_the_others(
-    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, flag: str
-) -> None:
-    from robustcli import disk
-
-    write = disk.write_whole
-
-    def full(path: Path, content: bytes, named: str) -> None:
-        write(Path("missing/file") if named == flag else path, content, named)
-
-    for module in ("disk", "cli.request", "report.image_files", "report.pictures"):
-        monkeypatch.setattr(f"robustcli.{module}.write_whole", full)
-    names = {"--json": "r.json", "--save": "adv.npz", "--gallery": "g.png"}
-    ended = call("attack", "--attack", "fgsm:eps=0.1", *(part for pair in names.items() for part in pair))
-    assert (ended.code, "fgsm" in ended.out) == (2, True)
-    assert flag in ended.error
-    assert {name for name in names if Path(names[name]).exists()} == names.keys() - {flag}
-
-
 # --- PNG
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,7 @@ from robustcli.training import loop
 from ..conftest import Call
 from .conftest import FIRST, QUICK, ROWS, SECOND, parts_in
 
-
-@pytest.fixture(autouse=True)
-def heeded() -> Iterator[None]:
-    """Python's answer to SIGINT, though a suite in the background of a script inherits that it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("default_handlers")
 
 
 def at_call(count: int, act: Callable[[], None], original: Callable[..., Any]) -> Callable[..., Any]:
