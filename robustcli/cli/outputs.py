@@ -79,10 +79,8 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
     Raises:
         ConfigError: names the flag, the file and why.
     """
-    given = flags.get("checkpoint") or ()
-    checkpoints = [given] if isinstance(given, str | Path) else given
     data = [one for one in (flags.get("dataset"), *map(str, also_read)) if one and one not in DATASETS]
-    reads = [("the checkpoint", Path(one)) for one in checkpoints]
+    reads = [("the checkpoint", path) for path in given_checkpoints(flags)]
     reads += [("the data set", expand(Path(one), "--dataset")) for one in data]
     named = {flag: Path(flags[key]) for key, flag in FLAGS.items() if flags.get(key)}
     for flag, path in named.items():
@@ -95,6 +93,12 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
     for (flag, path), (other, same) in combinations(named.items(), 2):
         if _same(path, same) and not (path.exists() and not path.is_file()):  # a device takes both
             raise ConfigError(f"{other} {shown(same)}: is the file of {flag} too; give each its own")
+
+
+def given_checkpoints(flags: Mapping[str, Any]) -> list[Path]:
+    """The checkpoints on the command line; `attack` takes one, the others a list."""
+    given = flags["checkpoint"]
+    return [given] if isinstance(given, Path) else list(given or ())
 
 
 def _check_store(path: Path, reads: Iterable[Read]) -> None:
