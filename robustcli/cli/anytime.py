@@ -44,25 +44,22 @@ def read_goal(budget: str | None, until_ci: str | None) -> Goal | None:
     """
     if budget is None and until_ci is None:
         return None
-    seconds, points = _seconds(budget), _points(until_ci)
+    seconds = None if budget is None else _seconds(budget)
+    points = None if until_ci is None else _points(until_ci)
 
     from robustcli.measure.anytime import Goal
 
     return Goal(seconds, points)
 
 
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
+def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh])", text.strip())
     if match is None or not float(match[1]):
         raise ConfigError(f"--budget {text}: should be a time above 0 with its unit, such as 60s, 5m or 2h")
     return float(match[1]) * SECONDS[match[2]]
 
 
-def _points(text: str | None) -> float | None:
-    if text is None:
-        return None
+def _points(text: str) -> float:
     match = re.fullmatch(r"\d+\.?\d*|\.\d+", text.strip())
     if match is None or not 0 < float(match[0]) < 50:
         raise ConfigError(f"--until-ci {text}: should be points of accuracy above 0 and below 50, such as 1.0")

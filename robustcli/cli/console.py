@@ -121,7 +121,7 @@ def open_streams() -> None:
     """
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            _fill(number, os.O_RDONLY if number == 1 else os.O_WRONLY)
+            redirect_to_null(number, os.O_RDONLY if number == 1 else os.O_WRONLY)
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
     write_what_streams_can()
 
@@ -129,10 +129,10 @@ def open_streams() -> None:
 def drop(stream: TextIO) -> None:
     """After a stream failed: what is left in its buffer must not fail again when Python ends."""
     with suppress(OSError, ValueError):  # it is no file, as in a test, or closed
-        _fill(stream.fileno(), os.O_WRONLY)
+        redirect_to_null(stream.fileno())
 
 
-def _fill(number: int, flags: int) -> None:
+def redirect_to_null(number: int, flags: int = os.O_WRONLY) -> None:
     """Let a file's number stand for the null device."""
     null = os.open(os.devnull, flags)
     if null != number:

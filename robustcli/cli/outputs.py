@@ -1,4 +1,4 @@
-"""What a command is given, looked at before any work: values that are empty, and files that it would replace."""
+"""What a command is given, checked before any work: values that are empty, and files that it would replace."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def given_checkpoints(flags: Mapping[str, Any]) -> list[Path]:
 
 
 def _check_store(path: Path, reads: Iterable[Read]) -> None:
-    """Refuse a store where a command reads; what else is there is looked at where it is opened."""
+    """Refuse a store where a command reads; what else is there is checked where it is opened."""
     _refuse_read(path, "--store", reads)
     try:
         path.with_name(f"{path.name}-journal").exists()  # SQLite's longest name beside it
@@ -193,7 +193,7 @@ def _same(path: Path, other: Path) -> bool:
     """Whether two names are of one file: through links, hard ones too, and other spellings."""
     try:
         return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
-    except (OSError, RuntimeError, ValueError):  # it is told where the file is opened
+    except (OSError, RuntimeError, ValueError):  # an error where the file is opened
         return False
 
 

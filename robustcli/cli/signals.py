@@ -12,6 +12,8 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
+from robustcli.cli.console import redirect_to_null
+
 SIGNALS: list[int] = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 INTERRUPTED = 128 + signal.SIGINT
 REPEAT = 2.0
@@ -81,6 +83,4 @@ def _leave_dead_terminal() -> None:
         try:
             os.write(descriptor, b"")
         except OSError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, descriptor)
-            os.close(null)
+            redirect_to_null(descriptor)

@@ -59,8 +59,7 @@ def train(
     """
     flags = given_flags(context.params)
     if resume is not None:
-        _refuse_beside_resume(flags)
-        _resume(resume, data_dir, device or "auto")
+        _resume(resume, flags)
         return
     spec = train_spec(flags)
     locate(spec.dataset)
@@ -91,7 +90,7 @@ def _claim(prepared: Prepared, output: Path | None, force: bool) -> Iterator[Pat
     """The file to write, which no other run writes or has finished meanwhile.
 
     Raises:
-        ConfigError: another run has taken `output`, or it cannot be written.
+        ConfigError: another run writes `output` or has finished it, or it cannot be written.
     """
     from robustcli.models import checkpoint
 
@@ -143,14 +142,12 @@ def _setting(text: str) -> tuple[str, Any]:
         ) from None
 
 
-def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
+def _resume(path: Path, flags: Mapping[str, Any]) -> None:
     extra = sorted(flags.keys() - {"resume", "data_dir", "device"})
     if extra:
-        named = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in extra)
-        raise ConfigError(f"{named}: comes from the checkpoint (beside --resume, allowed are --data-dir and --device)")
+        names = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in extra)
+        raise ConfigError(f"{names}: comes from the checkpoint (beside --resume, allowed are --data-dir and --device)")
 
-
-def _resume(path: Path, data_dir: Path | None, device: str) -> None:
     from robustcli.models import checkpoint
     from robustcli.training.train import resume
 
@@ -162,7 +159,7 @@ def _resume(path: Path, data_dir: Path | None, device: str) -> None:
             stack.enter_context(checkpoint.claim(path))
         except checkpoint.InUseError as error:
             raise ConfigError(f"--resume {error}") from None
-        prepared, run = resume(path, data_dir=data_dir, device=device)
+        prepared, run = resume(path, data_dir=flags.get("data_dir"), device=flags.get("device", "auto"))
         epochs = prepared.job.spec.epochs
         notice(f"going on with {path} after step {run.step} (epoch {min(len(run.history) + 1, epochs)} of {epochs})")
         _train(prepared, path, run)
@@ -212,7 +209,7 @@ def train_with_bar(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
 
 
 def _print_epoch(history: Sequence[Mapping[str, float]]) -> None:
-    """A line for the last epoch, and a warning with the first one that tells of catastrophic overfitting."""
+    """A line for the last epoch, and a warning with the first one that shows catastrophic overfitting."""
     from robustcli.training.overfitting import overfitting
 
     entry = history[-1]

@@ -19,7 +19,7 @@ def output_file(text: str) -> Path:
     """What `--output` names.
 
     Raises:
-        ConfigError: no file can have that name, or none that is found again.
+        ConfigError: no file can have that name, or none that a later command could open.
     """
     path = Path(text)
     if str(path).startswith(zoo.PREFIX):

@@ -123,20 +123,16 @@ def models(here: Path, trained: Path) -> Path:
     return here / "checkpoints"
 
 
-def write_checkpoint(path: Path, *, side: int = 28, classes: int = 10, nan: bool = False, **changes: Any) -> Path:
+def write_checkpoint(path: Path, *, classes: int = 10, **changes: Any) -> Path:
     """A checkpoint of an untrained network that says it was trained on all of MNIST."""
-    model = ModelSpec(name="mnist-cnn", channels=1, height=side, width=side, classes=classes)
-    state = build_model(model).state_dict()
-    if nan:
-        state["fc2.bias"][:] = torch.nan
-    data: dict[str, Any] = {"name": "mnist", "source": "mnist/train", "classes": list("0123456789")[:classes]}
-    data |= {"fingerprint": "", "n_train": 60_000, "n_validation": 0}
+    model = ModelSpec(name="mnist-cnn", channels=1, height=28, width=28, classes=classes)
+    data = {"name": "mnist", "source": "mnist/train", "classes": list("0123456789")[:classes]}
     values: dict[str, Any] = {
         "spec": TrainSpec(method={"name": "vanilla"}, model="mnist-cnn").as_dict(),
         "model": model.as_dict(),
-        "data": data | changes.pop("data", {}),
+        "data": data | {"fingerprint": "", "n_train": 60_000, "n_validation": 0},
         "train_ids": torch.arange(60_000),
-        "state_dict": state,
+        "state_dict": build_model(model).state_dict(),
         "history": [],
         "metrics": {},
         "provenance": {},

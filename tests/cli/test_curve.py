@@ -36,15 +36,6 @@ def test_json_has_the_curve_and_the_distances_of_each_row(call: Call, models: Pa
     assert sum(part["n"] for part in curve["by_class"]) == curve["n"] == 12
 
 
-def test_a_curve_does_not_depend_on_the_batch_size(call: Call, models: Path) -> None:
-    found = []
-    for size in (1, 5, 128):
-        ended = call("evaluate", models / "vanilla.pt", *FAST, "--format", "json", "--batch-size", size)
-        found.append(ended.document["curves"][0]["distances"])
-    for other in found[1:]:
-        assert other == pytest.approx(found[0], rel=1e-4)
-
-
 def test_a_norm_has_a_curve_of_its_own(call: Call, models: Path) -> None:
     flags = ("--limit", "6", "--curve", "--attack", "fmn:iters=3", "--attack", "deepfool:iters=3", "--format", "json")
     found = call("evaluate", *sorted(models.glob("*.pt")), *flags).document["curves"]

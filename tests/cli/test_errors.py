@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from .conftest import Call, write_checkpoint, write_images
@@ -31,7 +30,6 @@ def mess(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     (folder / "checkpoints" / "good.pt").write_bytes(good)
     (folder / "cut.pt").write_bytes(good[: len(good) // 2])
     (folder / "bomb.pt").write_bytes(pickle.dumps(os.system))
-    write_checkpoint(folder / "nan.pt", nan=True, data={"name": "mnist-sample"}, train_ids=torch.arange(0))
     write_checkpoint(folder / "mnist.pt")
     write_checkpoint(folder / "methodless.pt", spec={"dataset": "mnist"})
     write_checkpoint(folder / "mixed.pt", complete=False, spec={"dataset": "mnist-sample"}, resume={"last": {}})
@@ -106,7 +104,6 @@ UNUSABLE = [
     ("train --resume cut.pt", "cut.pt cut off"),
     ("train --resume mixed.pt", "--resume mixed.pt: the training images are not those that the run began with"),
     ("evaluate methodless.pt", "methodless.pt: is unusable: lacks 'method'"),
-    ("evaluate nan.pt --dataset mnist-sample --limit 8", "nan.pt NaN logits 8"),
     ("evaluate checkpoints/good.pt --dataset mnist-sample", "good.pt (1, 8, 8) (1, 28, 28)"),
     ("evaluate five.pt --dataset mnist-sample", "five.pt 5 classes 10"),
     ("evaluate mnist.pt --dataset mnist-sample", "mnist.pt was trained on 1000 of the 1000"),

@@ -43,15 +43,12 @@ def test_json_rows_agree_with_themselves(document: dict[str, Any]) -> None:
     for row in document["rows"]:
         assert row["correct"] == sum(row["robust"])
         assert row["accuracy"] == row["correct"] / row["n"]
-        assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
         assert {len(row[key]) for key in ("ids", "robust", "y", "pred", "pred_after", "distance")} == {row["n"]} == {24}
         right = [before == y for before, y in zip(row["pred"], row["y"], strict=True)]
         assert sum(right) == row["clean_correct"]
         after = [now == y for now, y in zip(row["pred_after"], row["y"], strict=True)]
         assert [int(b and a) for b, a in zip(right, after, strict=True)] == row["robust"]
         assert [far is None for far in row["distance"]] == [flag == 1 for flag in row["robust"]]
-        assert row["clean_correct"] >= row["correct"]
-    assert document["rows"][1]["by_iter"][-1] == document["rows"][1]["correct"]
     assert [row["ids"] for row in document["rows"]] == [list(range(24))] * 2
 
 
@@ -87,20 +84,6 @@ def test_json_says_which_attacks_ran_where_none_was_given(call: Call, models: Pa
     assert deepfool == {"name": "deepfool", "iters": 5, "overshoot": 0.02, "box": "project", "norm": "l2"}
 
 
-@pytest.mark.parametrize("style", ["table", "csv", "json"])
-def test_the_json_file_is_written_beside_any_format(call: Call, models: Path, style: str) -> None:
-    ended = call("evaluate", *BOTH, "--format", style, "--json", "r.json")
-    assert ended.code == 0
-    assert len(json.loads(Path("r.json").read_text())["rows"]) == 2
-    assert ended.out.startswith("{") == (style == "json")
-
-
-@pytest.mark.parametrize("command", ["attack", "evaluate", "compare"])
-def test_json_is_one_document_from_every_command(call: Call, models: Path, command: str) -> None:
-    ended = call(command, "--attack", "fgsm", "--eps", "0.1,0.2", "--limit", 8, "--format", "json")
-    assert len(ended.document["rows"]) == (4 if command == "compare" else 2)
-
-
 @pytest.mark.parametrize("style", ["table", "json", "csv", "markdown", "latex"])
 def test_notices_and_warnings_stay_off_stdout(call: Call, models: Path, style: str) -> None:
     ended = call("evaluate", "--attack", "pgd:norm=l2,eps=0.001,steps=1", "--limit", 8, "--format", style)
@@ -132,27 +115,9 @@ def test_short_flags_fill_in_what_a_spec_leaves_out(call: Call, models: Path) ->
     assert [row["attack"]["steps"] for row in rows] == [2, 3]
 
 
-def test_the_training_split_may_be_measured_when_it_is_asked_for(call: Call, models: Path) -> None:
-    rows = call("evaluate", "--attack", "fgsm:eps=0.1", "--split", "train", "--format", "json").document["rows"]
-    assert rows[0]["n"] == 240
-
-
 def test_a_checkpoint_given_twice_is_measured_once(call: Call, models: Path) -> None:
     ended = call("evaluate", models / "vanilla.pt", models / "vanilla.pt", *BOTH, "--format", "json")
     assert len(ended.document["rows"]) == 2
-
-
-def test_an_unfinished_checkpoint_is_measured_with_a_warning(call: Call, models: Path) -> None:
-    saved = checkpoint.load(models / "vanilla.pt")
-    checkpoint.save(models / "part.pt", replace(saved, complete=False, history=saved.history[:1]))
-    ended = call("evaluate", models / "part.pt", *BOTH)
-    assert (ended.code, "fgsm" in ended.out) == (0, True)
-    assert f"warning: {models / 'part.pt'}: its training was interrupted after epoch 1 of 4" in ended.err
-
-
-def test_several_checkpoints_give_a_table_each(call: Call, models: Path) -> None:
-    ended = call("evaluate", models / "vanilla.pt", models / "batchout.pt", *BOTH)
-    assert (ended.code, ended.out.count("  clean  "), ended.out.count("An upper bound: ")) == (0, 2, 2)
 
 
 @pytest.fixture

@@ -220,26 +220,6 @@ def test_a_comparison_cut_short_within_a_checkpoint_shows_the_rest(call: Call, m
     assert (calls.code, len(table)) == (130, 3)
 
 
-@pytest.mark.usefixtures("second_run_stops")
-def test_a_comparison_shows_a_dash_for_what_was_not_measured(
-    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from robustcli.measure import evaluate
-
-    stops, calls = evaluate.stream_attack, []  # once more: the second attack on the second checkpoint
-
-    def run_attack(*args: Any, **kwargs: Any) -> list[driver.Outcome]:
-        calls.append(1)
-        return driver.run_attack(*args, **kwargs) if len(calls) < 3 else stops(*args, **kwargs)
-
-    monkeypatch.setattr(evaluate, "stream_attack", run_attack)
-    ended = call("compare", "--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=1", "--format", "markdown")
-    first = ended.out.partition("**Told apart**")[0]
-    table = [line.strip("|").split("|") for line in first.splitlines() if line.startswith("|")]
-    assert ended.code == 130
-    assert [[cell.strip() == "-" for cell in row[-3:]] for row in table[2:]] == [[False] * 3, [False, True, True]]
-
-
 @pytest.mark.parametrize("style", ["table", "json", "csv"])
 def test_ctrl_c_before_the_first_row_is_no_traceback(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, style: str

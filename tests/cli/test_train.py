@@ -48,14 +48,6 @@ def test_the_resolved_spec_is_in_the_checkpoint(call: Call, images: Path, here: 
     assert (saved.spec["model"], saved.spec["limit"], saved.complete) == ("mnist-cnn", 48, True)
 
 
-def test_an_existing_output_is_not_replaced(call: Call, images: Path, here: Path) -> None:
-    (here / "mine.pt").write_text("precious")
-    ended = call("train", "--dataset", images, *QUICK, "--output", "mine.pt")
-    assert ended.code == 2
-    assert "--force" in ended.error
-    assert (here / "mine.pt").read_text() == "precious"
-
-
 def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path) -> None:
     (here / "old.pt").write_bytes(b"PK\3\4, a checkpoint that was cut off")
     assert call("train", "--dataset", images, *QUICK, "--output", "old.pt", "--force").code == 0
@@ -73,7 +65,7 @@ def test_force_replaces_an_existing_output(call: Call, images: Path, here: Path)
         ("folder", "is a folder; should be a file, such as folder.pt"),
         ("x" * 300 + ".pt", "too long for a file"),
         ("file/x.pt", "cannot be written: its folder is a file"),
-        ("/dev/null", "exists already"),
+        ("file", "exists already; give another name, or --force to replace it"),
         ("loop.pt", "cannot be written: Too many levels"),
     ],
 )
@@ -81,13 +73,14 @@ def test_an_output_that_is_no_file_is_refused_before_training(
     call: Call, images: Path, here: Path, output: str, words: str
 ) -> None:
     (here / "folder").mkdir()
-    (here / "file").touch()
+    (here / "file").write_text("mine")
     (here / "loop.pt").symlink_to("loop.pt")
     ended = call("train", "--dataset", images, *QUICK, "--output", output)
     assert (ended.code, ended.out) == (2, "")
     assert ended.error.startswith("error: --output ")
     assert words in ended.error
     assert {path.name for path in here.iterdir()} == {"folder", "file", "loop.pt"}
+    assert (here / "file").read_text() == "mine"
 
 
 def test_an_output_may_be_a_link_which_stays(call: Call, images: Path, here: Path) -> None:

@@ -88,17 +88,6 @@ def test_ctrl_c_before_anything_is_finished_leaves_no_part(
     assert not checkpoint.peek(here / QUICK / "models" / f"{FIRST}.pt").complete
 
 
-def test_the_page_on_a_sweep_cut_short_says_what_is_missing(
-    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "_train_step", at_call(3, ctrl_c, loop._train_step))
-    ended = call("reproduce", "fig5a", "--quick")
-    assert ended.code == 130, ended.err
-    page = (here / QUICK / "report.md").read_text()
-    assert page.count("Missing: ") == len(read(here / QUICK / "fig5a.json").missing) == 4
-    assert "**holds" not in page
-
-
 @pytest.mark.usefixtures("few")
 def test_ctrl_c_in_all_keeps_the_parts_before(call: Call, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reproduction, "save_figure", at_call(3, ctrl_c, lambda results, folder: None))
