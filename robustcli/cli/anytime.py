@@ -8,7 +8,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
-from robustcli.cli import options
+from robustcli.cli.options import COMPUTE, option
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 Budget = Annotated[
     str | None,
-    options.option(
+    option(
         "--budget",
-        options.COMPUTE,
+        COMPUTE,
         "Stop after this time, such as 60s, 5m or 2h: cheap attacks first, samples in a random order.",
     ),
 ]
 UntilCI = Annotated[
     str | None,
-    options.option(
+    option(
         "--until-ci",
-        options.COMPUTE,
+        COMPUTE,
         "Stop each attack when its 95 % interval reaches so many points to each side, such as 1.0.",
     ),
 ]

@@ -12,6 +12,7 @@ import typer
 from robustcli.cli import options
 from robustcli.cli.console import notice
 from robustcli.cli.measurement import Measurement
+from robustcli.cli.options import ATTACK, OUTPUT, option
 from robustcli.cli.request import begin
 from robustcli.errors import ConfigError
 
@@ -19,21 +20,18 @@ if TYPE_CHECKING:
     from robustcli.measure.evaluate import Result
     from robustcli.measure.session import Session
 
-Spec = Annotated[
-    str, options.option("--attack", options.ATTACK, "A SPEC: a name with options, such as pgd:eps=8/255,steps=50.")
-]
+Spec = Annotated[str, option("--attack", ATTACK, "A SPEC: a name with options, such as pgd:eps=8/255,steps=50.")]
 Save = Annotated[
     Path | None,
-    options.option(
+    option(
         "--save",
-        options.OUTPUT,
+        OUTPUT,
         "Write x, x_adv, y, pred, pred_after and ids to this .npz; or into this folder a PNG for each broken "
         "sample, 8-bit and still fooling.",
     ),
 ]
 Gallery = Annotated[
-    Path | None,
-    options.option("--gallery", options.OUTPUT, "Draw originals, adversarials and perturbations into this .png."),
+    Path | None, option("--gallery", OUTPUT, "Draw originals, adversarials and perturbations into this .png.")
 ]
 
 

@@ -10,6 +10,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.measurement import Measurement
+from robustcli.cli.options import ATTACK, option
 from robustcli.cli.request import CHECKPOINTS, Request, begin
 from robustcli.errors import ConfigError, DataError
 
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 Transfer = Annotated[
     bool,
-    options.option(
+    option(
         "--transfer",
-        options.ATTACK,
+        ATTACK,
         "Also ask each checkpoint about the adversarial images of each other one: a table for every budget.",
     ),
 ]

@@ -11,6 +11,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import result
+from robustcli.cli.options import ATTACK, DATA, option
 from robustcli.cli.request import given_flags, has_budget, read_flags
 from robustcli.errors import ConfigError
 
@@ -29,12 +30,10 @@ Checked = Annotated[
     ),
 ]
 Attack = Annotated[
-    str | None,
-    options.option("--attack", options.ATTACK, "A SPEC with a budget, for the binarisation test (default pgd)."),
+    str | None, option("--attack", ATTACK, "A SPEC with a budget, for the binarisation test (default pgd).")
 ]
 Planted = Annotated[
-    int | None,
-    options.option("--limit", options.DATA, "Take the first N samples for the binarisation test (default 32)."),
+    int | None, option("--limit", DATA, "Take the first N samples for the binarisation test (default 32).")
 ]
 
 

@@ -13,6 +13,7 @@ from robustcli.cli import options
 from robustcli.cli.anytime import Budget, UntilCI, never_run, read_goal, report_left_out
 from robustcli.cli.console import fail, notice
 from robustcli.cli.measurement import Measurement
+from robustcli.cli.options import ATTACK, OUTPUT, option
 from robustcli.cli.request import begin, has_budget
 from robustcli.errors import ConfigError
 from robustcli.fields import parse_number
@@ -22,33 +23,27 @@ if TYPE_CHECKING:
     from robustcli.measure.record import Record
     from robustcli.measure.session import Session
 
-BELOW_THE_BAR = 4
+BELOW_THRESHOLD = 4
 
 FailUnder = Annotated[
     str | None,
-    options.option(
+    option(
         "--fail-under",
-        options.OUTPUT,
+        OUTPUT,
         "Exit with 4 unless the 95 % interval of each row with a budget lies at or above this accuracy in per cent.",
     ),
 ]
-JUnit = Annotated[
-    Path | None, options.option("--junit", options.OUTPUT, "Also write the rows as JUnit XML to this file.")
-]
-
-
+JUnit = Annotated[Path | None, option("--junit", OUTPUT, "Also write the rows as JUnit XML to this file.")]
 Curved = Annotated[
     bool,
-    options.option(
+    option(
         "--curve",
-        options.ATTACK,
+        ATTACK,
         "Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
         "--eps are the points shown. FMN and PGD-20 if no attack is named.",
     ),
 ]
-CurvePlot = Annotated[
-    Path | None, options.option("--curve-plot", options.OUTPUT, "Also draw the curves into this .png.")
-]
+CurvePlot = Annotated[Path | None, option("--curve-plot", OUTPUT, "Also draw the curves into this .png.")]
 
 
 @options.with_shared
@@ -72,8 +67,8 @@ def evaluate(
     """
     request = begin("evaluate", context.params)
     spec = request.spec
-    bar = read_bar(fail_under)
-    if bar is not None and not spec.curve and not has_budget(spec):
+    threshold = read_threshold(fail_under)
+    if threshold is not None and not spec.curve and not has_budget(spec):
         raise ConfigError("--fail-under: judges rows with a budget; none of the attacks here has one")
     goal = read_goal(budget, until_ci)
     for other in ("eight_bit", "curve"):
@@ -94,12 +89,12 @@ def evaluate(
         if junit is not None:
             stopped = measured.stopped_by
             cut_short = "" if stopped is None else str(stopped) or "interrupted"
-            after.callback(_write_junit, records, bar, junit, cut_short, not_run)
+            after.callback(_write_junit, records, threshold, junit, cut_short, not_run)
         if curves and curve_plot is not None:
             after.callback(_draw_curves, curves, curve_plot)
         shown = [curve.as_dict(budgets) for curve, budgets in curves]
         code = measurement.deliver(measured, curves=shown, verdict=verdict, anytime=part)
-    raise typer.Exit(code or _judge(records, bar, not_run))
+    raise typer.Exit(code or _judge(records, threshold, not_run))
 
 
 def _curves(session: Session, records: Sequence[Record]) -> list[tuple[Curve, Sequence[float]]]:
@@ -121,7 +116,7 @@ def _draw_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) ->
     notice(f"curves: {path}")
 
 
-def read_bar(text: str | None) -> float | None:
+def read_threshold(text: str | None) -> float | None:
     """What `--fail-under` means, in per cent.
 
     Raises:
@@ -140,27 +135,30 @@ def read_bar(text: str | None) -> float | None:
     return value
 
 
-def _judge(records: Sequence[Record], bar: float | None, not_run: Sequence[str]) -> int:
-    """The exit code for the bar, with a line for each row below it and each attack that --budget left no time."""
-    if bar is None:
+def _judge(records: Sequence[Record], threshold: float | None, not_run: Sequence[str]) -> int:
+    """The exit code for the threshold, with a line for each row below it and each attack that --budget left no time."""
+    if threshold is None:
         return 0
     from robustcli.report.junit import below, describe, with_budget
 
     unjudged = dict.fromkeys(record.name for record in records if record not in with_budget(records))
     if unjudged:
         notice(f"--fail-under judges rows with a budget, so not those of {', '.join(unjudged)}")
-    failed = [f"{describe(record)}: the interval begins below --fail-under {bar:g} %" for record in below(records, bar)]
-    failed += [f"{name}: was not run, so nothing shows --fail-under {bar:g} %" for name in not_run]
+    failed = [
+        f"{describe(record)}: the interval begins below --fail-under {threshold:g} %"
+        for record in below(records, threshold)
+    ]
+    failed += [f"{name}: was not run, so nothing shows --fail-under {threshold:g} %" for name in not_run]
     for line in failed:
         fail(line)
-    return BELOW_THE_BAR if failed else 0
+    return BELOW_THRESHOLD if failed else 0
 
 
 def _write_junit(
-    records: Sequence[Record], bar: float | None, path: Path, cut_short: str, not_run: Sequence[str]
+    records: Sequence[Record], threshold: float | None, path: Path, cut_short: str, not_run: Sequence[str]
 ) -> None:
     from robustcli.disk import write_whole
     from robustcli.report.junit import junit
 
-    write_whole(path, junit(records, bar, cut_short, not_run), "--junit")
+    write_whole(path, junit(records, threshold, cut_short, not_run), "--junit")
     notice(f"JUnit: {path}")

@@ -39,8 +39,7 @@ Dataset = Annotated[
     option("--dataset", DATA, "Its name (see `robustcli list datasets`), an .npz file or a folder of class folders."),
 ]
 DataDir = Annotated[
-    Path | None,
-    option("--data-dir", DATA, "Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder."),
+    Path | None, option("--data-dir", DATA, "Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder.")
 ]
 NoSample = Annotated[bool, option("--no-sample", DATA, "Do not fall back on the bundled 5 000 digits.")]
 Split = Annotated[str | None, option("--split", DATA, "train or test (default).")]
@@ -110,8 +109,7 @@ JsonFile = Annotated[
     option("--json", OUTPUT, "Also write the results, per sample, to this file. For JSON on stdout: --format json."),
 ]
 Format = Annotated[
-    str,
-    typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
+    str, typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT)
 ]
 Store = Annotated[
     Path | None,

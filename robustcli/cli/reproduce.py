@@ -11,6 +11,7 @@ import typer
 from robustcli.cli import options
 from robustcli.cli.console import fail, moving_bar, notice, out, result, warn
 from robustcli.cli.measurement import progress_of
+from robustcli.cli.options import OUTPUT, option
 from robustcli.cli.outputs import check_output
 from robustcli.cli.signals import INTERRUPTED
 from robustcli.cli.train import train_with_bar
@@ -44,17 +45,15 @@ NoZoo = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    options.option(
+    option(
         "--out",
-        options.OUTPUT,
+        OUTPUT,
         f"The folder for checkpoints, JSON, tables and pictures (default {FOLDER}, {QUICK_FOLDER} if quick).",
     ),
 ]
 Report = Annotated[
     Path | None,
-    options.option(
-        "--report", options.OUTPUT, "The page that says, claim by claim, what holds (default report.md in --out)."
-    ),
+    option("--report", OUTPUT, "The page that says, claim by claim, what holds (default report.md in --out)."),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from robustcli.cli import options
+from robustcli.cli.options import OUTPUT, option
 from robustcli.errors import ConfigError
 from robustcli.models import zoo
 
@@ -29,32 +29,27 @@ def output_file(text: str) -> Path:
     return path
 
 
-MethodName = Annotated[
-    str | None, options.option("--method", METHOD, "vanilla (default), fgsm, pgd, batchout or gaussian.")
-]
-Model = Annotated[str | None, options.option("--model", METHOD, "mnist-cnn or cifar-cnn; by the images if left out.")]
-Config = Annotated[Path | None, options.option("--config", METHOD, "A YAML file of keys; flags override it.")]
+MethodName = Annotated[str | None, option("--method", METHOD, "vanilla (default), fgsm, pgd, batchout or gaussian.")]
+Model = Annotated[str | None, option("--model", METHOD, "mnist-cnn or cifar-cnn; by the images if left out.")]
+Config = Annotated[Path | None, option("--config", METHOD, "A YAML file of keys; flags override it.")]
 Settings = Annotated[
     list[str] | None,
-    options.option(
+    option(
         "--set",
         METHOD,
         "KEY=VALUE for any key: optimizer, schedule, augment, weight_decay, momentum, validation, dtype, or an "
         "option of the method, such as method.steps=7. May be repeated.",
     ),
 ]
-BatchSize = Annotated[int | None, options.option("--batch-size", METHOD, "Samples a step (default 128).")]
-Epochs = Annotated[int | None, options.option("--epochs", METHOD, "Passes over the training images (default 12).")]
-LearningRate = Annotated[str | None, options.option("--lr", METHOD, "Learning rate (default 0.001).")]
+BatchSize = Annotated[int | None, option("--batch-size", METHOD, "Samples a step (default 128).")]
+Epochs = Annotated[int | None, option("--epochs", METHOD, "Passes over the training images (default 12).")]
+LearningRate = Annotated[str | None, option("--lr", METHOD, "Learning rate (default 0.001).")]
 Eta = Annotated[
-    str | None,
-    options.option("--eta", METHOD, "Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1]."),
+    str | None, option("--eta", METHOD, "Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].")
 ]
-Fraction = Annotated[
-    str | None, options.option("--fraction", METHOD, "Share of each batch that is augmented or attacked.")
-]
-Layers = Annotated[str | None, options.option("--layers", METHOD, "Slots to fill, such as c1,c2,f1; all if left out.")]
-Eps = Annotated[str | None, options.option("--eps", METHOD, "Budget of fgsm or pgd training.")]
+Fraction = Annotated[str | None, option("--fraction", METHOD, "Share of each batch that is augmented or attacked.")]
+Layers = Annotated[str | None, option("--layers", METHOD, "Slots to fill, such as c1,c2,f1; all if left out.")]
+Eps = Annotated[str | None, option("--eps", METHOD, "Budget of fgsm or pgd training.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -62,11 +57,9 @@ Output = Annotated[
         parser=output_file,
         metavar="PATH",
         help="The checkpoint's file; named after the run in checkpoints/ if left out.",
-        rich_help_panel=options.OUTPUT,
+        rich_help_panel=OUTPUT,
         show_default=False,
     ),
 ]
-Force = Annotated[bool, options.option("--force", options.OUTPUT, "Let --output replace a file.")]
-Resume = Annotated[
-    Path | None, options.option("--resume", options.OUTPUT, "Go on with the run of an incomplete checkpoint.")
-]
+Force = Annotated[bool, option("--force", OUTPUT, "Let --output replace a file.")]
+Resume = Annotated[Path | None, option("--resume", OUTPUT, "Go on with the run of an incomplete checkpoint.")]
