@@ -35,7 +35,7 @@ Gallery = Annotated[
 ]
 
 
-@options.with_shared
+@options.with_common_flags
 def attack(
     context: typer.Context,
     attack: Spec,

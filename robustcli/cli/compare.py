@@ -28,7 +28,7 @@ Transfer = Annotated[
 ]
 
 
-@options.with_shared
+@options.with_common_flags
 def compare(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,

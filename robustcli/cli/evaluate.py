@@ -46,7 +46,7 @@ Curved = Annotated[
 CurvePlot = Annotated[Path | None, option("--curve-plot", OUTPUT, "Also draw the curves into this .png.")]
 
 
-@options.with_shared
+@options.with_common_flags
 def evaluate(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,

@@ -1,4 +1,4 @@
-"""The flags that commands share, each written once, and the groups that a command takes them in."""
+"""The flags that commands share, each written once."""
 
 from __future__ import annotations
 
@@ -138,17 +138,12 @@ Checks = Annotated[
 Force = Annotated[bool, option("--force", OUTPUT, "Run although the checks say INVALID.")]
 
 
-def _attack(
+def _common_flags(
     eps: Eps = None,
     norm: Norm = None,
     steps: Steps = None,
     iters: Iters = None,
     eot: Eot = None,
-) -> None:
-    """What fills in a SPEC."""
-
-
-def _run(
     dataset: Dataset = None,
     data_dir: DataDir = None,
     split: Split = None,
@@ -166,17 +161,17 @@ def _run(
     checks: Checks = "quick",
     force: Force = False,
 ) -> None:
-    """On which images, how, and where the result goes."""
+    """What fills in a SPEC, on which images, how, and where the result goes."""
 
 
-def with_shared(command: Command) -> Command:
+def with_common_flags(command: Command) -> Command:
     """Give attack, evaluate or compare the flags that they share, in the place of its `**flags`.
 
     The parser reads a function's signature; the values come as keywords.
     """
     hints: dict[str, Any] = {}
     parameters: list[inspect.Parameter] = []
-    for function in (command, _attack, _run):
+    for function in (command, _common_flags):
         hints |= get_type_hints(function, include_extras=True)
         parameters += [
             one.replace(annotation=hints[one.name], kind=inspect.Parameter.KEYWORD_ONLY)
