@@ -112,19 +112,19 @@ def prune(
 
     Example: `robustcli results prune --older-than 30d`
     """
-    from robustcli.store.browse import Wanted, ago
+    from robustcli.store.browse import Selection
     from robustcli.store.database import size, writable
 
     if not everything and not (older_than or checkpoint or attack):
         raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
-    wanted = Wanted(
-        before=ago(_age(older_than)) if older_than else None,
+    selection = Selection(
+        before=_time_before(older_than) if older_than else None,
         sha256=_hash(checkpoint) if checkpoint else None,
         checkpoint=checkpoint,
         attack=attack,
     )
     with _opened(store) as (_, contents):
-        gone = [line for line in contents.lines if everything or wanted.takes(line)]
+        gone = [line for line in contents.lines if everything or selection.matches(line)]
     told = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
     told += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
     if dry_run:
@@ -213,16 +213,16 @@ def _check_style(style: str) -> None:
         raise unknown("--format", style, ("table", "json"))
 
 
-def _age(text: str) -> timedelta:
+def _time_before(text: str) -> str:
+    """The time that long ago, ISO 8601."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     if match is None:
         raise ConfigError(f"--older-than {text}: should be a number of hours, days or weeks, such as 12h, 30d or 8w")
     try:
-        age = timedelta(hours=float(match[1]) * HOURS[match[2]])
-        _ = datetime.now(UTC) - age
+        time = datetime.now(UTC) - timedelta(hours=float(match[1]) * HOURS[match[2]])
     except OverflowError:
         raise ConfigError(f"--older-than {text}: is older than the calendar") from None
-    return age
+    return time.isoformat(timespec="seconds")
 
 
 def _hash(checkpoint: str) -> str | None:
