@@ -13,7 +13,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Characters that show nothing although their category says letter, mark or symbol."""
 
@@ -47,16 +46,13 @@ def _acts(character: str) -> bool:
 
 
 def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
-        return f"\\x{code - 0xDC00:02x}"
-    return _NAMED.get(character) or (
-        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-    )
+    if "\udc80" <= character <= "\udcff":  # a byte that Python could not decode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def latex(text: str) -> str:
-    """One line in which nothing is a command, a comment's end or a column's."""
+    """One line in which nothing is a command, or ends a comment or a column."""
     return "".join(_LATEX.get(character, character) for character in visible(text))
 
 

@@ -26,12 +26,8 @@ from robustcli.text import short_paths, visible
 PICTURES = 8
 """Samples in a gallery."""
 
-CLASS_LENGTH = 40
-"""Characters of a class's name that are shown: a picture is 1.5 inches wide."""
-
-
 NAME_LENGTH = 40
-"""Characters of a checkpoint's name in the legend."""
+"""Characters that are shown of a class's name, over a picture 1.5 inches wide, or of a checkpoint's in a legend."""
 
 POINTS = 200
 """Budgets that a line is drawn through."""
@@ -98,7 +94,7 @@ def _gallery(pictures: Sequence[Picture], title: str) -> Figure:
 
 
 def _draw_sample(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> None:
-    label, before, after = (visible(name)[:CLASS_LENGTH] for name in (picture.label, picture.before, picture.after))
+    label, before, after = (visible(name)[:NAME_LENGTH] for name in (picture.label, picture.before, picture.after))
     _show(top, picture.x)
     top.set_title(f"{before} ({100 * picture.confidence:.0f} %)\n(true: {label})", fontsize=8)
     _show(middle, picture.x_adv)
@@ -159,10 +155,10 @@ def save_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> 
         ConfigError: the file cannot be written.
     """
     with plain_text():
-        save_figure(_curves(curves), path, "--curve-plot")
+        save_figure(_plot(curves), path, "--curve-plot")
 
 
-def _curves(curves: Sequence[tuple[Curve, Sequence[float]]]) -> Figure:
+def _plot(curves: Sequence[tuple[Curve, Sequence[float]]]) -> Figure:
     names = short_paths(curve.subject.checkpoint for curve, _ in curves)
     norms = list(dict.fromkeys(curve.norm for curve, _ in curves))
     figure = Figure(figsize=(5.2 * len(norms), 4.0), layout="constrained")
