@@ -1,4 +1,4 @@
-"""Text that comes from a file or a user, made harmless for where it is written.
+"""Text from a file or a user, made harmless for the place where it is written.
 
 A name in a checkpoint may hold anything: escape sequences that clear a screen, line breaks that forge a line, a
 format's own characters. JSON alone takes text as it is, since it escapes by itself.
@@ -79,7 +79,7 @@ def _cell(text: str) -> str:
 
 
 def short_paths(paths: Iterable[str]) -> dict[str, str]:
-    """Each path's stem, or the shortest end of it that tells it from the others: `a/m` and `b/m`."""
+    """Each path's stem, or the shortest end of it that no other has: `a/m` and `b/m`."""
     ends = {path: _ends(path) for path in paths}
     return {
         path: next(

@@ -109,11 +109,8 @@ def _draw_sample(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> Non
 
 
 def _show(axis: Axes, image: Tensor) -> None:
-    pixels = image.clamp(0, 1).permute(1, 2, 0).numpy()
-    if pixels.shape[2] == 1:
-        axis.imshow(pixels[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    else:
-        axis.imshow(pixels, interpolation="nearest")
+    pixels = image.clamp(0, 1).permute(1, 2, 0).squeeze(2).numpy()  # matplotlib takes a grey image as (h, w)
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
 def choose_pictures(model: nn.Module, images: Images, outcome: Outcome) -> list[Picture]:
@@ -184,7 +181,7 @@ def _draw_curve(axis: Axes, curve: Curve, reach: float, name: str) -> None:
     bands = [wilson(correct, everyone.n) for correct in right]
     on = "" if curve.split == "test" else f", {curve.split} split"
     name = visible(name)
-    name = name if len(name) <= NAME_LENGTH else f"...{name[-NAME_LENGTH:]}"  # its end is what tells it apart
+    name = name if len(name) <= NAME_LENGTH else f"...{name[-NAME_LENGTH:]}"  # ends differ
     shown = f" {name} ({' and '.join(curve.attacks)}, n = {everyone.n}{on})"
     (line,) = axis.plot(at, [100 * correct / everyone.n for correct in right], label=shown)
     low, high = zip(*bands, strict=True)

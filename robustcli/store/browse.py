@@ -53,16 +53,12 @@ Count = Annotated[int, Field(ge=0)]
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True, allow_inf_nan=False))
 class Line:
-    """A row of results in the store.
+    """A row of results in the store: a `Series`, and what its samples add up to.
 
     Attributes:
-        id: its number there.
-        checkpoint, sha256, model, method, dataset: what was measured on what.
-        attack, label, norm, eps, ensemble: under what.
-        seed, dtype, eot, attack_schema: how.
+        id: its number in the store.
         time: of the last sample, ISO 8601.
         n, correct, clean_correct: samples, right after the attack, right before.
-        seconds, forwards, backwards: spent on them.
     """
 
     id: int

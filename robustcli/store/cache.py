@@ -82,7 +82,7 @@ class Cache:
         return known
 
     def reject(self, series: Series, samples: Iterable[Digest]) -> None:
-        """What is known of these samples cannot be right: it is forgotten, and replaced where they are kept anew."""
+        """Forget what is known of these samples, as it cannot be right; a new result replaces it in the file."""
         gone = set(samples)
         if gone:
             self._rejected[series.key] |= gone
@@ -96,7 +96,7 @@ class Cache:
             )
 
     def pictured(self, series: Series) -> set[Digest]:
-        """The samples of a series whose adversarial images are kept."""
+        """The samples of a series whose adversarial images are stored."""
         with self._report_errors(""):
             if self.connection is not None:
                 return {(sample, digest) for sample, digest in select(self.connection, PICTURED, series.key)}
@@ -186,7 +186,7 @@ class Cache:
 
 
 def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set[Digest]) -> None:
-    """What another process has kept in the meantime stays, but for what was `rejected`."""
+    """Add a chunk; what another process has written in the meantime stays, but for what was `rejected`."""
     number = series_id(connection, chunk.series)
     for table in ("samples", "adversarials") if rejected else ():
         connection.executemany(
@@ -217,21 +217,17 @@ def series_id(connection: sqlite3.Connection, series: Series) -> int:
     del values["source"]  # the key has it
     names = ", ".join(values)
     marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, str) else "?" for value in values.values())
-    bound = [as_text(value) if isinstance(value, str) else value for value in values.values()]
+    bound = [_as_bytes(value) if isinstance(value, str) else value for value in values.values()]
     cursor = connection.execute(f"INSERT INTO series ({names}) VALUES ({marks})", bound)  # noqa: S608
     return int(cursor.lastrowid or 0)
 
 
-def as_text(text: str) -> str | bytes:
-    """What SQLite takes: of a name that is not UTF-8, its bytes."""
+def _as_bytes(text: str) -> bytes:
+    """A text for SQLite, which takes no name that is not UTF-8 otherwise."""
     try:
-        text.encode()
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        try:
-            return text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            return text.encode("utf-8", "backslashreplace")
-    return text
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _packed(picture: Picture) -> tuple[str, bytes]:

@@ -19,7 +19,7 @@ SCHEMA = 1
 """In `PRAGMA user_version`; a file with another number is refused."""
 
 APPLICATION = 0x72634442
-"""In `PRAGMA application_id`: tells the store from any other program's database."""
+"""In `PRAGMA application_id`: no other program's database has it."""
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another process's."""
@@ -276,7 +276,7 @@ def select(connection: sqlite3.Connection, query: str, *values: Any) -> list[tup
 
 
 def _open_read_only(path: Path, wait: float) -> sqlite3.Connection:
-    """Where the folder cannot take a journal, the file is taken to stay as it is."""
+    """Open a store in a folder that can take no journal: the file is assumed to stay as it is."""
     try:
         return _open(path, wait, "ro")
     except sqlite3.Error:
@@ -328,7 +328,7 @@ def _harden(connection: sqlite3.Connection) -> None:
 
 
 def _text(raw: bytes) -> str:
-    """A name of a file need not be UTF-8, and keeps its bytes; see `cache.as_text`."""
+    """A name of a file need not be UTF-8, and keeps its bytes; `cache.series_id` writes it so."""
     return raw.decode("utf-8", "surrogateescape")
 
 
