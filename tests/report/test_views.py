@@ -180,26 +180,26 @@ def test_what_a_model_has_not_met_is_a_dash_under_its_own_heading() -> None:
     assert {len(cells) for cells in table.cells} == {len(table.headers)}
 
 
+SEVERAL_NEEDED = "cannot be told apart at n = 20; about 29 samples would be needed"
+
+
 @pytest.mark.parametrize(
-    ("robust", "said"),
+    ("first", "second", "said"),
     [
-        ("0" * 20, ("+100.0", "20", "0", "< 0.001", "one is ahead")),
-        ("1" * 20, ("+0.0", "0", "0", "1.000", "cannot be told apart at n = 20")),
-        (
-            "0" * 5 + "1" * 15,
-            ("+25.0", "5", "0", "0.062", "cannot be told apart at n = 20; about 29 samples would be needed"),
-        ),
+        (20, 0, ("+100.0", "20", "0", "< 0.001", "one is ahead")),
+        (0, 20, ("-100.0", "0", "20", "< 0.001", "two is ahead")),
+        (20, 20, ("+0.0", "0", "0", "1.000", "cannot be told apart at n = 20")),
+        (20, 15, ("+25.0", "5", "0", "0.062", SEVERAL_NEEDED)),
     ],
 )
-def test_only_what_can_be_told_apart_is_ranked(robust: str, said: tuple[str, ...]) -> None:
-    (line,) = compared([record(robust="1" * 20, name="one.pt")], [record(robust=robust, name="two.pt")])[1].cells
+def test_only_what_can_be_told_apart_is_ranked(first: int, second: int, said: tuple[str, ...]) -> None:
+    one, two = (
+        record(robust="0" * (20 - correct) + "1" * correct, name=name)
+        for name, correct in (("one.pt", first), ("two.pt", second))
+    )
+    (line,) = compared([one], [two])[1].cells
     assert line[:2] == ("one - two", "fgsm Linf 0.1")
     assert (line[2].partition("\n")[0], *line[3:]) == said
-
-
-def test_whoever_is_ahead_is_named() -> None:
-    (line,) = compared([record(robust="0" * 20, name="one.pt")], [record(robust="1" * 20, name="two.pt")])[1].cells
-    assert line[-1] == "two is ahead"
 
 
 def test_many_checkpoints_have_the_pairs_of_the_first_and_the_rest_in_json() -> None:
@@ -210,24 +210,20 @@ def test_many_checkpoints_have_the_pairs_of_the_first_and_the_rest_in_json() -> 
 
 def over_seeds(**recipes: Sequence[int]) -> Table:
     """So many of 100 samples that each seed of a method withstood."""
-    made = [
-        [record("fgsm", "0.3", "1" * correct + "0" * (100 - correct), name=f"{method}-{seed}.pt", method=method)]
-        for method, seeds in recipes.items()
-        for seed, correct in enumerate(seeds)
-    ]
-    specs = [
-        {"method": {"name": method}, "seed": seed} for method, seeds in recipes.items() for seed in range(len(seeds))
-    ]
+    made, specs = [], []
+    for method, seeds in recipes.items():
+        for seed, correct in enumerate(seeds):
+            robust = "1" * correct + "0" * (100 - correct)
+            made.append([record("fgsm", "0.3", robust, name=f"{method}-{seed}.pt", method=method)])
+            specs.append({"method": {"name": method}, "seed": seed})
     found = families(made, specs)
-    between = [*pairs(made), *contests(found)]
+    between = [one.as_dict() for one in (*pairs(made), *contests(found))]
+    recipes_found = [one.as_dict() for one in found]
     flat = [one for group in made for one in group]
-    told = make_document(
-        "compare", flat, {}, pairs=[pair.as_dict() for pair in between], families=[one.as_dict() for one in found]
-    )
-    return tables(told)[-1]
+    return tables(make_document("compare", flat, {}, pairs=between, families=recipes_found))[-1]
 
 
-def test_recipes_have_mean_and_spread_and_it_is_said_who_is_above() -> None:
+def test_recipes_have_mean_and_spread_and_only_differences_beyond_seeds_are_ranked() -> None:
     table = over_seeds(vanilla=(10, 12, 11), batchout=(45, 41, 47))
     assert table.headers == ("method", "seeds", "clean", "fgsm\nLinf 0.3")
     assert table.cells == (
@@ -235,9 +231,6 @@ def test_recipes_have_mean_and_spread_and_it_is_said_who_is_above() -> None:
         ("batchout", "3", "100.0 ± 0.0", "44.3 ± 3.1"),
     )
     assert "batchout above vanilla by 33.3 points under fgsm Linf 0.3 (p = 0.00" in table.notes[0]
-
-
-def test_none_is_ranked_that_its_seeds_do_not_tell_apart() -> None:
     assert over_seeds(vanilla=(10, 12, 11), gaussian=(9, 13, 12)).notes[0].endswith("(Holm): none.")
 
 

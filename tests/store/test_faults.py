@@ -15,18 +15,14 @@ from robustcli.store.database import connect
 from .conftest import AT, STANDS, change, chunk, known, lines, locked, series
 
 
-def test_what_is_kept_is_recalled(path: Path) -> None:
+def test_what_is_kept_is_recalled_and_nothing_is_written_before(path: Path) -> None:
     with Cache(path) as store:
+        assert store.recall(series()) == {}
+        assert not path.parent.exists()
         store.keep([chunk(1, 2), chunk(3)])
         assert store.recall(series())[3, AT] == STANDS
         assert store.pictured(series()) == {(1, AT), (3, AT)}
     assert known(path) == 3
-
-
-def test_nothing_is_written_before_something_is_kept(path: Path) -> None:
-    with Cache(path) as store:
-        assert store.recall(series()) == {}
-    assert not path.parent.exists()
 
 
 @pytest.mark.parametrize(

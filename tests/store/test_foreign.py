@@ -25,16 +25,11 @@ from robustcli.store.series import Chunk, Entry
 from .conftest import AT, BROKEN, STANDS, WRONG, change, chunk, fill, lines, series
 
 
-@pytest.fixture
-def path(filled: Path) -> Path:
-    return filled
-
-
 @pytest.mark.parametrize("entry", [STANDS, BROKEN, WRONG, BROKEN._replace(distance=0.0)])
-def test_what_is_written_is_sound(path: Path, entry: Entry) -> None:
-    with Cache(path) as store:
+def test_what_is_written_is_sound(filled: Path, entry: Entry) -> None:
+    with Cache(filled) as store:
         store.keep([Chunk(series(seed=1), {(1, AT): entry}, {})])
-    with Cache(path) as store:
+    with Cache(filled) as store:
         assert store.recall(series(seed=1)) == {(1, AT): entry}
         assert store.troubles() == []
     assert entry.fits(3, 10)
@@ -50,21 +45,23 @@ def test_what_is_written_is_sound(path: Path, entry: Entry) -> None:
         *["forwards = 9223372036854775807", "digest = 'text'", "sample = 'x'"],
     ],
 )
-def test_a_sample_that_robustcli_would_not_write_is_unknown_and_replaced(path: Path, value: str) -> None:
-    change(path, f"UPDATE samples SET {value} WHERE sample = 1")
-    with Cache(path) as store:
+def test_a_sample_that_robustcli_would_not_write_is_unknown_and_replaced(filled: Path, value: str) -> None:
+    change(filled, f"UPDATE samples SET {value} WHERE sample = 1")
+    with Cache(filled) as store:
         assert set(store.recall(series())) == {(2, AT), (3, AT), (4, AT)}
         (line,) = store.troubles()
-        assert line.startswith(f"--store {path}: holds a sample of fgsm Linf 8/255 whose values contradict each other")
-    with closing(connect(path)) as connection:
+        assert line.startswith(
+            f"--store {filled}: holds a sample of fgsm Linf 8/255 whose values contradict each other"
+        )
+    with closing(connect(filled)) as connection:
         contents = read(connection)
         assert [(row.n, row.correct, row.clean_correct) for row in contents.lines] == [(3, 1, 2)]
         assert contents.troubles[0].startswith("1 sample is left out, with values that contradict each other")
         assert samples(connection, contents.lines[0])["robust"] == [0, 0, 1]
-    with Cache(path) as store:
+    with Cache(filled) as store:
         store.recall(series())
         store.keep([Chunk(series(), {(1, AT): STANDS}, {})])
-    with Cache(path) as store:
+    with Cache(filled) as store:
         assert store.recall(series())[1, AT] == STANDS
         assert store.troubles() == [] or "digest" in value or "sample" in value
 
@@ -107,9 +104,9 @@ def test_flags_that_were_falsified_are_measured_anew_and_said(checkpoint: Path, 
         "attack = '{\"a\": 1e999}'",
     ],
 )
-def test_a_row_that_cannot_be_read_is_left_out_and_pruned(path: Path, value: str) -> None:
-    change(path, f"UPDATE series SET {value}")
-    with closing(connect(path)) as connection:
+def test_a_row_that_cannot_be_read_is_left_out_and_pruned(filled: Path, value: str) -> None:
+    change(filled, f"UPDATE series SET {value}")
+    with closing(connect(filled)) as connection:
         contents = read(connection)
         assert (contents.lines, contents.unreadable) == ((), (1,))
         (line,) = contents.troubles
@@ -119,9 +116,11 @@ def test_a_row_that_cannot_be_read_is_left_out_and_pruned(path: Path, value: str
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "x'ff'", "[" * 5000, '{"a": ' * 200 + "1" + "}" * 200])
-def test_a_provenance_that_cannot_be_read_costs_no_row(path: Path, text: str) -> None:
-    change(path, f"UPDATE runs SET provenance = '{text}'" if text[0] != "x" else f"UPDATE runs SET provenance = {text}")
-    with closing(connect(path)) as connection:
+def test_a_provenance_that_cannot_be_read_costs_no_row(filled: Path, text: str) -> None:
+    change(
+        filled, f"UPDATE runs SET provenance = '{text}'" if text[0] != "x" else f"UPDATE runs SET provenance = {text}"
+    )
+    with closing(connect(filled)) as connection:
         contents = read(connection)
         assert contents.troubles == ("where samples come from cannot be read for 1 of its runs",)
         assert provenances(connection, contents.lines[0]) == [{"samples": 4}]
@@ -137,9 +136,9 @@ def test_a_provenance_that_cannot_be_read_costs_no_row(path: Path, text: str) ->
     ],
     ids=lambda value: value[:30],
 )
-def test_an_image_that_cannot_be_read_is_one_line(path: Path, value: str) -> None:
-    change(path, f"UPDATE adversarials SET {value}")
-    with closing(connect(path)) as connection:
+def test_an_image_that_cannot_be_read_is_one_line(filled: Path, value: str) -> None:
+    change(filled, f"UPDATE adversarials SET {value}")
+    with closing(connect(filled)) as connection:
         (row,) = read(connection).lines
         with pytest.raises(StoreError, match=r"^row 1: the image of sample .* cannot be read \("):
             list(pictures(connection, row))
@@ -160,29 +159,29 @@ def test_an_image_that_cannot_be_read_is_one_line(path: Path, value: str) -> Non
 )
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_store_with_foreign_parts_is_refused(
-    path: Path, statement: str, part: str, writes: bool, monkeypatch: pytest.MonkeyPatch
+    filled: Path, statement: str, part: str, writes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change(path, statement)
-    before = path.read_bytes()
+    change(filled, statement)
+    before = filled.read_bytes()
     if not writes:
         monkeypatch.setattr(database, "writable", lambda _: False)
-    with Cache(path) as store:
+    with Cache(filled) as store:
         assert store.recall(series()) == {}
         store.keep([chunk(9)])
     (line,) = store.troubles()
     assert f": its {part} is " in line
-    assert path.read_bytes() == before
+    assert filled.read_bytes() == before
 
 
-def test_nothing_in_a_store_is_trusted(path: Path) -> None:
-    with closing(connect(path)) as connection:
+def test_nothing_in_a_store_is_trusted(filled: Path) -> None:
+    with closing(connect(filled)) as connection:
         assert connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
         assert connection.execute("PRAGMA cell_size_check").fetchone() == (1,)
 
 
-def test_a_query_that_does_not_end_is_one_line(path: Path) -> None:
+def test_a_query_that_does_not_end_is_one_line(filled: Path) -> None:
     endless = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT "
-    with closing(connect(path)) as connection:
+    with closing(connect(filled)) as connection:
         for what in ("i FROM n", "zeroblob(100000) FROM n", "sum(i) FROM n"):
             with pytest.raises(StoreError, match="reading it does not end"):
                 select(connection, endless + what)
@@ -205,10 +204,10 @@ def test_what_can_be_no_store_is_refused_before_sqlite_opens_it(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("end", ["-wal", "-journal", "-shm"])
-def test_a_pipe_beside_a_store_does_not_hang(path: Path, end: str) -> None:
-    os.mkfifo(f"{path}{end}")
+def test_a_pipe_beside_a_store_does_not_hang(filled: Path, end: str) -> None:
+    os.mkfifo(f"{filled}{end}")
     with pytest.raises(StoreError, match=f"has a r.db{end} beside it that is no regular file"):
-        connect(path)
+        connect(filled)
 
 
 def test_another_programs_file_is_not_tidied_up(tmp_path: Path) -> None:
@@ -244,19 +243,19 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     [os.fsdecode(b"bad\xff"), "a\0b", "\ud800", "\N{PILE OF POO}", "x" * 2_000_000, "a\x1b[2Jb\nc"],
     ids=range(6),
 )
-def test_any_text_is_kept_as_it_is(path: Path, name: str) -> None:
-    with Cache(path) as store:
+def test_any_text_is_kept_as_it_is(filled: Path, name: str) -> None:
+    with Cache(filled) as store:
         store.keep([replace(chunk(1), series=series(seed=1, checkpoint=name, method=name, dataset=name))])
         assert store.troubles() == []
-    row = lines(path)[1]
+    row = lines(filled)[1]
     expected = name if name != "\ud800" else r"\ud800"
     assert (row.checkpoint, row.method, row.dataset) == (expected,) * 3
 
 
 def test_a_store_that_waits_for_its_journal_is_not_read_without_it(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    change(path, "PRAGMA journal_mode = DELETE")
+    change(filled, "PRAGMA journal_mode = DELETE")
 
     def no_journal(*arguments: Any) -> sqlite3.Connection:
         if "immutable" not in arguments[-1]:
@@ -266,26 +265,26 @@ def test_a_store_that_waits_for_its_journal_is_not_read_without_it(
     opened = database._open
     monkeypatch.setattr(database, "_open", no_journal)
     monkeypatch.setattr(database, "writable", lambda _: False)
-    connect(path).close()
+    connect(filled).close()
     (tmp_path / "r.db-wal").write_bytes(b"later rows")
     with pytest.raises(StoreError, match=r"cannot be read where it may not be written, while r\.db-wal is there"):
-        connect(path)
+        connect(filled)
 
 
-def test_a_store_alone_makes_no_files_and_rows_are_removed(path: Path) -> None:
-    with closing(connect_alone(path)) as connection:
+def test_a_store_alone_makes_no_files_and_rows_are_removed(filled: Path) -> None:
+    with closing(connect_alone(filled)) as connection:
         assert len(read(connection).lines) == 1
-        assert [file.name for file in path.parent.iterdir() if file.name != "r.db-wal"] == ["r.db"]
-    with closing(connect_alone(path, writes=True)) as connection:
+        assert [file.name for file in filled.parent.iterdir() if file.name != "r.db-wal"] == ["r.db"]
+    with closing(connect_alone(filled, writes=True)) as connection:
         remove(connection, read(connection).lines)
-        assert [file.name for file in path.parent.iterdir()] == ["r.db"]
-    with closing(connect(path)) as connection:
+        assert [file.name for file in filled.parent.iterdir()] == ["r.db"]
+    with closing(connect(filled)) as connection:
         assert read(connection).lines == ()
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_damage_at_random_is_read_right_or_one_line(path: Path, tmp_path: Path) -> None:
-    whole, draw, damaged = path.read_bytes(), random.Random(0), 0
+def test_damage_at_random_is_read_right_or_one_line(filled: Path, tmp_path: Path) -> None:
+    whole, draw, damaged = filled.read_bytes(), random.Random(0), 0
     for i in range(150):
         content = bytearray(whole)
         for _ in range(draw.choice((1, 3, 30))):
