@@ -10,6 +10,7 @@ import codecs
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
@@ -81,12 +82,8 @@ def _cell(text: str) -> str:
 def short_paths(paths: Iterable[str]) -> dict[str, str]:
     """Each path's stem, or the shortest end of it that no other has: `a/m` and `b/m`."""
     ends = {path: _ends(path) for path in paths}
-    return {
-        path: next(
-            (end for end in own if not any(end in others for other, others in ends.items() if other != path)), path
-        )
-        for path, own in ends.items()
-    }
+    counts = Counter(end for own in ends.values() for end in set(own))
+    return {path: next((end for end in own if counts[end] == 1), path) for path, own in ends.items()}
 
 
 def _ends(path: str) -> Sequence[str]:

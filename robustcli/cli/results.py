@@ -112,19 +112,15 @@ def prune(
 
     Example: `robustcli results prune --older-than 30d`
     """
-    from robustcli.store.browse import Selection
+    from robustcli.store.browse import matches
     from robustcli.store.database import size, writable
 
     if not everything and not (older_than or checkpoint or attack):
         raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
-    selection = Selection(
-        before=_time_before(older_than) if older_than else None,
-        sha256=_hash(checkpoint) if checkpoint else None,
-        checkpoint=checkpoint,
-        attack=attack,
-    )
+    before = _time_before(older_than) if older_than else None
+    sha256 = _hash(checkpoint) if checkpoint else None
     with _opened(store) as (_, contents):
-        gone = [line for line in contents.lines if everything or selection.matches(line)]
+        gone = [line for line in contents.lines if everything or matches(line, before, checkpoint, sha256, attack)]
     told = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
     told += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
     if dry_run:
@@ -132,9 +128,9 @@ def prune(
         return
     if not writable(store):
         raise DataError(f"--store {store}: is read-only")
-    before = size(store)
+    size_before = size(store)
     _remove(store, gone, contents.unreadable)
-    notice(f"{store}: removed {told}; {(before - size(store)) / 1e6:.1f} MB are free again")
+    notice(f"{store}: removed {told}; {(size_before - size(store)) / 1e6:.1f} MB are free again")
 
 
 @contextmanager

@@ -61,8 +61,8 @@ def junit(
             on = data_name(record.dataset, record.split)
             ElementTree.SubElement(test, "system-out").text = f"{on}: {_accuracy(record)}"
     if not_run:
-        outcome, count = ("skipped", "skipped") if fail_under is None else ("failure", "failures")
-        counts = {"tests": str(len(not_run)), count: str(len(not_run))}
+        outcome, key = ("skipped", "skipped") if fail_under is None else ("failure", "failures")
+        counts = {"tests": str(len(not_run)), key: str(len(not_run))}
         suite = ElementTree.SubElement(suites, "testsuite", counts, name="not run")
         for name in not_run:
             test = ElementTree.SubElement(suite, "testcase", classname="not run", name=name)

@@ -95,31 +95,22 @@ class Line:
         return " ".join(filter(None, (self.norm, self.eps)))
 
 
-@dataclass(frozen=True)
-class Selection:
-    """Rows to remove: those that meet every condition given.
+def matches(line: Line, before: str | None, checkpoint: str | None, sha256: str | None, attack: str | None) -> bool:
+    """Whether a row meets all conditions, of which None is none.
 
-    Attributes:
-        before: the last sample is older than this, ISO 8601.
-        sha256: the checkpoint's hash begins so; either this or the next condition is enough.
-        checkpoint: the checkpoint's file has this name.
-        attack: the attack or the ensemble has this name.
+    Args:
+        line: the row.
+        before: its last sample is older than this, ISO 8601.
+        checkpoint: its checkpoint has this name,
+        sha256: or a hash that begins so.
+        attack: its attack or ensemble has this name.
     """
-
-    before: str | None = None
-    sha256: str | None = None
-    checkpoint: str | None = None
-    attack: str | None = None
-
-    def matches(self, line: Line) -> bool:
-        """Whether a row is among them."""
-        any_checkpoint = self.sha256 is None and self.checkpoint is None
-        same_hash = self.sha256 is not None and line.sha256.startswith(self.sha256)
-        return (
-            (self.before is None or line.time < self.before)
-            and (any_checkpoint or same_hash or line.checkpoint == self.checkpoint)
-            and self.attack in (None, line.attack.get("name"), line.ensemble)
-        )
+    same_hash = sha256 is not None and line.sha256.startswith(sha256)
+    return (
+        (before is None or line.time < before)
+        and (checkpoint in (None, line.checkpoint) or same_hash)
+        and attack in (None, line.attack.get("name"), line.ensemble)
+    )
 
 
 @dataclass(frozen=True)

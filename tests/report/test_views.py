@@ -97,23 +97,23 @@ def test_a_minimal_norm_attack_says_whether_it_converged(correct: int, state: st
 
 
 @pytest.mark.parametrize(
-    ("by_iter", "told"),
+    ("by_iter", "words"),
     [
         ((45, 20, 0, 0, 0), "90.0 40.0 0.0 0.0 0.0; all"),
         ((45, 20) + 9 * (0,), "90.0 40.0 0.0 (the same in the 8 after); all"),
         (tuple(range(12, -1, -1)), "24.0 22.0 20.0 18.0 16.0 14.0 12.0 10.0 8.0 6.0 4.0 2.0 0.0; all"),
     ],
 )
-def test_of_many_iterations_the_last_that_change_nothing_are_not_told(by_iter: tuple[int, ...], told: str) -> None:
-    assert f"after each iteration {told}" in evaluation_table([half("deepfool", correct=0, by_iter=by_iter)]).notes[0]
+def test_of_many_iterations_the_last_that_change_nothing_are_not_told(by_iter: tuple[int, ...], words: str) -> None:
+    assert f"after each iteration {words}" in evaluation_table([half("deepfool", correct=0, by_iter=by_iter)]).notes[0]
 
 
-@pytest.mark.parametrize(("correct_8bit", "told"), [(None, False), (30, False), (31, False), (32, True)])
-def test_rounding_is_told_where_it_saves_more_than_a_point(correct_8bit: int | None, told: bool) -> None:
+@pytest.mark.parametrize(("correct_8bit", "noted"), [(None, False), (30, False), (31, False), (32, True)])
+def test_rounding_is_told_where_it_saves_more_than_a_point(correct_8bit: int | None, noted: bool) -> None:
     made = half("fgsm", n=100, correct_8bit=correct_8bit)
     lines = [note for note in evaluation_table([made]).notes if "8 bits" in note]
     words = "fgsm Linf 8/255: accuracy % with its images rounded to 8 bits 32.0, before 30.0."
-    assert lines == ([words] if told else [])
+    assert lines == ([words] if noted else [])
 
 
 @pytest.mark.parametrize("name", ["attack", "evaluate", "curve", "compare"])
@@ -234,10 +234,10 @@ def test_recipes_have_mean_and_spread_and_only_differences_beyond_seeds_are_rank
     assert over_seeds(vanilla=(10, 12, 11), gaussian=(9, 13, 12)).notes[0].endswith("(Holm): none.")
 
 
-@pytest.mark.parametrize(("correct", "told"), [((10, 12), False), ((10, 40), True)])
-def test_seeds_of_one_recipe_that_can_be_told_apart_are_explained(correct: tuple[int, int], told: bool) -> None:
+@pytest.mark.parametrize(("correct", "noted"), [((10, 12), False), ((10, 40), True)])
+def test_seeds_of_one_recipe_that_can_be_told_apart_are_explained(correct: tuple[int, int], noted: bool) -> None:
     notes = over_seeds(vanilla=correct, batchout=(45, 46), pgd=(99,)).notes
-    assert [note.split(":")[0] for note in notes[1:]] == told * ["Seeds of vanilla are told apart under fgsm Linf 0.3"]
+    assert [note.split(":")[0] for note in notes[1:]] == noted * ["Seeds of vanilla are told apart under fgsm Linf 0.3"]
 
 
 FLAGS = {(0, 0): "1000", (0, 1): "1000", (1, 0): "1100", (1, 1): "1110"}
@@ -268,8 +268,8 @@ def test_transfer_has_a_table_an_attack_a_source_a_row_and_a_target_a_column() -
     for table in made:
         assert table.headers == ("made on", "vanilla\nasked", "fgsm\nasked")
         assert table.cells == (("vanilla", "25.0", "25.0"), ("fgsm", "50.0", "75.0"))
-        told = "fgsm: images made on vanilla break 2 of 4 samples that its own attack left standing."
-        assert table.notes[:-1] == (told,)
+        note = "fgsm: images made on vanilla break 2 of 4 samples that its own attack left standing."
+        assert table.notes[:-1] == (note,)
 
 
 def test_what_an_interrupted_transfer_did_not_come_to_is_a_dash() -> None:

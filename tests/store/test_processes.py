@@ -32,8 +32,8 @@ session = open_session([Path(checkpoint)], EvalSpec(attacks=attacks, eps="0.1", 
 part = replace(item, images=item.images.take(torch.arange(int(first), len(item.images), int(step))))
 print("ready", flush=True)
 with Cache(Path(store)) as cache:
-    told = lambda *_: print("chunk", flush=True)
-    for result in evaluate(replace(session, items=(part,)), cache=cache, on_progress=told):
+    report = lambda *_: print("chunk", flush=True)
+    for result in evaluate(replace(session, items=(part,)), cache=cache, on_progress=report):
         pass
     assert not cache.troubles(), cache.troubles()
 """

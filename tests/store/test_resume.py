@@ -146,41 +146,17 @@ def test_images_that_changed_are_measured_again(measured: Any, monkeypatch: pyte
     assert {row.cached for row in measured(attacks=("fgsm",))} == {60}
 
 
-def test_a_run_that_ends_within_an_attack_loses_a_chunk_at_most(
-    measured: Any, checkpoint: Path, tmp_path: Path, forwards: list[int]
-) -> None:
-    class Killed(BaseException):
-        pass
-
-    expected = [essence(row) for row in measured(None)]
-    for calls in (3, 20, 30):
-        left = [calls]
-
-        def progress(*_: Any, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise Killed
-
-        cache = Cache(tmp_path / "r.db")  # never closed, as after a kill -9
-        session = open_session([checkpoint], SPEC.model_copy(update={"batch_size": 8}))
-        with pytest.raises(Killed):
-            list(evaluate(session, on_progress=progress, cache=cache))
-    rows = measured(batch_size=8)
-    assert [essence(row) for row in rows] == expected
-    assert sum(row.cached for row in rows) > 100
-
-
-def test_the_images_of_the_first_broken_samples_are_kept(measured: Any, tmp_path: Path) -> None:
+def test_the_images_of_the_first_broken_samples_are_stored(measured: Any, tmp_path: Path) -> None:
     rows = measured(
         attacks=("pgd:steps=3", "deepfool:iters=3", "autoattack:rounds=2,queries=4"), eps=EvalSpec(eps="0.2").eps
     )
     with Cache(tmp_path / "r.db") as cache:
         assert cache.connection is not None
-        kept = dict(
+        stored = dict(
             cache.connection.execute(
                 "SELECT series.label || coalesce(series.ensemble, ''), count(*) FROM adversarials JOIN series "
                 "ON series.id = series GROUP BY series"
             )
         )
     broken = {row.attack["name"]: row.clean_correct - row.correct for row in rows if row.ensemble is None}
-    assert sorted(kept.values()) == sorted(min(FIRST, count) for count in broken.values())
+    assert sorted(stored.values()) == sorted(min(FIRST, count) for count in broken.values())
