@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from robustcli.config import TrainSpec
+from robustcli.store import cache, database
 from robustcli.training.train import prepare, train
 
 # The nets are tiny: threads cost more than they give, and one thread makes sums repeat bit for bit.
@@ -43,3 +44,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def checkpoint(checkpoints: tuple[Path, Path]) -> Path:
     """The first of them."""
     return checkpoints[0]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits long for a store that another process has locked."""
+    for module in (database, cache):
+        monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(cache, "IMPATIENT_SECONDS", 0.01)
+    monkeypatch.setattr(database.connect, "__kwdefaults__", {"make": True, "wait": 0.05})

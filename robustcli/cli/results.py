@@ -118,29 +118,25 @@ def prune(
 
     Example: `robustcli results prune --older-than 30d`
     """
-    from robustcli.store.browse import Wanted
+    from robustcli.store.browse import matches
     from robustcli.store.database import size, writable
 
     if not everything and not (older_than or checkpoint or attack):
         raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
-    wanted = Wanted(
-        before=_before(older_than) if older_than else None,
-        sha256=_hash(checkpoint) if checkpoint else None,
-        checkpoint=checkpoint,
-        attack=attack,
-    )
+    before = _time_before(older_than) if older_than else None
+    sha256 = _hash(checkpoint) if checkpoint else None
     with _open(store) as (_, contents):
-        lines = [line for line in contents.lines if everything or wanted.takes(line)]
-    what = f"{len(lines)} of {len(contents.lines)} rows with {sum(line.n for line in lines)} samples"
-    what += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
+        gone = [line for line in contents.lines if everything or matches(line, before, checkpoint, sha256, attack)]
+    summary = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
+    summary += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
     if dry_run:
-        notice(f"{store}: would remove {what}")
+        notice(f"{store}: would remove {summary}")
         return
     if not writable(store):
         raise DataError(f"--store {store}: is read-only")
-    before = size(store)
-    _remove(store, lines, contents.unreadable)
-    notice(f"{store}: removed {what}; {(before - size(store)) / 1e6:.1f} MB are free again")
+    size_before = size(store)
+    _remove(store, gone, contents.unreadable)
+    notice(f"{store}: removed {summary}; {(size_before - size(store)) / 1e6:.1f} MB are free again")
 
 
 @contextmanager
@@ -221,17 +217,16 @@ def _check_style(style: str) -> None:
         raise unknown("--format", style, ("table", "json"))
 
 
-def _before(text: str) -> str:
-    """The time that `--older-than` means, as rows hold it."""
-    from robustcli.store.browse import ago
-
+def _time_before(text: str) -> str:
+    """The time that long ago, ISO 8601."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     if match is None:
         raise ConfigError(f"--older-than {text}: should be a number of hours, days or weeks, such as 12h, 30d or 8w")
     try:
-        return ago(timedelta(hours=float(match[1]) * HOURS[match[2]]))
+        time = datetime.now(UTC) - timedelta(hours=float(match[1]) * HOURS[match[2]])
     except OverflowError:
         raise ConfigError(f"--older-than {text}: is older than the calendar") from None
+    return time.isoformat(timespec="seconds")
 
 
 def _hash(checkpoint: str) -> str | None:
