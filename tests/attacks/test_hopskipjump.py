@@ -8,20 +8,10 @@ from robustcli.attacks import DeepFool, HopSkipJump
 from robustcli.attacks.losses import is_right
 from robustcli.engine.run import Samples, run_attack
 from robustcli.noise import Noise
-from robustcli.testing import boundary_distance, linear_model, linear_samples, tiny_net, tiny_samples
+from robustcli.testing import boundary_distance, linear_model, linear_samples
 
 norms = pytest.mark.parametrize("norm", ["linf", "l2"])
 QUICK = {"iters": 4, "directions": 40}
-
-
-@pytest.fixture(scope="module")
-def net():
-    return tiny_net()
-
-
-@pytest.fixture(scope="module")
-def samples(net):
-    return tiny_samples(net)
 
 
 def trace(attack, model, samples):

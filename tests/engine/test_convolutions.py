@@ -104,9 +104,7 @@ def test_a_large_image_is_left_to_the_library(monkeypatch):
         assert not gradient_and_node(FIT[0])[1].startswith("_Folded")
 
 
-def test_the_driver_finds_the_same_with_and_without(monkeypatch):
-    net = tiny_net()
-    samples = tiny_samples(net)
+def test_the_driver_finds_the_same_with_and_without(net, samples, monkeypatch):
     attack = PGD(0.05, norm="l2")
     quick = run_attack(net, attack, samples, keep_images=True)[0]
     monkeypatch.setattr("robustcli.engine.convolutions.FEW_CHANNELS", 0)

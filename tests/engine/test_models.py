@@ -15,7 +15,7 @@ from robustcli.engine.guard import Meter
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.errors import AttackError, ModelError, OutOfMemoryError
 from robustcli.measure.clean import predict_clean
-from robustcli.testing import tiny_net, tiny_samples
+from robustcli.testing import tiny_net
 from robustcli.testing.effort import small_attack
 from robustcli.verdict.model import inspect_model
 
@@ -33,16 +33,6 @@ class Returns(nn.Module):
 
     def forward(self, x):
         return self.after(self.net(self.before(x)))
-
-
-@pytest.fixture
-def net():
-    return tiny_net()
-
-
-@pytest.fixture
-def samples(net):
-    return tiny_samples(net)
 
 
 def single(samples):
@@ -402,9 +392,3 @@ def test_at_eps_0_nothing_is_lost_where_predictions_are_averaged(spec, eot):
         outcome = run_attack(Noisy().eval(), parse_attack(spec), samples, eot=eot)[-1]
     assert outcome.clean.all()
     assert outcome.robust.all()
-
-
-def test_a_deterministic_model_is_asked_no_more_than_once(net, samples):
-    assert run_attack(net, FGSM(0.1), samples)[0].forwards == len(samples) + 2 * int(
-        (predict(net, samples.x, 4) == samples.y).sum()
-    )
