@@ -1,10 +1,30 @@
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq, linprog
 
 from robustcli.attacks.losses import cross_entropy, is_right
 from robustcli.engine.run import Samples
 from robustcli.noise import Noise
 from robustcli.testing import tiny_net
+
+
+def box_optimum(norm, w, target, low, high):
+    """The least norm of a delta (d,) with w . delta = target between `low` and `high`; infinite out of reach."""
+    d, scale = len(w), np.abs(w).max()
+    w, target = w / scale, target / scale
+    if np.maximum(w * low, w * high).sum() < target:
+        return np.inf
+    if norm.name == "l2":
+        beyond_each_edge = target + 1 / np.abs(w[w != 0]).min()
+        multiplier = brentq(lambda t: w @ np.clip(t * w, low, high) - target, 0, beyond_each_edge, xtol=1e-14)
+        return np.linalg.norm(np.clip(multiplier * w, low, high))
+    if norm.name == "l1":
+        bounds = [*((0, bound) for bound in high), *((0, -bound) for bound in low)]
+        return linprog(np.ones(2 * d), A_eq=np.concatenate((w, -w))[None], b_eq=[target], bounds=bounds).fun
+    limits = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
+    bounds = [*zip(low, high, strict=True), (0, None)]
+    return linprog(np.eye(d + 1)[-1], limits, np.zeros(2 * d), np.append(w, 0)[None], [target], bounds).fun
 
 
 def learn(x, y):
