@@ -41,13 +41,6 @@ def test_a_tie_of_two_logits_is_left_not_sat_on(box, norm):
     assert not run_attack(model, DeepFool(box=box, norm=norm), samples)[0].robust
 
 
-def test_a_sample_that_is_wrong_already_stays_where_it_is(net, samples):
-    x_adv = DeepFool().perturb(net, samples.x, samples.y, Noise(0, samples.ids))
-    wrong = net(samples.x).argmax(1) != samples.y
-    assert wrong.any()
-    assert torch.equal(x_adv[wrong], samples.x[wrong])
-
-
 @boxes
 def test_images_that_are_all_broken_already_come_back_unchanged(net, samples, box):
     wrong = samples[(net(samples.x).argmax(1) != samples.y).nonzero()[:, 0]]

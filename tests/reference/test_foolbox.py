@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import peers
 import pytest
 import torch
 from task import Task
 
-from robustcli.attacks import FGSM, PGD, DeepFool, HopSkipJump
+from robustcli.attacks import FGSM, DeepFool, HopSkipJump, parse_attack
 
 pytestmark = [
     pytest.mark.reference,
@@ -18,14 +19,25 @@ pytestmark = [
 ]
 
 ATTACK = {"linf": "LinfDeepFoolAttack", "l2": "L2DeepFoolAttack"}
-PGD_LINF = {"eps": 0.1, "steps": 10, "step_size": 0.02, "norm": "linf"}
-PGD_L2 = {"eps": 1.5, "steps": 10, "step_size": 0.3, "norm": "l2"}
+PGD_LINF = "pgd:eps=0.1,steps=10,step_size=0.02,random_start=false"
 
 
-@pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.05), ("Linf", 0.1), ("Linf", 0.3), ("L2", 0.5), ("L2", 2.0)])
-def test_fgsm_is_its_fast_gradient_attack(double: Task, norm: str, eps: float) -> None:
-    theirs = peers.foolbox(double.model, f"{norm}FastGradientAttack", eps)(double.x, double.y)
-    double.assert_same(double.perturb(FGSM(eps=eps, norm=norm)), theirs, 1e-12)
+@pytest.mark.parametrize(
+    ("spec", "attack", "options"),
+    [
+        *((f"fgsm:eps={eps}", "LinfFastGradientAttack", {"eps": eps}) for eps in (0.05, 0.1, 0.3)),
+        *((f"fgsm:eps={eps},norm=l2", "L2FastGradientAttack", {"eps": eps}) for eps in (0.5, 2.0)),
+        (PGD_LINF, "LinfPGD", {"eps": 0.1, "steps": 10, "abs_stepsize": 0.02, "random_start": False}),
+        (
+            "pgd:eps=1.5,steps=10,step_size=0.3,norm=l2,random_start=false",
+            "L2PGD",
+            {"eps": 1.5, "steps": 10, "abs_stepsize": 0.3, "random_start": False},
+        ),
+    ],
+)
+def test_images_are_those_of_its_attack(double: Task, spec: str, attack: str, options: dict[str, Any]) -> None:
+    ours = double.perturb(parse_attack(spec, {"early_stop": False}))
+    double.assert_same(ours, peers.foolbox(double.model, attack, **options)(double.x, double.y), 1e-9)
 
 
 def test_fgsm_l2_goes_farther_on_a_saturated_network(double: Task) -> None:
@@ -48,23 +60,9 @@ class Times(torch.nn.Module):
         return logits * self.factor
 
 
-@pytest.mark.parametrize(("attack", "options"), [("LinfPGD", PGD_LINF), ("L2PGD", PGD_L2)], ids=["linf", "l2"])
-def test_pgd_is_its_pgd(double: Task, attack: str, options: dict[str, object]) -> None:
-    ours = double.perturb(PGD(**options, random_start=False, early_stop=False))
-    theirs = peers.foolbox(
-        double.model,
-        attack,
-        options["eps"],
-        steps=options["steps"],
-        abs_stepsize=options["step_size"],
-        random_start=False,
-    )(double.x, double.y)
-    double.assert_same(ours, theirs, 1e-9)
-
-
 def test_stopping_early_costs_no_success(double: Task) -> None:
     """foolbox goes on with broken samples; ours stops there, so it breaks those that foolbox breaks, and maybe more."""
-    ours = double.perturb(PGD(**PGD_LINF, random_start=False))
+    ours = double.perturb(parse_attack(PGD_LINF))
     theirs = peers.foolbox(double.model, "LinfPGD", 0.1, steps=10, abs_stepsize=0.02, random_start=False)
     assert not (double.standing(ours) & ~double.standing(theirs(double.x, double.y))).any()
 

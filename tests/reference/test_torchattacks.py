@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import peers
 import pytest
 import torch
 from task import Task
 
-from robustcli.attacks import FGSM, MIFGSM, PGD, DeepFool, Square, deepfool
+from robustcli.attacks import DeepFool, Square, deepfool, parse_attack
 from robustcli.noise import Noise
 
 pytestmark = [
@@ -18,26 +19,24 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("eps", [0.05, 0.1, 0.3])
-def test_fgsm_is_its_fgsm(double: Task, eps: float) -> None:
-    theirs = peers.torchattacks(double.model, "FGSM", eps=eps)(double.x, double.y)
-    ours = double.perturb(FGSM(eps=eps))
-    double.assert_same(ours, theirs, 1e-12)
+PGD_LINF = {"eps": 0.1, "alpha": 0.02, "steps": 10}
+PGD_L2 = {"eps": 1.5, "alpha": 0.3, "steps": 10, "random_start": False, "eps_for_division": 0.0}
 
 
-def test_pgd_is_its_pgd(double: Task) -> None:
-    ours = double.perturb(PGD(eps=0.1, steps=10, step_size=0.02, random_start=False, early_stop=False))
-    theirs = peers.torchattacks(double.model, "PGD", eps=0.1, alpha=0.02, steps=10, random_start=False)
-    x_adv = theirs(double.x, double.y)
-    double.assert_same(ours, x_adv, 1e-9)
-
-
-@pytest.mark.parametrize("decay", [1.0, 0.4])
-def test_mifgsm_is_its_mifgsm(double: Task, decay: float) -> None:
-    theirs = peers.torchattacks(double.model, "MIFGSM", eps=0.1, alpha=0.02, steps=10, decay=decay)
-    x_adv = theirs(double.x, double.y)
-    ours = double.perturb(MIFGSM(eps=0.1, steps=10, step_size=0.02, decay=decay, early_stop=False))
-    double.assert_same(ours, x_adv, 1e-9)
+@pytest.mark.parametrize(
+    ("spec", "attack", "options"),
+    [
+        *((f"fgsm:eps={eps}", "FGSM", {"eps": eps}) for eps in (0.05, 0.1, 0.3)),
+        ("pgd:eps=0.1,steps=10,step_size=0.02,random_start=false", "PGD", PGD_LINF | {"random_start": False}),
+        ("pgd:eps=1.5,steps=10,step_size=0.3,norm=l2,random_start=false", "PGDL2", PGD_L2),
+        ("mifgsm:eps=0.1,steps=10,step_size=0.02", "MIFGSM", PGD_LINF | {"decay": 1.0}),
+        ("mifgsm:eps=0.1,steps=10,step_size=0.02,decay=0.4", "MIFGSM", PGD_LINF | {"decay": 0.4}),
+    ],
+)
+def test_images_are_those_of_its_attack(double: Task, spec: str, attack: str, options: dict[str, Any]) -> None:
+    """Without the 1e-10 that its PGDL2 adds to the length of a gradient, and so shortens a saturated sample's steps."""
+    ours = double.perturb(parse_attack(spec, {"early_stop": False}))
+    double.assert_same(ours, peers.torchattacks(double.model, attack, **options)(double.x, double.y), 1e-9)
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("Linf", 0.1), ("L2", 1.5)])
@@ -52,16 +51,6 @@ def test_square_breaks_as_many_as_its_square(single: Task, norm: str, eps: float
         x_adv = attack.perturb(task.model, task.x, task.y, Noise(seed, torch.arange(len(task.x))))
         ours.append(int(task.standing(x_adv).sum()))
     assert sum(ours) <= sum(theirs) + 3 * 0.02 * len(task.x)
-
-
-def test_pgd_l2_is_its_pgdl2(double: Task) -> None:
-    """Without the 1e-10 that it adds to the length of a gradient, which shortens the steps of a saturated sample."""
-    ours = double.perturb(PGD(eps=1.5, steps=10, step_size=0.3, norm="l2", random_start=False, early_stop=False))
-    theirs = peers.torchattacks(
-        double.model, "PGDL2", eps=1.5, alpha=0.3, steps=10, random_start=False, eps_for_division=0.0
-    )
-    x_adv = theirs(double.x, double.y)
-    double.assert_same(ours, x_adv, 1e-9)
 
 
 def test_one_clipped_step_of_deepfool_is_the_same(double: Task, monkeypatch: pytest.MonkeyPatch) -> None:
