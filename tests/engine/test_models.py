@@ -115,7 +115,7 @@ def test_one_output_neuron_is_refused(net, samples, attack, shape):
         (lambda z: z.detach().to_sparse(), "returned logits as torch.sparse_coo"),
     ],
 )
-def test_what_holds_no_logits_is_refused_and_told(net, samples, after, match):
+def test_what_holds_no_logits_is_refused(net, samples, after, match):
     refused(Returns(net, after), samples, match)
 
 
@@ -138,7 +138,7 @@ def test_logits_that_are_made_without_gradients_can_be_searched(net, samples):
     assert torch.equal(run_attack(Inference(), Square(0.1, queries=20), samples)[0].robust, expected.robust)
 
 
-def test_a_caller_under_inference_mode_is_told(net, samples):
+def test_a_caller_under_inference_mode_is_refused(net, samples):
     with torch.inference_mode():
         refused(net, samples, "torch.inference_mode is on")
         x = samples.x.clone()
