@@ -12,6 +12,7 @@ from robustcli.attacks.norms import Linf, Norm
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.errors import AttackError
+from robustcli.testing.state import require_unchanged, state_of
 
 ALL = [
     *(FGSM(0.1), PGD(0.1, steps=3), UniformNoise(0.1), DeepFool(iters=3), FMN(iters=5), FAB(iters=2)),
@@ -170,31 +171,22 @@ def test_another_seed_is_another_draw(net, samples):
     assert not torch.equal(first, other)
 
 
-def state(net):
-    modes = [module.training for module in net.modules()]
-    return modes, [p.requires_grad for p in net.parameters()], [b.clone() for b in net.buffers()]
-
-
 @pytest.mark.parametrize("training", [True, False])
 def test_frozen_puts_everything_back_after_an_exception(net, samples, training):
     net[4].train()
     net[0].weight.requires_grad_(False)
-    modes, gradients, buffers = state(net)
-    seen = []
+    before = state_of(net, samples)
 
     def fails():
         with frozen(net, training):
-            seen.extend(state(net)[:2])
+            assert {module.training for module in net.modules()} == {training}
+            assert not any(parameter.requires_grad for parameter in net.parameters())
             net.train()(samples.x)
             raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with torch.random.fork_rng(), pytest.raises(ZeroDivisionError):
         fails()
-    assert set(seen[0]) == {training}
-    assert set(seen[1]) == {False}
-    now_modes, now_gradients, now_buffers = state(net)
-    assert (modes, gradients) == (now_modes, now_gradients)
-    assert all(torch.equal(a, b) for a, b in zip(buffers, now_buffers, strict=True))
+    require_unchanged("frozen", before, state_of(net, samples))
 
 
 def test_a_model_in_train_mode_is_measured_in_eval_mode_and_handed_back(net, samples):
