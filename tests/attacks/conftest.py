@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import brentq, linprog
+from torch import nn
 
 from robustcli.attacks.losses import cross_entropy, is_right
 from robustcli.engine.run import Samples
@@ -25,6 +26,16 @@ def box_optimum(norm, w, target, low, high):
     limits = np.block([[np.eye(d), -np.ones((d, 1))], [-np.eye(d), -np.ones((d, 1))]])
     bounds = [*zip(low, high, strict=True), (0, None)]
     return linprog(np.eye(d + 1)[-1], limits, np.zeros(2 * d), np.append(w, 0)[None], [target], bounds).fun
+
+
+def random_linear(classes):
+    """A linear model of images (n, 1, 8, 8), with weights from a keyed draw."""
+    model = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 64, classes, dtype=torch.float64))
+    weight = torch.empty(1, classes, 64, dtype=torch.float64)
+    with torch.no_grad():
+        model[1].weight.copy_(Noise(1, torch.zeros(1).long()).normal(weight)[0])
+        model[1].bias.zero_()
+    return model
 
 
 def learn(x, y):

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from robustcli.attacks import APGD, FGSM, FMN, MIFGSM, PGD, CarliniWagner, Square, describe, label, parse_attack
 from robustcli.attacks.targets import target_classes
@@ -13,17 +12,15 @@ from robustcli.errors import AttackError, ConfigError
 from robustcli.noise import Noise
 from robustcli.testing import check_attack
 
+from .conftest import random_linear
+
 attacks = pytest.mark.parametrize("attack", [FGSM, PGD, APGD, MIFGSM])
 
 
 @pytest.fixture
 def task():
     """A linear model of four classes, and 12 images that it gets right."""
-    ids = torch.arange(12)
-    model = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 64, 4, dtype=torch.float64))
-    with torch.no_grad():
-        model[1].weight.copy_(Noise(1, ids[:1]).normal(torch.empty(1, 4, 64, dtype=torch.float64))[0])
-        model[1].bias.zero_()
+    model, ids = random_linear(4), torch.arange(12)
     x = Noise(0, ids).uniform(torch.empty(12, 1, 8, 8, dtype=torch.float64)) / 2 + 0.25
     return model, Samples(x, model(x).argmax(1), ids)
 
