@@ -8,9 +8,12 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from robustcli.config import TrainSpec
+from robustcli.engine.run import Samples
 from robustcli.store import cache, database
+from robustcli.testing import tiny_net, tiny_samples
 from robustcli.training.train import prepare, train
 
 # The nets are tiny: threads cost more than they give, and one thread makes sums repeat bit for bit.
@@ -19,6 +22,17 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50, database=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return tiny_net()
+
+
+@pytest.fixture
+def samples(net: nn.Module) -> Samples:
+    """Of `net`, which is wrong on every fifth."""
+    return tiny_samples(net)
 
 
 @pytest.fixture(scope="session")
