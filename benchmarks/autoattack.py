@@ -69,7 +69,7 @@ MEMBERS = (*TOGETHER, *(part for part in ALTERNATING if part != "ensemble"))
 
 @dataclass(frozen=True)
 class Key:
-    """Which run: `ball` is norm and radius, or a norm alone where distances are asked for; `batch_size` is ours."""
+    """Which run: `ball` is norm and radius, or a norm alone where distances are measured; `batch_size` is ours."""
 
     network: str
     ball: str
@@ -202,9 +202,9 @@ def run_both(
 def stamp(origin: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
     """Where a run comes from."""
     facts = provenance(seed=None, device=options.device, data_fingerprint=origin["data_fingerprint"])
-    kept = ("commit", "hardware", "platform", "command", "versions", "time", "data_fingerprint")
-    told = {"checkpoint_sha256": origin["checkpoint_sha256"], "reference_commit": options.reference_commit}
-    return {name: facts[name] for name in kept} | told
+    names = ("commit", "hardware", "platform", "command", "versions", "time", "data_fingerprint")
+    sources = {"checkpoint_sha256": origin["checkpoint_sha256"], "reference_commit": options.reference_commit}
+    return {name: facts[name] for name in names} | sources
 
 
 def main() -> None:
@@ -218,8 +218,8 @@ def main() -> None:
         for part, ball, pair, origin in each_pair(options, ledger):
             started = time.perf_counter()
             run_both(part, ball, pair, origin, ledger, options)
-            told = (origin["network"], ball, part, f"seed {pair.seed}", f"{time.perf_counter() - started:.0f} s")
-            print(*told, file=sys.stderr, flush=True)
+            seconds = f"{time.perf_counter() - started:.0f} s"
+            print(origin["network"], ball, part, f"seed {pair.seed}", seconds, file=sys.stderr, flush=True)
     print(bars.table(ledger.runs))
 
 

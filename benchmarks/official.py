@@ -33,8 +33,8 @@ def find(folder: Path) -> str | None:
         link = "https://github.com/fra31/auto-attack"
         raise SystemExit(f"--reference {folder}: is no checkout of fra31/auto-attack (git clone {link} {folder})")
     sys.path.insert(0, str(folder))  # first: the script beside this file has the package's name
-    asked = ["git", "-C", str(folder), "rev-parse", "HEAD", "--show-prefix"]
-    answer = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD", "--show-prefix"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
     commit, prefix = answer if len(answer) == 2 else ("", "")
     return None if prefix else commit or None  # a folder of another checkout has that one's commit
 
@@ -57,7 +57,7 @@ def _quiet(seed: int) -> Iterator[None]:
 
 
 def _finish() -> None:
-    """Wait for what a GPU has been told to do."""
+    """Wait for what a GPU has not finished yet."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -78,30 +78,30 @@ class Clock:
 
 @dataclass
 class Stopwatch:
-    """In place of a member: the same `perturb`, timed; what came of it is looked at after the run.
+    """In place of a member: the same `perturb`, timed; its images are judged after the run.
 
     Attributes:
         member: the reference's own attack.
         seconds: so far.
-        asked: labels and images that were found, a pair a batch.
+        batches: labels and the images that were found.
     """
 
     member: Any
     seconds: float = 0.0
-    asked: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    batches: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def __call__(self, x: Tensor, y: Tensor) -> Tensor:
         """The member's images."""
         clock = Clock()
         x_adv: Tensor = self.member(x, y)
         self.seconds += clock.cost()["seconds"]
-        self.asked.append((y, x_adv))
+        self.batches.append((y, x_adv))
         return x_adv
 
     def standing(self, model: nn.Module) -> int:
         """How many samples it left."""
         with torch.no_grad():
-            return sum(int(is_right(model(x_adv), y).sum()) for y, x_adv in self.asked)
+            return sum(int(is_right(model(x_adv), y).sum()) for y, x_adv in self.batches)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ class Pair:
     Attributes:
         model: in eval mode, its parameters frozen.
         samples: the images, some of which the network may get wrong; these count as broken.
-        norm, eps: the ball; None where distances are asked for.
+        norm, eps: the ball; None where distances are measured.
         seed: of both.
         batch_size, their_batch_size: ours, and the reference's.
     """

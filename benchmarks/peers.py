@@ -76,13 +76,13 @@ def art(model: nn.Module, attack: str, shape: tuple[int, ...], *, clip: bool = T
     perturb = getattr(attacks, attack)(classifier, **options)
 
     def run(x: Tensor, y: Tensor) -> Tensor:
-        tell_art(dtype)
+        set_art_dtype(dtype)
         return torch.from_numpy(perturb.generate(x.cpu().numpy(), y.cpu().numpy())).to(x.device)
 
     return run
 
 
-def tell_art(dtype: torch.dtype) -> None:
+def set_art_dtype(dtype: torch.dtype) -> None:
     """Let ART compute in float32 or float64: a constant, of which each of its modules has a copy."""
     for name, module in sys.modules.items():
         if name.startswith("art.") and hasattr(module, "ART_NUMPY_DTYPE"):

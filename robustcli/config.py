@@ -5,7 +5,7 @@ Built-in defaults < YAML < flags. `--batch-size`, the YAML key `batch_size` and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from yaml.composer import ComposerError
 
 from robustcli.disk import open_regular
 from robustcli.errors import ConfigError, nearest
@@ -54,12 +55,6 @@ LONGEST = 200
 
 MOST_BYTES = 100_000
 """Of a config file."""
-
-DEEPEST = 10
-"""Of mappings and lists in each other."""
-
-MOST_EVENTS = 5000
-"""Values, and beginnings and ends of mappings and lists."""
 
 
 class Spec(BaseModel):
@@ -251,64 +246,56 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str) -> Any:
     """The plain value that a text of YAML holds: mappings with names as keys, lists, text, numbers, true, false, null.
 
-    What a config has no use for is refused before it is built: aliases, of which a few lines can stand for billions of
-    values or for themselves, tags, several documents, deep nesting, dates and keys that are given twice.
-
     Raises:
         ValueError: says what is wrong, in one line.
     """
     try:
-        _refuse_unusual(yaml.parse(text, Loader=yaml.SafeLoader))
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        _refuse_keys(node)
-        return loader.construct_document(node)
+        return _Loader(text).get_single_data()
+    except ComposerError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise ValueError(f"holds several documents (line {line})") from None
     except yaml.YAMLError as error:
         raise ValueError(shown(" ".join(str(error).split()))) from None
     except OverflowError:  # of a character's number
         raise ValueError("holds a number that is too large") from None
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
 
 
-def _refuse_unusual(events: Iterable[yaml.Event]) -> None:
-    """Read no further than to the first event that a config has no use for."""
-    depth, documents = 0, 0
-    for count, event in enumerate(events):
-        where = f" (line {event.start_mark.line + 1})" if event.start_mark else ""
-        documents += isinstance(event, yaml.DocumentStartEvent)
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if documents > 1:
-            raise ValueError(f"holds several documents{where}")
-        if count > MOST_EVENTS:
-            raise ValueError(f"holds too many values{where}")
-        if depth > DEEPEST:
-            raise ValueError(f"is nested more than {DEEPEST} deep{where}")
-        if getattr(event, "anchor", None) is not None:
+class _Loader(yaml.SafeLoader):
+    """Refuses what a config has no use for before it is built.
+
+    That is aliases, of which a few lines can stand for billions of values or for themselves, tags, dates, and keys that
+    are no names or given twice.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        where = f" (line {event.start_mark.line + 1})"
+        if event.anchor is not None:
             raise ValueError(f"anchors and aliases (& and *) are not allowed; write the value out{where}")
-        if (tag := getattr(event, "tag", None)) is not None:
-            raise ValueError(f"the tag {shown(tag)} is not allowed{where}")
+        if event.tag is not None:
+            raise ValueError(f"the tag {shown(event.tag)} is not allowed{where}")
+        return super().compose_node(parent, index)
 
+    def compose_scalar_node(self, anchor: Any) -> yaml.ScalarNode:
+        node = super().compose_scalar_node(anchor)
+        if node.tag == "tag:yaml.org,2002:timestamp":
+            raise ValueError(f"{shown(node.value)} is a date; should be in quotes (line {node.start_mark.line + 1})")
+        return node
 
-def _refuse_keys(node: yaml.Node) -> None:
-    """Refuse keys that are no names or given twice, and dates."""
-    where = f" (line {node.start_mark.line + 1})"
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        names = set()
+        for key, _ in node.value:
             name = shown(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping"
             if key.tag != "tag:yaml.org,2002:str":
                 hint = "; merging is not allowed" if key.tag.endswith(":merge") else "; put it in quotes"
-                raise ValueError(f"key '{name}' should be a name{hint}{where}")
-            if key.value in seen:
+                raise ValueError(f"key '{name}' should be a name{hint} (line {node.start_mark.line + 1})")
+            if key.value in names:
                 raise ValueError(f"key '{name}' is given twice (line {key.start_mark.line + 1})")
-            seen.add(key.value)
-            _refuse_keys(value)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_keys(value)
-    elif node.tag == "tag:yaml.org,2002:timestamp":
-        raise ValueError(f"{shown(node.value)} is a date; should be in quotes{where}")
+            names.add(key.value)
+        return node
 
 
 def to_yaml(spec: Spec) -> str:

@@ -42,10 +42,10 @@ def multiplies(dtype: str, device: str) -> bool:
     if kind == "cuda":
         with torch.cuda.device(device):
             return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    asked = getattr(torch.cpu, "get_capabilities", dict)  # not in older torch
-    can: Mapping[str, bool] = asked() if kind == "cpu" else {}
-    told = [can[name] for name in BFLOAT16_PRODUCTS if name in can]
-    return any(told) or not told
+    get_capabilities = getattr(torch.cpu, "get_capabilities", dict)  # not in older torch
+    capabilities: Mapping[str, bool] = get_capabilities() if kind == "cpu" else {}
+    known = [capabilities[name] for name in BFLOAT16_PRODUCTS if name in capabilities]
+    return any(known) or not known
 
 
 def keep_freed_memory() -> None:

@@ -42,15 +42,15 @@ PINNED = (0.2912469506, 0.9075955749, 0.2481548786)
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, its state, and what was found or what to do about it."""
+    """One line: what was examined, its state, and what was found or what to do about it."""
 
     what: str
     state: State
-    told: str
+    message: str
 
 
 def examine(data_dir: Path | None) -> Iterator[Finding]:
-    """All findings, one after the other; no network is asked."""
+    """All findings, one after the other; nothing is downloaded."""
     yield from _environment()
     yield from _attacks()
     yield _draws()
@@ -92,16 +92,16 @@ def _binarised(session: Session) -> Iterator[Finding]:
 
 def _judged(test: Binarised) -> tuple[State, str]:
     found, at_random = sum(test.found), sum(test.found_at_random)
-    told = f"{label(test.attack)} finds {found} of {test.n} adversarials planted at {test.norm.label} {test.eps}"
-    told += f", random draws {at_random}"
+    message = f"{label(test.attack)} finds {found} of {test.n} adversarials planted at {test.norm.label} {test.eps}"
+    message += f", random draws {at_random}"
     if test.asr < LEAST_FOUND:
         return "wrong", (
-            f"{told}: it misses what is there, so this model's accuracy under it is too high; take a stronger attack, "
-            "such as apgd or square"
+            f"{message}: it misses what is there, so this model's accuracy under it is too high; take a stronger "
+            "attack, such as apgd or square"
         )
     if test.random_asr >= MOST_FOUND_AT_RANDOM:
-        return "note", f"{told}: too easy to tell anything; another --eps may be harder"
-    return "ok", told
+        return "note", f"{message}: too easy to tell anything; another --eps may be harder"
+    return "ok", message
 
 
 def _environment() -> Iterator[Finding]:
@@ -126,9 +126,9 @@ def _attacks() -> Iterator[Finding]:
     for name, build in ATTACKS.items():
         norms = [norm for norm in EPS if _takes(name, norm)]
         with _one_thread():
-            problems = [told for norm in norms if (told := _broken_contract(name, norm))]
-        kept = f"keeps its contract in {', '.join(norms)}: {build.summary}"
-        yield Finding(name, "wrong" if problems else "ok", "; ".join(problems) or kept)
+            problems = [problem for norm in norms if (problem := _broken_contract(name, norm))]
+        intact = f"keeps its contract in {', '.join(norms)}: {build.summary}"
+        yield Finding(name, "wrong" if problems else "ok", "; ".join(problems) or intact)
 
 
 @contextmanager
@@ -198,29 +198,21 @@ def _data(data_dir: Path | None) -> Iterator[Finding]:
     folder = data_folder(data_dir)
     for name in DATASETS:
         if not is_here(name, data_dir):
-            told = f"not in {folder}; give its folder by --data-dir or $ROBUSTCLI_DATA, or let it be downloaded"
-            yield Finding(name, "note", told)
+            message = f"not in {folder}; give its folder by --data-dir or $ROBUSTCLI_DATA, or let it be downloaded"
+            yield Finding(name, "note", message)
             continue
+        spec = DataSpec(dataset=name, data_dir=data_dir, allow_sample=False)
         try:
-            train, test = (_split(name, data_dir, split) for split in ("train", "test"))
+            train, test = (load(spec.model_copy(update={"split": split})) for split in ("train", "test"))
         except RobustCliError as error:
             yield Finding(name, "wrong", str(error))
             continue
         where = "bundled" if name == SAMPLE else f"in {folder}"
-        altered = [split for split, known in (("train", train), ("test", test)) if not known.genuine]
-        told = f"{train.count} training and {test.count} test images, {where}"
+        message = f"{len(train)} training and {len(test)} test images, {where}"
+        published = {split: FINGERPRINTS.get((name, split)) for split in ("train", "test")}
+        found = {"train": train.fingerprint, "test": test.fingerprint}
+        altered = [split for split, known in published.items() if known not in (None, found[split])]
         if altered:
-            yield Finding(name, "wrong", f"{told}: its {' and '.join(altered)} images are not the published ones")
+            yield Finding(name, "wrong", f"{message}: its {' and '.join(altered)} images are not the published ones")
         else:
-            yield Finding(name, "ok", told + (", bit for bit" if (name, "train") in FINGERPRINTS else ""))
-
-
-@dataclass(frozen=True)
-class _Split:
-    count: int
-    genuine: bool
-
-
-def _split(name: str, data_dir: Path | None, split: Literal["train", "test"]) -> _Split:
-    images = load(DataSpec(dataset=name, data_dir=data_dir, split=split, allow_sample=False))
-    return _Split(len(images), images.fingerprint == FINGERPRINTS.get((name, split), images.fingerprint))
+            yield Finding(name, "ok", message + ", bit for bit" * (published["train"] is not None))

@@ -41,7 +41,7 @@ class AttackError(RobustCliError):
 
 
 class ModelError(AttackError, RuntimeError):
-    """A model whose forward pass failed (exit 3); a RuntimeError too, for whoever expects what torch raises."""
+    """A model whose forward pass failed (exit 3); a RuntimeError too, as torch raises one."""
 
 
 class OutOfMemoryError(RobustCliError):
@@ -79,20 +79,23 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 def memory_error(error: BaseException) -> OutOfMemoryError | None:
     """The one line for an error that says that memory ran out; None for any other."""
-    if isinstance(error, OutOfMemoryError) or not is_out_of_memory(error):
-        return error if isinstance(error, OutOfMemoryError) else None
+    if isinstance(error, OutOfMemoryError):
+        return error
+    if not is_out_of_memory(error):
+        return None
     return OutOfMemoryError("out of memory: a smaller --batch-size takes less, and so do fewer images (--limit)")
 
 
 @contextmanager
 def memory_guard() -> Iterator[None]:
-    """Within it, whatever says that memory ran out becomes an `OutOfMemoryError`, whoever has renamed it since."""
+    """Whatever says that memory ran out becomes an `OutOfMemoryError`, though another error may have replaced it."""
     try:
         yield
     except Exception as error:
-        if (told := memory_error(error)) is not None and told is not error:
-            raise told from error
-        raise
+        out_of_memory = memory_error(error)
+        if out_of_memory is None or out_of_memory is error:
+            raise
+        raise out_of_memory from error
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -102,12 +105,12 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     keys, the longest name that this one begins with (`apgd` of `apgd-ce`), what is alike, and the one that begins so.
     """
     plain = {_letters(other): other for other in sorted(allowed, reverse=True)}  # of two that are alike, the first
-    wanted = _letters(name)
-    shorter = sorted((other for other in plain if len(other) > 2 and wanted.startswith(other)), key=len)
-    longer = [other for other in plain if len(wanted) > 2 and other.startswith(wanted)]
-    close = difflib.get_close_matches(wanted, plain, n=1, cutoff=0.85) or shorter[-1:]
-    close = close or difflib.get_close_matches(wanted, plain, n=1, cutoff=0.6) or (longer if len(longer) == 1 else [])
-    return f"; did you mean '{plain[close[0]]}'?" if wanted and close else ""
+    letters = _letters(name)
+    shorter = sorted((other for other in plain if len(other) > 2 and letters.startswith(other)), key=len)
+    longer = [other for other in plain if len(letters) > 2 and other.startswith(letters)]
+    close = difflib.get_close_matches(letters, plain, n=1, cutoff=0.85) or shorter[-1:]
+    close = close or difflib.get_close_matches(letters, plain, n=1, cutoff=0.6) or (longer if len(longer) == 1 else [])
+    return f"; did you mean '{plain[close[0]]}'?" if letters and close else ""
 
 
 def _letters(name: str) -> str:

@@ -99,7 +99,7 @@ def parse_eta(value: object) -> Eta:
     uniform = _UNIFORM.fullmatch(value.strip()) if isinstance(value, str) else None
     bounds = uniform.groups() if uniform else value if isinstance(value, list | tuple) else (value,)
     try:
-        numbers = [_finite(parse_number(str(bound).strip())) for bound in bounds]
+        numbers = [parse_number(str(bound).strip()) for bound in bounds]
     except ValueError:
         raise ValueError(hint) from None
     if min(numbers, default=-1.0) < 0 or len(numbers) > 2 or numbers != sorted(numbers):
@@ -109,8 +109,10 @@ def parse_eta(value: object) -> Eta:
 
 def format_eta(eta: Eta) -> float | str:
     """An `Eta` as it is written in YAML and on the command line."""
-    low_high = [repr(float(bound)).removesuffix(".0") for bound in eta] if isinstance(eta, tuple) else []
-    return f"U[{','.join(low_high)}]" if isinstance(eta, tuple) else eta
+    if not isinstance(eta, tuple):
+        return eta
+    low, high = (repr(float(bound)).removesuffix(".0") for bound in eta)
+    return f"U[{low},{high}]"
 
 
 def split_list(value: object) -> object:

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -109,14 +108,11 @@ def _commit(root: Path) -> str | None:
 
 def _git(folder: Path, *arguments: str) -> str | None:
     """What git prints; None without git, outside a checkout, or when it takes too long."""
-    git = shutil.which("git")
-    if git is None:
-        return None
     # Inside a git hook, GIT_DIR and GIT_INDEX_FILE would point git at another checkout.
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     try:
-        done = subprocess.run(  # noqa: S603 - git itself, with literal arguments
-            [git, "--no-optional-locks", *arguments],
+        done = subprocess.run(  # noqa: S603 - literal arguments
+            ["git", "--no-optional-locks", *arguments],  # noqa: S607 - whichever git is installed
             cwd=folder,
             env=environment,
             capture_output=True,

@@ -1,4 +1,4 @@
-"""Text that comes from a file or a user, made harmless for where it is written.
+"""Text from a file or a user, made harmless for the place where it is written.
 
 A name in a checkpoint may hold anything: escape sequences that clear a screen, line breaks that forge a line, a
 format's own characters. JSON alone takes text as it is, since it escapes by itself.
@@ -10,10 +10,10 @@ import codecs
 import re
 import sys
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
 """Characters that show nothing although their category says letter, mark or symbol."""
 
@@ -47,16 +47,13 @@ def _acts(character: str) -> bool:
 
 
 def _escaped(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
-        return f"\\x{code - 0xDC00:02x}"
-    return _NAMED.get(character) or (
-        f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
-    )
+    if "\udc80" <= character <= "\udcff":  # a byte that Python could not decode
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 def latex(text: str) -> str:
-    """One line in which nothing is a command, a comment's end or a column's."""
+    """One line in which nothing is a command, or ends a comment or a column."""
     return "".join(_LATEX.get(character, character) for character in visible(text))
 
 
@@ -83,14 +80,10 @@ def _cell(text: str) -> str:
 
 
 def short_paths(paths: Iterable[str]) -> dict[str, str]:
-    """Each path's stem, or the shortest end of it that tells it from the others: `a/m` and `b/m`."""
+    """Each path's stem, or the shortest end of it that no other has: `a/m` and `b/m`."""
     ends = {path: _ends(path) for path in paths}
-    return {
-        path: next(
-            (end for end in own if not any(end in others for other, others in ends.items() if other != path)), path
-        )
-        for path, own in ends.items()
-    }
+    counts = Counter(end for own in ends.values() for end in set(own))
+    return {path: next((end for end in own if counts[end] == 1), path) for path, own in ends.items()}
 
 
 def _ends(path: str) -> Sequence[str]:

@@ -38,7 +38,7 @@ from robustcli.measure.session import Item, Session, open_session
 from robustcli.provenance import provenance
 from robustcli.testing.masked import MASKS, Wrapped
 from robustcli.verdict.check import CHECKS, LEVELS, Finding
-from robustcli.verdict.judge import WORDS, CheckOptions, Verdict, before, verdicts
+from robustcli.verdict.judge import WORDS, Verdict, before, verdicts
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "verdict.md"
@@ -215,7 +215,7 @@ def judged(item: Item, spec: EvalSpec, limit: int | None = None) -> tuple[Verdic
         torch.manual_seed(0)
         first = before(session)
         rows = [result.record for result in evaluate(session)]
-        (verdict,) = verdicts(session, rows, first, CheckOptions(full=True, limit=limit))
+        (verdict,) = verdicts(session, rows, first, full=True, limit=limit)
     return verdict, rows
 
 
@@ -239,7 +239,7 @@ def measure_networks(names: Sequence[str], data_dir: Path | None) -> None:
         verdict, rows = judged(
             replace(item, images=images, plan=make_plan(spec, images.shape)), spec, None if kind == "good" else LIMIT
         )
-        keep("networks", told(kind, verdict, rows))
+        keep("networks", network_entry(kind, verdict, rows))
 
 
 def measure_runs(names: Sequence[str], data_dir: Path | None) -> None:
@@ -296,7 +296,7 @@ def keep(part: str, entry: dict[str, Any]) -> None:
     print(f"{part}: {json.dumps({key: entry[key] for key in entry if key != 'messages'})}", flush=True)
 
 
-def told(kind: str, verdict: Verdict, rows: Sequence[Record]) -> dict[str, Any]:
+def network_entry(kind: str, verdict: Verdict, rows: Sequence[Record]) -> dict[str, Any]:
     """One network: its accuracies, its word, and each check that fired with its worst level and what it said."""
     accuracies = {f"{row.label} {row.budget or ''}".strip(): row.correct for row in rows}
     fired: dict[str, Finding] = {}
@@ -392,16 +392,16 @@ def alarms_table(runs: Sequence[dict[str, Any]], networks: Sequence[dict[str, An
         named = [mask for mask in MASKS if mask.check == check.id]
         if check.level not in bad and not named:
             continue
-        asked = [run for run in runs if check.id in run["levels"]]
-        false = sum(run["levels"][check.id] in bad for run in asked)
-        warned = sum(run["levels"][check.id] == "WARN" for run in asked)
+        checked = [run for run in runs if check.id in run["levels"]]
+        false = sum(run["levels"][check.id] in bad for run in checked)
+        warned = sum(run["levels"][check.id] == "WARN" for run in checked)
         missed = sum(LEVELS.index(fired[mask.name].get(check.id, "OK")) < LEVELS.index(mask.level) for mask in named)
         found = sum(network["fired"].get(check.id) in bad for network in masked)
         lines.append(
             (
                 f"{check.id} {check.title}",
-                f"{false} of {len(asked)}",
-                f"{warned} of {len(asked)}",
+                f"{false} of {len(checked)}",
+                f"{warned} of {len(checked)}",
                 f"{found} of {len(masked)}",
                 f"{missed} of {len(named)}" if named else "-",
             )

@@ -87,7 +87,7 @@ def entry(name: str, saved: Checkpoint, rows: tuple[dict[str, Any], ...]) -> zoo
 
 
 def main() -> None:
-    """Make what is asked for, and write the index after each network."""
+    """Make the named networks, and write the index after each network."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", help="all that are trained, if left out")
     parser.add_argument("--results", type=Path, default=Path("results/reproduction"))

@@ -150,7 +150,7 @@ def train(name: str, data_dir: Path | None) -> None:
 
 
 def main() -> None:
-    """Train what is asked for and not there."""
+    """Train the named networks that are not there."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NETWORKS)}; all if left out")
     parser.add_argument("--data-dir", type=Path, help="where MNIST and CIFAR-10 lie")

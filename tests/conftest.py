@@ -8,8 +8,12 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from robustcli.config import TrainSpec
+from robustcli.engine.run import Samples
+from robustcli.store import cache, database
+from robustcli.testing import tiny_net, tiny_samples
 from robustcli.training.train import prepare, train
 
 # The nets are tiny: threads cost more than they give, and one thread makes sums repeat bit for bit.
@@ -18,6 +22,17 @@ torch.set_num_threads(1)
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True, max_examples=50, database=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture
+def net() -> nn.Module:
+    return tiny_net()
+
+
+@pytest.fixture
+def samples(net: nn.Module) -> Samples:
+    """Of `net`, which is wrong on every fifth."""
+    return tiny_samples(net)
 
 
 @pytest.fixture(scope="session")
@@ -43,3 +58,12 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def checkpoint(checkpoints: tuple[Path, Path]) -> Path:
     """The first of them."""
     return checkpoints[0]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing waits long for a store that another process has locked."""
+    for module in (database, cache):
+        monkeypatch.setattr(module, "BUSY_SECONDS", 0.05)
+    monkeypatch.setattr(cache, "IMPATIENT_SECONDS", 0.01)
+    monkeypatch.setattr(database.connect, "__kwdefaults__", {"make": True, "wait": 0.05})

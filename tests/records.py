@@ -11,11 +11,10 @@ from robustcli.attacks import describe, label, parse_attack
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
 from robustcli.attacks.bisection import Bisection
 from robustcli.fields import Eps
+from robustcli.measure.compare import contests, families, pairs
 from robustcli.measure.curve import curves
 from robustcli.measure.document import make_document
-from robustcli.measure.pairs import pairs
 from robustcli.measure.record import Kind, Record, Subject
-from robustcli.measure.seeds import contests, families
 
 
 def record(
@@ -102,11 +101,11 @@ def documents() -> dict[str, dict[str, Any]]:
     ]
     rows = [one for group in several for one in group]
     between = [*(pair.as_dict() for pair in pairs(several)), *(contest.as_dict() for contest in contests(recipes))]
-    told = [recipe.as_dict() for recipe in recipes]
+    methods = [recipe.as_dict() for recipe in recipes]
     return {
         "attack": make_document("attack", one[:1], {"seed": 0}, notes=notes),
         "evaluate": make_document("evaluate", [*one, *several[0]], {"seed": 0}, notes=notes),
         "curve": make_document("evaluate", one[-1:], {}, curves=[curve.as_dict([Eps("0"), Eps("8/255"), Eps("1")])]),
-        "compare": make_document("compare", rows, {}, pairs=between, families=told, transfer=cells, notes=notes),
+        "compare": make_document("compare", rows, {}, pairs=between, families=methods, transfer=cells, notes=notes),
         "no rows": make_document("evaluate", [], {}, notes=notes),
     }

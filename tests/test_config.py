@@ -3,7 +3,6 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic.dataclasses import dataclass
@@ -14,6 +13,7 @@ from robustcli.config import (
     ModelSpec,
     TrainSpec,
     default_budgets,
+    parse_yaml,
     read_yaml,
     shown,
     to_yaml,
@@ -54,7 +54,7 @@ model_specs = st.builds(
 
 @given(data_specs | train_specs | eval_specs | model_specs)
 def test_every_spec_reads_back_from_its_yaml(spec):
-    read = type(spec)(**yaml.safe_load(to_yaml(spec)))
+    read = type(spec)(**parse_yaml(to_yaml(spec)))
     assert read == spec
     assert read.as_dict() == spec.as_dict()
 
@@ -77,16 +77,14 @@ class Options:
     [
         (TrainSpec, {"epoch": 1}, r"here: key 'epoch' is unknown \(allowed: augment, .*\); did you mean 'epochs'\?"),
         (TrainSpec, {"epochs": 0}, "here: epochs=0: input should be greater than 0"),
+        (TrainSpec, {"epochs": True}, "here: epochs=True: should not be true or false"),
         (TrainSpec, {"lr": "fast"}, "here: lr=fast: should be a finite number such as 0.3 or 8/255"),
         (TrainSpec, {"lr": math.nan}, "here: lr=nan: input should be a finite number"),
         (TrainSpec, {"validation": 1}, "here: validation=1: input should be less than 1"),
         (TrainSpec, {"optimizer": "sdg"}, "here: optimizer=sdg: input should be 'adam' or 'sgd'"),
         (EvalSpec, {"eps": ["0.1", "abc"]}, "here: eps=0.1,abc: should be a finite number such as 0.3 or 8/255"),
         (EvalSpec, {"eps": "-1"}, "here: eps=-1: should be a number of at least 0"),
-        (TrainSpec, {"seed": 2**32}, "here: seed=4294967296: input should be less than 4294967296"),
         (EvalSpec, {"seed": 2**32}, "here: seed=4294967296: input should be less than 4294967296"),
-        (EvalSpec, {"seed": -1}, "here: seed=-1: input should be greater than or equal to 0"),
-        (DataSpec, {"limit": 0}, "here: limit=0: input should be greater than 0"),
         (ModelSpec, {"name": "x"}, "here: 'channels' is missing"),
         (Options, {}, "here: 'needed' is missing"),
         (Options, {"needed": 1, "widht": 2}, r"here: key 'widht' is unknown \(allowed: needed, width\); did you mean"),
@@ -97,13 +95,6 @@ def test_a_bad_value_is_one_line_that_names_the_key_and_what_is_allowed(build, v
     with pytest.raises(ConfigError, match=f"^{message}") as caught:
         validated(build, values, "here")
     assert "\n" not in str(caught.value)
-
-
-def test_yaml_that_is_read_back_is_what_was_written(tmp_path):
-    spec = TrainSpec(method={"name": "batchout", "eta": "U[0,0.1]"}, lr=0.01)
-    path = tmp_path / "spec.yaml"
-    path.write_text(to_yaml(spec))
-    assert TrainSpec(**read_yaml(path)) == spec
 
 
 @pytest.mark.parametrize(
@@ -117,10 +108,9 @@ def test_yaml_that_is_read_back_is_what_was_written(tmp_path):
         (b"a: &x [1]\nb: *x", "anchors and aliases"),
         (b"&a [*a]", "anchors and aliases"),
         (b"<<: {a: 1}\n<<: {b: 1}", "key '<<' should be a name; merging is not allowed"),
-        (b"[" * 90_000, "nested more than 10 deep"),
-        (b"a: " + b"{a: " * 5000, "nested more than 10 deep"),
-        (b"- " * 40_000, "nested more than 10 deep"),
-        (b"[" + b"1," * 40_000 + b"1]", "too many values"),
+        (b"[" * 90_000, "is nested too deeply"),
+        (b"a: " + b"{a: " * 5000, "is nested too deeply"),
+        (b"- " * 40_000, "is nested too deeply"),
         (b"lr: 1\nepochs: 2\nlr: 3", r"key 'lr' is given twice \(line 3\)"),
         (b"method: {name: pgd, eps: 0.1, eps: 0.2}", "key 'eps' is given twice"),
         (b"1: x", "key '1' should be a name; put it in quotes"),
@@ -150,12 +140,15 @@ def test_a_config_may_begin_with_a_byte_order_mark(tmp_path):
     assert read_yaml(tmp_path / "spec.yaml") == {"lr": "1e-3"}
 
 
-def test_a_pipe_as_config_does_not_hang(tmp_path):
+def test_what_is_no_file_is_named_and_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ConfigError, match=r"--config .*pipe: is a pipe, a socket or a device"):
-        read_yaml(tmp_path / "pipe")
-    with pytest.raises(ConfigError, match="--config /dev/zero: is a pipe, a socket or a device"):
-        read_yaml(Path("/dev/zero"))
+    for path, reason in (
+        (tmp_path / "absent.yaml", "No such file"),
+        (tmp_path / "pipe", "is a pipe, a socket or a device"),
+        (Path("/dev/zero"), "is a pipe, a socket or a device"),
+    ):
+        with pytest.raises(ConfigError, match=f"--config {path}: {reason}"):
+            read_yaml(path)
 
 
 @pytest.mark.parametrize(
@@ -163,16 +156,6 @@ def test_a_pipe_as_config_does_not_hang(tmp_path):
 )
 def test_a_value_in_an_error_is_cut(value):
     assert 0 < len(shown(value)) <= 200
-
-
-def test_a_switch_is_no_number():
-    with pytest.raises(ConfigError, match="epochs=True: should not be true or false"):
-        validated(TrainSpec, {"epochs": True}, "a.yaml")
-
-
-def test_a_missing_yaml_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"--config .*absent.yaml: No such file"):
-        read_yaml(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from robustcli.data.named import DATASETS
 from robustcli.models import MODELS
 from robustcli.studies.batchout.experiments import FULL, parts, resolve
 from robustcli.training.methods import parse_method
-from robustcli.training.recipe import Setting
 
 FOLDER = Path(__file__).parents[1] / "configs"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -36,8 +35,7 @@ def test_it_resolves(path: Path) -> None:
     spec = spec_of(path)
     data = DATASETS[spec.dataset]
     network = MODELS[spec.model or ""]
-    setting = Setting(network.slot_names, network.paper_eta, default_budgets(data.shape)[1])
-    method = parse_method(spec.method).resolved(setting)
+    method = parse_method(spec.method).resolve(network, default_budgets(data.shape)[1])
     assert set(method.recipe().filling) <= set(network.slot_names)
 
 

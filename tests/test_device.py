@@ -34,7 +34,7 @@ def test_a_device_that_is_not_here_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("capabilities", "expected"),
     [
         ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, False),
         ({"avx512_bf16": True, "amx_bf16": False}, True),
@@ -45,9 +45,9 @@ def test_a_device_that_is_not_here_is_named() -> None:
     ],
 )
 def test_a_processor_without_bfloat16_is_known(
-    told: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
+    capabilities: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert multiplies("bfloat16", "cpu") is expected
     assert multiplies("float32", "cpu")
     monkeypatch.delattr(torch.cpu, "get_capabilities")

@@ -52,10 +52,10 @@ __all__ = [
 
 ATTACK_SCHEMA = 2
 """Of the numbers that the attacks give: a change that moves any of them bumps it, so that no store answers with old
-ones, and is told in CHANGELOG under *Numbers*."""
+ones, and is listed in CHANGELOG under *Numbers*."""
 
 QUIET = ("eot", "target")
-"""Options that are told only where they are not the default."""
+"""Options that are shown only where they are not the default."""
 
 EFFORT = ("steps", "iters", "draws", "queries")
 
@@ -118,12 +118,12 @@ def describe(attack: Attack) -> dict[str, Any]:
         return {"name": attack.name, "attack": describe(attack.attack), "steps": attack.steps}
     parameters: dict[str, Any] = TypeAdapter(type(attack)).dump_python(attack, mode="json")
     defaults = _defaults(attack)
-    told = {key: value for key, value in parameters.items() if key not in QUIET or value != defaults[key]}
-    return {"name": attack.name} | told
+    shown = {key: value for key, value in parameters.items() if key not in QUIET or value != defaults[key]}
+    return {"name": attack.name} | shown
 
 
 def attack_from(description: Mapping[str, Any], budget: str | None = None) -> Attack:
-    """The attack that `describe` told of.
+    """The attack of a description that `describe` made.
 
     Args:
         description: its name and parameters.

@@ -254,14 +254,14 @@ class Ascent:
         state, standing = self._begin(model, start, x, y, target, longest)
         checkpoints = set(state.rule.checkpoints(self.steps))
         if self.early_stop:
-            state = state[standing]
+            state = compact(state, standing)
         for move in range(1, self.steps + 1):
-            if not len(state):
+            if not len(state.index):
                 break
             state, standing = self._move(model, state, move)
             if self.early_stop and not bool(standing.all()):
                 found[state.index[~standing]] = state.x_adv[~standing]
-                state = state[standing]
+                state = compact(state, standing)
             if move in checkpoints:
                 state = state.rule.adapt(state, longest)
         found[state.index] = state.best
@@ -323,12 +323,6 @@ class State:
     best_loss: Tensor
     rule: StepHalving | SparseSteps
 
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, kept: Tensor) -> State:
-        return compact(self, kept)
-
     def after(self, x_adv: Tensor, gradient: Tensor, loss: Tensor) -> State:
         """After a move to `x_adv`, where the loss is `loss`."""
         higher = loss > self.best_loss
@@ -387,9 +381,6 @@ class StepHalving:
             yield at
             interval = max(interval - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1))
 
-    def __getitem__(self, kept: Tensor) -> StepHalving:
-        return compact(self, kept)
-
     def after(self, loss: Tensor) -> StepHalving:
         """After a move that led to `loss` (n,)."""
         return replace(self, loss=loss, rises=self.rises + (loss > self.loss), moves=self.moves + 1)
@@ -434,9 +425,6 @@ class SparseSteps:
         """The moves after which steps are adapted: evenly spaced."""
         interval = max(int(0.04 * steps), 1)
         yield from range(interval, steps + 1, interval)
-
-    def __getitem__(self, kept: Tensor) -> SparseSteps:
-        return compact(self, kept)
 
     def after(self, loss: Tensor) -> SparseSteps:
         """It does not look at the loss."""

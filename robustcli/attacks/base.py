@@ -179,8 +179,11 @@ T = TypeVar("T")
 
 
 def compact(values: T, kept: Tensor) -> T:
-    """A dataclass whose fields have one entry a sample, for the samples `kept` alone: the active set."""
-    parts: dict[str, Any] = {field.name: getattr(values, field.name)[kept] for field in fields(values)}  # type: ignore[arg-type]
+    """A dataclass of tensors and such dataclasses, with one entry a sample, for the samples `kept` alone."""
+    parts: dict[str, Any] = {}
+    for field in fields(values):  # type: ignore[arg-type]
+        part = getattr(values, field.name)
+        parts[field.name] = part[kept] if isinstance(part, Tensor) else compact(part, kept)
     return replace(values, **parts)  # type: ignore[type-var]
 
 

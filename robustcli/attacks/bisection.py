@@ -92,8 +92,8 @@ class Bisection:
         while len(index):
             eps = self._next(low[index], high[index])
             broken = closest.distance[index] <= eps
-            asked = ~broken
-            broken[asked] = self._try(model, closest, index[asked], eps[asked], y, noise)
+            untried = ~broken
+            broken[untried] = self._try(model, closest, index[untried], eps[untried], y, noise)
             high[index] = torch.where(broken, eps, high[index])
             low[index] = torch.where(broken, low[index], eps)
             index = index[self._open(low[index], high[index], largest[index])]

@@ -23,7 +23,7 @@ NEARLY = 0.999999
 
 PROGRESS = 0.9999
 CHECKS = 10
-"""With `abort_early`, a sample goes on while its loss falls below this share of its last, looked at so many times."""
+"""With `abort_early`, a sample goes on while its loss falls below this share of its last, compared so many times."""
 
 FIRST, SECOND, SMALL = 0.9, 0.999, 1e-8
 """Adam's two decays and its epsilon (Kingma & Ba 2014)."""
@@ -95,7 +95,7 @@ class CarliniWagner:
         z, mean, square = origin, torch.zeros_like(origin), torch.zeros_like(origin)
         last = torch.full_like(const, torch.inf)
         for step in range(self.steps):
-            gradient, loss, x_adv, broken = self._look(model, z, x, aim, const)
+            gradient, loss, x_adv, broken = self._evaluate(model, z, x, aim, const)
             closest.offer(index, x_adv, broken)
             ever_broken[here] |= broken
             mean = torch.lerp(gradient, mean, FIRST)
@@ -112,7 +112,7 @@ class CarliniWagner:
                         break
         return ever_broken
 
-    def _look(
+    def _evaluate(
         self, model: Model, z: Tensor, x: Tensor, aim: Tensor, const: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The loss's gradient at `z` (n, c, h, w), the loss (n,), the image there, and whether it is adversarial."""
@@ -124,9 +124,5 @@ class CarliniWagner:
             gap = (lead if self.target is None else -lead) + self.confidence
             loss = (x_adv - x).flatten(1).square().sum(1) + const * gap.clamp_min(0)
             gradient = gradient_of(loss.sum(), z)
-        return (
-            gradient,
-            loss.detach(),
-            x_adv.detach(),
-            (gap <= 0) & (is_right(logits, aim) == (self.target is not None)),
-        )
+        broken = (gap <= 0) & (is_right(logits, aim) == (self.target is not None))
+        return gradient, loss.detach(), x_adv.detach(), broken

@@ -19,7 +19,7 @@ from robustcli.fields import STRICT
 from robustcli.noise import Noise
 
 ROWS = 512
-"""Images a model call: several samples' directions are asked about at once, in memory that does not grow with them."""
+"""Images a model call: several samples' directions are classified at once, in memory that does not grow with them."""
 
 PART = 64
 """Directions of one sample that are drawn at once; part of what keys them."""
@@ -42,8 +42,8 @@ class HopSkipJump:
 
     Chen, Jordan and Wainwright 2020, *HopSkipJumpAttack: A Query-Efficient Decision-Based Attack*.
 
-    Returns the closest misclassified image that was found, in [0, 1]. An iteration asks about `directions` x sqrt(t)
-    images near the boundary, whose classes estimate its normal, steps along that, and bisects back to the boundary. It
+    Returns the closest misclassified image that was found, in [0, 1]. An iteration classifies `directions` x sqrt(t)
+    images near the boundary to estimate its normal, steps along that, and bisects back to the boundary. It
     starts from noise that is misclassified. It differs from the authors' code in where that comes from: fine noise is
     an 8 to many a digit network, whatever is drawn, so after the first try there is coarser and starker noise too. A
     sample for which none of `tries` images is misclassified has no start: it is left as it is and counts as robust,
@@ -143,9 +143,9 @@ class HopSkipJump:
         direction = self.norm.steepest(normal)
         for halvings in range(MOST_HALVINGS):
             step = per_sample(length[active] / 2**halvings, x_adv)
-            tried = (x_adv[active] + step * direction[active]).clamp(0, 1)
-            wrong = _wrong(model, tried, y[active])
-            far[active[wrong]] = tried[wrong]
+            candidate = (x_adv[active] + step * direction[active]).clamp(0, 1)
+            wrong = _wrong(model, candidate, y[active])
+            far[active[wrong]] = candidate[wrong]
             active = active[~wrong]
             if len(active) == 0:
                 break
@@ -177,7 +177,7 @@ class HopSkipJump:
 
 
 def _wrong(model: Model, x: Tensor, y: Tensor) -> Tensor:
-    """(n,) bool: misclassified. All that the attack asks of a model."""
+    """(n,) bool: misclassified. All that the attack needs of a model."""
     parts = zip(torch.split(x, ROWS), torch.split(y, ROWS), strict=True)
     with torch.no_grad():
         found = [~is_right(model(part), labels) for part, labels in parts if len(part)]

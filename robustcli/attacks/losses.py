@@ -118,8 +118,8 @@ def gradient_of(total: Tensor, x: Tensor, retain_graph: bool = False) -> Tensor:
     try:
         return torch.autograd.grad(total, x, retain_graph=retain_graph)[0]
     except Exception as error:  # a RuntimeError where the graph is cut, else whatever a layer's own backward raises
-        if (told := memory_error(error)) is not None:
-            raise told from error
+        if (memory := memory_error(error)) is not None:
+            raise memory from error
         reason = str(error).splitlines()[0] if total.requires_grad else CUT
         raise AttackError(
             f"the model passes no gradient to its images ({reason}); square and hopskipjump take none"

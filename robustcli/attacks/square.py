@@ -87,18 +87,18 @@ class Square:
         if not len(x):
             return x_adv
         search, done = _Search.begin(x, label).after(model(x_adv), x_adv, self.target is not None)
-        search = search[~done]
+        search = compact(search, ~done)
         for number, (side, queries) in enumerate(self._blocks(moves, x)):
             pattern = moves.pattern(side, x)
             draws = _draws(noise[search.index].stream(f"block {number}"), queries, moves.numbers(x.shape[1]), x.device)
             for query in range(queries):
-                if not len(search):
+                if not len(search.index):
                     return x_adv
                 candidate = moves.candidate(search.x, search.x_adv, pattern, draws[:, query])
                 search, done = search.after(model(candidate), candidate, self.target is not None)
                 if bool(done.any()):
                     x_adv[search.index] = search.x_adv
-                    search, draws = search[~done], draws[~done]
+                    search, draws = compact(search, ~done), draws[~done]
         x_adv[search.index] = search.x_adv
         return x_adv
 
@@ -137,12 +137,6 @@ class _Search:
     def begin(cls, x: Tensor, label: Tensor) -> _Search:
         """Before the first query."""
         return cls(torch.arange(len(x), device=x.device), x, label, x, x.new_full((len(x),), torch.inf))
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, kept: Tensor) -> _Search:
-        return compact(self, kept)
 
     def after(self, logits: Tensor, candidate: Tensor, targeted: bool) -> tuple[_Search, Tensor]:
         """The search once the logits of `candidate` (n, c, h, w) are known, and (n,) bool, which samples are done.

@@ -5,35 +5,31 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from robustcli.cli import options
+from robustcli.cli.options import COMPUTE, option
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
-    from robustcli.cli.request import Request
+    from robustcli.cli.measurement import Measurement
     from robustcli.measure.anytime import Goal
     from robustcli.measure.record import Record
-    from robustcli.measure.session import Session
 
 Budget = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--budget",
-        help="Stop after this time, such as 60s, 5m or 2h: cheap attacks first, samples in a random order.",
-        rich_help_panel=options.COMPUTE,
-        show_default=False,
+        COMPUTE,
+        "Stop after this time, such as 60s, 5m or 2h: cheap attacks first, samples in a random order.",
     ),
 ]
 UntilCI = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--until-ci",
-        help="Stop each attack when its 95 % interval reaches so many points to each side, such as 1.0.",
-        rich_help_panel=options.COMPUTE,
-        show_default=False,
+        COMPUTE,
+        "Stop each attack when its 95 % interval reaches so many points to each side, such as 1.0.",
     ),
 ]
 
@@ -48,25 +44,22 @@ def read_goal(budget: str | None, until_ci: str | None) -> Goal | None:
     """
     if budget is None and until_ci is None:
         return None
-    seconds, points = _seconds(budget), _points(until_ci)
+    seconds = None if budget is None else _seconds(budget)
+    points = None if until_ci is None else _points(until_ci)
 
     from robustcli.measure.anytime import Goal
 
     return Goal(seconds, points)
 
 
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
+def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+\.?\d*|\.\d+)\s*([smh])", text.strip())
     if match is None or not float(match[1]):
         raise ConfigError(f"--budget {text}: should be a time above 0 with its unit, such as 60s, 5m or 2h")
     return float(match[1]) * SECONDS[match[2]]
 
 
-def _points(text: str | None) -> float | None:
-    if text is None:
-        return None
+def _points(text: str) -> float:
     match = re.fullmatch(r"\d+\.?\d*|\.\d+", text.strip())
     if match is None or not 0 < float(match[0]) < 50:
         raise ConfigError(f"--until-ci {text}: should be points of accuracy above 0 and below 50, such as 1.0")
@@ -79,22 +72,17 @@ def never_run(part: Mapping[str, Any] | None) -> list[str]:
     return [f"{one['checkpoint']}: {one['attack']} {one['budget']}" for one in left_out if not one["reached"]]
 
 
-def report_left_out(
-    goal: Goal | None, session: Session, records: Sequence[Record], request: Request
-) -> dict[str, Any] | None:
-    """What a run towards a goal left out: as JSON holds it, and a line on stderr."""
+def report_left_out(goal: Goal | None, measurement: Measurement, records: Sequence[Record]) -> dict[str, Any] | None:
+    """What a run towards a goal left out: as JSON holds it, and a line a checkpoint on stderr."""
     if goal is None:
         return None
     from robustcli.measure.anytime import left_out
 
-    missing = left_out(session, records)
-    if missing:
-        by_checkpoint: dict[str, list[str]] = {}
-        for part in missing:
-            by_checkpoint.setdefault(part.checkpoint, []).append(str(part))
-        on = "; a later call goes on" if request.path is not None else ""
-        for checkpoint, parts in by_checkpoint.items():
-            request.tell(f"{checkpoint}: left out: {', '.join(parts)}{on}", "bold")
+    request = measurement.request
+    missing = left_out(measurement.session, records)
+    on = "; a later call goes on" if request.store is not None else ""
+    for checkpoint, parts in groupby(missing, key=lambda part: part.checkpoint):
+        request.tell(f"{checkpoint}: left out: {', '.join(map(str, parts))}{on}", "bold")
     return {
         "budget_s": goal.seconds,
         "until_ci": goal.half_width,

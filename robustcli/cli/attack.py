@@ -10,46 +10,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.checks import look_first, read_level
 from robustcli.cli.console import notice
-from robustcli.cli.request import Request
+from robustcli.cli.measurement import Measurement
+from robustcli.cli.options import ATTACK, OUTPUT, option
+from robustcli.cli.request import begin
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
     from robustcli.measure.evaluate import Result
     from robustcli.measure.session import Session
 
-Spec = Annotated[
-    str,
-    typer.Option(
-        "--attack",
-        help="A SPEC: a name with options, such as pgd:eps=8/255,steps=50.",
-        rich_help_panel=options.ATTACK,
-        show_default=False,
-    ),
-]
+Spec = Annotated[str, option("--attack", ATTACK, "A SPEC: a name with options, such as pgd:eps=8/255,steps=50.")]
 Save = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--save",
-        help="Write x, x_adv, y, pred, pred_after and ids to this .npz; or into this folder a PNG for each broken "
+        OUTPUT,
+        "Write x, x_adv, y, pred, pred_after and ids to this .npz; or into this folder a PNG for each broken "
         "sample, 8-bit and still fooling.",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
     ),
 ]
 Gallery = Annotated[
-    Path | None,
-    typer.Option(
-        "--gallery",
-        help="Draw originals, adversarials and perturbations into this .png.",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
-    ),
+    Path | None, option("--gallery", OUTPUT, "Draw originals, adversarials and perturbations into this .png.")
 ]
 
 
-@options.with_shared
+@options.with_common_flags
 def attack(
     context: typer.Context,
     attack: Spec,
@@ -63,27 +49,22 @@ def attack(
 
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
-    request = Request("attack", context.params)
-    request.answer_from_store()
-    _ = request.spec
-    read_level(flags["checks"])
-
-    session = request.open(request.checkpoints())
+    request = begin("attack", context.params)
+    measurement = Measurement(request, request.checkpoints())
     keep = save is not None or gallery is not None
-    budgets = sum(planned.runs for planned in session.items[0].plan)
+    budgets = sum(planned.runs for planned in measurement.session.items[0].plan)
     if keep and budgets > 1:
         flag = "--save" if save else "--gallery"
         raise ConfigError(f"{flag}: takes the images of one budget, not of {budgets}; give one, such as --eps 0.3")
     results: list[Result] = []
-    checking = look_first(session, request)
-    measured = checking.measure(keep_images=keep, on_result=results.append)
-    verdict = checking.verdict(measured)
+    measured = measurement.run(keep_images=keep, on_result=results.append)
+    verdict = measurement.verdict(measured)
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if results and gallery is not None:
-            after.callback(_draw, session, results[-1], gallery)
+            after.callback(_draw, measurement.session, results[-1], gallery)
         if results and save is not None:
-            after.callback(_save, session, results[-1], save)
-        code = request.deliver(session, measured, verdict=verdict)
+            after.callback(_save, measurement.session, results[-1], save)
+        code = measurement.deliver(measured, verdict=verdict)
     raise typer.Exit(code)
 
 

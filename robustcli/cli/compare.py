@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.checks import look_first, read_level
-from robustcli.cli.request import CHECKPOINTS, Request
+from robustcli.cli.measurement import Measurement
+from robustcli.cli.options import ATTACK, option
+from robustcli.cli.request import CHECKPOINTS, Request, begin
 from robustcli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
 
 Transfer = Annotated[
     bool,
-    typer.Option(
+    option(
         "--transfer",
-        help="Also ask each checkpoint about the adversarial images of each other one: a table for every budget.",
-        rich_help_panel=options.ATTACK,
+        ATTACK,
+        "Also ask each checkpoint about the adversarial images of each other one: a table for every budget.",
     ),
 ]
 
 
-@options.with_shared
+@options.with_common_flags
 def compare(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
@@ -41,33 +42,26 @@ def compare(
     A checkpoint is a row, an attack and budget a column. Below, pair by pair: the difference with its interval, and
     McNemar's exact test. Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
-    request = Request("compare", context.params)
-    request.answer_from_store()
-    _ = request.spec
-    read_level(flags["checks"])
+    request = begin("compare", context.params)
 
-    from robustcli.measure.pairs import pairs
-    from robustcli.measure.seeds import contests, families
+    from robustcli.measure.compare import contests, families, pairs
 
     given = request.checkpoints()
-    session = request.open(given if checkpoint else _siblings(given[0], request))
-    names = list(dict.fromkeys(item.images.name for item in session.items))
-    if len({item.images.fingerprint for item in session.items}) > 1:
-        raise DataError(
-            f"compare: checkpoints must be measured on the same images; these ask for {' and '.join(names)}"
-        )
-    matrix = _matrix(session) if transfer else None
-    checking = look_first(session, request)
-    measured = checking.measure(matrix=matrix)
+    measurement = Measurement(request, given if checkpoint else _siblings(given[0], request))
+    items = measurement.session.items
+    if len({item.images.fingerprint for item in items}) > 1:
+        names = " and ".join(dict.fromkeys(item.images.name for item in items))
+        raise DataError(f"compare: checkpoints must be measured on the same images; these ask for {names}")
+    matrix = _matrix(measurement.session) if transfer else None
+    measured = measurement.run(matrix=matrix)
     whole = [record for record in measured.records if record.ensemble is None]  # of an ensemble, the worst case alone
     groups = [list(records) for _, records in groupby(whole, key=lambda record: record.subject)]
     between = pairs(groups)
-    origins = {item.subject: item.target.origin for item in session.items}
+    origins = {item.subject: item.target.origin for item in items}
     trained = [(records, origin.recipe) for records in groups if (origin := origins[records[0].subject]) is not None]
     recipes = families([records for records, _ in trained], [recipe for _, recipe in trained])
-    verdict = checking.verdict(measured, between, matrix.cells if matrix else ())
-    code = request.deliver(
-        session,
+    verdict = measurement.verdict(measured, between, matrix.cells if matrix else ())
+    code = measurement.deliver(
         measured,
         pairs=[*(pair.as_dict() for pair in between), *(contest.as_dict() for contest in contests(recipes))],
         families=[recipe.as_dict() for recipe in recipes],
@@ -78,7 +72,7 @@ def compare(
 
 
 def _matrix(session: Session) -> Matrix:
-    """Where the images of budget attacks are asked of the other checkpoints.
+    """How the images of budget attacks transfer to the other checkpoints.
 
     Raises:
         ConfigError: there is no other, or no budget.

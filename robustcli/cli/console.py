@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from rich.console import Console
@@ -13,8 +14,6 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    ProgressColumn,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -23,6 +22,9 @@ from rich.text import Text
 from robustcli.text import visible, write_what_streams_can
 
 PIPE_WIDTH = 120
+
+Advance = Callable[..., None]
+"""Moves a bar by what was done, and by what needs no work and so says nothing of the speed; may name what is next."""
 
 
 def out() -> Console:
@@ -47,22 +49,30 @@ def result(text: str, start: tuple[int, str] = (0, "")) -> None:
 
 
 def notice(text: str, bold: bool = False) -> None:
-    """Tell the user something that is not an error."""
-    _tell(_line(text, "bold yellow" if bold else "dim"))
+    """A line on stderr that is no error."""
+    _write(_line(text, "bold yellow" if bold else "dim"))
 
 
 def warn(text: str) -> None:
     """One line for what may be a mistake."""
-    _tell(Text("warning: ", style="bold yellow"), _line(text))
+    _write(Text("warning: ", style="bold yellow"), _line(text))
 
 
 def fail(text: str, kind: str = "error") -> None:
     """The one red line of an error, whatever line breaks the user's value had."""
-    _tell(Text(f"{kind}: ", style="bold red"), _line(text, "red" if kind == "error" else ""))
+    _write(Text(f"{kind}: ", style="bold red"), _line(text, "red" if kind == "error" else ""))
 
 
-def _tell(*parts: Text) -> None:
-    """Write a line to stderr; where nobody can read it, what is measured is not lost for that."""
+def tell(text: str, kind: str = "notice") -> None:
+    """A line on stderr; `kind` is `notice`, `bold`, `warning` or `error`, as a document notes it."""
+    if kind in ("warning", "error"):
+        (warn if kind == "warning" else fail)(text)
+    else:
+        notice(text, bold=kind == "bold")
+
+
+def _write(*parts: Text) -> None:
+    """Write a line to stderr; where nobody can read it, the results are not lost for that."""
     try:
         err().print(*parts, sep="")
     except OSError:
@@ -74,7 +84,7 @@ def _line(text: str, style: str = "") -> Text:
     return Text(visible(" ".join(text.splitlines())), style=style)
 
 
-def progress(*columns: str | ProgressColumn) -> Progress:
+def progress(*columns: str) -> Progress:
     """A bar with a count and the time left, on stderr; nothing where that is no terminal."""
     console = err()
     return Progress(
@@ -89,21 +99,29 @@ def progress(*columns: str | ProgressColumn) -> Progress:
     )
 
 
-def advance(bar: Progress, task: TaskID, done: float, spared: float, description: str | None = None) -> None:
-    """Move a bar by what was done, and by what needs no work and says nothing of the speed."""
-    bar.tasks[task].completed += spared
-    bar.update(task, advance=done, description=description)
+@contextmanager
+def moving_bar(total: float) -> Iterator[Advance]:
+    """A bar over `total`, and what moves it."""
+    bar = progress()
+    with bar:
+        task = bar.add_task("", total=total)
+
+        def advance(done: float, spared: float, description: str | None = None) -> None:
+            bar.tasks[task].completed += spared
+            bar.update(task, advance=done, description=description)
+
+        yield advance
 
 
 def open_streams() -> None:
     """Make stdout and stderr fit to be written to: in any encoding, and also where they were closed.
 
-    A closed stdout becomes one whose writing fails, which ends the command with a line on stderr; without a stderr
-    nothing is told. Either keeps its number, so that no other file gets it and then what is printed.
+    A closed stdout becomes one whose writing fails, which ends the command with a line on stderr; a closed stderr takes
+    all and shows nothing. Either keeps its number, so that no other file gets it and then what is printed.
     """
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
-            _fill(number, os.O_RDONLY if number == 1 else os.O_WRONLY)
+            redirect_to_null(number, os.O_RDONLY if number == 1 else os.O_WRONLY)
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", closefd=False))
     write_what_streams_can()
 
@@ -111,10 +129,10 @@ def open_streams() -> None:
 def drop(stream: TextIO) -> None:
     """After a stream failed: what is left in its buffer must not fail again when Python ends."""
     with suppress(OSError, ValueError):  # it is no file, as in a test, or closed
-        _fill(stream.fileno(), os.O_WRONLY)
+        redirect_to_null(stream.fileno())
 
 
-def _fill(number: int, flags: int) -> None:
+def redirect_to_null(number: int, flags: int = os.O_WRONLY) -> None:
     """Let a file's number stand for the null device."""
     null = os.open(os.devnull, flags)
     if null != number:
@@ -123,9 +141,9 @@ def _fill(number: int, flags: int) -> None:
 
 
 def reason(error: OSError) -> str:
-    """Why the system refused, with the cause that is behind it where the words tell another."""
+    """Why the system refused; its words are replaced where they hide the cause."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return "too many open files; raise the limit, such as by ulimit -n 1024"
     where = "output" if error.filename is None else os.fsdecode(error.filename)
-    told = "stdout is closed" if error.errno == errno.EBADF and error.filename is None else error.strerror or error
-    return f"{where}: {told}"
+    why = "stdout is closed" if error.errno == errno.EBADF and error.filename is None else error.strerror or error
+    return f"{where}: {why}"

@@ -11,7 +11,8 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.console import result
-from robustcli.cli.request import GREY_DIGITS, given_flags, read_flags
+from robustcli.cli.options import ATTACK, DATA, option
+from robustcli.cli.request import given_flags, has_budget, read_flags
 from robustcli.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 STYLES = {"ok": "green", "note": "yellow", "wrong": "bold red"}
 WRONG = 3
-DEFAULT_ATTACK = "pgd"
-DEFAULT_LIMIT = 32
 
 Checked = Annotated[
     Path | None,
@@ -31,22 +30,10 @@ Checked = Annotated[
     ),
 ]
 Attack = Annotated[
-    str | None,
-    typer.Option(
-        "--attack",
-        help="A SPEC with a budget, for the binarisation test (default pgd).",
-        rich_help_panel=options.ATTACK,
-        show_default=False,
-    ),
+    str | None, option("--attack", ATTACK, "A SPEC with a budget, for the binarisation test (default pgd).")
 ]
 Planted = Annotated[
-    int | None,
-    typer.Option(
-        "--limit",
-        help="Take the first N samples for the binarisation test (default 32).",
-        rich_help_panel=options.DATA,
-        show_default=False,
-    ),
+    int | None, option("--limit", DATA, "Take the first N samples for the binarisation test (default 32).")
 ]
 
 
@@ -74,25 +61,19 @@ def doctor(
     wrong = 0
     for finding in chain(examine(data_dir), planted):
         wrong += finding.state == "wrong"
-        result(f"{finding.state:<5} {finding.what:<14} {finding.told}", (5, STYLES[finding.state]))
+        result(f"{finding.state:<5} {finding.what:<14} {finding.message}", (5, STYLES[finding.state]))
     result("")
     result(f"{wrong} wrong" if wrong else "all is well")
     raise typer.Exit(WRONG if wrong else 0)
 
 
 def _read(flags: dict[str, Any]) -> EvalSpec:
-    """What the binarisation test runs; a mistake is told before anything else is looked at."""
-    unused = [flag for flag in given_flags(flags) if flag not in ("checkpoint", "data_dir")]
+    """What the binarisation test runs; a mistake is an error before anything else is examined."""
+    given = given_flags(flags)
+    unused = [flag for flag in given if flag not in ("checkpoint", "data_dir")]
     if flags["checkpoint"] is None and unused:
         raise ConfigError(f"--{unused[0]}: is of the binarisation test, which takes a checkpoint")
-    named = {
-        "attack": DEFAULT_ATTACK if flags["attack"] is None else flags["attack"],
-        "limit": DEFAULT_LIMIT if flags["limit"] is None else flags["limit"],
-    }
-    spec = read_flags(flags | named | {"style": "table"})
-
-    from robustcli.measure.plan import make_plan
-
-    if any(not planned.budgets for planned in make_plan(spec, GREY_DIGITS)):
+    spec = read_flags(flags | {"attack": "pgd", "limit": 32} | given | {"style": "table", "checks": "off"})
+    if not has_budget(spec):
         raise ConfigError(f"--attack {flags['attack']}: has no budget; the binarisation test takes one, such as pgd")
     return spec

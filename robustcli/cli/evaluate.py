@@ -11,59 +11,42 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.anytime import Budget, UntilCI, never_run, read_goal, report_left_out
-from robustcli.cli.checks import look_first, read_level
 from robustcli.cli.console import fail, notice
-from robustcli.cli.request import GREY_DIGITS, Request
+from robustcli.cli.measurement import Measurement
+from robustcli.cli.options import ATTACK, OUTPUT, option
+from robustcli.cli.request import begin, has_budget
 from robustcli.errors import ConfigError
 from robustcli.fields import parse_number
 
 if TYPE_CHECKING:
-    from robustcli.config import EvalSpec
     from robustcli.measure.curve import Curve
     from robustcli.measure.record import Record
     from robustcli.measure.session import Session
 
-BELOW_THE_BAR = 4
+BELOW_THRESHOLD = 4
 
 FailUnder = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--fail-under",
-        help="Exit with 4 unless the 95 % interval of each row with a budget lies at or above this accuracy in per "
-        "cent.",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
+        OUTPUT,
+        "Exit with 4 unless the 95 % interval of each row with a budget lies at or above this accuracy in per cent.",
     ),
 ]
-JUnit = Annotated[
-    Path | None,
-    typer.Option(
-        "--junit",
-        help="Also write the rows as JUnit XML to this file.",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
-    ),
-]
-
-
+JUnit = Annotated[Path | None, option("--junit", OUTPUT, "Also write the rows as JUnit XML to this file.")]
 Curved = Annotated[
     bool,
-    typer.Option(
+    option(
         "--curve",
-        help="Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
+        ATTACK,
+        "Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
         "--eps are the points shown. FMN and PGD-20 if no attack is named.",
-        rich_help_panel=options.ATTACK,
     ),
 ]
-CurvePlot = Annotated[
-    Path | None,
-    typer.Option(
-        "--curve-plot", help="Also draw the curves into this .png.", rich_help_panel=options.OUTPUT, show_default=False
-    ),
-]
+CurvePlot = Annotated[Path | None, option("--curve-plot", OUTPUT, "Also draw the curves into this .png.")]
 
 
-@options.with_shared
+@options.with_common_flags
 def evaluate(
     context: typer.Context,
     checkpoint: options.Checkpoints = None,
@@ -82,39 +65,36 @@ def evaluate(
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
-    request = Request("evaluate", context.params)
-    request.answer_from_store()
+    request = begin("evaluate", context.params)
     spec = request.spec
-    read_level(flags["checks"])
-    bar = read_bar(fail_under)
-    if bar is not None and not spec.curve:
-        _refuse_nothing_to_judge(spec)
+    threshold = read_threshold(fail_under)
+    if threshold is not None and not spec.curve and not has_budget(spec):
+        raise ConfigError("--fail-under: judges rows with a budget; none of the attacks here has one")
     goal = read_goal(budget, until_ci)
-    if spec.eight_bit and goal is not None:
-        raise ConfigError(f"{'--budget' if budget else '--until-ci'}: cannot be given together with --eight-bit")
-    if spec.curve and goal is not None:
-        raise ConfigError(f"{'--budget' if budget else '--until-ci'}: cannot be given together with --curve")
+    for other in ("eight_bit", "curve"):
+        if goal is not None and getattr(spec, other):
+            flag = "--budget" if budget else "--until-ci"
+            raise ConfigError(f"{flag}: cannot be given together with --{other.replace('_', '-')}")
     if spec.curve and (fail_under or junit):
         raise ConfigError(f"{'--fail-under' if fail_under else '--junit'}: judges rows with a budget; --curve has none")
 
-    session = request.open(request.checkpoints())
-    checking = look_first(session, request)
-    measured = checking.measure(goal=goal)
+    measurement = Measurement(request, request.checkpoints())
+    measured = measurement.run(goal=goal)
     records = measured.records
-    verdict = checking.verdict(measured)
-    curves = _curves(session, records) if spec.curve else []
-    part = report_left_out(goal, session, records, request)
+    verdict = measurement.verdict(measured)
+    curves = _curves(measurement.session, records) if spec.curve else []
+    part = report_left_out(goal, measurement, records)
     not_run = never_run(part)
     with ExitStack() as after:  # it runs them all, also where another file could not be written
         if junit is not None:
             stopped = measured.stopped_by
             cut_short = "" if stopped is None else str(stopped) or "interrupted"
-            after.callback(_write_junit, records, bar, junit, cut_short, not_run)
+            after.callback(_write_junit, records, threshold, junit, cut_short, not_run)
         if curves and curve_plot is not None:
             after.callback(_draw_curves, curves, curve_plot)
         shown = [curve.as_dict(budgets) for curve, budgets in curves]
-        code = request.deliver(session, measured, curves=shown, verdict=verdict, anytime=part)
-    raise typer.Exit(code or _judge(records, bar, not_run))
+        code = measurement.deliver(measured, curves=shown, verdict=verdict, anytime=part)
+    raise typer.Exit(code or _judge(records, threshold, not_run))
 
 
 def _curves(session: Session, records: Sequence[Record]) -> list[tuple[Curve, Sequence[float]]]:
@@ -136,7 +116,7 @@ def _draw_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) ->
     notice(f"curves: {path}")
 
 
-def read_bar(text: str | None) -> float | None:
+def read_threshold(text: str | None) -> float | None:
     """What `--fail-under` means, in per cent.
 
     Raises:
@@ -155,34 +135,30 @@ def read_bar(text: str | None) -> float | None:
     return value
 
 
-def _refuse_nothing_to_judge(spec: EvalSpec) -> None:
-    from robustcli.measure.plan import make_plan
-
-    if not any(planned.budgets for planned in make_plan(spec, GREY_DIGITS)):
-        raise ConfigError("--fail-under: judges rows with a budget; none of the attacks here has one")
-
-
-def _judge(records: Sequence[Record], bar: float | None, not_run: Sequence[str]) -> int:
-    """The exit code that the bar asks for; each row below it is told, and each attack that --budget left no time."""
-    if bar is None:
+def _judge(records: Sequence[Record], threshold: float | None, not_run: Sequence[str]) -> int:
+    """The exit code for the threshold, with a line for each row below it and each attack that --budget left no time."""
+    if threshold is None:
         return 0
     from robustcli.report.junit import below, describe, with_budget
 
-    spared = dict.fromkeys(record.name for record in records if record not in with_budget(records))
-    if spared:
-        notice(f"--fail-under judges rows with a budget, so not those of {', '.join(spared)}")
-    failed = [f"{describe(record)}: the interval begins below --fail-under {bar:g} %" for record in below(records, bar)]
-    failed += [f"{name}: was not run, so nothing shows --fail-under {bar:g} %" for name in not_run]
+    unjudged = dict.fromkeys(record.name for record in records if record not in with_budget(records))
+    if unjudged:
+        notice(f"--fail-under judges rows with a budget, so not those of {', '.join(unjudged)}")
+    failed = [
+        f"{describe(record)}: the interval begins below --fail-under {threshold:g} %"
+        for record in below(records, threshold)
+    ]
+    failed += [f"{name}: was not run, so nothing shows --fail-under {threshold:g} %" for name in not_run]
     for line in failed:
         fail(line)
-    return BELOW_THE_BAR if failed else 0
+    return BELOW_THRESHOLD if failed else 0
 
 
 def _write_junit(
-    records: Sequence[Record], bar: float | None, path: Path, cut_short: str, not_run: Sequence[str]
+    records: Sequence[Record], threshold: float | None, path: Path, cut_short: str, not_run: Sequence[str]
 ) -> None:
     from robustcli.disk import write_whole
     from robustcli.report.junit import junit
 
-    write_whole(path, junit(records, bar, cut_short, not_run), "--junit")
+    write_whole(path, junit(records, threshold, cut_short, not_run), "--junit")
     notice(f"JUnit: {path}")

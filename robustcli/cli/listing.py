@@ -90,16 +90,14 @@ def _trained(entry: Entry) -> str:
 
 def _measured(entry: Entry) -> tuple[str, str]:
     """Clean accuracy on the most samples, and that under each attack, by how many samples met it."""
+    from robustcli.report.table import percent
+
     by_n: dict[int, list[str]] = {}
     for row in sorted(entry.rows, key=lambda row: -int(row["n"])):
-        by_n.setdefault(row["n"], []).append(f"{_attack_name(row)} {_percent(row['correct'], row['n'])}")
+        by_n.setdefault(row["n"], []).append(f"{_attack_name(row)} {percent(row['correct'], row['n'])}")
     most = max(entry.rows, key=lambda row: int(row["n"]))
     attacked = [f"n = {n}: {', '.join(texts)}" for n, texts in by_n.items()]
-    return _percent(most["clean_correct"], most["n"]), "\n".join(attacked)
-
-
-def _percent(correct: int, n: int) -> str:
-    return f"{100 * correct / n:.{2 if n >= 10_000 else 1}f}"
+    return percent(most["clean_correct"], most["n"]), "\n".join(attacked)
 
 
 def _attack_name(row: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, report, reproduce, results, train
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
-from robustcli.cli.signals import heeding, ignore_signals
+from robustcli.cli.signals import ignore_signals, raise_on_signals
 from robustcli.errors import ConfigError, RobustCliError, lookup, memory_guard, nearest
 
 app = typer.Typer(
@@ -52,13 +52,13 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-@heeding
+@raise_on_signals
 def run(arguments: list[str]) -> int:
     """Run a command line; a user's mistake is one line on stderr. Returns the exit code."""
     open_streams()
     try:
         code = _invoke(arguments)
-        sys.stdout.flush()  # here and not when Python ends, so that a full disk is told
+        sys.stdout.flush()  # here and not when Python ends, so that a full disk is an error
     except RobustCliError as error:
         fail(str(error))
         return error.exit_code
@@ -81,7 +81,7 @@ def run(arguments: list[str]) -> int:
 def _invoke(arguments: list[str]) -> int:
     command = typer.main.get_command(app)
     if arguments and not arguments[0].startswith("-"):
-        lookup(commands(), arguments[0], "command")
+        lookup(getattr(command, "commands", {}), arguments[0], "command")
     check_given(command, arguments)
     if arguments and not arguments[0].startswith("-") and not {"-h", "--help"} & set(arguments):
         _check_folder()
@@ -95,20 +95,15 @@ def _invoke(arguments: list[str]) -> int:
 
 
 def _check_folder() -> None:
-    """Tell that the working folder is gone, before files in it are said to be missing.
+    """Refuse a working folder that is gone, before files in it are said to be missing.
 
     Raises:
-        ConfigError: it was removed, or may not be looked at.
+        ConfigError: it was removed, or may not be read.
     """
     try:
         Path.cwd()
     except OSError as error:
         raise ConfigError(f"the working folder cannot be used ({error.strerror}); it may have been removed") from None
-
-
-def commands() -> dict[str, Any]:
-    """The commands by name."""
-    return dict(getattr(typer.main.get_command(app), "commands", {}))
 
 
 def usage_error(error: typer.TyperException, arguments: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The flags that commands share, each written once, and the groups that a command takes them in."""
+"""The flags that commands share, each written once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from robustcli.errors import ConfigError
-
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 DATA = "Data"
 ATTACK = "Attack"
 OUTPUT = "Output"
 COMPUTE = "Compute"
+
+
+def option(flag: str, panel: str, text: str) -> Any:
+    """A flag, the panel of `--help` that it stands in, and its line there, which says what holds if it is left out."""
+    return typer.Option(flag, help=text, rich_help_panel=panel, show_default=False)
+
 
 Checkpoint = Annotated[
     Path | None,
@@ -32,162 +36,94 @@ Checkpoints = Annotated[
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option(
-        "--dataset",
-        help="Its name (see `robustcli list datasets`), an .npz file or a folder of class folders.",
-        rich_help_panel=DATA,
-        show_default=False,
-    ),
+    option("--dataset", DATA, "Its name (see `robustcli list datasets`), an .npz file or a folder of class folders."),
 ]
-
-
-def _folder(text: str) -> Path:
-    if not text.strip():  # `Path("")` would be the folder that one is in
-        raise ConfigError(f"--data-dir '{text}': is empty (an unset variable of the shell?); should be a folder")
-    return Path(text)
-
-
 DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        parser=_folder,
-        metavar="<path>",
-        help="Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder.",
-        rich_help_panel=DATA,
-        show_default=False,
-    ),
+    Path | None, option("--data-dir", DATA, "Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder.")
 ]
-NoSample = Annotated[
-    bool,
-    typer.Option("--no-sample", help="Do not fall back on the bundled 5 000 digits.", rich_help_panel=DATA),
-]
-Split = Annotated[
-    str | None,
-    typer.Option("--split", help="train or test (default).", rich_help_panel=DATA, show_default=False),
-]
-Limit = Annotated[
-    int | None,
-    typer.Option(
-        "--limit", help="Take the first N samples, in stored order.", rich_help_panel=DATA, show_default=False
-    ),
-]
+NoSample = Annotated[bool, option("--no-sample", DATA, "Do not fall back on the bundled 5 000 digits.")]
+Split = Annotated[str | None, option("--split", DATA, "train or test (default).")]
+Limit = Annotated[int | None, option("--limit", DATA, "Take the first N samples, in stored order.")]
 Attacks = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--attack",
-        help="A SPEC: a name with options, such as pgd:eps=8/255,steps=50. May be repeated. "
+        ATTACK,
+        "A SPEC: a name with options, such as pgd:eps=8/255,steps=50. May be repeated. "
         "FGSM, PGD-20 and DeepFool-5 if left out.",
-        rich_help_panel=ATTACK,
-        show_default=False,
     ),
 ]
 Preset = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--preset",
-        help="quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box) "
+        ATTACK,
+        "quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box) "
         "or standard (AutoAttack).",
-        rich_help_panel=ATTACK,
-        show_default=False,
     ),
 ]
 Eps = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--eps",
-        help="Budgets in pixel units, such as 0.1,0.2,8/255. For 28x28 grey images 0.1,0.3, else 2/255,8/255.",
-        rich_help_panel=ATTACK,
-        show_default=False,
+        ATTACK,
+        "Budgets in pixel units, such as 0.1,0.2,8/255. For 28x28 grey images 0.1,0.3, else 2/255,8/255.",
     ),
 ]
-Norm = Annotated[
-    str | None,
-    typer.Option("--norm", help="linf, l2 or l1.", rich_help_panel=ATTACK, show_default=False),
-]
-Steps = Annotated[
-    int | None,
-    typer.Option("--steps", help="Steps of a gradient attack.", rich_help_panel=ATTACK, show_default=False),
-]
-Iters = Annotated[
-    int | None,
-    typer.Option("--iters", help="Iterations of a minimal-norm attack.", rich_help_panel=ATTACK, show_default=False),
-]
+Norm = Annotated[str | None, option("--norm", ATTACK, "linf, l2 or l1.")]
+Steps = Annotated[int | None, option("--steps", ATTACK, "Steps of a gradient attack.")]
+Iters = Annotated[int | None, option("--iters", ATTACK, "Iterations of a minimal-norm attack.")]
 Eot = Annotated[
     int | None,
-    typer.Option(
-        "--eot",
-        help="For a randomised model: passes that gradients and predictions are averaged over.",
-        rich_help_panel=ATTACK,
-        show_default=False,
-    ),
+    option("--eot", ATTACK, "For a randomised model: passes that gradients and predictions are averaged over."),
 ]
 EightBit = Annotated[
     bool,
-    typer.Option(
+    option(
         "--eight-bit",
-        help="Also tell the accuracy once images are rounded to 8 bits inside the ball; one more pass a broken sample.",
-        rich_help_panel=ATTACK,
+        ATTACK,
+        "Also tell the accuracy once images are rounded to 8 bits inside the ball; one more pass a broken sample.",
     ),
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(
+    option(
         "--batch-size",
-        help="Samples a chunk, of which the CPU may do two at once (default 128); it changes speed and memory only.",
-        rich_help_panel=COMPUTE,
-        show_default=False,
+        COMPUTE,
+        "Samples a chunk, of which the CPU may do two at once (default 128); it changes speed and memory only.",
     ),
 ]
-Seed = Annotated[
-    int | None,
-    typer.Option("--seed", help="Of every random draw (default 0).", rich_help_panel=COMPUTE, show_default=False),
-]
-Device = Annotated[
-    str | None,
-    typer.Option("--device", help="auto (default), cpu, cuda or cuda:N.", rich_help_panel=COMPUTE, show_default=False),
-]
+Seed = Annotated[int | None, option("--seed", COMPUTE, "Of every random draw (default 0).")]
+Device = Annotated[str | None, option("--device", COMPUTE, "auto (default), cpu, cuda or cuda:N.")]
 Dtype = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--dtype",
-        help="Of activations while images are made: float32 (default) or bfloat16, slow where the processor "
+        COMPUTE,
+        "Of activations while images are made: float32 (default) or bfloat16, slow where the processor "
         "or GPU lacks it. They are judged in float32.",
-        rich_help_panel=COMPUTE,
-        show_default=False,
     ),
 ]
 JsonFile = Annotated[
     Path | None,
-    typer.Option(
-        "--json",
-        help="Also write the results, per sample, to this file. For JSON on stdout: --format json.",
-        rich_help_panel=OUTPUT,
-        show_default=False,
-    ),
+    option("--json", OUTPUT, "Also write the results, per sample, to this file. For JSON on stdout: --format json."),
 ]
 Format = Annotated[
-    str,
-    typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT),
+    str, typer.Option("--format", help="table, json, csv, markdown or latex, on stdout.", rich_help_panel=OUTPUT)
 ]
 Store = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--store",
-        help="Keep results in this file and compute only what is not there (default results/robustcli.db).",
-        rich_help_panel=OUTPUT,
-        show_default=False,
+        OUTPUT,
+        "Keep results in this file and compute only what is not there (default results/robustcli.db).",
     ),
 ]
-NoStore = Annotated[
-    bool, typer.Option("--no-store", help="Compute everything anew and keep nothing.", rich_help_panel=OUTPUT)
-]
+NoStore = Annotated[bool, option("--no-store", OUTPUT, "Compute everything anew and keep nothing.")]
 KeepAdversarials = Annotated[
     bool,
-    typer.Option(
-        "--keep-adversarials",
-        help="Keep the image of every broken sample in the store, not of a row's first 16.",
-        rich_help_panel=OUTPUT,
+    option(
+        "--keep-adversarials", OUTPUT, "Keep the image of every broken sample in the store, not of a row's first 16."
     ),
 ]
 Checks = Annotated[
@@ -199,23 +135,15 @@ Checks = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-Force = Annotated[
-    bool,
-    typer.Option("--force", help="Run although the checks say INVALID.", rich_help_panel=OUTPUT),
-]
+Force = Annotated[bool, option("--force", OUTPUT, "Run although the checks say INVALID.")]
 
 
-def _attack(
+def _common_flags(
     eps: Eps = None,
     norm: Norm = None,
     steps: Steps = None,
     iters: Iters = None,
     eot: Eot = None,
-) -> None:
-    """What fills in a SPEC."""
-
-
-def _run(
     dataset: Dataset = None,
     data_dir: DataDir = None,
     split: Split = None,
@@ -233,17 +161,17 @@ def _run(
     checks: Checks = "quick",
     force: Force = False,
 ) -> None:
-    """On which images, how, and where the result goes."""
+    """What fills in a SPEC, on which images, how, and where the result goes."""
 
 
-def with_shared(command: Command) -> Command:
+def with_common_flags(command: Command) -> Command:
     """Give attack, evaluate or compare the flags that they share, in the place of its `**flags`.
 
     The parser reads a function's signature; the values come as keywords.
     """
     hints: dict[str, Any] = {}
     parameters: list[inspect.Parameter] = []
-    for function in (command, _attack, _run):
+    for function in (command, _common_flags):
         hints |= get_type_hints(function, include_extras=True)
         parameters += [
             one.replace(annotation=hints[one.name], kind=inspect.Parameter.KEYWORD_ONLY)

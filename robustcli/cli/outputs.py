@@ -1,4 +1,4 @@
-"""What a command is given, looked at before any work: values that are empty, and files that it would replace."""
+"""What a command is given, checked before any work: values that are empty, and files that it would replace."""
 
 from __future__ import annotations
 
@@ -79,10 +79,8 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
     Raises:
         ConfigError: names the flag, the file and why.
     """
-    given = flags.get("checkpoint") or ()
-    checkpoints = [given] if isinstance(given, str | Path) else given
     data = [one for one in (flags.get("dataset"), *map(str, also_read)) if one and one not in DATASETS]
-    reads = [("the checkpoint", Path(one)) for one in checkpoints]
+    reads = [("the checkpoint", path) for path in given_checkpoints(flags)]
     reads += [("the data set", expand(Path(one), "--dataset")) for one in data]
     named = {flag: Path(flags[key]) for key, flag in FLAGS.items() if flags.get(key)}
     for flag, path in named.items():
@@ -97,8 +95,14 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
             raise ConfigError(f"{other} {shown(same)}: is the file of {flag} too; give each its own")
 
 
+def given_checkpoints(flags: Mapping[str, Any]) -> list[Path]:
+    """The checkpoints on the command line; `attack` takes one, the others a list."""
+    given = flags["checkpoint"]
+    return [given] if isinstance(given, Path) else list(given or ())
+
+
 def _check_store(path: Path, reads: Iterable[Read]) -> None:
-    """Refuse a store where a command reads; what else is there is looked at where it is opened."""
+    """Refuse a store where a command reads; what else is there is checked where it is opened."""
     _refuse_read(path, "--store", reads)
     try:
         path.with_name(f"{path.name}-journal").exists()  # SQLite's longest name beside it
@@ -189,7 +193,7 @@ def _same(path: Path, other: Path) -> bool:
     """Whether two names are of one file: through links, hard ones too, and other spellings."""
     try:
         return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
-    except (OSError, RuntimeError, ValueError):  # it is told where the file is opened
+    except (OSError, RuntimeError, ValueError):  # an error where the file is opened
         return False
 
 

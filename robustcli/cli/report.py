@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.console import out
-from robustcli.cli.request import exit_code, tell
+from robustcli.cli.console import out, tell
+from robustcli.cli.request import exit_code
 from robustcli.errors import DataError, unknown
 
 Files = Annotated[list[Path], typer.Argument(help="What --json or --format json wrote.", show_default=False)]

@@ -9,22 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.console import advance, fail, notice, out, progress, result, warn
+from robustcli.cli.console import fail, moving_bar, notice, out, result, warn
+from robustcli.cli.measurement import progress_of
+from robustcli.cli.options import OUTPUT, option
 from robustcli.cli.outputs import check_output
+from robustcli.cli.signals import INTERRUPTED
+from robustcli.cli.train import train_with_bar
 from robustcli.errors import ConfigError, TrainingError, unknown
 from robustcli.studies.batchout import PARTS
-from robustcli.text import visible
 
 if TYPE_CHECKING:
     from robustcli.measure.record import Record
     from robustcli.measure.session import Session
-    from robustcli.models.checkpoint import Checkpoint
     from robustcli.store.cache import Cache
     from robustcli.studies.batchout.experiments import Part
-    from robustcli.studies.batchout.part_results import PartResults
     from robustcli.studies.batchout.study import Study
-    from robustcli.training.loop import Run
-    from robustcli.training.train import Prepared
 
 ALL = "all"
 FOLDER, QUICK_FOLDER = Path("results/reproduction"), Path("results/reproduction-quick")
@@ -46,21 +45,15 @@ NoZoo = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option(
+    option(
         "--out",
-        help=f"The folder for checkpoints, JSON, tables and pictures (default {FOLDER}, {QUICK_FOLDER} if quick).",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
+        OUTPUT,
+        f"The folder for checkpoints, JSON, tables and pictures (default {FOLDER}, {QUICK_FOLDER} if quick).",
     ),
 ]
 Report = Annotated[
     Path | None,
-    typer.Option(
-        "--report",
-        help="The page that says, claim by claim, what holds (default report.md in --out).",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
-    ),
+    option("--report", OUTPUT, "The page that says, claim by claim, what holds (default report.md in --out)."),
 ]
 
 
@@ -89,50 +82,45 @@ def reproduce(
     from dataclasses import replace
 
     from robustcli.device import keep_freed_memory
+    from robustcli.report.table import to_rich
     from robustcli.studies.batchout.experiments import FULL, QUICK, parts
-    from robustcli.studies.batchout.report import read_speed
+    from robustcli.studies.batchout.paper_tables import make_table
+    from robustcli.studies.batchout.report import read_speed, write_report
     from robustcli.studies.batchout.reproduction import check_replaceable, reproduce_part
     from robustcli.studies.batchout.study import Study
 
     keep_freed_memory()
     scale = QUICK if quick else FULL
     scale = scale if seeds is None else replace(scale, seeds=seeds)
-    study = Study(folder, scale, data_dir, device or "auto", not no_zoo, _train, _measure, notice)
+    study = Study(folder, scale, data_dir, device or "auto", not no_zoo, train_with_bar, _measure, notice)
     every = parts(scale)
-    wanted = list(every.values()) if what == ALL else [every[what]]
     if quick:
         notice(f"a quick look at {scale.mnist}: {scale.limit} images, {scale.epochs} epochs, not the paper's numbers")
-    made = _skip_without_data(wanted, study)
+    available = _skip_without_data(list(every.values()) if what == ALL else [every[what]], study)
     _check_outputs(folder, report)
     if (folder / "measured").is_dir():
         notice(f"{folder / 'measured'}: is of an earlier version, and not read; what it held is measured anew")
     read_speed(folder)
-    for part in made:
+    for part in available:
         check_replaceable(part, study)
     failed = False
+    console = out()
     try:
-        for part in made:
+        for part in available:
             notice(f"{part.name}: {part.title} ({part.source})", bold=True)
             results = reproduce_part(part, study)
             failed = failed or any("reason" in entry for entry in results.missing)
-            _print(results)
+            console.print(to_rich(make_table(results), console.width))
             result(f"{folder / part.name}.json .md .png .svg")
             result("")
     except KeyboardInterrupt:
         fail("what was finished is kept; the same command goes on", "interrupted")
-        raise typer.Exit(130) from None
+        raise typer.Exit(INTERRUPTED) from None
     finally:
-        _report(folder, report)
+        if (page := write_report(folder, report)) is not None:
+            notice(f"report: {page}")
     if failed:
         raise TrainingError("some networks failed; they are named above and in the tables, with the reason")
-
-
-def _report(folder: Path, report: Path | None) -> None:
-    from robustcli.studies.batchout.report import write_report
-
-    page = write_report(folder, report)
-    if page is not None:
-        notice(f"report: {page}")
 
 
 def _check_outputs(folder: Path, report: Path | None) -> None:
@@ -145,46 +133,23 @@ def _check_outputs(folder: Path, report: Path | None) -> None:
     check_output(report, "--report")
 
 
-def _skip_without_data(wanted: list[Part], study: Study) -> list[Part]:
+def _skip_without_data(parts: list[Part], study: Study) -> list[Part]:
     """The parts whose data are there; without CIFAR-10, `all` goes on with the others and says so."""
     from robustcli.studies.batchout.reproduction import available_parts
 
-    there, problem = available_parts(wanted, study)
-    left_out = [part for part in wanted if part not in there]
-    if problem is not None and (not there or any(part.dataset != "cifar10" for part in left_out)):
+    available, problem = available_parts(parts, study)
+    missing = [part for part in parts if part not in available]
+    if problem is not None and (not available or any(part.dataset != "cifar10" for part in missing)):
         raise problem
     if problem is not None:
-        warn(f"{', '.join(part.name for part in left_out)}: skipped: {problem}")
-    return there
-
-
-def _print(results: PartResults) -> None:
-    from robustcli.report.table import to_rich
-    from robustcli.studies.batchout.paper_tables import make_table
-
-    console = out()
-    console.print(to_rich(make_table(results), console.width))
-
-
-def _train(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
-    from robustcli.cli.train import watched
-
-    return watched(prepared, path, run)
+        warn(f"{', '.join(part.name for part in missing)}: skipped: {problem}")
+    return available
 
 
 def _measure(session: Session, cache: Cache) -> Iterator[Record]:
     """A session's records, under a progress bar."""
-    from robustcli.attacks import label
     from robustcli.measure.evaluate import evaluate
 
-    bar = progress()
-    with bar:
-        task = bar.add_task("", total=session.total)
-        for result in evaluate(
-            session,
-            cache=cache,
-            on_progress=lambda checkpoint, planned, done, spared: advance(
-                bar, task, done, spared, visible(f"{Path(checkpoint).stem}: {label(planned.attack)}")
-            ),
-        ):
-            yield result.record
+    with moving_bar(session.total) as advance:
+        for measured in evaluate(session, cache=cache, on_progress=progress_of(session, advance)):
+            yield measured.record

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from robustcli.cli.console import notice, out, warn
-from robustcli.cli.request import STORE, sha256_of
+from robustcli.cli.request import STORE
+from robustcli.disk import file_hash
 from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
+from robustcli.models.zoo import locate
 
 if TYPE_CHECKING:
     import sqlite3
 
     from robustcli.store.browse import Contents, Line
+
+T = TypeVar("T")
 
 results = typer.Typer(help="List, show, export and prune what the store holds.", rich_markup_mode="markdown")
 
@@ -31,8 +35,10 @@ File = Annotated[Path, typer.Argument(help="A .json or .csv of all samples, or a
 Age = Annotated[
     str | None, typer.Option("--older-than", help="Rows whose last sample is older, such as 12h, 30d or 8w.")
 ]
-Of = Annotated[str | None, typer.Option("--checkpoint", help="Rows of this file, or of a hash that begins so.")]
-Under = Annotated[str | None, typer.Option("--attack", help="Rows of the attack of this name.")]
+OfCheckpoint = Annotated[
+    str | None, typer.Option("--checkpoint", help="Rows of this file, or of a hash that begins so.")
+]
+OfAttack = Annotated[str | None, typer.Option("--attack", help="Rows of the attack of this name.")]
 All = Annotated[bool, typer.Option("--all", help="All rows.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
 
@@ -49,12 +55,12 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
     from robustcli.report.stored import as_dict, list_table
 
     _check_style(style)
-    with _opened(store) as (connection, contents):
+    with _open(store) as (connection, contents):
         found = contents.lines
         if style == "json":
-            wanted = {"ids", "robust", "distances", "pred", "pred_after", "broken_at", "provenance"}
+            long = {"ids", "robust", "distances", "pred", "pred_after", "broken_at", "provenance"}
             rows = [as_dict(connection, line) for line in found]
-            short = [{key: value for key, value in row.items() if key not in wanted} for row in rows]
+            short = [{key: value for key, value in row.items() if key not in long} for row in rows]
             out().file.write(json.dumps({"schema": 1, "rows": short}) + "\n")
         elif found:
             print_tables([list_table(connection, found, f"{store}: {len(found)} rows")], "table", out())
@@ -72,8 +78,8 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
     from robustcli.report.stored import as_dict, show_table
 
     _check_style(style)
-    with _opened(store) as (connection, contents):
-        (line,) = _chosen(contents, [row], store)
+    with _open(store) as (connection, contents):
+        (line,) = _select(contents, [row], store)
         if style == "json":
             out().file.write(json.dumps(as_dict(connection, line), allow_nan=False) + "\n")
         else:
@@ -93,8 +99,8 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
     if file.suffix not in FORMATS:
         raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")
     check_output(file, "results export", [("the store", store)], file.suffix)
-    with _opened(store) as (connection, contents):
-        lines = _chosen(contents, row, store) if row else contents.lines
+    with _open(store) as (connection, contents):
+        lines = _select(contents, row, store) if row else contents.lines
         write_whole(file, FORMATS[file.suffix](connection, lines), "results export")
     notice(f"{file}: {len(lines)} rows, {sum(line.n for line in lines)} samples")
 
@@ -102,8 +108,8 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
 @results.command()
 def prune(
     older_than: Age = None,
-    checkpoint: Of = None,
-    attack: Under = None,
+    checkpoint: OfCheckpoint = None,
+    attack: OfAttack = None,
     everything: All = False,
     dry_run: DryRun = False,
     store: Store = STORE,
@@ -112,53 +118,42 @@ def prune(
 
     Example: `robustcli results prune --older-than 30d`
     """
-    from robustcli.store.browse import Wanted, ago
+    from robustcli.store.browse import matches
     from robustcli.store.database import size, writable
 
     if not everything and not (older_than or checkpoint or attack):
         raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
-    wanted = Wanted(
-        before=ago(_age(older_than)) if older_than else None,
-        sha256=_hash(checkpoint) if checkpoint else None,
-        checkpoint=checkpoint,
-        attack=attack,
-    )
-    with _opened(store) as (_, contents):
-        gone = [line for line in contents.lines if everything or wanted.takes(line)]
-    told = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
-    told += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
+    before = _time_before(older_than) if older_than else None
+    sha256 = _hash(checkpoint) if checkpoint else None
+    with _open(store) as (_, contents):
+        gone = [line for line in contents.lines if everything or matches(line, before, checkpoint, sha256, attack)]
+    summary = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
+    summary += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
     if dry_run:
-        notice(f"{store}: would remove {told}")
+        notice(f"{store}: would remove {summary}")
         return
     if not writable(store):
         raise DataError(f"--store {store}: is read-only")
-    before = size(store)
+    size_before = size(store)
     _remove(store, gone, contents.unreadable)
-    notice(f"{store}: removed {told}; {(before - size(store)) / 1e6:.1f} MB are free again")
+    notice(f"{store}: removed {summary}; {(size_before - size(store)) / 1e6:.1f} MB are free again")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
+def _open(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
     """The store and its rows; a warning for what cannot be read.
 
     Raises:
         DataError: it is missing, damaged, locked or of another schema.
     """
-    from robustcli.store.database import StoreError, connect, connect_alone
+    from robustcli.store.database import StoreError
 
     try:
-        try:
-            connection, contents = _read(connect(path, make=False))
-        except StoreError as error:
-            if error.kind != "full":
-                raise
-            connection, contents = _read(connect_alone(path))
-        try:
+        connection, contents = _with_connection(path, _read)
+        with closing(connection):
             for line in contents.troubles:
                 warn(f"--store {path}: {line}")
             yield connection, contents
-        finally:
-            connection.close()
     except StoreError as error:
         raise DataError(f"--store {path}: {error}") from None
 
@@ -173,24 +168,21 @@ def _read(connection: sqlite3.Connection) -> tuple[sqlite3.Connection, Contents]
         raise
 
 
-def _remove(path: Path, gone: Sequence[Line], unreadable: Sequence[int]) -> None:
+def _remove(path: Path, lines: Sequence[Line], unreadable: Sequence[int]) -> None:
     """Remove rows, also on a full disk.
 
     Raises:
         DataError: they cannot be removed.
     """
     from robustcli.store.browse import remove
-    from robustcli.store.database import StoreError, connect, connect_alone
+    from robustcli.store.database import StoreError
+
+    def act(connection: sqlite3.Connection) -> None:
+        with closing(connection):
+            remove(connection, lines, unreadable)
 
     try:
-        try:
-            with closing(connect(path, make=False)) as connection:
-                remove(connection, gone, unreadable)
-        except StoreError as error:
-            if error.kind != "full":
-                raise
-            with closing(connect_alone(path, writes=True)) as connection:
-                remove(connection, gone, unreadable)
+        _with_connection(path, act, writes=True)
     except StoreError as error:
         way_out = (
             "; free some space, or delete it with the files -wal and -shm beside it" if error.kind == "full" else ""
@@ -198,7 +190,19 @@ def _remove(path: Path, gone: Sequence[Line], unreadable: Sequence[int]) -> None
         raise DataError(f"--store {path}: {error}{way_out}") from None
 
 
-def _chosen(contents: Contents, ids: list[int], store: Path) -> list[Line]:
+def _with_connection(path: Path, act: Callable[[sqlite3.Connection], T], *, writes: bool = False) -> T:
+    """What `act` makes of a connection; on a full disk once more, of one that needs no file beside the store."""
+    from robustcli.store.database import StoreError, connect, connect_alone
+
+    try:
+        return act(connect(path, make=False))
+    except StoreError as error:
+        if error.kind != "full":
+            raise
+        return act(connect_alone(path, writes=writes))
+
+
+def _select(contents: Contents, ids: list[int], store: Path) -> list[Line]:
     by_id = {line.id: line for line in contents.lines}
     for number in ids:
         if number in contents.unreadable:
@@ -213,21 +217,21 @@ def _check_style(style: str) -> None:
         raise unknown("--format", style, ("table", "json"))
 
 
-def _age(text: str) -> timedelta:
+def _time_before(text: str) -> str:
+    """The time that long ago, ISO 8601."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([hdw])", text.strip())
     if match is None:
         raise ConfigError(f"--older-than {text}: should be a number of hours, days or weeks, such as 12h, 30d or 8w")
     try:
-        age = timedelta(hours=float(match[1]) * HOURS[match[2]])
-        _ = datetime.now(UTC) - age
+        time = datetime.now(UTC) - timedelta(hours=float(match[1]) * HOURS[match[2]])
     except OverflowError:
         raise ConfigError(f"--older-than {text}: is older than the calendar") from None
-    return age
+    return time.isoformat(timespec="seconds")
 
 
 def _hash(checkpoint: str) -> str | None:
     """The hash of a file, or the beginning of one as it was given."""
     try:
-        return sha256_of(Path(checkpoint))
+        return file_hash(locate(Path(checkpoint)))
     except (OSError, CheckpointError):
         return checkpoint.lower() if re.fullmatch(r"[0-9a-fA-F]{6,64}", checkpoint) else None

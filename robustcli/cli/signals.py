@@ -12,26 +12,29 @@ from functools import wraps
 from types import FrameType
 from typing import Any
 
-SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+from robustcli.cli.console import redirect_to_null
+
+SIGNALS: list[int] = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 INTERRUPTED = 128 + signal.SIGINT
 REPEAT = 2.0
-"""Seconds after a signal in which another one wishes the same: it must not cut short the keeping of what is done."""
+"""Seconds after a signal in which another one wishes the same: it must not cut short the saving of results."""
 
 
 @contextmanager
-def answer(
+def handle_signals(
     handler: Callable[[int, FrameType | None], None], *, always: tuple[int, ...] = ()
 ) -> Iterator[dict[int, Any]]:
-    """Let `handler` answer the signals, and give the handlers of before.
+    """Let `handler` handle the signals, and give the handlers of before.
 
     One that is ignored stays so, as nohup and the background of a script want it, but for those in `always`. Python
     takes signals in its main thread: elsewhere nothing changes.
     """
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        found = {number: signal.getsignal(number) for number in SIGNALS}
-        taken = {number for number, old in found.items() if old is not None and old is not signal.SIG_IGN}
-        before = {number: found[number] for number in found if number in taken or number in always}
+        for number in SIGNALS:
+            old = signal.getsignal(number)
+            if number in always or old not in (None, signal.SIG_IGN):
+                before[number] = old
     for number in before:
         signal.signal(number, handler)
     try:
@@ -41,31 +44,31 @@ def answer(
             signal.signal(number, old)
 
 
-def heeding(run: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
-    """Let each signal raise KeyboardInterrupt while `run` runs: whatever keeps things then keeps them for all.
+def raise_on_signals(run: Callable[[list[str]], int]) -> Callable[[list[str]], int]:
+    """Let each signal raise KeyboardInterrupt while `run` runs, so that what saves results on Ctrl-C does so for all.
 
     An exit code of 130 becomes that of the first signal: 143 for SIGTERM, 129 for SIGHUP.
     """
 
     @wraps(run)
-    def heeded(arguments: list[str]) -> int:
-        came: list[int] = []
+    def run_with_signals(arguments: list[str]) -> int:
+        signals: list[int] = []
         last = -REPEAT
 
         def interrupt(number: int, frame: FrameType | None) -> None:
             nonlocal last
-            came.append(number)
+            signals.append(number)
             if number != signal.SIGINT:
                 _leave_dead_terminal()
             since, last = time.monotonic() - last, time.monotonic()
-            if since >= REPEAT or len(came) == 1:
+            if since >= REPEAT or len(signals) == 1:
                 raise KeyboardInterrupt
 
-        with answer(interrupt):
+        with handle_signals(interrupt):
             code = run(arguments)
-        return 128 + came[0] if came and code == INTERRUPTED else code
+        return 128 + signals[0] if signals and code == INTERRUPTED else code
 
-    return heeded
+    return run_with_signals
 
 
 def ignore_signals() -> None:
@@ -80,6 +83,4 @@ def _leave_dead_terminal() -> None:
         try:
             os.write(descriptor, b"")
         except OSError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, descriptor)
-            os.close(null)
+            redirect_to_null(descriptor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -14,9 +14,10 @@ import typer
 
 from robustcli.cli import options, train_options
 from robustcli.cli.console import fail, notice, progress, result, warn
+from robustcli.cli.measurement import announce_sample, warn_of_slow
 from robustcli.cli.outputs import check_output, read_by
-from robustcli.cli.request import CHECKPOINTS, announce_sample, given_flags, warn_of_slow
-from robustcli.cli.signals import INTERRUPTED, answer
+from robustcli.cli.request import CHECKPOINTS, given_flags
+from robustcli.cli.signals import INTERRUPTED, handle_signals
 from robustcli.config import TrainSpec, field_names, parse_yaml, read_yaml, shown, validated
 from robustcli.data.named import locate
 from robustcli.errors import CheckpointError, ConfigError
@@ -58,8 +59,7 @@ def train(
     """
     flags = given_flags(context.params)
     if resume is not None:
-        _refuse_beside_resume(flags)
-        _go_on(resume, data_dir, device or "auto")
+        _resume(resume, flags)
         return
     spec = train_spec(flags)
     locate(spec.dataset)
@@ -71,7 +71,7 @@ def train(
     from robustcli.training.train import prepare
 
     prepared = prepare(spec, data_dir=data_dir, allow_sample=not no_sample, device=device or "auto")
-    with _claimed(prepared, output, force) as path:
+    with _claim(prepared, output, force) as path:
         _train(prepared, path, Run())
 
 
@@ -86,11 +86,11 @@ def _refuse_existing(output: Path, force: bool) -> None:
 
 
 @contextmanager
-def _claimed(prepared: Prepared, output: Path | None, force: bool) -> Iterator[Path]:
+def _claim(prepared: Prepared, output: Path | None, force: bool) -> Iterator[Path]:
     """The file to write, which no other run writes or has finished meanwhile.
 
     Raises:
-        ConfigError: another run has taken `output`, or it cannot be written.
+        ConfigError: another run writes `output` or has finished it, or it cannot be written.
     """
     from robustcli.models import checkpoint
 
@@ -142,14 +142,12 @@ def _setting(text: str) -> tuple[str, Any]:
         ) from None
 
 
-def _refuse_beside_resume(flags: Mapping[str, Any]) -> None:
+def _resume(path: Path, flags: Mapping[str, Any]) -> None:
     extra = sorted(flags.keys() - {"resume", "data_dir", "device"})
     if extra:
-        named = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in extra)
-        raise ConfigError(f"{named}: comes from the checkpoint (beside --resume, allowed are --data-dir and --device)")
+        names = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in extra)
+        raise ConfigError(f"{names}: comes from the checkpoint (beside --resume, allowed are --data-dir and --device)")
 
-
-def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
     from robustcli.models import checkpoint
     from robustcli.training.train import resume
 
@@ -161,7 +159,7 @@ def _go_on(path: Path, data_dir: Path | None, device: str) -> None:
             stack.enter_context(checkpoint.claim(path))
         except checkpoint.InUseError as error:
             raise ConfigError(f"--resume {error}") from None
-        prepared, run = resume(path, data_dir=data_dir, device=device)
+        prepared, run = resume(path, data_dir=flags.get("data_dir"), device=flags.get("device", "auto"))
         epochs = prepared.job.spec.epochs
         notice(f"going on with {path} after step {run.step} (epoch {min(len(run.history) + 1, epochs)} of {epochs})")
         _train(prepared, path, run)
@@ -172,46 +170,49 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     job = prepared.job
     announce_sample(prepared.images)
     warn_of_slow(job.spec.dtype, job.device)
-    if large := prepared.size_warning():
-        warn(large)
+    if warning := prepared.size_warning():
+        warn(warning)
     notice(
         f"{job.spec.method['name']} {prepared.model_spec.name} on {prepared.images.name}: "
         f"{len(job.train)} training and {len(job.validation)} validation images, {job.device}, to {path}"
     )
-    saved = watched(prepared, path, run)
+    saved = train_with_bar(prepared, path, run)
     if not saved.complete:
         fail(f"saved; go on with: robustcli train --resume {path}", "interrupted")
         raise typer.Exit(INTERRUPTED)
-    kept = saved.metrics
-    shown = f", validation accuracy {100 * kept['val_accuracy']:.2f} %" if "val_accuracy" in kept else ""
-    result(f"{path}: epoch {int(kept['epoch'])} of {job.spec.epochs} kept{shown}")
+    best = saved.metrics
+    accuracy = f", validation accuracy {100 * best['val_accuracy']:.2f} %" if "val_accuracy" in best else ""
+    result(f"{path}: epoch {int(best['epoch'])} of {job.spec.epochs} kept{accuracy}")
 
 
-def watched(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
+def train_with_bar(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
     """Train under a progress bar; a signal stops it after the step, and the checkpoint says that it is not complete."""
     from robustcli.device import keep_freed_memory
-    from robustcli.training.train import Observers, train
+    from robustcli.training.train import train
 
     keep_freed_memory()
     epochs = prepared.job.spec.epochs
     bar = progress("{task.fields[state]}")
     with bar, _stop_on_signal() as stopping:
         task = bar.add_task("training", total=None, state="")
-        meter = _Speed()
+        began, samples = time.perf_counter(), 0
 
         def on_step(step: Step) -> None:
-            rate = meter.update(step.samples)
+            nonlocal samples
+            samples += step.samples
+            rate = samples / max(1e-9, time.perf_counter() - began)
             state = f"loss {step.loss:.4f}  accuracy {100 * step.accuracy:.2f} %  {rate:,.0f} samples/s"
             name = f"epoch {step.epoch}/{epochs}"
             bar.update(task, total=step.steps, completed=step.step, description=name, state=state)
 
-        return train(prepared, path, run, Observers(on_step, _print_epoch, lambda: bool(stopping)))
+        return train(prepared, path, run, on_step=on_step, on_epoch=_print_epoch, should_stop=lambda: bool(stopping))
 
 
-def _print_epoch(history: Sequence[Mapping[str, float]]) -> None:
-    """A line for the last epoch, and a warning with the first one that tells of catastrophic overfitting."""
+def _print_epoch(run: Run) -> None:
+    """A line for the last epoch, and a warning with the first one that shows catastrophic overfitting."""
     from robustcli.training.overfitting import overfitting
 
+    history = run.history
     entry = history[-1]
     parts = [
         f"epoch {int(entry['epoch']):>2}",
@@ -224,21 +225,9 @@ def _print_epoch(history: Sequence[Mapping[str, float]]) -> None:
         parts.append(f"attacked {100 * entry['val_robust_accuracy']:.2f} %")
         parts.append(f"PGD-10 {100 * entry['val_pgd_accuracy']:.2f} %")
     notice("  ".join([*parts, f"{entry['seconds']:.1f} s"]))
-    told = overfitting(history)
-    if told and not overfitting(history[:-1]):
-        warn(told)
-
-
-class _Speed:
-    """Samples a second, over this session's steps."""
-
-    def __init__(self) -> None:
-        self.started = time.perf_counter()
-        self.samples = 0
-
-    def update(self, samples: int) -> float:
-        self.samples += samples
-        return self.samples / max(1e-9, time.perf_counter() - self.started)
+    warning = overfitting(history)
+    if warning and not overfitting(history[:-1]):
+        warn(warning)
 
 
 @contextmanager
@@ -257,5 +246,5 @@ def _stop_on_signal() -> Iterator[list[int]]:
             with suppress(OSError):
                 notice("stopping after this step (Ctrl-C again to quit without saving it)")
 
-    with answer(on_signal, always=(signal.SIGINT,)) as before:
+    with handle_signals(on_signal, always=(signal.SIGINT,)) as before:
         yield stopping

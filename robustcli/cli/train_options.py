@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from robustcli.cli import options
+from robustcli.cli.options import OUTPUT, option
 from robustcli.errors import ConfigError
 from robustcli.models import zoo
 
@@ -19,7 +19,7 @@ def output_file(text: str) -> Path:
     """What `--output` names.
 
     Raises:
-        ConfigError: no file can have that name, or none that is found again.
+        ConfigError: no file can have that name, or none that a later command could open.
     """
     path = Path(text)
     if str(path).startswith(zoo.PREFIX):
@@ -29,78 +29,27 @@ def output_file(text: str) -> Path:
     return path
 
 
-MethodName = Annotated[
-    str | None,
-    typer.Option(
-        "--method",
-        help="vanilla (default), fgsm, pgd, batchout or gaussian.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model", help="mnist-cnn or cifar-cnn; by the images if left out.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="A YAML file of keys; flags override it.", rich_help_panel=METHOD, show_default=False
-    ),
-]
+MethodName = Annotated[str | None, option("--method", METHOD, "vanilla (default), fgsm, pgd, batchout or gaussian.")]
+Model = Annotated[str | None, option("--model", METHOD, "mnist-cnn or cifar-cnn; by the images if left out.")]
+Config = Annotated[Path | None, option("--config", METHOD, "A YAML file of keys; flags override it.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--set",
-        help="KEY=VALUE for any key: optimizer, schedule, augment, weight_decay, momentum, validation, dtype, or an "
+        METHOD,
+        "KEY=VALUE for any key: optimizer, schedule, augment, weight_decay, momentum, validation, dtype, or an "
         "option of the method, such as method.steps=7. May be repeated.",
-        rich_help_panel=METHOD,
-        show_default=False,
     ),
 ]
-BatchSize = Annotated[
-    int | None,
-    typer.Option("--batch-size", help="Samples a step (default 128).", rich_help_panel=METHOD, show_default=False),
-]
-Epochs = Annotated[
-    int | None,
-    typer.Option(
-        "--epochs", help="Passes over the training images (default 12).", rich_help_panel=METHOD, show_default=False
-    ),
-]
-LearningRate = Annotated[
-    str | None, typer.Option("--lr", help="Learning rate (default 0.001).", rich_help_panel=METHOD, show_default=False)
-]
+BatchSize = Annotated[int | None, option("--batch-size", METHOD, "Samples a step (default 128).")]
+Epochs = Annotated[int | None, option("--epochs", METHOD, "Passes over the training images (default 12).")]
+LearningRate = Annotated[str | None, option("--lr", METHOD, "Learning rate (default 0.001).")]
 Eta = Annotated[
-    str | None,
-    typer.Option(
-        "--eta",
-        help="Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
+    str | None, option("--eta", METHOD, "Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].")
 ]
-Fraction = Annotated[
-    str | None,
-    typer.Option(
-        "--fraction",
-        help="Share of each batch that is augmented or attacked.",
-        rich_help_panel=METHOD,
-        show_default=False,
-    ),
-]
-Layers = Annotated[
-    str | None,
-    typer.Option(
-        "--layers", help="Slots to fill, such as c1,c2,f1; all if left out.", rich_help_panel=METHOD, show_default=False
-    ),
-]
-Eps = Annotated[
-    str | None,
-    typer.Option("--eps", help="Budget of fgsm or pgd training.", rich_help_panel=METHOD, show_default=False),
-]
+Fraction = Annotated[str | None, option("--fraction", METHOD, "Share of each batch that is augmented or attacked.")]
+Layers = Annotated[str | None, option("--layers", METHOD, "Slots to fill, such as c1,c2,f1; all if left out.")]
+Eps = Annotated[str | None, option("--eps", METHOD, "Budget of fgsm or pgd training.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -108,17 +57,9 @@ Output = Annotated[
         parser=output_file,
         metavar="PATH",
         help="The checkpoint's file; named after the run in checkpoints/ if left out.",
-        rich_help_panel=options.OUTPUT,
+        rich_help_panel=OUTPUT,
         show_default=False,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Let --output replace a file.", rich_help_panel=options.OUTPUT)]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        "--resume",
-        help="Go on with the run of an incomplete checkpoint.",
-        rich_help_panel=options.OUTPUT,
-        show_default=False,
-    ),
-]
+Force = Annotated[bool, option("--force", OUTPUT, "Let --output replace a file.")]
+Resume = Annotated[Path | None, option("--resume", OUTPUT, "Go on with the run of an incomplete checkpoint.")]

@@ -7,11 +7,10 @@ import os
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +32,8 @@ _MAX_NAMES = 1 << 26
 """The most bytes that the names of classes may take."""
 _HEADER = 10_240
 """Bytes in which an array's header has to lie; numpy refuses one of more than 10 000."""
-_CHUNK = 1 << 24
+_CHUNK = 1 << 26
+"""Bytes of an array that are decompressed at a time, where an image has no more."""
 _ROUNDING = 1e-4
 """How far a float may lie from k/255 and still be that pixel: 40 times less than half a grey level."""
 _PIXELS = "allowed: uint8 from 0 to 255, or floats k/255 in [0, 1]"
@@ -58,7 +58,7 @@ def channels_first(x: Array) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)))
 
 
-def room_for(shape: tuple[int, int, int, int], path: Path) -> Array:
+def allocate(shape: tuple[int, int, int, int], path: Path) -> Array:
     """Pixels (n, c, h, w), uint8, to be filled.
 
     Raises:
@@ -91,7 +91,7 @@ def read_npz(path: Path, split: str, limit: int | None = None) -> Stored:
         DataError: names the file, the array, what was found and what is allowed.
     """
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
             return _read_split(_Arrays(path, archive), split, limit)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -109,7 +109,7 @@ def _read_split(arrays: _Arrays, split: str, limit: int | None) -> Stored:
     if shapes["x_train"] != shapes["x_test"]:
         raise arrays.error("x_test", f"holds images of {shapes['x_test']}, but x_train of {shapes['x_train']}")
     given, y = arrays.class_names(), {name: arrays.labels(name) for name in dict.fromkeys(("y_train", y_name))}
-    names = given or _numbers(arrays, y["y_train"])
+    names = given or _number_classes(arrays, y["y_train"])
     for name, labels in y.items():
         if labels.max() >= len(names):
             source = f"the names in {CLASSES} are for 0" if given else "the labels of y_train go from 0"
@@ -122,22 +122,24 @@ def _read_split(arrays: _Arrays, split: str, limit: int | None) -> Stored:
     return Stored(torch.from_numpy(x), all_labels[: len(x)], names, all_labels)
 
 
-def _numbers(arrays: _Arrays, labels: Array) -> tuple[str, ...]:
+def _number_classes(arrays: _Arrays, labels: Array) -> tuple[str, ...]:
     """The labels of `y_train` as names, once each up to the largest has a training image."""
-    present = np.unique(labels)
+    present = np.unique(labels).tolist()
     if len(present) < 2:
         raise arrays.error("y_train", "holds one class only; at least 2 are needed, labelled 0 to K-1")
-    top = int(present[-1])
-    if top >= len(present):
-        bounds = np.concatenate([[True], present[1:] - present[:-1] > 1])
-        edges = [(int(present[i - 1]) if i else -1, int(present[i])) for i in np.flatnonzero(bounds)[:5]]
-        gaps = [(a + 1, b - 1) for a, b in edges if b - a > 1]
-        listed = ", ".join(str(a) if a == b else f"{a} to {b}" for a, b in gaps[:3]) + ", ..." * (len(gaps) > 3)
+    gaps, following = [], 0
+    for label in present:
+        if label > following:
+            gaps.append(f"{following} to {label - 1}" if label - 1 > following else str(following))
+        following = label + 1
+    if gaps:
+        listed = ", ".join(gaps[:3]) + ", ..." * (len(gaps) > 3)
         raise arrays.error(
             "y_train",
-            f"holds labels up to {top}, but not {listed}: labels should be 0 to K-1, each with a training image",
+            f"holds labels up to {present[-1]}, but not {listed}: labels should be 0 to K-1, each with a training "
+            "image",
         )
-    return tuple(str(label) for label in range(top + 1))
+    return tuple(map(str, present))
 
 
 class _Header(NamedTuple):
@@ -167,32 +169,52 @@ class _Arrays(NamedTuple):
             if name not in found:
                 listed = ", ".join(found) or "nothing"
                 near = nearest(name, set(found) - set(names))
-                raise self.error(name, f"is missing (the file holds {_cut(listed)}){near}")
+                raise self.error(name, f"is missing (the file holds {_truncate(listed)}){near}")
         for name in (*names, CLASSES):
             if found.count(name) > 1:
                 raise self.error(name, "is in the file more than once")
 
     def header(self, name: str) -> _Header:
+        """The header, once the array holds as many bytes as it says, and no pickles."""
         info = self.archive.getinfo(f"{name}.npy")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others decompress without a bound
             raise self.error(name, "is compressed in a way that numpy does not write; allowed: deflate, or none")
         with self.archive.open(info) as file:
             start = io.BytesIO(file.read(_HEADER))
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                version = np.lib.format.read_magic(start)
-                if version not in ((1, 0), (2, 0), (3, 0)):
-                    raise ValueError(f"its format {version} is unknown")
-                read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
-                shape, fortran, dtype = read(start)
+            version = np.lib.format.read_magic(start)
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                raise ValueError(f"its format {version} is unknown")
+            read = np.lib.format.read_array_header_1_0 if version[0] == 1 else np.lib.format.read_array_header_2_0
+            shape, fortran, dtype = read(start)
             shape = tuple(map(int, shape))
-            told = f"{shape} {dtype}"
+            text = f"{shape} {dtype}"
         except Exception as error:  # of numpy's parser: ValueError, SyntaxError, MemoryError, RecursionError and others
             raise self.error(name, f"cannot be read: {one_line(error)}") from None
-        if min(shape, default=0) < 0 or len(told) > 1000:
-            raise self.error(name, f"has a damaged header: {_cut(told)}")
+        if min(shape, default=0) < 0 or len(text) > 1000:
+            raise self.error(name, f"has a damaged header: {_truncate(text)}")
+        if dtype.hasobject:
+            raise self.error(name, "cannot be read: Object arrays hold pickles, which are never opened")
+        there = info.file_size - start.tell()
+        if there != prod(shape) * dtype.itemsize:
+            raise self.error(name, f"cannot be read: its header says {text}, and {there} bytes follow")
         return _Header(shape, fortran, dtype, start.tell())
+
+    def read_whole(self, name: str) -> Array:
+        """The array; for those whose header says that they are small."""
+        with self.archive.open(f"{name}.npy") as file:
+            array: Array = np.lib.format.read_array(file, allow_pickle=False)
+        return array
+
+    def blocks(self, name: str, rows: int, columns: int) -> Iterator[Array]:
+        """The first `rows` rows of `columns` items, in the order of the file: (m, columns) a block."""
+        header = self.header(name)
+        step = max(1, _CHUNK // (columns * header.dtype.itemsize))
+        with self.archive.open(f"{name}.npy") as file:
+            file.read(header.length)
+            for start in range(0, rows, step):
+                m = min(step, rows - start)
+                yield np.frombuffer(file.read(m * columns * header.dtype.itemsize), header.dtype).reshape(m, columns)
 
     def image_shape(self, name: str) -> tuple[int, ...]:
         """(h, w, c) of the images in `name`."""
@@ -203,41 +225,9 @@ class _Arrays(NamedTuple):
             raise self.error(name, f"is empty: its shape is {shape}")
         return (*shape[1:], 1)[:3]
 
-    def check(self, name: str) -> _Header:
-        """The header, once the array holds as many bytes as it says, and no pickles."""
-        header = self.header(name)
-        if header.dtype.hasobject:
-            raise self.error(name, "cannot be read: Object arrays hold pickles, which are never opened")
-        there = self.archive.getinfo(f"{name}.npy").file_size - header.length
-        if there != prod(header.shape) * header.dtype.itemsize:
-            found = f"{header.shape} {header.dtype}, and {there} bytes follow"
-            raise self.error(name, f"cannot be read: its header says {found}")
-        return header
-
-    def blocks(
-        self, name: str, rows: int, columns: int, convert: Callable[[Array], Array] = lambda items: items
-    ) -> Iterator[Array]:
-        """The first `rows` rows of `columns` items, in the order of the file and converted: (m, columns) a block."""
-        header = self.check(name)
-        items = max(1, _CHUNK // max(1, header.dtype.itemsize))
-        step = max(1, items // columns)
-        with self.archive.open(f"{name}.npy") as file:
-            file.read(header.length)
-            for start in range(0, rows, step):
-                m = min(step, rows - start)
-                counts = [min(items, m * columns - done) for done in range(0, m * columns, items)]
-                pieces = [convert(self.items(name, file, header.dtype, count)) for count in counts]
-                yield (pieces[0] if len(pieces) == 1 else np.concatenate(pieces)).reshape(m, columns)
-
-    def items(self, name: str, file: IO[bytes], dtype: np.dtype[Any], count: int) -> Array:
-        content = file.read(count * dtype.itemsize)
-        if len(content) != count * dtype.itemsize:
-            raise self.error(name, "cannot be read: it ends before its last item")
-        return np.frombuffer(content, dtype)
-
     def labels(self, name: str) -> Array:
         """(n,) integers, none of them negative."""
-        shape, _, dtype, _ = self.check(name)
+        shape, _, dtype, _ = self.header(name)
         if dtype.kind not in "iu" or len(shape) not in (1, 2) or shape[1:] not in ((), (1,)):
             hint = "; rows of one-hot labels become integers by y.argmax(1)" if len(shape) == 2 and shape[1] > 1 else ""
             raise self.error(name, f"has the shape {shape} and holds {dtype}; allowed: (n,) or (n, 1) integers{hint}")
@@ -245,7 +235,7 @@ class _Arrays(NamedTuple):
             raise self.error(name, "is empty")
         if shape[0] > MAX_LABELS:
             raise self.error(name, f"holds {shape[0]} labels; at most {MAX_LABELS} are read")
-        y: Array = np.concatenate([block[:, 0] for block in self.blocks(name, shape[0], 1)])
+        y = self.read_whole(name).reshape(-1)
         if y.min() < 0:
             raise self.error(name, f"holds the label {y.min()}; labels start at 0")
         return y
@@ -254,13 +244,13 @@ class _Arrays(NamedTuple):
         """What `classes` holds; nothing where it is missing."""
         if CLASSES not in self.names():
             return ()
-        shape, _, dtype, _ = self.check(CLASSES)
+        shape, _, dtype, _ = self.header(CLASSES)
         allowed = "allowed: (k,) strings, a name for each label from 0 on"
         if len(shape) != 1 or dtype.kind not in "US":
             raise self.error(CLASSES, f"has the shape {shape} and holds {dtype}; {allowed}")
         if shape[0] * dtype.itemsize > _MAX_NAMES:
             raise self.error(CLASSES, f"takes {shape[0] * dtype.itemsize} bytes; at most {_MAX_NAMES} are read")
-        found = [name for block in self.blocks(CLASSES, shape[0], 1) for name in block[:, 0].tolist()]
+        found = self.read_whole(CLASSES).tolist()
         try:
             names = [name.decode() if isinstance(name, bytes) else name.encode().decode() for name in found]
         except ValueError:
@@ -269,31 +259,29 @@ class _Arrays(NamedTuple):
             raise self.error(CLASSES, f"holds {len(names)} names{', some of them empty' * (len(names) > 1)}; {allowed}")
         if len(set(names)) < len(names):
             twice = Counter(names).most_common(1)[0][0]
-            raise self.error(CLASSES, f"holds the name '{_cut(twice)}' more than once; {allowed}")
+            raise self.error(CLASSES, f"holds the name '{_truncate(twice)}' more than once; {allowed}")
         return tuple(names)
 
     def pixels(self, name: str, limit: int | None) -> Array:
         """The first `limit` images, (n, c, h, w) uint8."""
-        shape, fortran, dtype, _ = self.check(name)
+        (total, *_), fortran, dtype, _ = self.header(name)
         if dtype != np.uint8 and dtype.kind != "f":
             raise self.error(name, f"holds {dtype}; {_PIXELS}")
         h, w, c = self.image_shape(name)
-        n = min(shape[0], limit or shape[0])
-        x = room_for((n, c, h, w), self.path)
-        convert, start = partial(self.levels, name), 0
+        n = min(total, limit or total)
+        x = allocate((n, c, h, w), self.path)
         if fortran:  # the image's index runs fastest: a row holds one pixel of all images
-            turned = x.transpose(1, 3, 2, 0)
-            for block in self.blocks(name, c * w * h, shape[0], convert):
-                rows = np.unravel_index(np.arange(start, start + len(block)), (c, w, h))
-                turned[rows] = block[:, :n]
-                start += len(block)
-        else:
-            for block in self.blocks(name, n, h * w * c, convert):
-                x[start : start + len(block)] = block.reshape(-1, h, w, c).transpose(0, 3, 1, 2)
-                start += len(block)
+            rows = [self.to_uint8(name, block[:, :n]) for block in self.blocks(name, c * w * h, total)]
+            x[:] = np.concatenate(rows).reshape(c, w, h, n).transpose(3, 0, 2, 1)
+            return x
+        start = 0
+        for block in self.blocks(name, n, h * w * c):
+            images = self.to_uint8(name, block).reshape(-1, h, w, c)
+            x[start : start + len(images)] = images.transpose(0, 3, 1, 2)
+            start += len(images)
         return x
 
-    def levels(self, name: str, x: Array) -> Array:
+    def to_uint8(self, name: str, x: Array) -> Array:
         """Pixels of any kind that is allowed as uint8."""
         if x.dtype == np.uint8:
             return x
@@ -309,8 +297,8 @@ class _Arrays(NamedTuple):
 
 def one_line(error: BaseException) -> str:
     """An exception's text, or its name where it has none, without line breaks and not endless."""
-    return _cut(" ".join(str(error).split())) or type(error).__name__
+    return _truncate(" ".join(str(error).split())) or type(error).__name__
 
 
-def _cut(text: str) -> str:
+def _truncate(text: str) -> str:
     return text if len(text) <= 300 else f"{text[:300]}..."

@@ -1,4 +1,4 @@
-"""Images from a user's own folder of class folders, decoded as they are asked for where they are many."""
+"""Images from a user's own folder of class folders; where they are many, each is decoded when it is indexed."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
-from robustcli.data.arrays import MAX_PIXELS, Array, Stored, one_line, room_for
+from robustcli.data.arrays import MAX_PIXELS, Array, Stored, allocate, one_line
 from robustcli.disk import open_regular
 from robustcli.errors import DataError
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow is asked for. It knows more, and starts Ghostscript for one of them, whatever a file's suffix says."""
+"""What Pillow may read. It knows more, and starts Ghostscript for one of them, whatever a file's suffix says."""
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
@@ -32,10 +33,8 @@ MAX_BYTES = 128 << 20
 """The most bytes that an image's file may have: 32 million pixels in colour, as they are, take 92 MiB."""
 _VALIDATION = ("val", "valid", "validation")
 _GREY = ("1", "L", "LA", "La", "I", "F")  # and I;16, in several orders of bytes
-
-
 IN_MEMORY = 64 << 20
-"""Up to so many bytes, decoded, the images of a folder are read at once: a damaged one is then told at once."""
+"""Up to so many bytes, decoded, the images of a folder are read at once: a damaged one is then found at once."""
 
 
 class Files:
@@ -60,13 +59,11 @@ class Files:
             DataError: names the file that cannot be read, or is not what its header said.
         """
         chosen = self.take(index)
-        x = room_for((len(chosen), *self.shape[1:]), chosen.files[0].parent if chosen.files else Path())
+        x = allocate((len(chosen), *self.shape[1:]), chosen.files[0].parent if chosen.files else Path())
         for i, file in enumerate(chosen.files):
             pixels = _decode(file)
-            if pixels.shape[1:] != tuple(self.shape[2:]):
-                raise DataError(f"{file}: has {_size(pixels.shape[2], pixels.shape[1])}, which its header does not say")
-            if len(pixels) > self.shape[1]:
-                raise DataError(f"{file}: is in colour, which its header does not say")
+            if pixels.shape[1:] != tuple(self.shape[2:]) or len(pixels) > self.shape[1]:
+                raise DataError(f"{file}: has pixels of {pixels.shape}, which its header does not say")
             x[i] = pixels
         return torch.from_numpy(x)
 
@@ -78,19 +75,11 @@ class Files:
 
 
 class _Header(NamedTuple):
-    """What an image's header says: its size as it is shown, whether it is grey, whether more frames follow."""
+    """What an image's header says: its (width, height) as it is shown, whether it is grey, whether frames follow."""
 
-    width: int
-    height: int
+    size: tuple[int, int]
     grey: bool
     frames: bool
-
-
-class _Found(NamedTuple):
-    """The split's files by class, both sorted, and what the user should know of them."""
-
-    groups: dict[str, list[Path]]
-    notices: list[str]
 
 
 def read_folder(path: Path, split: str, limit: int | None = None) -> tuple[Stored, str]:
@@ -110,19 +99,17 @@ def read_folder(path: Path, split: str, limit: int | None = None) -> tuple[Store
         turns = sorted((turn, label) for label, files in enumerate(groups.values()) for turn in range(len(files)))
         by_label = list(groups.values())
         files = [by_label[label][turn] for turn, label in turns]
-        digest, colour = hashlib.sha256(), False
+        digest = hashlib.sha256()
         for file in files:
-            with open_regular(file) as opened:
-                digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + _hash(opened, file))
-                colour = colour or _in_colour(opened)
-        found, changes = _headers(files[:limit], 3 if colour else 1)
+            digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + _hash(file))
+        found, changes = _pixels(files[:limit], files[len(files[:limit]) :])
         x = found[:] if math.prod(found.shape) <= IN_MEMORY else found
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or one_line(error)}") from None
     labels = torch.tensor([label for _, label in turns])
     notices += [f"{path}: {change}" for change in changes]
-    names, told = (tuple(map(printable, texts)) for texts in (groups, notices))
-    return Stored(x, labels[: len(x)], names, labels, told), digest.hexdigest()
+    names, lines = (tuple(map(printable, texts)) for texts in (groups, notices))
+    return Stored(x, labels[: len(x)], names, labels, lines), digest.hexdigest()
 
 
 def printable(name: str) -> str:
@@ -130,43 +117,39 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _hash(opened: BinaryIO, file: Path) -> bytes:
-    """SHA-256 of a file that is an image's size; what a device or a growing file might add is not waited for."""
-    left = os.fstat(opened.fileno()).st_size
-    if not left:
-        raise DataError(f"{file}: cannot be read as an image: it is empty")
-    if left > MAX_BYTES:
-        raise DataError(f"{file}: has {left} bytes; at most {MAX_BYTES} ({MAX_BYTES >> 20} MiB) an image are read")
-    digest = hashlib.sha256()
-    while left and (chunk := opened.read(min(left, 1 << 20))):
-        digest.update(chunk)
-        left -= len(chunk)
-    return digest.digest()
+def _hash(file: Path) -> bytes:
+    """SHA-256 of a file that is an image's size."""
+    with open_regular(file) as opened:
+        size = os.fstat(opened.fileno()).st_size
+        if not size:
+            raise DataError(f"{file}: cannot be read as an image: it is empty")
+        if size > MAX_BYTES:
+            raise DataError(f"{file}: has {size} bytes; at most {MAX_BYTES} ({MAX_BYTES >> 20} MiB) an image are read")
+        return hashlib.file_digest(opened, "sha256").digest()
 
 
 # Which files
 
 
-def _class_files(path: Path, split: str) -> _Found:
-    by_split = {name: _folders(path / name) for name in ("train", "test")}
-    notices = []
-    own_layout, place = any(by_split.values()), {"train": path / "train", "test": path / "test"}
+def _class_files(path: Path, split: str) -> tuple[dict[str, list[Path]], list[str]]:
+    """The split's files by class, both sorted, and what the user should know of them."""
+    places, notices = {"train": path / "train", "test": path / "test"}, []
+    by_split = {name: _folders(place) for name, place in places.items()}
+    own_layout = any(by_split.values())
     held_out = next((name for name in _VALIDATION if _folders(path / name)), None)
     if own_layout and not by_split["test"] and held_out:
-        by_split["test"], place["test"] = _folders(path / held_out), path / held_out
+        places["test"], by_split["test"] = path / held_out, _folders(path / held_out)
         if split == "test":
             notices.append(f"{path}: {held_out}/ is the test split: there are no class folders in test/")
-    folders = by_split[split] if own_layout else _folders(path)
-    where = place[split] if own_layout else path
+    folders, where = (by_split[split], places[split]) if own_layout else (_folders(path), path)
     if len(folders) < 2:
         raise DataError(
             f"{where}: holds {len(folders)} class folders; at least 2 are needed, such as {where}/CLASS/1.png"
         )
-    other = "test" if split == "train" else "train"
-    lonely = {f.name for f in by_split[split]} ^ {f.name for f in by_split[other]}
-    if own_layout and by_split[other] and lonely:
+    train, test = ({folder.name for folder in by_split[name]} for name in ("train", "test"))
+    if train and test and train != test:
         raise DataError(
-            f"{path}: class folder '{min(lonely)}' is in only one of train and {place['test'].name}; "
+            f"{path}: class folder '{min(train ^ test)}' is in only one of train and {places['test'].name}; "
             "both need all classes"
         )
     groups = {}
@@ -179,8 +162,7 @@ def _class_files(path: Path, split: str) -> _Found:
         if not files:
             raise DataError(f"{folder}: every fifth image of a class is a test image, and this one has fewer than 5")
         groups[folder.name] = files
-    known = {*by_split["train"], *by_split["test"], *folders}
-    return _Found(groups, [*notices, *_left_out(path, folders, known)])
+    return groups, notices + _describe_unread(path, folders, {*by_split["train"], *by_split["test"], *folders})
 
 
 def _folders(path: Path) -> list[Path]:
@@ -199,7 +181,7 @@ def _is_image(name: str) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def _left_out(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str]:
+def _describe_unread(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str]:
     """A line that says what is not read: other files in the class folders, and images elsewhere.
 
     Args:
@@ -207,52 +189,35 @@ def _left_out(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str
         folders: the split's class folders.
         known: all class folders.
     """
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[str]] = defaultdict(list)
     read = 0
     for folder in folders:
         for place, _, names in os.walk(folder):  # links to folders are not followed, so that it comes to an end
-            below = Path(place) != folder
             for name in names:
-                if below:
-                    reasons.setdefault("in sub-folders", []).append(str(Path(place).relative_to(path)))
+                if Path(place) != folder:
+                    reasons["in sub-folders"].append(str(Path(place).relative_to(path)))
                 elif _is_image(name):
                     read += 1
                 elif name.startswith("."):
-                    reasons.setdefault("hidden", []).append(name)
+                    reasons["hidden"].append(name)
                 else:
-                    reasons.setdefault("of another suffix", []).append(Path(name).suffix or name)
+                    reasons["of another suffix"].append(Path(name).suffix or name)
     for place, children, names in os.walk(path):
         children[:] = [child for child in children if Path(place, child) not in known]
         where = str(Path(place).relative_to(path))
-        outside = [name if where == "." else where for name in names if _is_image(name)]
-        if outside:
-            reasons.setdefault("elsewhere", []).extend(outside)
+        if outside := [name if where == "." else where for name in names if _is_image(name)]:
+            reasons["elsewhere"] += outside
     count = sum(map(len, reasons.values()))
-    told = ", ".join(f"{len(found)} {reason} ({_some(found)})" for reason, found in reasons.items())
-    return [f"{path}: {count} of {count + read} files left out: {told}"] if count else []
+    listed = ", ".join(f"{len(found)} {reason} ({_abbreviate(found)})" for reason, found in reasons.items())
+    return [f"{path}: {count} of {count + read} files left out: {listed}"] if count else []
 
 
-def _some(names: Sequence[str]) -> str:
+def _abbreviate(names: Sequence[str]) -> str:
     different = sorted(set(names))
     return ", ".join(different[:3]) + ", ..." * (len(different) > 3)
 
 
 # What is in them
-
-
-@contextmanager
-def _opened(file: BinaryIO) -> Iterator[Image]:
-    """An image whose header was read; what Pillow warns of and logs is kept off the terminal."""
-    from PIL import Image
-
-    log = logging.getLogger("PIL")
-    if not log.handlers:  # else the errors that it logs are printed, beside those that it raises
-        log.addHandler(logging.NullHandler())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        file.seek(0)
-        with Image.open(file, formats=FORMATS) as image, _no_stderr() if image.format == "TIFF" else nullcontext():
-            yield image
 
 
 @contextmanager
@@ -272,17 +237,6 @@ def _no_stderr() -> Iterator[None]:
         os.close(before)
 
 
-def _in_colour(file: BinaryIO) -> bool:
-    """Whether an image is in colour; one that cannot be read is not."""
-    try:
-        with _opened(file) as image:
-            if image.mode in ("P", "PA") and image.width * image.height <= MAX_PIXELS:
-                image.load()  # its palette
-            return not _is_grey(image)
-    except Exception:
-        return False
-
-
 def _is_grey(image: Image) -> bool:
     """Whether it has one channel and perhaps transparency, or a palette of greys."""
     if image.mode not in ("P", "PA"):
@@ -291,51 +245,68 @@ def _is_grey(image: Image) -> bool:
     return bool((colours == colours[:, :1]).all())
 
 
-def _headers(files: Sequence[Path], channels: int) -> tuple[Files, list[str]]:
-    """The pixels of files whose headers agree, and what is changed of them."""
-    first, grey, longer = None, 0, 0
+def _pixels(files: Sequence[Path], rest: Sequence[Path]) -> tuple[Files, list[str]]:
+    """The pixels of files whose headers agree, and what is changed of them; one in colour among `rest` counts too."""
+    headers: list[_Header] = []
     for file in files:
-        header = _header(file)
-        size = _size(header.width, header.height)
-        first = first or size
-        if size != first:
-            raise DataError(f"{file}: has {size}, but {files[0]} has {first}")
-        grey += header.grey and channels > 1
-        longer += header.frames
-    changes = [f"{grey} of {len(files)} images are grey and were made RGB, as others are in colour"] if grey else []
+        headers.append(_header(file))
+        if headers[-1].size != headers[0].size:
+            sizes = ["{}x{} pixels".format(*header.size) for header in (headers[-1], headers[0])]
+            raise DataError(f"{file}: has {sizes[0]}, but {files[0]} has {sizes[1]}")
+    colour = not all(header.grey for header in headers) or any(map(_in_colour, rest))
+    grey, longer = sum(header.grey for header in headers), sum(header.frames for header in headers)
+    changes = []
+    if grey and colour:
+        changes.append(f"{grey} of {len(files)} images are grey and were made RGB, as others are in colour")
     if longer:
         changes.append(f"{longer} of {len(files)} images have more than one frame: the first is read")
-    return Files(files, (channels, header.height, header.width)), changes
+    width, height = headers[0].size
+    return Files(files, (3 if colour else 1, height, width)), changes
 
 
-def _size(width: int, height: int) -> str:
-    return f"{width}x{height} pixels"
+def _in_colour(file: Path) -> bool:
+    """Whether an image is in colour; one that cannot be read is not."""
+    try:
+        return not _header(file).grey
+    except DataError:
+        return False
 
 
 def _header(file: Path) -> _Header:
-    with _readable(file) as image:
+    with _open_image(file) as image:
         width, height = image.size
-        if _turn(image) in _ON_ITS_SIDE:
-            width, height = height, width
         if image.mode in ("P", "PA"):
             image.load()  # its palette
-        return _Header(width, height, _is_grey(image), bool(getattr(image, "is_animated", False)))
+        on_its_side = _orientation(image) in range(5, 9)
+        size = (height, width) if on_its_side else (width, height)
+        return _Header(size, _is_grey(image), bool(getattr(image, "is_animated", False)))
 
 
 def _decode(file: Path) -> Array:
     """An image as (c, h, w) uint8 with 1 or 3 channels."""
-    with _readable(file) as image:
+    with _open_image(file) as image:
         image.load()
-        return _levels(_upright(image))
+        return _to_uint8(_rotate(image))
 
 
 @contextmanager
-def _readable(file: Path) -> Iterator[Image]:
-    """An image of a size and a mode that are read; whatever goes wrong with it within is a DataError."""
+def _open_image(file: Path) -> Iterator[Image]:
+    """An image of a size and a mode that are read; whatever goes wrong with it within is a DataError.
+
+    What Pillow warns of and logs is kept off the terminal.
+    """
     from PIL import Image, UnidentifiedImageError
 
+    log = logging.getLogger("PIL")
+    if not log.handlers:  # else the errors that it logs are printed, beside those that it raises
+        log.addHandler(logging.NullHandler())
     try:
-        with open_regular(file) as opened, _opened(opened) as image:
+        with (
+            open_regular(file) as opened,
+            warnings.catch_warnings(action="ignore"),
+            Image.open(opened, formats=FORMATS) as image,
+            _no_stderr() if image.format == "TIFF" else nullcontext(),
+        ):
             width, height = image.size
             if not 0 < width * height <= MAX_PIXELS:
                 raise DataError(f"{file}: has {width}x{height} pixels; at most {MAX_PIXELS} an image are read")
@@ -354,10 +325,7 @@ def _readable(file: Path) -> Iterator[Image]:
         raise DataError(f"{file}: cannot be read as an image: {reason}") from None
 
 
-_ON_ITS_SIDE = range(5, 9)
-
-
-def _turn(image: Image) -> int:
+def _orientation(image: Image) -> int:
     """What its EXIF says of how it is turned, from 1 to 8; EXIF that is damaged says nothing."""
     from PIL import ExifTags
 
@@ -367,11 +335,11 @@ def _turn(image: Image) -> int:
         return 1
 
 
-def _upright(image: Image) -> Image:
+def _rotate(image: Image) -> Image:
     """The image turned as its EXIF says."""
     from PIL.Image import Transpose
 
-    turns: Mapping[int, Transpose] = {
+    turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
         4: Transpose.FLIP_TOP_BOTTOM,
@@ -380,11 +348,11 @@ def _upright(image: Image) -> Image:
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    turn = turns.get(_turn(image))
+    turn = turns.get(_orientation(image))
     return image if turn is None else image.transpose(turn)
 
 
-def _levels(image: Image) -> Array:
+def _to_uint8(image: Image) -> Array:
     """(c, h, w) uint8 of an image in any mode: grey stays grey, transparency is dropped, 16 bits become 8."""
     mode = image.mode
     if mode.startswith("I"):

@@ -1,4 +1,4 @@
-"""Labelled images, in memory or decoded as they are asked for, and how they are divided."""
+"""Labelled images, in memory or decoded when they are indexed, and how they are divided."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 CHUNK = 4096
-"""Images that are looked at together where all have to be."""
+"""Images that are read together where all have to be."""
 
 
 class Pixels(Protocol):
@@ -43,7 +43,7 @@ class Images:
         name: a data set's name or a path's stem.
         source: the namespace of the ids, such as `mnist/train`: equal source and id is the same image.
         population: how many images of each class there are before a limit; empty where that is not known.
-        note: why these are not the images that were asked for, as one clause; empty where they are.
+        note: why these are not the images of the data set that the spec names, as one clause; empty where they are.
         notices: lines that say what was left out or changed as they were read.
     """
 

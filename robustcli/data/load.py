@@ -35,7 +35,7 @@ SAMPLE_FILE = Path(__file__).parents[1] / "assets" / "mnist-sample.npz"
 
 
 def load(spec: DataSpec) -> Images:
-    """The images that a spec asks for, in stored order, cut to its `limit`.
+    """The images of a spec, in stored order, cut to its `limit`.
 
     `mnist` falls back on the bundled sample where neither MNIST nor a network is there and `spec.allow_sample` allows
     it; the result's `name` is then `mnist-sample` and its `note` the reason, for the caller to say so.
@@ -46,7 +46,11 @@ def load(spec: DataSpec) -> Images:
             cannot be made by a download.
     """
     try:
-        images = _sample(spec.split) if spec.dataset == SAMPLE else _find(spec)
+        path = locate(spec.dataset)
+        if path is not None:
+            images = _from_path(path, spec)
+        else:
+            images = _sample(spec.split) if spec.dataset == SAMPLE else _named(spec)
     except OSError as error:  # such as a folder that may not be entered
         raise DataError(f"--dataset {spec.dataset}: {error.filename}: {error.strerror or error}") from None
     return images.take(slice(spec.limit))
@@ -107,11 +111,6 @@ def _sample(split: str) -> Images:
         return replace(images, ids=torch.from_numpy(arrays[f"ids_{split}"].astype(np.int64)))
 
 
-def _find(spec: DataSpec) -> Images:
-    path = locate(spec.dataset)
-    return _named(spec) if path is None else _from_path(path, spec)
-
-
 def _from_path(path: Path, spec: DataSpec) -> Images:
     if path.is_dir():
         stored, digest = read_folder(path, spec.split, spec.limit)
@@ -126,7 +125,7 @@ def _named(spec: DataSpec) -> Images:
     name, root, known = spec.dataset, data_folder(spec.data_dir), DATASETS[spec.dataset]
     assert known.torchvision is not None, "the bundled sample is not looked for"
     npz = root / f"{name}.npz"
-    absent = spec.data_dir is not None and not root.is_dir()  # asked first: a download that fails may leave a folder
+    absent = spec.data_dir is not None and not root.is_dir()  # before the download, which may leave a folder
     if _all_files(root, known.torchvision.files):
         stored = _read_layout(known.torchvision, root, spec)
     elif npz.is_file():
@@ -141,7 +140,7 @@ def _named(spec: DataSpec) -> Images:
             if name == "mnist" and spec.allow_sample:
                 return replace(_sample(spec.split), note=f"MNIST is {reason}")
             raise DataError(_ways_out(name, known.torchvision, reason)) from None
-    return _images(_checked(stored, known, name, root), name, f"{name}/{spec.split}")
+    return _images(_check(stored, known, name, root), name, f"{name}/{spec.split}")
 
 
 def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
@@ -149,7 +148,6 @@ def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
     for file in layout.files:
         if (root / file).stat().st_size > _MAX_BYTES:
             raise DataError(f"{root / file}: has {(root / file).stat().st_size} bytes; at most {_MAX_BYTES} are read")
-    _check_legacy(root / layout.loader / "processed")
     try:
         return _torchvision(layout, root, spec, download=False)
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError, MemoryError) as error:
@@ -207,23 +205,6 @@ def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
             )
 
 
-def _check_legacy(folder: Path) -> None:
-    """Refuse what is no tensors where torchvision before 0.9 kept MNIST, although nothing there is used.
-
-    Raises:
-        DataError: names the file.
-    """
-    for file in (folder / name for name in ("training.pt", "test.pt")):
-        if file.is_file():
-            try:
-                torch.load(file, map_location="meta", weights_only=True)
-            except Exception:  # UnpicklingError, BadZipFile, RuntimeError, EOFError and others
-                raise DataError(
-                    f"{file}: is damaged or holds a pickled object, which is never opened; delete it, "
-                    "MNIST is read from the folder raw beside"
-                ) from None
-
-
 def _absence(layout: Torchvision, root: Path) -> str:
     """Where a data set is not, and which file it lacks where others are there."""
     missing = [file for file in layout.files if not (root / file).is_file() and not (root / f"{file}.gz").is_file()]
@@ -240,7 +221,7 @@ def _ways_out(name: str, layout: Torchvision, reason: str) -> str:
     )
 
 
-def _checked(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
+def _check(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
     """`stored` with its data set's class names, once shape and labels fit."""
     (n, *shape), top = stored.x.shape, int(stored.y.max()) if len(stored.y) else -1
     if tuple(shape) != known.shape or not 0 < n == len(stored.y) or top >= len(known.classes):

@@ -82,7 +82,7 @@ def locate(dataset: str) -> Path | None:
 
     Raises:
         ConfigError: it is empty, or neither a name nor a path.
-        DataError: it is a path, and what is there is missing, of another kind or cannot be looked at.
+        DataError: it is a path, and what is there is missing, of another kind or cannot be accessed.
     """
     if dataset in DATASETS:
         return None

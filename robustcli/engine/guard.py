@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from robustcli.attacks.base import Attack, BudgetAttack, MinimalAttack
-from robustcli.models.logits import call_model, logits_of
 from robustcli.errors import AttackError
 from robustcli.fields import ball_edge
+from robustcli.models.logits import call_model, logits_of
 
 
 def require_module(model: object) -> None:
@@ -81,7 +81,7 @@ class Meter:
     Args:
         model: what is called.
         dtype: of its activations, by autocast; logits come back in the type of the images.
-        stop: once it is set, the next question is refused.
+        stop: once it is set, the next call is refused.
         largest: the largest class among the samples; a model without an output for it is refused.
 
     `on_pass` is called after each forward pass, and now and then while other threads run, with how many passes of
@@ -107,10 +107,8 @@ class Meter:
         """Logits (n, classes) of pixels (n, c, h, w)."""
         if not self.rounded:
             return self.exact(x)
-        self._raise_if_stopped()
         with torch.autocast(x.device.type, self.dtype):
-            output = call_model(self.model, x)
-        return self._check_logits(logits_of(output, x, self.largest), x)
+            return self.exact(x)
 
     @property
     def passes(self) -> int:
@@ -124,12 +122,9 @@ class Meter:
 
     def exact(self, x: Tensor) -> Tensor:
         """Logits without autocast, counted like all."""
-        self._raise_if_stopped()
-        return self._check_logits(logits_of(call_model(self.model, x), x, self.largest), x)
-
-    def _raise_if_stopped(self) -> None:
         if self.stop is not None and self.stop.is_set():
             raise CancelledError
+        return self._check_logits(logits_of(call_model(self.model, x), x, self.largest), x)
 
     def _check_logits(self, logits: Tensor, x: Tensor) -> Tensor:
         if logits.shape[1] <= self.largest:

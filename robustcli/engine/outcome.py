@@ -147,8 +147,8 @@ class OutcomeBuilder:
         pred: Tensor,
         attack: Attack,
         keep_images: bool,
-        most_pictures: int = 0,
-        eot: int = 1,
+        most_pictures: int,
+        eot: int,
     ) -> None:
         self.attack = attack
         self.eot = eot

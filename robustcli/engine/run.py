@@ -10,7 +10,8 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, update_wrapper
+from typing import ParamSpec
 
 import torch
 from torch import Tensor, nn
@@ -45,8 +46,10 @@ from robustcli.noise import Noise
 
 __all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_attack"]
 
+P = ParamSpec("P")
 
-def run_attack(
+
+def stream_attack(
     model: nn.Module,
     attack: Attack,
     samples: Samples | SampleSource,
@@ -60,8 +63,10 @@ def run_attack(
     on_progress: Progress = lambda done, spared: None,
     journal: Journal | None = None,
     eot: int = 1,
-) -> list[Outcome]:
-    """Attack the samples that the model gets right, and measure what is left.
+) -> Iterator[Outcome]:
+    """Attack the samples that the model gets right, and measure what is left; `run_attack` returns a list.
+
+    Each outcome comes as soon as it is there, those of an ensemble's members one by one.
 
     A sample that was wrong before is not attacked and stays wrong. Draws are keyed by the samples' ids, so the result
     does not depend on `batch_size` or on what is attacked beside a sample.
@@ -82,7 +87,7 @@ def run_attack(
             rounding decides, never has it.
         on_progress: called with what was worked off and what turned out to need no work, in samples and parts of one,
             from time to time and as chunks are finished; both add up to n for each outcome.
-        journal: what remembers samples from one run to the next: what it knows is not computed again, and it is told
+        journal: what remembers samples from one run to the next: what it knows is not computed again, and it gets
             each chunk as it is done.
         eot: passes that each prediction of a randomised model is averaged over; an attack's own, where those are more.
 
@@ -91,40 +96,6 @@ def run_attack(
             images in [0, 1] with classes of the model and an id each.
         OutOfMemoryError: the model needs more memory than there is.
     """
-    return list(
-        stream_attack(
-            model,
-            attack,
-            samples,
-            budgets=budgets,
-            seed=seed,
-            batch_size=batch_size,
-            pred=pred,
-            keep_images=keep_images,
-            dtype=dtype,
-            on_progress=on_progress,
-            journal=journal,
-            eot=eot,
-        )
-    )
-
-
-def stream_attack(
-    model: nn.Module,
-    attack: Attack,
-    samples: Samples | SampleSource,
-    *,
-    budgets: Sequence[float] = (),
-    seed: int = 0,
-    batch_size: int = 128,
-    pred: Tensor | None = None,
-    keep_images: bool = False,
-    dtype: torch.dtype = torch.float32,
-    on_progress: Progress = lambda done, spared: None,
-    journal: Journal | None = None,
-    eot: int = 1,
-) -> Iterator[Outcome]:
-    """`run_attack`, an outcome as soon as it is there: those of an ensemble's members come one by one."""
     require_module(model)
     if budgets and not isinstance(attack, BudgetAttack):
         raise AttackError(f"{attack.name} takes no budget")
@@ -151,6 +122,18 @@ def stream_attack(
         for ensemble in ensembles:
             yield from run.attack_ensemble(ensemble, started)
             started = Work.until_now(meter)
+
+
+def _collect(stream: Callable[P, Iterator[Outcome]]) -> Callable[P, list[Outcome]]:
+    """A function with the parameters of `stream` that returns its outcomes as a list."""
+
+    def run_attack(*args: P.args, **kwargs: P.kwargs) -> list[Outcome]:
+        return list(stream(*args, **kwargs))
+
+    return update_wrapper(run_attack, stream, assigned=("__doc__", "__module__"))
+
+
+run_attack = _collect(stream_attack)
 
 
 @dataclass(frozen=True)
@@ -223,7 +206,7 @@ class Run:
     def _keep(
         self, clock: Stopwatch, rows: Sequence[OutcomeBuilder], finished: Tensor, member: int | None = None
     ) -> None:
-        """Charge the rows with their work, and tell the journal of the samples `finished` (k,)."""
+        """Charge the rows with their work, and pass the samples `finished` (k,) on to the journal."""
         shares = clock.lap(len(rows))
         self._charge(rows, shares)
         if self.journal is not None:

@@ -76,9 +76,7 @@ def _check_pixels(x: Tensor) -> Tensor:
         )
     if x.ndim != 4 or not x[:1].numel() >= min(1, len(x)):
         raise AttackError(f"samples: x has the shape {tuple(x.shape)}; should be images (n, c, h, w)")
-    x = x.detach()
-    if x.is_inference():
-        x = x.clone()  # torch takes no gradient with respect to such a tensor
+    x = _without_inference(x.detach())
     if not x.numel():
         return x
     low, high = map(float, x.aminmax())
@@ -86,8 +84,12 @@ def _check_pixels(x: Tensor) -> Tensor:
         return x if low >= 0 and high <= 1 else x.clamp(0, 1)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise AttackError("samples: x has NaN or infinite pixels; should be in [0, 1]")
-    cure = "undo the normalisation and put it into the model, as its first layer" if low < -EXCESS else "divide by 255"
-    cure = cure if low < -EXCESS or 2 < high <= 255 else "bring them there, and what the model expects into the model"
+    if low < -EXCESS:
+        cure = "undo the normalisation and put it into the model, as its first layer"
+    elif 2 < high <= 255:
+        cure = "divide by 255"
+    else:
+        cure = "bring them there, and what the model expects into the model"
     raise AttackError(f"samples: x has pixels from {low:g} to {high:g}; should be in [0, 1]: {cure}")
 
 
@@ -126,5 +128,5 @@ def _check_ids(ids: Tensor, x: Tensor) -> Tensor:
 
 
 def _without_inference(values: Tensor) -> Tensor:
-    """Values that can be used beside gradients."""
+    """Values that torch takes gradients of, or beside."""
     return values.clone() if values.is_inference() else values

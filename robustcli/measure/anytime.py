@@ -1,4 +1,4 @@
-"""An evaluation that may stop early: cheap attacks first, samples in a random order: a part tells of the whole."""
+"""An evaluation that may stop early: cheap attacks first, samples in random order, so that a part stands for all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from robustcli.measure.evaluate import Result, run_item, to_record
 from robustcli.measure.plan import Planned
 from robustcli.measure.record import Record
 from robustcli.measure.session import Item, Session
-from robustcli.measure.stats import wilson
+from robustcli.measure.stats import half_width
 from robustcli.noise import Noise
 from robustcli.store.cache import Cache
 
@@ -42,17 +43,14 @@ class Goal:
 
     def reached(self, outcomes: Sequence[Outcome]) -> bool:
         """Whether the intervals of all rows are narrow enough."""
-        return self.half_width is not None and all(half_width(outcome) <= self.half_width for outcome in outcomes)
+        if self.half_width is None:
+            return False
+        widths = [100 * half_width(int(outcome.robust.sum()), len(outcome.robust)) for outcome in outcomes]
+        return all(width <= self.half_width for width in widths)
 
 
 class _TimeIsUpError(CancelledError):
     """Raised within a model's forward pass; of such an error a `Meter` does not say that the model failed."""
-
-
-def half_width(outcome: Outcome) -> float:
-    """Half of the width of the accuracy's 95 % interval, in points."""
-    low, high = wilson(int(outcome.robust.sum()), len(outcome.robust))
-    return 50 * (high - low)
 
 
 def evaluate_towards(
@@ -104,28 +102,26 @@ class _Slices:
             index, began = order[done : done + size].sort().values, self.clock()
             try:
                 with _until(self.item.target.module, self._over):
-                    parts.append((index, self._attack(planned, index)))
+                    part = replace(self.item, images=self.item.images.take(index), plan=[planned])
+                    outcomes = list(run_item(part, self.session, False, self.on_progress, self.cache))
             except _TimeIsUpError:
                 break
+            parts.append((index, outcomes))
             done += len(index)
-            if self.goal.reached([outcome for _, outcome in joined(parts)]):
+            if self.goal.reached([outcome for _, outcome in merge_slices(parts)]):
                 break
-            size = self._next(size, (self.clock() - began) / len(index))
-        return joined(parts)
+            size = self._next_size(size, (self.clock() - began) / len(index))
+        return merge_slices(parts)
 
     def _over(self) -> bool:
         return self.deadline is not None and self.clock() >= self.deadline
 
-    def _next(self, size: int, seconds: float) -> int:
+    def _next_size(self, size: int, seconds: float) -> int:
         """Twice as many, up to a batch, and in half of the time that is left: what is not finished then is lost."""
         size = min(2 * size, max(FIRST_SLICE, self.session.spec.batch_size))
         if self.deadline is None or seconds <= 0:
             return size
         return max(1, min(size, int((self.deadline - self.clock()) / 2 / seconds)))
-
-    def _attack(self, planned: Planned, index: Tensor) -> list[Outcome]:
-        part = replace(self.item, images=self.item.images.take(index), plan=[planned])
-        return list(run_item(part, self.session, False, self.on_progress, self.cache))
 
 
 def sample_order(item: Item, seed: int) -> Tensor:
@@ -149,7 +145,7 @@ def _until(model: nn.Module, over: Callable[[], bool]) -> Iterator[None]:
         hook.remove()
 
 
-def joined(parts: Sequence[tuple[Tensor, Sequence[Outcome]]]) -> list[tuple[Tensor, Outcome]]:
+def merge_slices(parts: Sequence[tuple[Tensor, Sequence[Outcome]]]) -> list[tuple[Tensor, Outcome]]:
     """The rows of several slices as those of all their samples, in stored order."""
     if not parts:
         return []
@@ -159,19 +155,12 @@ def joined(parts: Sequence[tuple[Tensor, Sequence[Outcome]]]) -> list[tuple[Tens
 
 
 def _merged(row: Sequence[Outcome], order: Tensor) -> Outcome:
-    return replace(
-        row[0],
-        clean=torch.cat([part.clean for part in row])[order],
-        robust=torch.cat([part.robust for part in row])[order],
-        distance=torch.cat([part.distance for part in row])[order],
-        pred=torch.cat([part.pred for part in row])[order],
-        pred_after=torch.cat([part.pred_after for part in row])[order],
-        by_iter=tuple(map(sum, zip(*(part.by_iter for part in row), strict=True))),
-        seconds=sum(part.seconds for part in row),
-        forwards=sum(part.forwards for part in row),
-        backwards=sum(part.backwards for part in row),
-        recalled=sum(part.recalled for part in row),
-    )
+    columns = ("clean", "robust", "distance", "pred", "pred_after")
+    costs = ("seconds", "forwards", "backwards", "recalled")
+    changes: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in row])[order] for name in columns}
+    changes |= {name: sum(getattr(part, name) for part in row) for name in costs}
+    by_iter = tuple(map(sum, zip(*(part.by_iter for part in row), strict=True)))
+    return replace(row[0], by_iter=by_iter, **changes)
 
 
 @dataclass(frozen=True)

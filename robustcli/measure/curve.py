@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from robustcli.errors import DataError
 from robustcli.fields import Eps, ball_edge
-from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, Written, finite, told
+from robustcli.measure.record import SUBJECT_KEYS, Record, Subject, Written, finite, first_error
 from robustcli.measure.stats import median_distance, wilson
 
 POINTS = 10
-"""About how many budgets are shown where none was asked for."""
+"""About how many budgets are shown where none is given."""
 
 
 class _Class(BaseModel):
@@ -150,7 +150,7 @@ class Curve:
 
     @classmethod
     def from_dict(cls, curve: Mapping[str, Any]) -> tuple[Curve, list[Eps]]:
-        """The curve that `as_dict` told of, and the budgets that it was shown at.
+        """The curve that `as_dict` made this of, and the budgets that it was shown at.
 
         Raises:
             DataError: it is no such curve; names the first key that is wrong.
@@ -158,12 +158,12 @@ class Curve:
         try:
             _Curve.model_validate(curve)
         except ValidationError as error:
-            raise DataError(told(error)) from None
+            raise DataError(first_error(error)) from None
         numbers = sorted(set(curve["y"]))
         for key, expected in (("y", len(curve["ids"])), ("distances", len(curve["ids"])), ("by_class", len(numbers))):
             if len(curve[key]) != expected:
                 raise DataError(f"{key}: has {len(curve[key])} values, and should have {expected}")
-        made = cls(
+        read = cls(
             subject=Subject(**{key: curve[name] for key, name in SUBJECT_KEYS.items()}),
             dataset=curve["dataset"],
             split=curve["split"],
@@ -174,7 +174,7 @@ class Curve:
             classes=dict(zip(numbers, (group["class"] for group in curve["by_class"]), strict=True)),
             distances=tuple(math.inf if value is None else value for value in curve["distances"]),
         )
-        return made, [Eps(point["budget"]) for point in curve["points"]]
+        return read, [Eps(point["budget"]) for point in curve["points"]]
 
 
 def curves(records: Sequence[Record], classes: Sequence[str]) -> list[Curve]:
@@ -184,35 +184,33 @@ def curves(records: Sequence[Record], classes: Sequence[str]) -> list[Curve]:
         records: of one model on the same samples.
         classes: the classes' names.
     """
-    measured = [record for record in records if record.kind == "minimal"]
-    made = []
-    for norm in dict.fromkeys(record.norm for record in measured):
-        same = [record for record in measured if record.norm == norm]
-        made.append(
-            Curve(
-                subject=same[0].subject,
-                dataset=same[0].dataset,
-                split=same[0].split,
-                norm=norm,
-                attacks=tuple(record.label for record in same),
-                ids=same[0].ids,
-                labels=same[0].y,
-                classes=dict(enumerate(classes)),
-                distances=tuple(map(min, zip(*(record.distance for record in same), strict=True))),
-            )
+    minimal = [record for record in records if record.kind == "minimal"]
+    by_norm = {norm: [record for record in minimal if record.norm == norm] for norm in (one.norm for one in minimal)}
+    return [
+        Curve(
+            subject=same[0].subject,
+            dataset=same[0].dataset,
+            split=same[0].split,
+            norm=norm,
+            attacks=tuple(record.label for record in same),
+            ids=same[0].ids,
+            labels=same[0].y,
+            classes=dict(enumerate(classes)),
+            distances=tuple(map(min, zip(*(record.distance for record in same), strict=True))),
         )
-    return made
+        for norm, same in by_norm.items()
+    ]
 
 
-def budgets_of(made: Sequence[Curve], given: Sequence[float]) -> dict[str, Sequence[float]]:
+def budgets_of(all_curves: Sequence[Curve], budgets: Sequence[float]) -> dict[str, Sequence[float]]:
     """The budgets to show the curves of each norm at: those given, in ascending order, or about ten even ones."""
-    norms = dict.fromkeys(curve.norm for curve in made)
-    return {norm: sorted(given) or _even([curve for curve in made if curve.norm == norm]) for norm in norms}
+    norms = dict.fromkeys(curve.norm for curve in all_curves)
+    return {norm: sorted(budgets) or _even([curve for curve in all_curves if curve.norm == norm]) for norm in norms}
 
 
-def _even(made: Sequence[Curve]) -> list[float]:
+def _even(all_curves: Sequence[Curve]) -> list[float]:
     """Round budgets from 0 to where 95 % of the broken samples are."""
-    broken = sorted(d for curve in made for d in curve.distances if 0 < d < math.inf)
+    broken = sorted(d for curve in all_curves for d in curve.distances if 0 < d < math.inf)
     if not broken:
         return [0.0]
     reach = broken[math.ceil(0.95 * len(broken)) - 1]

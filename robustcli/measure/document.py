@@ -7,9 +7,9 @@ call takes it from here. No torch.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -17,7 +17,7 @@ from robustcli.disk import open_regular
 from robustcli.errors import DataError
 from robustcli.fields import Eps
 from robustcli.measure.curve import Curve
-from robustcli.measure.record import Record, told
+from robustcli.measure.record import Record, first_error
 
 SCHEMA = 1
 
@@ -100,26 +100,17 @@ def make_document(
     anytime: Mapping[str, Any] | None = None,
     notes: Sequence[Note] = (),
 ) -> dict[str, Any]:
-    """The document of a run.
+    """The document of a run, from its records and what was made of them, which are dictionaries already.
 
-    Args:
-        command: `attack`, `evaluate` or `compare`: how its tables are laid out.
-        records: what was measured.
-        provenance: where that comes from.
-        pairs: what tells two models, or two recipes, apart.
-        families: models that differ in their seed alone.
-        curves: robust accuracy over eps.
-        transfer: the images of each model asked of each other one.
-        verdict: how far the numbers can be believed.
-        anytime: what a run that may stop early has left out.
-        notes: what was said beside the result.
+    `command`, one of `attack`, `evaluate` and `compare`, decides how its tables are laid out; `anytime` is what a run
+    that may stop early has left out, `notes` the messages beside the result.
     """
-    asked_for = {"families": families, "curves": curves, "transfer": transfer}
+    optional = {"families": families, "curves": curves, "transfer": transfer}
     return {
         "schema": SCHEMA,
         "command": command,
         "rows": [record.as_dict() for record in records],
-        **{key: list(value) for key, value in asked_for.items() if value},
+        **{key: list(value) for key, value in optional.items() if value},
         "pairs": list(pairs),
         "verdict": verdict,
         **({"anytime": anytime} if anytime else {}),
@@ -134,13 +125,7 @@ def records_of(document: Mapping[str, Any]) -> list[Record]:
     Raises:
         DataError: a row is none; names it and the key.
     """
-    records = []
-    for i, row in enumerate(document["rows"]):
-        try:
-            records.append(Record.from_dict(row))
-        except DataError as error:
-            raise DataError(f"rows[{i}]: {error}") from None
-    return records
+    return _read_each("rows", document["rows"], Record.from_dict)
 
 
 def curves_of(document: Mapping[str, Any]) -> list[tuple[Curve, list[Eps]]]:
@@ -152,13 +137,20 @@ def curves_of(document: Mapping[str, Any]) -> list[tuple[Curve, list[Eps]]]:
     found = document.get("curves", [])
     if not isinstance(found, list):
         raise DataError("curves: should be a list")
-    made = []
-    for i, curve in enumerate(found):
+    return _read_each("curves", found, Curve.from_dict)
+
+
+T = TypeVar("T")
+
+
+def _read_each(key: str, values: Sequence[Any], read: Callable[[Any], T]) -> list[T]:
+    found = []
+    for i, value in enumerate(values):
         try:
-            made.append(Curve.from_dict(curve))
+            found.append(read(value))
         except DataError as error:
-            raise DataError(f"curves[{i}]: {error}") from None
-    return made
+            raise DataError(f"{key}[{i}]: {error}") from None
+    return found
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -196,7 +188,7 @@ def check_document(document: Mapping[str, Any]) -> None:
     try:
         _Document.model_validate(document)
     except ValidationError as error:
-        raise DataError(told(error)) from None
+        raise DataError(first_error(error)) from None
     records_of(document)
     curves_of(document)
 

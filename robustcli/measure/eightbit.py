@@ -50,20 +50,20 @@ def round_to_8bit(model: nn.Module, images: Images, outcome: Outcome, batch_size
     index = (outcome.clean & ~outcome.robust).nonzero()[:, 0]
     x, x_adv, y = images.batch(index), outcome.x_adv[index], images.y[index]
     ways = _ways(outcome.attack, x, x_adv)
-    kept, pred = ways[0].clone(), y.clone()
+    rounded, pred = ways[0].clone(), y.clone()
     with frozen(model), torch.no_grad():
         for way in ways:
             open_ones = (pred == y).nonzero()[:, 0]
-            kept[open_ones] = way[open_ones]
-            pred[open_ones] = predict(model, _pixels(kept[open_ones]).to(device), batch_size).cpu()
-    return EightBit(index, kept, pred, pred != y)
+            rounded[open_ones] = way[open_ones]
+            pred[open_ones] = predict(model, _pixels(rounded[open_ones]).to(device), batch_size).cpu()
+    return EightBit(index, rounded, pred, pred != y)
 
 
 def correct_8bit(model: nn.Module, images: Images, outcome: Outcome, batch_size: int = 128) -> int | None:
-    """How many samples are right after the attack once its images are rounded to 8 bits; None where nobody asks.
+    """How many samples are right after the attack once its images are rounded to 8 bits.
 
-    It is asked of budget attacks whose images are kept: a minimal-norm attack has no ball to stay in, and of an
-    ensemble the worst case tells.
+    None without images, for a minimal-norm attack, which has no ball to stay in, and for a member of an ensemble, whose
+    worst case has the count.
     """
     if outcome.x_adv is None or outcome.ensemble is not None or not isinstance(outcome.attack, BudgetAttack):
         return None

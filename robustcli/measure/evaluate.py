@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustcli.attacks import describe, label
 from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, passes_of
+from robustcli.config import EvalSpec
 from robustcli.data.images import Images
-from robustcli.engine.outcome import Work
+from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.outcome import Work, predict_samples
 from robustcli.engine.run import Outcome, stream_attack
+from robustcli.engine.samples import Samples, SampleSource
 from robustcli.errors import AttackError
-from robustcli.measure.clean import predict_clean
 from robustcli.measure.eightbit import correct_8bit
 from robustcli.measure.journal import CacheJournal
 from robustcli.measure.plan import Planned
@@ -48,7 +51,7 @@ def evaluate(
     Args:
         session: what `open_session` made.
         keep_images: keep the adversarial images in each result's outcome.
-        on_progress: told the checkpoint and the attack, how many more samples were worked off, and how many turned out
+        on_progress: takes the checkpoint and the attack, how many more samples were worked off, and how many turned out
             to need no work: see `run_attack`.
         cache: what was measured before. Where images are needed all is measured: not every sample's image is kept.
 
@@ -138,3 +141,28 @@ def run_item(
         for outcome in found:
             share = next(shares)
             yield replace(outcome, seconds=outcome.seconds + share.seconds, forwards=outcome.forwards + share.forwards)
+
+
+def predict_clean(
+    model: nn.Module, samples: Samples | SampleSource, spec: EvalSpec, journal: CacheJournal | None, eot: int = 1
+) -> tuple[Tensor, Work]:
+    """The clean predictions (n,), and what was spent on them; those that are known are not made again.
+
+    Of a randomised model they are those of the mean logits of `eot` passes, as those after the attack are.
+    """
+    n = len(samples)
+    pred, known, spent = torch.zeros(n).long(), torch.zeros(n).bool(), Work()
+    if journal is not None:
+        pred, known, spent = journal.predictions(eot)
+    missing = (~known).nonzero()[:, 0]
+    if len(missing):
+        index = missing.to(samples.y.device)
+        started = time.perf_counter()
+        with frozen(model):
+            meter = Meter(model, largest=int(samples.y.max()))
+            pred[missing] = predict_samples(meter, samples, spec.batch_size, eot, index).cpu()
+        work = Work(time.perf_counter() - started, meter.forwards)
+        spent += work
+        if journal is not None:
+            journal.keep_predictions(missing, pred[missing], samples.y[index].cpu(), work, eot)
+    return pred.to(samples.y.device), spent

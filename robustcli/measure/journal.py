@@ -27,12 +27,8 @@ CLEAN = {"name": "clean"}
 class CacheJournal:
     """A `Journal` of one target on one set of images, in a store.
 
-    Args:
-        cache: the store.
-        target: the model.
-        images: the n samples; their ids and a digest of each is what it is found by.
-        spec: seed, dtype and passes.
-        recalls: whether what is known is used.
+    A sample is found by its id and a digest of its content, a row by the target's key, the attack, and the seed, the
+    dtype and the passes of `spec`. Without `recalls`, what is known is not used.
     """
 
     def __init__(
@@ -104,32 +100,31 @@ class CacheJournal:
 
     def series(self, attack: Attack | None, member: int | None = None, eot: int = 1) -> Series:
         """A row, judged by as many passes as `run_item` says; without an attack, that of the clean predictions."""
-        eot = eot if attack is None else max(self.spec.eot or 1, passes_of(attack))
-        if (attack, member, eot) not in self._series:
-            self._series[attack, member, eot] = self._described(attack, member, eot)
-        return self._series[attack, member, eot]
-
-    def _described(self, attack: Attack | None, member: int | None, eot: int) -> Series:
-        whole, ensemble = attack, None
-        if isinstance(whole, Ensemble) and member is not None:
-            attack, ensemble = whole.members[member], describe(whole) | {"member": member}
-        return Series(
-            checkpoint=self.target.name,
-            sha256=self.target.key,
-            model=dict(self.target.architecture),
-            method=self.target.method or "",
-            dataset=self.images.name,
-            source=self.images.source,
-            attack=CLEAN if attack is None else describe(attack),
-            label="clean" if attack is None else label(attack),
-            norm="" if attack is None else attack.norm.label,
-            eps=str(attack.eps) if isinstance(attack, BudgetAttack) else None,
-            ensemble=ensemble,
-            seed=self.spec.seed,
-            dtype=self.spec.dtype,
-            eot=eot,
-            attack_schema=ATTACK_SCHEMA,
-        )
+        if attack is not None:
+            eot = max(self.spec.eot or 1, passes_of(attack))
+        key = (attack, member, eot)
+        if key not in self._series:
+            whole, ensemble = attack, None
+            if isinstance(whole, Ensemble) and member is not None:
+                attack, ensemble = whole.members[member], describe(whole) | {"member": member}
+            self._series[key] = Series(
+                checkpoint=self.target.name,
+                sha256=self.target.key,
+                model=dict(self.target.architecture),
+                method=self.target.method or "",
+                dataset=self.images.name,
+                source=self.images.source,
+                attack=CLEAN if attack is None else describe(attack),
+                label="clean" if attack is None else label(attack),
+                norm="" if attack is None else attack.norm.label,
+                eps=str(attack.eps) if isinstance(attack, BudgetAttack) else None,
+                ensemble=ensemble,
+                seed=self.spec.seed,
+                dtype=self.spec.dtype,
+                eot=eot,
+                attack_schema=ATTACK_SCHEMA,
+            )
+        return self._series[key]
 
     def _look_up(
         self, series: Series, pictured: Series | None = None, pred: Sequence[int] | None = None
@@ -174,7 +169,10 @@ class CacheJournal:
         room = max(0, self.pictures - len(kept))
         chosen = dict(list(new.items())[:room])
         kept |= chosen.keys()
-        return {sample: _picture(image) for sample, image in chosen.items()}
+        return {
+            sample: Picture(tuple(image.shape), image.contiguous().numpy().astype("<f4").tobytes())
+            for sample, image in chosen.items()
+        }
 
 
 def digests(images: Images) -> list[Digest]:
@@ -189,16 +187,8 @@ def digests(images: Images) -> list[Digest]:
     return found
 
 
-def _picture(image: Tensor) -> Picture:
-    return Picture(tuple(image.shape), image.contiguous().numpy().astype("<f4").tobytes())
-
-
 def _spent(entries: Sequence[Entry]) -> Work:
-    return Work(
-        sum(entry.seconds for entry in entries),
-        sum(entry.forwards for entry in entries),
-        sum(entry.backwards for entry in entries),
-    )
+    return sum((Work(entry.seconds, entry.forwards, entry.backwards) for entry in entries), Work())
 
 
 def _costs(attacked: Sequence[bool], share: Work) -> list[tuple[float, int, int]]:

@@ -218,14 +218,14 @@ class Record:
         try:
             return _reader().validate_python(values | {"subject": subject})
         except ValidationError as error:
-            raise DataError(told(error)) from None
+            raise DataError(first_error(error)) from None
 
 
 SUBJECT_KEYS = {"checkpoint": "checkpoint", "sha256": "checkpoint_sha256", "model": "model", "method": "method"}
 
 
-def told(error: ValidationError) -> str:
-    """The first mistake that was found, behind its key: `robust.3: Input should be ...`."""
+def first_error(error: ValidationError) -> str:
+    """The first mistake, behind its key: `robust.3: Input should be ...`."""
     first = error.errors(include_url=False)[0]
     place = [SUBJECT_KEYS[str(first["loc"][1])]] if first["loc"][:1] == ("subject",) else list(first["loc"])
     return ": ".join(filter(None, (".".join(map(str, place)), first["msg"].removeprefix("Value error, "))))

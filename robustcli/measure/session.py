@@ -23,18 +23,13 @@ from robustcli.measure.fitting import fit_target
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
 from robustcli.measure.record import Subject
 from robustcli.models.sources import open_target
-from robustcli.models.target import Target
+from robustcli.models.target import Origin, Target
 from robustcli.provenance import provenance
 from robustcli.text import short_paths
 
 
 class ImageSamples:
-    """Images as an attack takes them, read chunk by chunk.
-
-    Args:
-        images: the n images.
-        device: where their pixels, classes and ids are wanted.
-    """
+    """Images as an attack takes them, on a device, read when they are indexed."""
 
     def __init__(self, images: Images, device: str | torch.device = "cpu") -> None:
         self.images, self.device = images, device
@@ -65,7 +60,7 @@ class Item:
 
     @property
     def rows(self) -> int:
-        """How many rows it gives."""
+        """How many rows of a document its plan makes."""
         return sum(planned.rows for planned in self.plan)
 
 
@@ -141,7 +136,7 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
         if wanted not in loaded:
             loaded[wanted] = load(wanted)
         opened.append((target, wanted))
-    named = _told_apart(loaded)
+    named = _with_unique_names(loaded)
     return make_session([(target, named[wanted], partial(_whole, wanted)) for target, wanted in opened], spec)
 
 
@@ -176,16 +171,16 @@ def _whole(wanted: DataSpec) -> Images:
     return load(wanted.model_copy(update={"limit": None}))
 
 
-def _told_apart(loaded: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
+def _with_unique_names(images_by_spec: dict[DataSpec, Images]) -> dict[DataSpec, Images]:
     """The images; where two data sets share a name, such as a/bars.npz and b/bars.npz, as `a/bars` and `b/bars`."""
-    sources = {(images.name, images.source) for images in loaded.values()}
-    shared = [name for name, count in Counter(name for name, _ in sources).items() if count > 1]
-    ends = short_paths([wanted.dataset for wanted in loaded])
+    sources = {(images.name, images.source) for images in images_by_spec.values()}
+    repeated = [name for name, count in Counter(name for name, _ in sources).items() if count > 1]
+    ends = short_paths([data.dataset for data in images_by_spec])
     return {
-        wanted: replace(images, name=ends[wanted.dataset])
-        if images.name in shared and wanted.dataset not in DATASETS
+        data: replace(images, name=ends[data.dataset])
+        if images.name in repeated and data.dataset not in DATASETS
         else images
-        for wanted, images in loaded.items()
+        for data, images in images_by_spec.items()
     }
 
 
@@ -256,23 +251,26 @@ def check_fit(target: Target, images: Images, split: str) -> None:
         )
     if origin is None or split != "test":
         return
-    seen = overlap(origin.source, origin.ids, images)
-    if seen:
-        raise DataError(f"{name}: was trained on {seen} of the {len(images)} test images of {images.name}")
+    if same_ids := overlap(origin.source, origin.ids, images):
+        raise DataError(f"{name}: was trained on {same_ids} of the {len(images)} test images of {images.name}")
     equal = repeats(origin.hashes, images)
-    if equal == len(images) or equal > _few(len(images)):
-        digest, now = (source.rpartition("/")[0] for source in (origin.source, images.source))
-        same_file = origin.dataset.lower().endswith(".npz") and digest == now
+    if equal == len(images) or equal > _most_repeats(len(images)):
+        same_file = origin.dataset.lower().endswith(".npz") and not _changed(origin, images)
         why = "it holds them in both splits" if same_file else "was the data set divided anew since?"
         raise DataError(
             f"{name}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; {why}"
         )
 
 
-def _few(n: int) -> int:
+def _changed(origin: Origin, images: Images) -> bool:
+    """Whether the images are of another file, by its digest, than the training set."""
+    return origin.source.rpartition("/")[0] != images.source.rpartition("/")[0]
+
+
+def _most_repeats(n: int) -> int:
     """How many of `n` test images may be training images, pixel for pixel: real data sets repeat some by mistake.
 
-    Up to 1 %, or 3 where that is less, but never more than a tenth. So many are told; more are refused.
+    Up to 1 %, or 3 where that is less, but never more than a tenth. So many are a warning; more are refused.
     """
     return min(max(3, n // 100), max(1, n // 10))
 
@@ -283,10 +281,9 @@ def data_warnings(target: Target, images: Images, split: str) -> list[str]:
     if origin is None:
         return []
     lines = []
-    digest, now = (source.rpartition("/")[0] for source in (origin.source, images.source))
     # Of a folder, the digest is that of one split's files; a data set with a name has none.
     known = origin.dataset.lower().endswith(".npz") or (split == "train" and origin.dataset not in DATASETS)
-    if known and origin.name == images.name and digest != now:
+    if known and origin.name == images.name and _changed(origin, images):
         lines.append(f"{images.name}: is not the data that {name} was trained on, or it has changed since")
     if equal := repeats(origin.hashes, images) if split == "test" else 0:
         lines.append(f"{name}: was trained on {equal} of the {len(images)} test images, pixel for pixel; so few pass")

@@ -20,6 +20,12 @@ class Table:
     only_b: int
     neither: int
 
+    @classmethod
+    def of(cls, a: Sequence[int], b: Sequence[int]) -> Table:
+        """From flags of the same samples, 1 where a model got it right."""
+        flags = list(zip(a, b, strict=True))
+        return cls(*(flags.count(kind) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))))
+
     @property
     def n(self) -> int:
         """Samples."""
@@ -39,6 +45,12 @@ def wilson(successes: int, n: int) -> tuple[float, float]:
     centre = (successes + square / 2) / (n + square)
     half = math.sqrt(square * (successes * (n - successes) / n + square / 4)) / (n + square)
     return (centre - half if successes else 0.0), (centre + half if successes < n else 1.0)
+
+
+def half_width(successes: int, n: int) -> float:
+    """Half of the width of a proportion's 95 % interval."""
+    low, high = wilson(successes, n)
+    return (high - low) / 2
 
 
 def mcnemar(table: Table) -> float:

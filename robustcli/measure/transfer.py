@@ -1,4 +1,4 @@
-"""Images made on one model, asked of another; and the matrix of all models with each other."""
+"""Images made on one model and evaluated on another; and the matrix of all models with each other."""
 
 from __future__ import annotations
 
@@ -24,14 +24,7 @@ def transfer(
     """What an attack on `source` does to `target` (Carlini et al. 2019, section 4.3).
 
     Where it breaks `target` more often than the same attack on `target` itself, that one's gradients hide something.
-
-    Args:
-        source: the model that the images are made on; what it gets wrong before stays as it is.
-        target: the model that is asked.
-        attack: any attack.
-        samples: what to attack.
-        seed: of the attack's draws.
-        batch_size: samples a chunk.
+    What `source` gets wrong before the attack stays as it is.
 
     Returns:
         (n,) bool, whether `target` is right before, and (n,) bool, before and after.
@@ -50,11 +43,11 @@ def right(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 128) -> Tens
 
 @dataclass(frozen=True)
 class Transferred:
-    """One cell of the matrix: a model asked about the images of a budget attack on another one, or on itself.
+    """One cell of the matrix: a model evaluated on the images of a budget attack on another one, or on itself.
 
     Attributes:
         record: of the attack on the model that the images were made on; what it got wrong before stayed as it was.
-        target: the model that was asked.
+        target: the model that was evaluated.
         robust: (n,) 1 where the target is right before and after.
     """
 
@@ -67,27 +60,27 @@ class Transferred:
         """The model that the images were made on."""
         return self.record.subject
 
-    @property
-    def n(self) -> int:
-        """How many samples."""
-        return self.record.n
+    def broken_beyond(self, own: Record) -> list[int]:
+        """The ids of samples that withstood the target's `own` attack at that budget, and not these images.
 
-    @property
-    def correct(self) -> int:
-        """How many are right before and after."""
-        return sum(self.robust)
+        Carlini et al. 2019, section 4.3: an attack that sees the gradients should find what one does that does not.
+        """
+        assert (own.subject, own.setting, own.ids) == (self.target, self.record.setting, self.record.ids)
+        flags = zip(own.ids, own.robust, self.robust, strict=True)
+        return [sample for sample, stood, stands in flags if stood and not stands]
 
-    def as_dict(self, beyond: Sequence[int]) -> dict[str, Any]:
-        """The cell as JSON holds it; `beyond` are the ids of what it broke and the target's own attack did not."""
+    def as_dict(self, own: Record | None) -> dict[str, Any]:
+        """The cell as JSON holds it, with `broken_beyond` the target's own attack where that was finished."""
+        n, correct = len(self.robust), sum(self.robust)
         return {
             "source": self.source.checkpoint,
             "target": self.target.checkpoint,
             **self.record.setting_as_dict(),
-            "n": self.n,
-            "correct": self.correct,
-            "accuracy": self.correct / self.n if self.n else 0.0,
-            "ci95": list(wilson(self.correct, self.n)),
-            "broken_beyond": list(beyond),
+            "n": n,
+            "correct": correct,
+            "accuracy": correct / n if n else 0.0,
+            "ci95": list(wilson(correct, n)),
+            "broken_beyond": [] if own is None else self.broken_beyond(own),
             "ids": list(self.record.ids),
             "robust": list(self.robust),
         }
@@ -107,13 +100,13 @@ class Matrix:
 
     @property
     def total(self) -> int:
-        """How many samples are asked of other models than their own, and of each clean: in the unit of progress."""
+        """How many samples `take` evaluates in all, clean ones too: in the unit of progress."""
         items = self.session.items
         runs = sum(planned.runs for item in items for planned in item.plan if planned.budgets)
         return (runs * (len(items) - 1) + len(items)) * len(items[0].images)
 
     def take(self, result: Result) -> Iterator[int]:
-        """Fill in the cells of one result; yields how many more samples were asked."""
+        """Fill in the cells of one result; yields how many more samples were evaluated."""
         outcome, record = result.outcome, result.record
         if record.ensemble is not None or record.kind == "minimal":
             return
@@ -128,31 +121,11 @@ class Matrix:
                     yield len(y)
                 x_adv = outcome.x_adv.to(self.session.device)
                 after = self._clean[subject] & right(model, x_adv, y, self.session.spec.batch_size)
-                robust = tuple(int(flag) for flag in after.tolist())
+                robust = tuple(after.int().tolist())
                 yield len(y)
             self.cells.append(Transferred(record, subject, robust))
 
     def as_dicts(self, records: Sequence[Record]) -> list[dict[str, Any]]:
-        """The cells as JSON holds them."""
-        return [cell.as_dict(ids) for cell, ids in zip(self.cells, beyond(self.cells, records), strict=True)]
-
-
-def broken_by_transfer(record: Record, cell: Transferred) -> tuple[int, ...]:
-    """The ids of samples that withstood the attack on the model itself, and not its images made on another one.
-
-    Carlini et al. 2019, section 4.3: an attack that sees the gradients should find what one does that does not.
-
-    Args:
-        record: the target's own, under the same attack and budget.
-        cell: of the same target, attack and samples.
-    """
-    assert (record.subject, record.setting, record.ids) == (cell.target, cell.record.setting, cell.record.ids)
-    flags = zip(record.ids, record.robust, cell.robust, strict=True)
-    return tuple(sample for sample, own, transferred in flags if own and not transferred)
-
-
-def beyond(cells: Sequence[Transferred], records: Sequence[Record]) -> list[tuple[int, ...]]:
-    """`broken_by_transfer` of each cell; none where the target's own is missing, as in an interrupted run."""
-    own = {(record.subject, record.setting): record for record in records}
-    found = [(cell, own.get((cell.target, cell.record.setting))) for cell in cells]
-    return [() if record is None else broken_by_transfer(record, cell) for cell, record in found]
+        """The cells as JSON holds them; where the target's own record is missing, `broken_beyond` is empty."""
+        own = {(record.subject, record.setting): record for record in records}
+        return [cell.as_dict(own.get((cell.target, cell.record.setting))) for cell in self.cells]

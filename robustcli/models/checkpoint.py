@@ -55,6 +55,9 @@ def _ids(value: Tensor) -> Tensor:
     return value
 
 
+_Ids = Annotated[Tensor, AfterValidator(_ids)]
+
+
 # Strict types are what makes a foreign or an altered file fail here, by name, and not deep inside a run.
 @dataclass(frozen=True, eq=False, config=ConfigDict(arbitrary_types_allowed=True, strict=True, extra="forbid"))
 class Checkpoint:
@@ -63,18 +66,14 @@ class Checkpoint:
     spec: dict[str, Any]  # the resolved TrainSpec
     model: dict[str, Any]  # the ModelSpec that builds the network
     data: Annotated[dict[str, Any], AfterValidator(_data)]  # what the network was trained on
-    train_ids: Annotated[
-        Tensor, AfterValidator(_ids)
-    ]  # (n,) within data["source"]: all images seen, validation included
+    train_ids: _Ids  # (n,) within data["source"]: all images seen, validation included
     state_dict: dict[str, Tensor]  # the weights that evaluate loads
     history: list[dict[str, int | float]]  # the numbers of each epoch
     metrics: dict[str, int | float]  # the numbers of these weights
     provenance: dict[str, Any]
     complete: bool  # False where training was interrupted
     resume: dict[str, Any] | None  # what training goes on from: optimiser, RNG, last weights
-    train_hashes: Annotated[Tensor, AfterValidator(_ids)] | None = (
-        None  # (n,) `Images.hashes` of all images seen, sorted; older files have none
-    )
+    train_hashes: _Ids | None = None  # (n,) `Images.hashes` of all images seen, sorted; older files have none
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -88,21 +87,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         target = _writable_file(path)
         _write(target, {"schema": SCHEMA, **values})
     except (OSError, RuntimeError, TypeError) as error:
-        raise _unwritable(path, error) from None
-
-
-def check_writable(path: Path) -> None:
-    """Refuse a path that `save` could not write, before hours of work and not after.
-
-    Raises:
-        CheckpointError: says why.
-    """
-    try:
-        probe = _temporary(_writable_file(path))
-        probe.touch(exist_ok=False)
-        probe.unlink()
-    except (OSError, RuntimeError) as error:
-        raise _unwritable(path, error) from None
+        raise _write_error(path, error) from None
 
 
 @contextmanager
@@ -113,15 +98,14 @@ def claim(path: Path) -> Iterator[None]:
         InUseError: another run writes it now.
         CheckpointError: it cannot be written.
     """
-    check_writable(path)
-    hidden = _hidden(_target(path), "lock")
-    lock = FileLock(hidden, timeout=0)
     try:
+        hidden = _hidden(_writable_file(path), "lock")
+        lock = FileLock(hidden, timeout=0)
         lock.acquire()
     except Timeout:
         raise InUseError(f"{path}: another run is writing it") from None
-    except OSError as error:
-        raise _unwritable(path, error) from None
+    except (OSError, RuntimeError) as error:
+        raise _write_error(path, error) from None
     try:
         if not hidden.exists():  # whoever held it has just ended, and a third may have begun
             raise InUseError(f"{path}: another run was writing it until now")
@@ -260,10 +244,6 @@ def _writable_file(path: Path) -> Path:
     return target
 
 
-def _temporary(target: Path) -> Path:
-    return _hidden(target, f"{secrets.token_hex(4)}.tmp")
-
-
 def _hidden(target: Path, ending: str) -> Path:
     """A file beside `target` that belongs to it."""
     return target.with_name(f".{_short(target.name)}.{ending}")
@@ -275,14 +255,14 @@ def _short(name: str) -> str:
     return name if len(raw) <= NAME_BYTES else hashlib.sha256(raw).hexdigest()
 
 
-def _unwritable(path: Path, error: Exception) -> CheckpointError:
+def _write_error(path: Path, error: Exception) -> CheckpointError:
     reason = "its folder is a file" if isinstance(error, FileExistsError) else _reason(error)
     return CheckpointError(f"{path}: cannot be written: {reason}")
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write beside `path`, then rename: a reader finds the old file or the new one, never a part."""
-    temporary = _temporary(path)
+    temporary = _hidden(path, f"{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as file:
             torch.save(content, file)
@@ -291,13 +271,6 @@ def _write(path: Path, content: dict[str, Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    # Some systems cannot sync a folder. Only the new name is at stake then: the file itself is safe.
-    with suppress(OSError):
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _reason(error: BaseException) -> str:
@@ -311,7 +284,7 @@ def _reason(error: BaseException) -> str:
 def _read(path: Path, *, tensors: bool) -> Checkpoint:
     try:
         with open_regular(zoo.locate(path)) as file:
-            return _checked(path, tensorfile.read(file, tensors=tensors), tensors)
+            return _check(path, tensorfile.read(file, tensors=tensors), tensors)
     except CheckpointError:
         raise
     except FileNotFoundError:
@@ -328,7 +301,7 @@ def _read(path: Path, *, tensors: bool) -> Checkpoint:
     raise CheckpointError(f"{path}: {reason}")
 
 
-def _checked(path: Path, content: Any, tensors: bool) -> Checkpoint:
+def _check(path: Path, content: Any, tensors: bool) -> Checkpoint:
     if not isinstance(content, dict) or type(content.get("schema")) is not int:
         raise CheckpointError(f"{path}: is not a robustcli checkpoint: it names no schema, as bare weights do not")
     if content["schema"] != SCHEMA:

@@ -29,8 +29,40 @@ OPERATORS = re.compile(
 OPENS_FILES = re.compile(r"aten\.\w*file")
 SYMBOL = re.compile(r"Symbol\('(s|u|zuf)\d+'(, \w+=(True|False|None))*\)|\b(s|u|zuf)\d+\b")
 FUNCTIONS = frozenset(
-    "Add Mul Integer Rational Float Max Min Mod PythonMod FloorDiv CeilDiv CleanDiv Abs Eq Ne Lt Le Gt Ge And Or Not "
-    "Where ToFloat TruncToInt FloatTrueDiv IntTrueDiv True False oo int_oo evaluate".split()
+    [
+        "Add",
+        "Mul",
+        "Integer",
+        "Rational",
+        "Float",
+        "Max",
+        "Min",
+        "Mod",
+        "PythonMod",
+        "FloorDiv",
+        "CeilDiv",
+        "CleanDiv",
+        "Abs",
+        "Eq",
+        "Ne",
+        "Lt",
+        "Le",
+        "Gt",
+        "Ge",
+        "And",
+        "Or",
+        "Not",
+        "Where",
+        "ToFloat",
+        "TruncToInt",
+        "FloatTrueDiv",
+        "IntTrueDiv",
+        "True",
+        "False",
+        "oo",
+        "int_oo",
+        "evaluate",
+    ]
 )
 """Of what a size may be made. sympy evaluates it as Python, so that nothing else passes; powers could be endless."""
 
@@ -215,8 +247,11 @@ def _check_json(content: Any, where: str) -> None:
 def _is_size(text: str) -> bool:
     plain = SYMBOL.sub("1", text)
     names = re.findall(r"[A-Za-z_]\w*", plain)
-    return len(text) < 2000 and "**" not in plain and bool(re.fullmatch(r"[\w\s+\-*/%(),.<>=&|~]*", plain)) and (
-        FUNCTIONS.issuperset(names) and not re.search(r"\.\D|\d{20}", plain + " 1")
+    return (
+        len(text) < 2000
+        and "**" not in plain
+        and bool(re.fullmatch(r"[\w\s+\-*/%(),.<>=&|~]*", plain))
+        and (FUNCTIONS.issuperset(names) and not re.search(r"\.\D|\d{20}", plain + " 1"))
     )
 
 

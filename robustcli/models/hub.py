@@ -20,7 +20,14 @@ from robustcli.models.inputs import Preprocessing
 from robustcli.models.weights import put_weights, read_weights
 
 HUB = ("huggingface.co", 443)
-INTERPOLATIONS = {"bilinear": "bilinear", "bicubic": "bicubic", "nearest": "nearest", 0: "nearest", 2: "bilinear", 3: "bicubic"}
+INTERPOLATIONS = {
+    "bilinear": "bilinear",
+    "bicubic": "bicubic",
+    "nearest": "nearest",
+    0: "nearest",
+    2: "bilinear",
+    3: "bicubic",
+}
 
 
 @dataclass(frozen=True)

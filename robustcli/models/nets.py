@@ -6,6 +6,7 @@ Where the paper pools after a ReLU, the ReLU comes last: the values are the same
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +14,6 @@ from torch import Tensor, nn
 from robustcli.config import ModelSpec
 from robustcli.errors import CheckpointError, ConfigError, lookup
 from robustcli.fields import Eta
-
-MNIST_ETA: tuple[Eta, ...] = (0.05, 0.1, 0.1)
-CIFAR_ETA: tuple[Eta, ...] = ((0.0, 0.1),) * 4 + ((0.0, 0.15),) * 3
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """The types of weights that can be made float32; what is made of an integer's or a complex number's, nobody knows."""
@@ -48,23 +46,41 @@ class Slots(nn.ModuleDict):
         super().__init__({name: nn.Identity() for name in names})
 
 
-class MnistCNN(nn.Module):
+class Network(nn.Module):
+    """What `--model` names: a module from pixels (n, c, h, w) in [0, 1] to logits (n, classes).
+
+    Attributes:
+        summary: its line in `robustcli list models`.
+        slot_names: the slots before its ReLUs, in their order; BatchOut and Gaussian noise need some.
+        paper_eta: BatchOut's magnitude in each slot.
+        normalized: whether its spec has the mean and standard deviation of the training images.
+    """
+
+    summary: ClassVar[str]
+    slot_names: ClassVar[tuple[str, ...]] = ()
+    paper_eta: ClassVar[tuple[Eta, ...]] = ()
+    normalized: ClassVar[bool] = False
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__()
+        self.slots = Slots(*self.slot_names)
+
+
+class MnistCNN(Network):
     """Two 5x5 convolutions of 32 filters and one hidden layer of 256 (Table 1). Slots c1, c2, f1."""
 
     summary = "2 convolutions, 1 hidden layer; the paper's MNIST network (Table 1)"
     slot_names = ("c1", "c2", "f1")
-    paper_eta = MNIST_ETA
-    normalized = False
+    paper_eta = (0.05, 0.1, 0.1)
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         self.conv1 = nn.Conv2d(spec.channels, 32, 5, padding="same")
         self.conv2 = nn.Conv2d(32, 32, 5, padding="same")
         self.fc1 = nn.Linear(32 * (spec.height // 4) * (spec.width // 4), 256)
         self.fc2 = nn.Linear(256, spec.classes)
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(0.5)
-        self.slots = Slots(*self.slot_names)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) in [0, 1] to logits (n, classes)."""
@@ -76,16 +92,16 @@ class MnistCNN(nn.Module):
         return logits
 
 
-class CifarCNN(nn.Module):
+class CifarCNN(Network):
     """Five 3x3 convolutions, two hidden layers of 512 (Table 2), after normalisation. Slots c1 to c5, f1, f2."""
 
     summary = "5 convolutions, 2 hidden layers; the paper's CIFAR-10 network (Table 2)"
     slot_names = ("c1", "c2", "c3", "c4", "c5", "f1", "f2")
-    paper_eta = CIFAR_ETA
+    paper_eta = ((0.0, 0.1),) * 4 + ((0.0, 0.15),) * 3
     normalized = True
 
     def __init__(self, spec: ModelSpec) -> None:
-        super().__init__()
+        super().__init__(spec)
         channels = spec.channels
         self.normalize = Normalize(spec.mean or (0.0,) * channels, spec.std or (1.0,) * channels)
         self.conv1 = nn.Conv2d(channels, 32, 3, padding="same")
@@ -98,7 +114,6 @@ class CifarCNN(nn.Module):
         self.fc3 = nn.Linear(512, spec.classes)
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(0.5)
-        self.slots = Slots(*self.slot_names)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) in [0, 1] to logits (n, classes)."""
@@ -113,7 +128,7 @@ class CifarCNN(nn.Module):
         return logits
 
 
-MODELS: dict[str, type[MnistCNN] | type[CifarCNN]] = {"mnist-cnn": MnistCNN, "cifar-cnn": CifarCNN}
+MODELS: dict[str, type[Network]] = {"mnist-cnn": MnistCNN, "cifar-cnn": CifarCNN}
 """The networks, by the name that `--model` takes."""
 
 

@@ -48,7 +48,7 @@ def split_source(text: str) -> Source:
 
 
 def open_target(text: str | Path, weights: Path | None = None) -> Target:
-    """The model that a text names, as DESIGN 5 has it; nothing is unpickled, and no program runs but a named one.
+    """The model that a text names; nothing is unpickled, and no program runs but a named one.
 
     Args:
         text: a checkpoint, `zoo:NAME`, `FILE.py:FUNCTION`, `tv:NAME`, `timm:NAME`, `hf:NAME`, `FILE.pt2`, TorchScript
@@ -157,7 +157,12 @@ def _from_file(source: Source) -> Target | None:
 
 
 def _foreign(
-    source: Source, module: nn.Module, wants: Wants, code: str = "", classes: tuple[str, ...] = (), model: str | None = None
+    source: Source,
+    module: nn.Module,
+    wants: Wants,
+    code: str = "",
+    classes: tuple[str, ...] = (),
+    model: str | None = None,
 ) -> Target:
     return Target(
         module=module,

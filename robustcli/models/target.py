@@ -1,4 +1,4 @@
-"""A target: any model that can be measured. Nothing downstream asks what file it was."""
+"""A target: any model that can be measured, whatever file it comes from."""
 
 from __future__ import annotations
 

@@ -137,7 +137,9 @@ def _renamed(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> Mapping[st
             if any(key.startswith(prefix) for key in best)
         ]
         # `module._orig_mod.` fits only after both are off, so that a step may gain nothing.
-        shorter = [one for one in shorter if len(one) == len(best) and len(names & one.keys()) >= len(names & best.keys())]
+        shorter = [
+            one for one in shorter if len(one) == len(best) and len(names & one.keys()) >= len(names & best.keys())
+        ]
         if not shorter or len(names & best.keys()) == len(names):
             return best
         best = max(shorter, key=lambda one: len(names & one.keys()))

@@ -13,27 +13,13 @@ from robustcli.measure.document import curves_of, records_of
 from robustcli.report.table import Table, to_rich, to_text
 from robustcli.report.verdict import verdict_text
 from robustcli.report.views import tables
-from robustcli.text import csv_cells, visible
+from robustcli.text import csv_cells
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 FORMATS = ("table", "json", "csv", "markdown", "latex")
 PER_SAMPLE = ("ids", "robust", "y", "pred", "pred_after", "distance")
-CURVE_COLUMNS = (
-    "checkpoint",
-    "dataset",
-    "split",
-    "norm",
-    "attacks",
-    "class",
-    "eps",
-    "n",
-    "correct",
-    "accuracy",
-    "ci_low",
-    "ci_high",
-)
 
 
 def print_document(document: Mapping[str, Any], style: str, console: Console) -> None:
@@ -47,34 +33,27 @@ def print_document(document: Mapping[str, Any], style: str, console: Console) ->
     Raises:
         DataError: it is no document; says where.
     """
+    shown: Sequence[Table] = ()
+    text = ""
     try:
         if style == "json":
-            text = json.dumps(document, allow_nan=False)
-            console.file.write(text + "\n")
-            return
-        if not document["rows"]:
-            return
-        if style == "csv":
+            text = json.dumps(document, allow_nan=False) + "\n"
+        elif document["rows"] and style == "csv":
             text = to_csv(document)
-            made: Sequence[Table] = ()
-            verdict = ""
-        else:
-            text, made = "", tables(document)
-            found = document["verdict"]
-            verdict = verdict_text(found, style, console.width) if found is not None else ""
+        elif document["rows"]:
+            shown = tables(document)
+            if document["verdict"] is not None:
+                text = verdict_text(document["verdict"], style, console.width) + "\n\n"
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise DataError(f"is no result that can be shown: {what}") from None
-    print_tables(made, style, console)
-    if text:
-        console.file.write("\n".join(map(visible, text.split("\n"))) + "\n")
-    if verdict:
-        console.file.write(verdict + "\n\n")
+    print_tables(shown, style, console)
+    console.file.write(text)
 
 
-def print_tables(made: Sequence[Table], style: str, console: Console) -> None:
-    """Print tables, on a terminal, as Markdown or as LaTeX."""
-    for table in made:
+def print_tables(shown: Sequence[Table], style: str, console: Console) -> None:
+    """Print tables for a terminal, as Markdown or as LaTeX."""
+    for table in shown:
         if style == "table":
             console.print(to_rich(table, console.width))
             console.print()
@@ -84,35 +63,43 @@ def print_tables(made: Sequence[Table], style: str, console: Console) -> None:
 
 def to_csv(document: Mapping[str, Any]) -> str:
     """The rows, or the curves in their place, as CSV; accuracies are fractions."""
-    return _curves_csv(document) if document.get("curves") else _rows_csv(document)
+    lines = _curve_lines(document) if document.get("curves") else _row_lines(document)
+    columns = list(dict.fromkeys(column for line in lines for column in line))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(csv_cells(line.get(column, "") for column in columns) for line in lines)
+    return out.getvalue()
 
 
-def _rows_csv(document: Mapping[str, Any]) -> str:
+def _row_lines(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every field of the rows but the per-sample ones, a line a row."""
     lines = []
     for record in records_of(document):
         line = {key: value for key, value in record.as_dict().items() if key not in PER_SAMPLE}
         line["ci_low"], line["ci_high"] = line.pop("ci95")
         lines.append(line | {"attack": json.dumps(line["attack"])})
-    keys = list(dict.fromkeys(key for line in lines for key in line))
-    return _written(keys, ([line.get(key, "") for key in keys] for line in lines))
+    return lines
 
 
-def _curves_csv(document: Mapping[str, Any]) -> str:
+def _curve_lines(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A line for each curve, class (and `all`) and budget."""
-    lines = []
-    for curve, budgets in curves_of(document):
-        start = (curve.subject.checkpoint, curve.dataset, curve.split, curve.norm, " ".join(curve.attacks))
-        for group in (curve.everyone, *curve.by_class):
-            for point in group.points(budgets):
-                share = (point["correct"], point["accuracy"], *point["ci95"])
-                lines.append((*start, group.name, point["eps"], group.n, *share))
-    return _written(CURVE_COLUMNS, lines)
-
-
-def _written(head: Sequence[str], lines: Any) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(map(csv_cells, lines))
-    return out.getvalue().rstrip("\n")
+    return [
+        {
+            "checkpoint": curve.subject.checkpoint,
+            "dataset": curve.dataset,
+            "split": curve.split,
+            "norm": curve.norm,
+            "attacks": " ".join(curve.attacks),
+            "class": group.name,
+            "eps": point["eps"],
+            "n": group.n,
+            "correct": point["correct"],
+            "accuracy": point["accuracy"],
+            "ci_low": point["ci95"][0],
+            "ci_high": point["ci95"][1],
+        }
+        for curve, budgets in curves_of(document)
+        for group in (curve.everyone, *curve.by_class)
+        for point in group.points(budgets)
+    ]

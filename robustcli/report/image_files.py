@@ -18,8 +18,6 @@ from robustcli.engine.run import Outcome, predict
 from robustcli.errors import ConfigError
 from robustcli.measure.eightbit import EightBit
 
-MODES = {1: "L", 3: "RGB"}
-
 
 def save_images(images: Images, outcome: Outcome, path: Path) -> None:
     """Write `x, x_adv` (n, c, h, w) float32 in [0, 1] and `y, pred, pred_after, ids` (n,) as an .npz.
@@ -50,7 +48,7 @@ def save_pngs(model: nn.Module, images: Images, rounded: EightBit, folder: Path)
     Raises:
         ConfigError: the images are neither grey nor RGB, or the folder cannot be written.
     """
-    if images.shape[0] not in MODES:
+    if images.shape[0] not in (1, 3):
         raise ConfigError(
             f"--save {folder}: PNG takes 1 or 3 channels, {images.name} has {images.shape[0]}; use an .npz"
         )
@@ -65,8 +63,8 @@ def save_pngs(model: nn.Module, images: Images, rounded: EightBit, folder: Path)
         true, seen = images.classes[int(images.y[index])], images.classes[int(rounded.pred[i])]
         name = f"{int(images.ids[index]):05d}-true-{_plain(true)}-seen-{_plain(seen)}.png"
         content = io.BytesIO()
-        pixels = rounded.x[i].permute(1, 2, 0).squeeze(2).numpy()
-        Image.fromarray(pixels, MODES[images.shape[0]]).save(content, format="png")
+        pixels = rounded.x[i].permute(1, 2, 0).squeeze(2).numpy()  # (h, w) of grey images
+        Image.fromarray(pixels).save(content, format="png")
         write_whole(folder / name, content.getvalue(), "--save")
         paths.append(folder / name)
     fools = _still_fools(model, paths, images.y[rounded.index[chosen]])
@@ -77,7 +75,7 @@ def save_pngs(model: nn.Module, images: Images, rounded: EightBit, folder: Path)
 
 
 def _still_fools(model: nn.Module, paths: list[Path], y: Tensor) -> list[bool]:
-    """What the model says of the files."""
+    """Of each file, whether the model takes it for another class than `y` (n,)."""
     if not paths:
         return []
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

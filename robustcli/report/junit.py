@@ -25,7 +25,7 @@ def below(records: Sequence[Record], fail_under: float) -> list[Record]:
 def describe(record: Record) -> str:
     """`a.pt: fgsm Linf 0.3: 46.8 % [43.7, 49.9], n = 1000`; with the data where its split is not the held-out one."""
     on = "" if record.split == "test" else f" on {data_name(record.dataset, record.split)}"
-    return f"{record.subject.checkpoint}: {_case(record)}{on}: {_accuracy(record)}"
+    return f"{record.subject.checkpoint}: {_attack(record)}{on}: {_accuracy(record)}"
 
 
 def junit(
@@ -38,11 +38,9 @@ def junit(
     A record without a budget is skipped where there is a bar, which does not judge it.
     """
     failed = below(records, fail_under) if fail_under is not None else []
-    spared = [record for record in records if record not in with_budget(records)] if fail_under is not None else []
     failures = len(failed) + (len(not_run) if fail_under is not None else 0)
-    suites = ElementTree.Element(
-        "testsuites", name="robustcli", tests=str(len(records) + len(not_run)), failures=str(failures)
-    )
+    tests = str(len(records) + len(not_run))
+    suites = ElementTree.Element("testsuites", name="robustcli", tests=tests, failures=str(failures))
     for subject, group in groupby(records, key=lambda record: record.subject):
         own = list(group)
         count = sum(record in failed for record in own)
@@ -51,28 +49,29 @@ def junit(
             suites, "testsuite", name=subject.checkpoint, tests=str(len(own)), failures=str(count), time=seconds
         )
         for record in own:
-            case = ElementTree.SubElement(
-                suite, "testcase", classname=subject.checkpoint, name=_case(record), time=f"{record.seconds:.3f}"
+            seconds = f"{record.seconds:.3f}"
+            test = ElementTree.SubElement(
+                suite, "testcase", classname=subject.checkpoint, name=_attack(record), time=seconds
             )
             if record in failed:
                 message = f"{_accuracy(record)}: its lower end is below {fail_under:g} %"
-                ElementTree.SubElement(case, "failure", message=message, type="fail-under")
-            if record in spared:
-                ElementTree.SubElement(case, "skipped", message="has no budget, so no bar judges it")
+                ElementTree.SubElement(test, "failure", message=message, type="fail-under")
+            if fail_under is not None and record.kind == "minimal":
+                ElementTree.SubElement(test, "skipped", message="has no budget, so no bar judges it")
             on = data_name(record.dataset, record.split)
-            ElementTree.SubElement(case, "system-out").text = f"{on}: {_accuracy(record)}"
+            ElementTree.SubElement(test, "system-out").text = f"{on}: {_accuracy(record)}"
     if not_run:
-        end = "skipped" if fail_under is None else "failure"
-        counts = {"tests": str(len(not_run)), "skipped" if fail_under is None else "failures": str(len(not_run))}
+        outcome, key = ("skipped", "skipped") if fail_under is None else ("failure", "failures")
+        counts = {"tests": str(len(not_run)), key: str(len(not_run))}
         suite = ElementTree.SubElement(suites, "testsuite", counts, name="not run")
         for name in not_run:
-            case = ElementTree.SubElement(suite, "testcase", classname="not run", name=name)
-            ElementTree.SubElement(case, end, message="no sample was reached in time")
+            test = ElementTree.SubElement(suite, "testcase", classname="not run", name=name)
+            ElementTree.SubElement(test, outcome, message="no sample was reached in time")
     if cut_short:
         suites.set("errors", "1")
         suite = ElementTree.SubElement(suites, "testsuite", name="robustcli", tests="1", errors="1")
-        case = ElementTree.SubElement(suite, "testcase", classname="robustcli", name="the run came to its end")
-        ElementTree.SubElement(case, "error", message=cut_short, type="cut short")
+        test = ElementTree.SubElement(suite, "testcase", classname="robustcli", name="the run came to its end")
+        ElementTree.SubElement(test, "error", message=cut_short, type="cut short")
     for element in suites.iter():  # XML has no way to write most control characters
         element.attrib = {key: visible(value) for key, value in element.attrib.items()}
         element.text = element.text and visible(element.text)
@@ -81,7 +80,7 @@ def junit(
     return text + b"\n"
 
 
-def _case(record: Record) -> str:
+def _attack(record: Record) -> str:
     return f"{record.name} {record.ball}"
 
 

@@ -26,12 +26,8 @@ from robustcli.text import short_paths, visible
 PICTURES = 8
 """Samples in a gallery."""
 
-CLASS_LENGTH = 40
-"""Characters of a class's name that are shown: a picture is 1.5 inches wide."""
-
-
 NAME_LENGTH = 40
-"""Characters of a checkpoint's name in the legend."""
+"""Characters that are shown of a class's name, over a picture 1.5 inches wide, or of a checkpoint's in a legend."""
 
 POINTS = 200
 """Budgets that a line is drawn through."""
@@ -98,7 +94,7 @@ def _gallery(pictures: Sequence[Picture], title: str) -> Figure:
 
 
 def _draw_sample(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> None:
-    label, before, after = (visible(name)[:CLASS_LENGTH] for name in (picture.label, picture.before, picture.after))
+    label, before, after = (visible(name)[:NAME_LENGTH] for name in (picture.label, picture.before, picture.after))
     _show(top, picture.x)
     top.set_title(f"{before} ({100 * picture.confidence:.0f} %)\n(true: {label})", fontsize=8)
     _show(middle, picture.x_adv)
@@ -113,11 +109,8 @@ def _draw_sample(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> Non
 
 
 def _show(axis: Axes, image: Tensor) -> None:
-    pixels = image.clamp(0, 1).permute(1, 2, 0).numpy()
-    if pixels.shape[2] == 1:
-        axis.imshow(pixels[:, :, 0], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-    else:
-        axis.imshow(pixels, interpolation="nearest")
+    pixels = image.clamp(0, 1).permute(1, 2, 0).squeeze(2).numpy()  # matplotlib takes a grey image as (h, w)
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
 
 
 def choose_pictures(model: nn.Module, images: Images, outcome: Outcome) -> list[Picture]:
@@ -159,10 +152,10 @@ def save_curves(curves: Sequence[tuple[Curve, Sequence[float]]], path: Path) -> 
         ConfigError: the file cannot be written.
     """
     with plain_text():
-        save_figure(_curves(curves), path, "--curve-plot")
+        save_figure(_plot(curves), path, "--curve-plot")
 
 
-def _curves(curves: Sequence[tuple[Curve, Sequence[float]]]) -> Figure:
+def _plot(curves: Sequence[tuple[Curve, Sequence[float]]]) -> Figure:
     names = short_paths(curve.subject.checkpoint for curve, _ in curves)
     norms = list(dict.fromkeys(curve.norm for curve, _ in curves))
     figure = Figure(figsize=(5.2 * len(norms), 4.0), layout="constrained")
@@ -188,7 +181,7 @@ def _draw_curve(axis: Axes, curve: Curve, reach: float, name: str) -> None:
     bands = [wilson(correct, everyone.n) for correct in right]
     on = "" if curve.split == "test" else f", {curve.split} split"
     name = visible(name)
-    name = name if len(name) <= NAME_LENGTH else f"...{name[-NAME_LENGTH:]}"  # its end is what tells it apart
+    name = name if len(name) <= NAME_LENGTH else f"...{name[-NAME_LENGTH:]}"  # ends differ
     shown = f" {name} ({' and '.join(curve.attacks)}, n = {everyone.n}{on})"
     (line,) = axis.plot(at, [100 * correct / everyone.n for correct in right], label=shown)
     low, high = zip(*bands, strict=True)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,22 +20,20 @@ PROVENANCE = ("time", "device", "hardware", "commit", "command")
 
 
 def split_of(connection: sqlite3.Connection, line: Line) -> str:
-    """Which part of its data set a row's samples are of, by the runs that gave them: `test`, `train` or both."""
+    """The split that a row's samples are of, by the runs that measured them: `test`, `train` or both."""
     specs = [origin.get("spec") for origin in provenances(connection, line)]
     found = {str(spec.get("split") or "test") for spec in specs if isinstance(spec, dict)}
     return " and ".join(sorted(found)) or "test"
 
 
 def list_table(connection: sqlite3.Connection, found: Sequence[Line], title: str) -> Table:
-    """A stored row a row; two checkpoints of one name are told apart by the beginnings of their hashes."""
-    hashes = {
-        line.checkpoint: {other.sha256 for other in found if other.checkpoint == line.checkpoint} for line in found
-    }
+    """A stored row a row; checkpoints that have one name are followed by the beginnings of their hashes."""
+    versions = Counter(checkpoint for checkpoint, _ in {(line.checkpoint, line.sha256) for line in found})
     cells = [
         (
             str(line.id),
             line.time[:10],
-            visible(line.checkpoint) + (f" {line.sha256[:8]}" if len(hashes[line.checkpoint]) > 1 else ""),
+            visible(line.checkpoint) + (f" {line.sha256[:8]}" if versions[line.checkpoint] > 1 else ""),
             visible(data_name(line.dataset, split_of(connection, line))),
             visible(line.name),
             line.budget or "-",
@@ -68,8 +67,8 @@ def show_table(connection: sqlite3.Connection, line: Line) -> Table:
         ("images kept", str(count_pictures(connection, line))),
     ]
     for origin in provenances(connection, line):
-        told = "; ".join(str(origin[key]) for key in PROVENANCE if origin.get(key))
-        cells.append((f"{origin['samples']} samples", told or "-"))
+        known = "; ".join(str(origin[key]) for key in PROVENANCE if origin.get(key))
+        cells.append((f"{origin['samples']} samples", known or "-"))
     shown = tuple((what, visible(value)) for what, value in cells)
     return Table(f"{line.id}: {line.name} {line.budget}".rstrip(), ("what", "value"), shown, left=2)
 
@@ -122,25 +121,26 @@ def to_csv(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     for line in found:
         data = (line.dataset, split_of(connection, line))
         start = (line.id, line.checkpoint, line.sha256, *data, line.name, line.norm, line.eps, line.seed)
-        own = csv_cells(start)
         for values in zip(*samples(connection, line).values(), strict=True):
-            writer.writerow((*own, *values))
+            writer.writerow((*csv_cells(start), *values))
     return out.getvalue().encode()
 
 
 def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
-    """Arrays `ID_ids`, `ID_robust`, `ID_distances` and so on, and `ID_x_adv` with `ID_x_adv_ids`: the images kept."""
+    """Arrays `ID_ids`, `ID_robust`, `ID_distances` and so on; `ID_x_adv` with `ID_x_adv_ids`: the stored images."""
     import numpy as np
 
     arrays: dict[str, Any] = {}
     for line in found:
         for name, values in samples(connection, line).items():
-            plain = [np.inf if value is None else value for value in values]
-            arrays[f"{line.id}_{name}"] = np.array(plain, dtype=np.float64 if name == "distances" else np.int64)
-        kept = list(pictures(connection, line))
-        if kept:
-            arrays[f"{line.id}_x_adv_ids"] = np.array([number for number, _, _ in kept])
-            arrays[f"{line.id}_x_adv"] = np.stack([np.frombuffer(raw, "<f4").reshape(shape) for _, shape, raw in kept])
+            numbers = [np.inf if value is None else value for value in values]
+            arrays[f"{line.id}_{name}"] = np.array(numbers, dtype=np.float64 if name == "distances" else np.int64)
+        images = list(pictures(connection, line))
+        if images:
+            arrays[f"{line.id}_x_adv_ids"] = np.array([number for number, _, _ in images])
+            arrays[f"{line.id}_x_adv"] = np.stack(
+                [np.frombuffer(raw, "<f4").reshape(shape) for _, shape, raw in images]
+            )
     out = io.BytesIO()
     np.savez_compressed(out, **arrays)
     return out.getvalue()

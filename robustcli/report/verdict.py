@@ -14,7 +14,7 @@ from robustcli.verdict.check import LEVELS
 
 
 def heading(verdict: Mapping[str, Any], several: bool) -> str:
-    """`Verdict: SUSPECT`, with the checkpoint where there are several, and the reason where no finding tells it."""
+    """`Verdict: SUSPECT`, with the checkpoint where there are several, and the reason where no finding has it."""
     whose = f" on {verdict['checkpoint']}" if several else ""
     why = "" if verdict["word"] in ("SUSPECT", "INVALID") else f": {verdict['reason']}"
     return f"Verdict{whose}: {verdict['word']}{why}"
@@ -23,7 +23,7 @@ def heading(verdict: Mapping[str, Any], several: bool) -> str:
 def finding_lines(verdict: Mapping[str, Any]) -> list[str]:
     """A line a finding at WARN or above, the worst first; of one check at one level, only the first budget's.
 
-    What a stronger ensemble (R24) found is told of each budget; what is the reason already, not again.
+    What a stronger ensemble (R24) found has a line for each budget; a finding that is the verdict's reason has none.
     """
     lines: dict[tuple[str, ...], str] = {}
     bad = [one for one in verdict["findings"] if LEVELS.index(one["level"]) >= LEVELS.index("WARN")]
@@ -36,12 +36,7 @@ def finding_lines(verdict: Mapping[str, Any]) -> list[str]:
 
 
 def not_run_line(verdict: Mapping[str, Any], checks: str) -> str:
-    """How many checks were not run, what can run them, and whether Ctrl-C is why; empty where all ran.
-
-    Args:
-        verdict: of one checkpoint.
-        checks: which were asked for, `quick` or `full`.
-    """
+    """How many of a checkpoint's `quick` or `full` checks were not run, why, and what can run them; else empty."""
     missing, by_full = len(verdict["not_run"]), len(verdict.get("full_runs", ()))
     if verdict["interrupted"]:
         return f"The checks were cut short: {missing} were not run."
@@ -55,13 +50,7 @@ def not_run_line(verdict: Mapping[str, Any], checks: str) -> str:
 
 
 def verdict_text(document: Mapping[str, Any], style: str, width: int = 120) -> str:
-    """The verdicts of a document as text in a format: `table`, `markdown` or `latex`.
-
-    Args:
-        document: what it holds under `verdict`.
-        style: the format.
-        width: of a line of `table`.
-    """
+    """The verdicts that a document has under `verdict`, as `markdown`, `latex` or a `table` of so many columns."""
     parts = []
     verdicts: Sequence[Mapping[str, Any]] = document["checkpoints"]
     for verdict in verdicts:

@@ -1,4 +1,4 @@
-"""From a document to its tables: nothing here has seen the run."""
+"""From a document to its tables."""
 
 from __future__ import annotations
 
@@ -52,10 +52,8 @@ COLUMNS = 32
 
 
 def tables(document: Mapping[str, Any]) -> list[Table]:
-    """What a run printed: of `compare` one table of all models and what tells them apart, else one a model."""
+    """What a run printed: of `compare` one table of all models and their differences, else one a model."""
     records = records_of(document)
-    if not records:
-        return []
     if document["command"] == "compare":
         return comparison_tables(document, records)
     curves = curves_of(document)
@@ -114,16 +112,18 @@ def median(record: Record) -> str:
 
 
 def notes_on(records: Sequence[Record]) -> list[str]:
-    """What minimal-norm attacks have to say beyond their row, and what rounding undoes of a budget attack's work."""
+    """A note on each minimal-norm attack, and where rounding to 8 bits saves more than 1 point."""
     notes = []
     for record in records:
-        if record.kind != "minimal":
-            notes += _rounding(record)
-            continue
-        state = f"{record.correct} of {record.n} not converged" if record.correct else "all converged"
-        if record.by_iter:
-            state = f"accuracy % after each iteration {_by_iter(record)}; {state}"
-        notes.append(f"{record.label} {record.ball}: {state}.")
+        if record.kind == "minimal":
+            state = f"{record.correct} of {record.n} not converged" if record.correct else "all converged"
+            if record.by_iter:
+                state = f"accuracy % after each iteration {_by_iter(record)}; {state}"
+            notes.append(f"{record.label} {record.ball}: {state}.")
+        elif record.correct_8bit is not None and record.correct_8bit - record.correct > record.n / 100:
+            after, before = percent(record.correct_8bit, record.n), percent(record.correct, record.n)
+            rounded = f"accuracy % with its images rounded to 8 bits {after}, before {before}"
+            notes.append(f"{record.name} {record.ball}: {rounded}.")
     return notes
 
 
@@ -136,30 +136,24 @@ def _by_iter(record: Record) -> str:
     return " ".join(percent(count, record.n) for count in shown) + rest
 
 
-def _rounding(record: Record) -> list[str]:
-    """A line where rounding to 8 bits saves more than 1 point."""
-    if record.correct_8bit is None or record.correct_8bit - record.correct <= record.n / 100:
-        return []
-    after, before = percent(record.correct_8bit, record.n), percent(record.correct, record.n)
-    return [f"{record.name} {record.ball}: accuracy % with its images rounded to 8 bits {after}, before {before}."]
-
-
 def comparison_tables(document: Mapping[str, Any], records: Sequence[Record]) -> list[Table]:
     """All that `compare` shows of several models."""
     whole = [record for record in records if record.ensemble is None]  # of an ensemble, the worst case alone
     groups = [list(own) for _, own in groupby(whole, key=lambda record: record.subject)]
+    if not groups:
+        return []
     names = short_names(groups)
-    made = [comparison_table(groups)] if groups else []
-    between = [pair for pair in document["pairs"] if pair["kind"] == "samples"]
-    if between:
-        made.append(pairs_table(between, names))
+    made = [comparison_table(groups, names)]
+    pairs = [pair for pair in document["pairs"] if pair["kind"] == "samples"]
+    if pairs:
+        made.append(pairs_table(pairs, names))
     made += transfer_tables(document.get("transfer", []), names)
     if document.get("families"):
         made.append(seeds_table(document, groups))
     return made
 
 
-def comparison_table(groups: Sequence[Sequence[Record]]) -> Table:
+def comparison_table(groups: Sequence[Sequence[Record]], names: Mapping[str, str]) -> Table:
     """Several models on the same samples: a model a row, an attack and budget a column."""
     first = groups[0]
     headers = ["checkpoint", "method", "clean"]
@@ -167,27 +161,27 @@ def comparison_table(groups: Sequence[Sequence[Record]]) -> Table:
         headers.append(f"{record.label}\n{record.ball}")
         if record.kind == "minimal":
             headers.append(f"median\n{record.ball}")
-    common, _ = _split_names([records[0].subject.checkpoint for records in groups])
-    names = list(short_names(groups).values())
-    cells = []
-    for name, records in zip(names, groups, strict=True):
+    cells, notes = [], []
+    for name, records in zip(names.values(), groups, strict=True):
         line = [name, visible(records[0].subject.method or "-"), _cell(records[0].clean_correct, records[0].n)]
         own = {record.setting: record for record in records}
         for record in first:
-            met = own.get(record.setting)  # an interrupted run did not come to all
-            line.append("-" if met is None else _cell(met.correct, met.n))
+            same = own.get(record.setting)  # an interrupted run did not come to all
+            line.append("-" if same is None else _cell(same.correct, same.n))
             if record.kind == "minimal":
-                line.append("-" if met is None else median(met))
+                line.append("-" if same is None else median(same))
         cells.append(tuple(line))
-    if all(cell[0] == cell[1] for cell in cells):
-        headers, cells = headers[1:], [cell[1:] for cell in cells]
-    notes = [f"{name}, {note}" for name, records in zip(names, groups, strict=True) for note in notes_on(records)]
+        notes += [f"{name}, {note}" for note in notes_on(records)]
+    left = 2
+    if all(cell[0] == cell[1] for cell in cells):  # the method's name says it all
+        headers, cells, left = headers[1:], [cell[1:] for cell in cells], 1
+    common, _ = _split_names(list(names))
     return Table(
         title=f"{common} on {data_name(first[0].dataset, first[0].split)}, n = {first[0].n}: accuracy %",
         headers=tuple(headers),
         cells=tuple(cells),
         notes=(*notes, UPPER_BOUND),
-        left=len(headers) - len(first) - sum(1 for record in first if record.kind == "minimal") - 1,
+        left=left,
     )
 
 
@@ -197,8 +191,6 @@ def _cell(correct: int, n: int) -> str:
 
 def short_names(groups: Sequence[Sequence[Record]]) -> dict[str, str]:
     """What tables call each checkpoint."""
-    if not groups:
-        return {}
     checkpoints = [records[0].subject.checkpoint for records in groups]
     _, names = _split_names(checkpoints)
     alone = [groups[0][0].subject.method or checkpoints[0]]
@@ -206,7 +198,7 @@ def short_names(groups: Sequence[Sequence[Record]]) -> dict[str, str]:
 
 
 def _split_names(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
-    """What the checkpoints' names share (or how many they are), and for each the part that tells it apart.
+    """What the checkpoints' names have in common (or how many they are), and for each the part that differs.
 
     `a/mnist-fgsm-1.pt` and `a/mnist-pgd-1.pt` give `a/mnist-*-1.pt`, and `fgsm` and `pgd`; a single file needs none.
     """
@@ -221,17 +213,14 @@ def _split_names(checkpoints: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def pairs_table(pairs: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> Table:
-    """Pairs of checkpoints, one line for each attack and budget, in words that rank only what can be told apart.
-
-    Args:
-        pairs: as the document holds them.
-        names: what the tables call each checkpoint.
-    """
-    first, many = next(iter(names)), len(names) >= MANY
-    shown = [pair for pair in pairs if pair["a"] == first] if many else pairs
-    rest = (f"The pairs of {names[first]}; all {len(pairs)} are in the JSON.",) if many else ()
+    """Pairs of checkpoints, one line for each attack and budget; only differences beyond chance are ranked."""
+    shown, notes = pairs, [PAIRS_NOTE]
+    if len(names) >= MANY:
+        first = next(iter(names))
+        shown = [pair for pair in pairs if pair["a"] == first]
+        notes.insert(0, f"The pairs of {names[first]}; all {len(pairs)} are in the JSON.")
     headers = ("first - second", "attack", "points", "only first", "only second", "p", "so")
-    return Table("Told apart", headers, tuple(_pair(pair, names) for pair in shown), (*rest, PAIRS_NOTE), left=2)
+    return Table("Told apart", headers, tuple(_pair(pair, names) for pair in shown), tuple(notes), left=2)
 
 
 def _pair(pair: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, ...]:
@@ -242,12 +231,16 @@ def _pair(pair: Mapping[str, Any], names: Mapping[str, str]) -> tuple[str, ...]:
         f"{100 * pair['difference']:+.1f}\n[{100 * low:+.1f}, {100 * high:+.1f}]",
         str(pair["only_a"]),
         str(pair["only_b"]),
-        "< 0.001" if pair["p_holm"] < 0.001 else f"{pair['p_holm']:.3f}",
-        conclusion(pair, names),
+        _p_value(pair),
+        _conclusion(pair, names),
     )
 
 
-def conclusion(pair: Mapping[str, Any], names: Mapping[str, str]) -> str:
+def _p_value(pair: Mapping[str, Any]) -> str:
+    return "< 0.001" if pair["p_holm"] < 0.001 else f"{pair['p_holm']:.3f}"
+
+
+def _conclusion(pair: Mapping[str, Any], names: Mapping[str, str]) -> str:
     """`vanilla is ahead`, or that the two cannot be told apart and how many samples it would take."""
     if pair["separable"]:
         return f"{names[pair['a'] if pair['difference'] > 0 else pair['b']]} is ahead"
@@ -268,12 +261,7 @@ def _two_digits(count: int) -> str:
 
 
 def seeds_table(document: Mapping[str, Any], groups: Sequence[Sequence[Record]]) -> Table:
-    """A recipe a row, an attack and budget a column; below, which recipes differ beyond their seeds.
-
-    Args:
-        document: its `families` are the recipes, its `pairs` tell apart recipes and checkpoints.
-        groups: the records of each checkpoint.
-    """
+    """A recipe a row, an attack and budget a column; below, which recipes differ beyond their seeds."""
     by_name = {records[0].subject.checkpoint: records for records in groups}
     families = [(family, [by_name[name] for name in family["checkpoints"]]) for family in document["families"]]
     settings = {record.setting: record for _, seeds in families for records in seeds for record in records}
@@ -287,8 +275,8 @@ def seeds_table(document: Mapping[str, Any], groups: Sequence[Sequence[Record]])
         cells.append((visible(family["method"]), str(len(seeds)), *map(_spread, [clean, *under])))
     headers = ("method", "seeds", "clean", *(f"{record.label}\n{record.ball}" for record in settings.values()))
     contests = [pair for pair in document["pairs"] if pair["kind"] == "seeds"]
-    apart = [_contest(contest) for contest in contests if contest["separable"]] or ["none"]
-    notes = [SEEDS_NOTE + "; ".join(apart) + "."] if contests else []
+    ranked = [_contest(contest) for contest in contests if contest["separable"]] or ["none"]
+    notes = [SEEDS_NOTE + "; ".join(ranked) + "."] if contests else []
     notes += filter(None, (_luck(family, document["pairs"]) for family, _ in families))
     return Table("Over seeds", headers, tuple(cells), tuple(notes))
 
@@ -317,37 +305,35 @@ def _spread(accuracies: Sequence[float]) -> str:
 def _contest(contest: Mapping[str, Any]) -> str:
     first, second = ("method_a", "method_b") if contest["difference"] > 0 else ("method_b", "method_a")
     points = 100 * abs(contest["difference"])
-    p = "< 0.001" if contest["p_holm"] < 0.001 else f"= {contest['p_holm']:.3f}"
+    p = _p_value(contest)
+    p = p if p.startswith("<") else f"= {p}"
     return f"{contest[first]} above {contest[second]} by {points:.1f} points under {_setting(contest)} (p {p})"
 
 
 def transfer_tables(cells: Sequence[Mapping[str, Any]], known: Mapping[str, str]) -> list[Table]:
     """Who is broken by whose images, a table for each attack and budget: a source a row, a target a column.
 
-    Args:
-        cells: as the document holds them; an interrupted run has fewer.
-        known: what the tables call each checkpoint that has records.
+    An interrupted run may have cells of checkpoints that have no records, and so no name in `known`.
     """
     names = {name: known.get(name, visible(name)) for cell in cells for name in (cell["source"], cell["target"])}
     made = []
+    headers = ("made on", *(f"{name}\nasked" for name in names.values()))
     for setting in dict.fromkeys(map(_setting, cells)):
         same = {(cell["source"], cell["target"]): cell for cell in cells if _setting(cell) == setting}
-        rows = tuple(
-            (names[source], *(_transfer_cell(same.get((source, target))) for target in names)) for source in names
-        )
+        rows = []
+        for source in names:
+            found = [same.get((source, target)) for target in names]
+            rows.append(
+                (names[source], *("-" if cell is None else percent(cell["correct"], cell["n"]) for cell in found))
+            )
         notes = [
             f"{names[cell['target']]}: images made on {names[cell['source']]} break {len(cell['broken_beyond'])} of "
             f"{cell['n']} samples that its own attack left standing."
             for cell in same.values()
             if cell["broken_beyond"]
         ]
-        headers = ("made on", *(f"{name}\nasked" for name in names.values()))
-        made.append(Table(f"Transfer: {setting}", headers, rows, (*notes, TRANSFER_NOTE)))
+        made.append(Table(f"Transfer: {setting}", headers, tuple(rows), (*notes, TRANSFER_NOTE)))
     return made
-
-
-def _transfer_cell(cell: Mapping[str, Any] | None) -> str:
-    return "-" if cell is None else percent(cell["correct"], cell["n"])
 
 
 def curve_table(curve: Curve, budgets: Sequence[float]) -> Table:

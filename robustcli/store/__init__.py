@@ -1,1 +1,1 @@
-"""What was measured once is kept in one SQLite file, and found again. No torch here: a kept answer comes at once."""
+"""The store: one SQLite file of all that was measured. No torch here, so that a stored result is printed at once."""

@@ -1,4 +1,4 @@
-"""What a store holds: its rows listed, shown and removed."""
+"""What a store holds, as `robustcli results` lists, shows, exports and removes it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import pydantic
 from pydantic import Field, ValidationError
 
 from robustcli.store.content import parse, unpack
-from robustcli.store.database import StoreError, select, told, transaction
+from robustcli.store.database import StoreError, select, sqlite_errors, transaction
 from robustcli.store.series import WHOLE_AND_SOUND
 
 LISTED = f"""
@@ -54,16 +53,12 @@ Count = Annotated[int, Field(ge=0)]
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(strict=True, allow_inf_nan=False))
 class Line:
-    """A row of results in the store.
+    """A row of results in the store: a `Series`, and what its samples add up to.
 
     Attributes:
-        id: its number there.
-        checkpoint, sha256, model, method, dataset: what was measured on what.
-        attack, label, norm, eps, ensemble: under what.
-        seed, dtype, eot, attack_schema: how.
+        id: its number in the store.
         time: of the last sample, ISO 8601.
         n, correct, clean_correct: samples, right after the attack, right before.
-        seconds, forwards, backwards: spent on them.
     """
 
     id: int
@@ -100,46 +95,31 @@ class Line:
         return " ".join(filter(None, (self.norm, self.eps)))
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """Which rows to remove: those that all of these say of.
+def matches(line: Line, before: str | None, checkpoint: str | None, sha256: str | None, attack: str | None) -> bool:
+    """Whether a row meets all conditions, of which None is none.
 
-    Attributes:
-        before: whose last sample is older than this, ISO 8601.
-        sha256: of this checkpoint, or of one whose hash begins so.
-        checkpoint: of this file's name.
-        attack: of the attack of this name.
+    Args:
+        line: the row.
+        before: its last sample is older than this, ISO 8601.
+        checkpoint: its checkpoint has this name,
+        sha256: or a hash that begins so.
+        attack: its attack or ensemble has this name.
     """
-
-    before: str | None = None
-    sha256: str | None = None
-    checkpoint: str | None = None
-    attack: str | None = None
-
-    def takes(self, line: Line) -> bool:
-        """Whether a row is among them."""
-        of_file = line.checkpoint == self.checkpoint or (
-            self.sha256 is not None and line.sha256.startswith(self.sha256)
-        )
-        return (
-            (self.before is None or line.time < self.before)
-            and (of_file or (self.sha256 is None and self.checkpoint is None))
-            and self.attack in (None, line.attack.get("name"), line.ensemble)
-        )
-
-
-def ago(age: timedelta) -> str:
-    """The time that long ago, as rows hold it."""
-    return (datetime.now(UTC) - age).isoformat(timespec="seconds")
+    same_hash = sha256 is not None and line.sha256.startswith(sha256)
+    return (
+        (before is None or line.time < before)
+        and (checkpoint in (None, line.checkpoint) or same_hash)
+        and attack in (None, line.attack.get("name"), line.ensemble)
+    )
 
 
 @dataclass(frozen=True)
 class Contents:
-    """All rows in the order in which they came; what could not be read is left out.
+    """All rows in the order in which they came.
 
     Attributes:
-        lines: the rows.
-        unreadable: the ids of those that hold what robustcli does not write.
+        lines: those that can be read.
+        unreadable: the ids of the others, which hold what robustcli does not write.
         troubles: a line for whatever could not be read.
     """
 
@@ -149,18 +129,19 @@ class Contents:
 
 
 def read(connection: sqlite3.Connection) -> Contents:
-    """What a store holds; a file of someone else's may hold anything.
+    """All rows of a store; a file of someone else's may hold anything.
 
     Raises:
         StoreError: nothing can be read of it.
     """
-    found, unreadable, troubles = [], {}, []
+    lines, unreadable, troubles = [], {}, []
     for values in select(connection, LISTED):
         try:
-            found.append(_line(values))
+            lines.append(_line(values))
         except ValueError as error:
             unreadable[values[0]] = str(error)
-    for number, reason in list(unreadable.items())[:1]:
+    if unreadable:
+        number, reason = next(iter(unreadable.items()))
         others = {1: "", 2: ", and so is 1 more"}.get(len(unreadable), f", and so are {len(unreadable) - 1} more")
         troubles.append(f"row {number} is left out{others}: {reason}")
     ((odd,),) = select(connection, f"SELECT count(*) FROM samples WHERE NOT {WHOLE_AND_SOUND}")  # noqa: S608
@@ -170,7 +151,7 @@ def read(connection: sqlite3.Connection) -> Contents:
     lost = [number for number, text in select(connection, "SELECT id, provenance FROM runs") if _origin(text) is None]
     if lost:
         troubles.append(f"where samples come from cannot be read for {len(lost)} of its runs")
-    return Contents(tuple(found), tuple(unreadable), tuple(troubles))
+    return Contents(tuple(lines), tuple(unreadable), tuple(troubles))
 
 
 def _line(values: Sequence[Any]) -> Line:
@@ -181,11 +162,6 @@ def _line(values: Sequence[Any]) -> Line:
         raise ValueError(f"its {error.errors()[0]['loc'][0]} cannot be read") from None
     except ValueError as error:
         raise ValueError(f"its attack cannot be read ({error})") from None
-
-
-def lines(connection: sqlite3.Connection) -> list[Line]:
-    """All rows that can be read, in the order in which they came."""
-    return list(read(connection).lines)
 
 
 def samples(connection: sqlite3.Connection, line: Line) -> dict[str, list[Any]]:
@@ -211,7 +187,7 @@ def _origin(text: Any) -> dict[str, Any] | None:
 
 
 def count_pictures(connection: sqlite3.Connection, line: Line) -> int:
-    """How many adversarial images of a row are kept."""
+    """How many adversarial images of a row are stored."""
     ((count,),) = select(connection, "SELECT count(*) FROM adversarials WHERE series = ?", line.id)
     return int(count)
 
@@ -237,8 +213,8 @@ def pictures(connection: sqlite3.Connection, line: Line) -> Iterator[tuple[int, 
 
 
 def _picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
-    match = re.fullmatch(r"([1-9][0-9]{0,5})x([1-9][0-9]{0,5})x([1-9][0-9]{0,5})", str(shape), re.ASCII)
-    sides = tuple(map(int, match.groups())) if match else ()
+    match = re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", str(shape))
+    sides = tuple(map(int, shape.split("x"))) if match else ()
     if not sides or math.prod(sides) > MOST_PIXELS:
         raise ValueError("its shape is none")
     pixels = unpack(packed, 4 * math.prod(sides))
@@ -253,7 +229,7 @@ def _picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
 
 def remove(connection: sqlite3.Connection, gone: Sequence[Line], unreadable: Sequence[int] = ()) -> None:
     """Remove rows with their samples and images, and what cannot be read; give their room back to the disk."""
-    with told():
+    with sqlite_errors():
         with transaction(connection):
             ids = [*(line.id for line in gone), *unreadable]
             connection.executemany("DELETE FROM series WHERE id = ?", [(number,) for number in ids])

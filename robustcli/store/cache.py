@@ -1,4 +1,4 @@
-"""A store in use: it recalls and keeps, and whatever happens to its file is a line and no error."""
+"""The store during a run: it recalls and keeps samples; trouble with its file is a line, and never an error."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from robustcli.store.database import BUSY_SECONDS, StoreError, connect, select, told, transaction
+from robustcli.store.database import BUSY_SECONDS, StoreError, connect, select, sqlite_errors, transaction
 from robustcli.store.series import WHOLE_AND_SOUND, Chunk, Digest, Entry, Picture, Series
 
 IMPATIENT_SECONDS = 0.2
@@ -36,7 +37,7 @@ class Cache:
 
     Args:
         path: the file; it is made when something is kept.
-        provenance: tells where what is kept comes from; asked for once, when the first chunk is written.
+        provenance: gives the origin of what is kept; called once, when the first chunk is written.
         keep_all: keep the adversarial image of every broken sample, and not of the first few alone.
     """
 
@@ -48,27 +49,27 @@ class Cache:
         self.provenance = provenance
         self.connection: sqlite3.Connection | None = None
         self.pending: list[Chunk] = []
-        self.lost = ""
+        self.unusable = False
         self.run: int | None = None
         self._known: dict[str, dict[Digest, Entry]] = {}
         self._rejected: defaultdict[str, set[Digest]] = defaultdict(set)
-        self._told: list[str] = []
+        self._lines: list[str] = []
         self._patient = True
-        with self._minding("; nothing is recalled from it"):
+        with self._report_errors("; nothing is recalled from it"):
             if os.path.lexists(path):
-                self._open()
+                self.connection = connect(path)
 
     def troubles(self) -> list[str]:
         """What went wrong since the last call, a line each."""
-        found, self._told = self._told, []
-        return found
+        lines, self._lines = self._lines, []
+        return lines
 
     def recall(self, series: Series) -> dict[Digest, Entry]:
         """All samples that are known of a series."""
         if series.key in self._known:
             return self._known[series.key]
         known: dict[Digest, Entry] = {}
-        with self._minding("; nothing is recalled from it"):
+        with self._report_errors("; nothing is recalled from it"):
             if self.connection is not None:
                 odd = []
                 for sound, sample, digest, robust, *rest in select(self.connection, RECALL, series.key):
@@ -81,7 +82,7 @@ class Cache:
         return known
 
     def reject(self, series: Series, samples: Iterable[Digest]) -> None:
-        """What is known of these samples cannot be right: it is forgotten, and replaced where they are kept anew."""
+        """Forget what is known of these samples, as it cannot be right; a new result replaces it in the file."""
         gone = set(samples)
         if gone:
             self._rejected[series.key] |= gone
@@ -89,14 +90,14 @@ class Cache:
             self._known[series.key] = {sample: entry for sample, entry in known.items() if sample not in gone}
             name = " ".join(filter(None, (series.label, series.norm, series.eps)))
             odd = "holds a sample" if len(gone) == 1 else f"holds {len(gone)} samples"
-            self._told.append(
+            self._lines.append(
                 f"--store {self.path}: {odd} of {name} whose values contradict each other or are none that robustcli "
                 "writes; what is asked of them is measured anew"
             )
 
     def pictured(self, series: Series) -> set[Digest]:
-        """The samples of a series whose adversarial images are kept."""
-        with self._minding(""):
+        """The samples of a series whose adversarial images are stored."""
+        with self._report_errors(""):
             if self.connection is not None:
                 return {(sample, digest) for sample, digest in select(self.connection, PICTURED, series.key)}
         return set()
@@ -106,10 +107,10 @@ class Cache:
         for chunk in chunks:
             if chunk.series.key in self._known:
                 self._known[chunk.series.key].update(chunk.entries)
-        if self.lost:
+        if self.unusable:
             return
         self.pending += chunks
-        with self._minding("; what is computed is kept in memory and written when it is free"):
+        with self._report_errors("; what is computed is kept in memory and written when it is free"):
             self._flush()
 
     def close(self) -> None:
@@ -126,14 +127,14 @@ class Cache:
             self.connection = None
 
     def _write_rest(self) -> None:
-        if self.pending and not self.lost:
+        if self.pending:
             self._patient = True
-            with self._minding(""):
-                self._wait(BUSY_SECONDS)
+            self._wait(BUSY_SECONDS)
+            with self._report_errors(""):
                 self._flush()
-        if self.pending and not self.lost:
+        if self.pending:
             n = sum(len(chunk.entries) for chunk in self.pending)
-            self._told.append(f"--store {self.path}: {n} results could not be kept")
+            self._lines.append(f"--store {self.path}: {n} results could not be kept")
 
     def __enter__(self) -> Cache:
         return self
@@ -141,61 +142,51 @@ class Cache:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self) -> None:
-        if self.connection is None:
-            self.connection = connect(self.path)
-
     def _wait(self, seconds: float) -> None:
+        """Let each write wait so long for other processes."""
         if self.connection is not None:
-            with told():
-                self.connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
+            self.connection.execute(f"PRAGMA busy_timeout = {int(1000 * seconds)}")
 
     def _flush(self) -> None:
-        self._open()
-        assert self.connection is not None
-        with told(), transaction(self.connection):
-            run = self._run_id()
+        if self.connection is None:
+            self.connection = connect(self.path)
+        with sqlite_errors(), transaction(self.connection):
+            run = self._run_id(self.connection)
             for chunk in self.pending:
                 _write(self.connection, chunk, run, self._rejected[chunk.series.key])
         self.run = run
         self.pending.clear()
 
-    def _run_id(self) -> int:
+    def _run_id(self, connection: sqlite3.Connection) -> int:
         """This run's number in the file; a new one also where `results prune` has removed it with its samples."""
-        assert self.connection is not None
-        there = self.connection.execute("SELECT 1 FROM runs WHERE id = ?", (self.run,)).fetchone()
+        there = connection.execute("SELECT 1 FROM runs WHERE id = ?", (self.run,)).fetchone()
         if self.run is not None and there:
             return self.run
         origin = dict(self.provenance())
         time = str(origin.get("time") or datetime.now(UTC).isoformat(timespec="seconds"))
         content = json.dumps(origin, default=str)
-        cursor = self.connection.execute("INSERT INTO runs (time, provenance) VALUES (?, ?)", (time, content))
+        cursor = connection.execute("INSERT INTO runs (time, provenance) VALUES (?, ?)", (time, content))
         return int(cursor.lastrowid or 0)
 
     @contextmanager
-    def _minding(self, so: str) -> Iterator[None]:
-        """A `StoreError` within is told, ending in `so`, and goes no further."""
+    def _report_errors(self, consequence: str) -> Iterator[None]:
+        """Note a `StoreError` as a line, once, and go on; one that is not temporary ends all writing."""
         try:
             yield
         except StoreError as error:
-            self._mind(error, so)
-
-    def _mind(self, error: StoreError, so: str) -> None:
-        """What will not pass ends all writing; a line that was told is not told again."""
-        line = f"--store {self.path}: {error}"
-        if not error.passing:
-            self.lost, self.pending = str(error), []
-            so = "; it is left as it is, and nothing new is kept"
-        elif self._patient:
-            self._patient = False
-            with suppress(StoreError):
+            line = f"--store {self.path}: {error}"
+            if not error.temporary:
+                self.unusable, self.pending = True, []
+                consequence = "; it is left as it is, and nothing new is kept"
+            elif self._patient:
+                self._patient = False
                 self._wait(IMPATIENT_SECONDS)
-        if not any(said.startswith(line) for said in self._told):
-            self._told.append(line + so)
+            if not any(earlier.startswith(line) for earlier in self._lines):
+                self._lines.append(line + consequence)
 
 
 def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set[Digest]) -> None:
-    """What another process has kept in the meantime stays, but for what was `rejected`."""
+    """Add a chunk; what another process has written in the meantime stays, but for what was `rejected`."""
     number = series_id(connection, chunk.series)
     for table in ("samples", "adversarials") if rejected else ():
         connection.executemany(
@@ -215,42 +206,28 @@ def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set
 def series_id(connection: sqlite3.Connection, series: Series) -> int:
     """The series' number in the file; it is given one where it has none."""
     found = connection.execute("SELECT id FROM series WHERE key = ?", (series.key,)).fetchone()
-    if found is None:
-        values = {
-            "key": series.key,
-            "checkpoint": series.checkpoint,
-            "sha256": series.sha256,
-            "model": str(series.model.get("name", "")),
-            "method": series.method,
-            "dataset": series.dataset,
-            "attack": json.dumps(dict(series.attack), default=str),
-            "label": series.label,
-            "norm": series.norm,
-            "eps": series.eps,
-            "ensemble": None if series.ensemble is None else str(series.ensemble["name"]),
-            "seed": series.seed,
-            "dtype": series.dtype,
-            "eot": series.eot,
-            "attack_schema": series.attack_schema,
-        }
-        names = ", ".join(values)
-        marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, str) else "?" for value in values.values())
-        bound = [as_text(value) if isinstance(value, str) else value for value in values.values()]
-        cursor = connection.execute(f"INSERT INTO series ({names}) VALUES ({marks})", bound)  # noqa: S608
-        return int(cursor.lastrowid or 0)
-    return int(found[0])
+    if found is not None:
+        return int(found[0])
+    values = asdict(series) | {
+        "key": series.key,
+        "model": str(series.model.get("name", "")),
+        "attack": json.dumps(dict(series.attack), default=str),
+        "ensemble": None if series.ensemble is None else str(series.ensemble["name"]),
+    }
+    del values["source"]  # the key has it
+    names = ", ".join(values)
+    marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, str) else "?" for value in values.values())
+    bound = [_as_bytes(value) if isinstance(value, str) else value for value in values.values()]
+    cursor = connection.execute(f"INSERT INTO series ({names}) VALUES ({marks})", bound)  # noqa: S608
+    return int(cursor.lastrowid or 0)
 
 
-def as_text(text: str) -> str | bytes:
-    """What SQLite takes: of a name that is not UTF-8, its bytes."""
+def _as_bytes(text: str) -> bytes:
+    """A text for SQLite, which takes no name that is not UTF-8 otherwise."""
     try:
-        text.encode()
+        return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
-        try:
-            return text.encode("utf-8", "surrogateescape")
-        except UnicodeEncodeError:
-            return text.encode("utf-8", "backslashreplace")
-    return text
+        return text.encode("utf-8", "backslashreplace")
 
 
 def _packed(picture: Picture) -> tuple[str, bytes]:

@@ -8,7 +8,7 @@ import sqlite3
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +16,10 @@ from typing import Any, Literal
 from robustcli.disk import open_regular
 
 SCHEMA = 1
-"""In `PRAGMA user_version`. A change of the tables bumps it and adds a script to `MIGRATIONS`."""
-
-MIGRATIONS: dict[int, str] = {}
-"""For each older schema, the SQL that makes the next one of it; a new store is made of the first one by them too."""
+"""In `PRAGMA user_version`; a file with another number is refused."""
 
 APPLICATION = 0x72634442
-"""In `PRAGMA application_id`: tells the store from any other program's database."""
+"""In `PRAGMA application_id`: no other program's database has it."""
 
 BUSY_SECONDS = 5.0
 """How long a write waits for another process's."""
@@ -37,7 +34,7 @@ MOST_OF_A_PATH = 504
 """How many bytes of a file's whole path SQLite takes, with room for the names of `BESIDE`."""
 
 STEPS = 1_000_000
-"""After so many of SQLite's steps it is asked whether a query is over."""
+"""After so many of SQLite's steps a query's progress is checked."""
 
 LEAST_ROW = 20
 """How many bytes of a file a row takes at least, besides its texts and blobs."""
@@ -49,27 +46,28 @@ Kind = Literal["busy", "full", "other", "altered", "unusable"]
 
 OTHER_FILE = "; give --store another file"
 WHAT_TO_DO = "; give --store another file, or delete this one"
+ENDLESS = f"is damaged (reading it does not end){WHAT_TO_DO}"
 
 TABLES = """
-CREATE TABLE runs (id INTEGER PRIMARY KEY, time TEXT NOT NULL, provenance TEXT NOT NULL);
-CREATE TABLE series (
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, time TEXT NOT NULL, provenance TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS series (
   id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, checkpoint TEXT NOT NULL, sha256 TEXT NOT NULL, model TEXT NOT NULL,
   method TEXT NOT NULL, dataset TEXT NOT NULL, attack TEXT NOT NULL, label TEXT NOT NULL, norm TEXT NOT NULL, eps TEXT,
   ensemble TEXT, seed INTEGER NOT NULL, dtype TEXT NOT NULL, eot INTEGER NOT NULL, attack_schema INTEGER NOT NULL
 );
-CREATE TABLE samples (
+CREATE TABLE IF NOT EXISTS samples (
   series INTEGER NOT NULL REFERENCES series ON DELETE CASCADE, sample INTEGER NOT NULL, digest BLOB NOT NULL,
   robust INTEGER NOT NULL, distance REAL NOT NULL, pred INTEGER NOT NULL, pred_after INTEGER NOT NULL,
   broken_at INTEGER NOT NULL, seconds REAL NOT NULL, forwards INTEGER NOT NULL, backwards INTEGER NOT NULL,
   run INTEGER NOT NULL REFERENCES runs,
   PRIMARY KEY (series, sample, digest)
 ) WITHOUT ROWID;
-CREATE INDEX samples_by_run ON samples (run);
-CREATE TABLE adversarials (
+CREATE INDEX IF NOT EXISTS samples_by_run ON samples (run);
+CREATE TABLE IF NOT EXISTS adversarials (
   series INTEGER NOT NULL REFERENCES series ON DELETE CASCADE, sample INTEGER NOT NULL, digest BLOB NOT NULL,
   shape TEXT NOT NULL, pixels BLOB NOT NULL, PRIMARY KEY (series, sample, digest)
 );
-CREATE TABLE answers (key TEXT PRIMARY KEY, time TEXT NOT NULL, content BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, time TEXT NOT NULL, content BLOB NOT NULL);
 """
 """A series is a row of results: what the samples in it have in common. A sample's digest is of its pixels and class.
 `pixels` are float32 in [0, 1], in little-endian order, compressed by zlib; `content` is JSON, compressed alike."""
@@ -83,13 +81,13 @@ class StoreError(Exception):
         self.kind = kind
 
     @property
-    def passing(self) -> bool:
-        """Whether that may be over in a moment."""
+    def temporary(self) -> bool:
+        """Whether it may be over in a moment."""
         return self.kind in ("busy", "full")
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def sqlite_errors() -> Iterator[None]:
     """SQLite's errors as a `StoreError` that says what it means.
 
     Raises:
@@ -114,27 +112,17 @@ def _explain(error: sqlite3.Error) -> StoreError:
     if "readonly" in text:
         return StoreError("is read-only")
     if "unable to open" in text:
-        return StoreError(f"cannot be opened: {_why_not()}")
+        reasons = "no permission, its path is too long, or too many files are open"
+        return StoreError(f"cannot be opened: neither it nor the files beside it can be opened or made ({reasons})")
     if "not a database" in text or "malformed" in text or "encrypted" in text:
         return StoreError(f"is damaged ({text}){WHAT_TO_DO}")
     if "interrupted" in text:
-        return StoreError(f"is damaged (reading it does not end){WHAT_TO_DO}")
+        return StoreError(ENDLESS)
     return StoreError(f"cannot be used ({text})")
 
 
-def _why_not() -> str:
-    """SQLite does not say why it cannot open a file; it needs three at a time."""
-    with ExitStack() as opened:
-        try:
-            for _ in range(3):
-                opened.enter_context(Path(os.devnull).open("rb"))
-        except OSError as error:
-            return str(error.strerror)
-    return "neither it nor the files beside it can be opened or made (no permission, or its path is too long)"
-
-
 def connect(path: Path, *, make: bool = True, wait: float = BUSY_SECONDS) -> sqlite3.Connection:
-    """Open the store in a file; a new one is made with its folder, an older schema brought up to date.
+    """Open the store in a file; a new one is made with its folder.
 
     Where file or folder may not be written, the connection only reads.
 
@@ -142,9 +130,9 @@ def connect(path: Path, *, make: bool = True, wait: float = BUSY_SECONDS) -> sql
         StoreError: the file is missing (without `make`), no store, damaged, locked, of another schema, or holds what
             robustcli does not make, such as a trigger.
     """
-    look(path, make)
-    with told():
-        return _open(path, wait) if writable(path) else _read_only(path, wait)
+    check_file(path, make)
+    with sqlite_errors():
+        return _open(path, wait) if writable(path) else _open_read_only(path, wait)
 
 
 def connect_alone(path: Path, *, writes: bool = False) -> sqlite3.Connection:
@@ -157,8 +145,8 @@ def connect_alone(path: Path, *, writes: bool = False) -> sqlite3.Connection:
     Raises:
         StoreError: as `connect` does.
     """
-    look(path, make=False)
-    with told():
+    check_file(path, make=False)
+    with sqlite_errors():
         connection = _open(path, BUSY_SECONDS, alone=True)
         try:
             if writes:
@@ -169,7 +157,7 @@ def connect_alone(path: Path, *, writes: bool = False) -> sqlite3.Connection:
         return connection
 
 
-def look(path: Path, make: bool) -> None:
+def check_file(path: Path, make: bool) -> None:
     """Refuse what is no store before SQLite touches it: it would wait for a pipe, and tidy up another program's file.
 
     Args:
@@ -184,13 +172,13 @@ def look(path: Path, make: bool) -> None:
             _check_folder(path)
             if not make:
                 raise StoreError("is not there")
-            real(path).parent.mkdir(parents=True, exist_ok=True)
+            real_path(path).parent.mkdir(parents=True, exist_ok=True)
         for file in _beside(path):
             found = _lstat(file)
             if found is not None and not stat.S_ISREG(found.st_mode):
                 raise StoreError(f"has a {file.name} beside it that is no regular file; remove that", "altered")
     except OSError as error:
-        raise StoreError(*_reason(error)) from None
+        raise _explain_os(error) from None
 
 
 def _is_store(path: Path) -> bool:
@@ -203,54 +191,46 @@ def _is_store(path: Path) -> bool:
             return False
         if not head or (head.startswith(MAGIC) and head[68:] == APPLICATION.to_bytes(4, "big")):
             return True
-        if real(path).with_name(real(path).name + "-journal").exists():
-            return True  # another process is about to make it, and it is not whole yet; when it is, we look once more
+        if real_path(path).with_name(real_path(path).name + "-journal").exists():
+            return True  # another process is about to make it, and it is not whole yet; when it is, we read it again
     if head.startswith(MAGIC) and len(head) == 72:
         raise StoreError(f"is a database of another program{OTHER_FILE}", "other")
     raise StoreError(f"is no store (no SQLite file){OTHER_FILE}", "other")
 
 
 def _check_folder(path: Path) -> None:
-    if len(os.fsencode(real(path))) > MOST_OF_A_PATH:
+    """Refuse a path on which no file can be made."""
+    target = real_path(path)
+    if len(os.fsencode(target)) > MOST_OF_A_PATH:
         raise StoreError(f"cannot be made: its whole path is longer than {MOST_OF_A_PATH} bytes", "other")
-    for folder in real(path).parents:
-        if os.path.lexists(folder):
-            if not folder.is_dir():
-                raise StoreError(f"cannot be made: {folder} is no folder", "other")
-            return
+    nearest = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise StoreError(f"cannot be made: {nearest} is no folder", "other")
 
 
-def _reason(error: OSError) -> tuple[str, Kind]:
+def _explain_os(error: OSError) -> StoreError:
     if error.errno == errno.EISDIR:
-        return "is a folder; should be a file", "other"
+        return StoreError("is a folder; should be a file", "other")
     if error.errno == errno.EINVAL:
-        return f"{error.strerror}{OTHER_FILE}", "other"
-    try:
-        Path.cwd()
-    except OSError:
-        return "cannot be opened: the working folder is not there any more", "unusable"
+        return StoreError(f"{error.strerror}{OTHER_FILE}", "other")
     misnamed = error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.ELOOP)
-    return f"cannot be made or opened: {error.strerror or error}", "other" if misnamed else "unusable"
+    kind: Kind = "other" if misnamed else "unusable"
+    return StoreError(f"cannot be made or opened: {error.strerror or error}", kind)
 
 
-def real(path: Path) -> Path:
-    """The file that a path leads to: links are followed, since SQLite keeps its own files beside the target."""
+def real_path(path: Path) -> Path:
+    """Where a path leads to: links are followed, since SQLite keeps its own files beside the target."""
     return Path(os.path.realpath(path))
 
 
 def _beside(path: Path) -> list[Path]:
-    target = real(path)
+    target = real_path(path)
     return [target.with_name(target.name + end) for end in BESIDE]
 
 
 def size(path: Path) -> int:
     """Of the file and what SQLite keeps beside it, in bytes."""
-    return sum(_bytes(file) for file in (real(path), *_beside(path)))
-
-
-def _bytes(file: Path) -> int:
-    found = _lstat(file)
-    return 0 if found is None else found.st_size
+    return sum(found.st_size for file in (real_path(path), *_beside(path)) if (found := _lstat(file)))
 
 
 def _lstat(file: Path) -> os.stat_result | None:
@@ -263,7 +243,7 @@ def _lstat(file: Path) -> os.stat_result | None:
 
 def writable(path: Path) -> bool:
     """Whether the file may be written, and its folder, where SQLite keeps its journal."""
-    target = real(path)
+    target = real_path(path)
     return os.access(target if target.exists() else target.parent, os.W_OK) and os.access(target.parent, os.W_OK)
 
 
@@ -271,10 +251,10 @@ def select(connection: sqlite3.Connection, query: str, *values: Any) -> list[tup
     """The rows of a query.
 
     Raises:
-        StoreError: it cannot be answered, or not in twenty steps a byte and with no more bytes than the file has, as
-            where the pages of a damaged file refer to each other in circles.
+        StoreError: it fails, or takes more than twenty steps a byte of the file, or gives more bytes than the file
+            has, as where the pages of a damaged file refer to each other in circles.
     """
-    with told():
+    with sqlite_errors():
         room = 2**20 + _pragma(connection, "page_count") * _pragma(connection, "page_size")
         left, rows = 20 * room // STEPS, []
 
@@ -288,28 +268,56 @@ def select(connection: sqlite3.Connection, query: str, *values: Any) -> list[tup
             for row in connection.execute(query, values):
                 room -= LEAST_ROW + sum(len(value) for value in row if isinstance(value, str | bytes))
                 if room < 0:
-                    raise StoreError(f"is damaged (reading it does not end){WHAT_TO_DO}")
+                    raise StoreError(ENDLESS)
                 rows.append(row)
         finally:
             connection.set_progress_handler(None, 0)
     return rows
 
 
-def _open(path: Path, wait: float, alone: bool = False) -> sqlite3.Connection:
-    connection = sqlite3.connect(real(path), timeout=wait, isolation_level=None)
+def _open_read_only(path: Path, wait: float) -> sqlite3.Connection:
+    """Open a store in a folder that can take no journal: the file is assumed to stay as it is."""
     try:
-        _guard(connection)
+        return _open(path, wait, "ro")
+    except sqlite3.Error:
+        for file in _beside(path):
+            found = _lstat(file)
+            if found is not None and found.st_size and not file.name.endswith("-shm"):
+                raise StoreError(
+                    f"cannot be read where it may not be written, while {file.name} is there; copy both"
+                ) from None
+    return _open(path, wait, "ro&immutable=1")
+
+
+def _open(path: Path, wait: float, mode: str = "rwc", *, alone: bool = False) -> sqlite3.Connection:
+    """Open a file of which `check_file` says that it is a store, or that there is none yet.
+
+    Args:
+        path: the file.
+        wait: how long to wait for other processes, in seconds.
+        mode: SQLite's, as a URI has it.
+        alone: make no file beside it, and lock it for others.
+    """
+    uri = f"{real_path(path).as_uri()}?mode={mode}"
+    connection = sqlite3.connect(uri, timeout=wait, isolation_level=None, uri=True)
+    try:
+        _harden(connection)
+        connection.execute("PRAGMA foreign_keys = ON")
         if alone:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA temp_store = MEMORY")
-        _prepare(connection, alone)
+        if mode == "rwc":
+            _make_tables(connection)
+        _check(connection)
+        if mode == "rwc" and not alone:
+            _share(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _guard(connection: sqlite3.Connection) -> None:
+def _harden(connection: sqlite3.Connection) -> None:
     """A store may come from someone else: nothing in it is run, and what is odd in it is an error where it is read."""
     connection.text_factory = _text
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
@@ -320,72 +328,45 @@ def _guard(connection: sqlite3.Connection) -> None:
 
 
 def _text(raw: bytes) -> str:
-    """A name of a file need not be UTF-8, and keeps its bytes; see `cache.as_text`."""
+    """A name of a file need not be UTF-8, and keeps its bytes; `cache.series_id` writes it so."""
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _prepare(connection: sqlite3.Connection, alone: bool) -> None:
-    connection.execute("PRAGMA foreign_keys = ON")
-    if _is_new(connection):
-        _make(connection)
-    _check(connection)
-    if alone:
-        return
-    # In this mode a commit does not wait for the disk: it survives the end of the process, and only the last ones may
-    # be lost with the power. Where another process is busy, or the file system shares no memory, the mode stays.
+def _share(connection: sqlite3.Connection) -> None:
+    """Let others read while one writes.
+
+    In this mode a commit does not wait for the disk: it survives the end of the process, and only the last ones may be
+    lost with the power. Where another process is busy, or the file system shares no memory, the mode stays as it is.
+    """
     with suppress(sqlite3.OperationalError):
         if connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
 
 
-def _is_new(connection: sqlite3.Connection) -> bool:
-    return _pragma(connection, "user_version") == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-
-
-def _make(connection: sqlite3.Connection) -> None:
-    version = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
-    with transaction(connection):
-        if _is_new(connection):  # else another process was faster
-            for statement in _statements(_tables(SCHEMA) + version):
-                connection.execute(statement)
-
-
-def _tables(version: int) -> str:
-    """The SQL that makes an empty store of a schema."""
-    return "\n".join([TABLES, *(MIGRATIONS[older] for older in range(1, version))])
-
-
-def _statements(script: str) -> list[str]:
-    """`executescript` would commit the open transaction first."""
-    return [part.strip() for part in script.split(";") if part.strip()]
+def _make_tables(connection: sqlite3.Connection) -> None:
+    """Make those of a new store; another process may do so at the same time."""
+    if _pragma(connection, "user_version") == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        version = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
+        connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {version} COMMIT;")
 
 
 def _check(connection: sqlite3.Connection) -> None:
-    """Refuse what is no store or of another schema; bring an older one up to date, in one transaction."""
+    """Refuse what is no store, of another schema, or altered.
+
+    A trigger, a default, a collation or an index from elsewhere would change what is written, or found.
+    """
     if _pragma(connection, "application_id") != APPLICATION:
         raise StoreError(f"is a database of another program{OTHER_FILE}", "other")
-    found = _pragma(connection, "user_version")
-    if found > SCHEMA:
-        raise StoreError(f"has schema {found}, of a newer robustcli; this one reads schema {SCHEMA}{OTHER_FILE}")
-    if found < SCHEMA and not all(version in MIGRATIONS for version in range(found, SCHEMA)):
-        raise StoreError(f"has schema {found}, of an older robustcli; this one reads schema {SCHEMA}{OTHER_FILE}")
-    _check_tables(connection, found)
-    if found < SCHEMA:
-        with transaction(connection):
-            for version in range(_pragma(connection, "user_version"), SCHEMA):
-                for statement in _statements(MIGRATIONS[version]):
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
-
-
-def _check_tables(connection: sqlite3.Connection, version: int) -> None:
-    """A trigger, a default, a collation or an index from elsewhere would change what is written, or found."""
-    found, made = _parts_of(connection), _own_parts(_tables(version))
-    for kind, name, *_ in sorted(found - made, key=str):
-        what = "is not as robustcli makes it" if (kind, name) in {part[:2] for part in made} else "is not robustcli's"
+    version = _pragma(connection, "user_version")
+    if version != SCHEMA:
+        whose = "a newer" if version > SCHEMA else "an older"
+        raise StoreError(f"has schema {version}, of {whose} robustcli; this one reads schema {SCHEMA}{OTHER_FILE}")
+    found, own = _parts_of(connection), _own_parts()
+    for kind, name, *_ in sorted(found - own, key=str):
+        what = "is not as robustcli makes it" if (kind, name) in {part[:2] for part in own} else "is not robustcli's"
         raise StoreError(f"was altered: its {kind} {name!a} {what}{WHAT_TO_DO}", "altered")
-    for kind, name, *_ in sorted(made - found, key=str):
+    for kind, name, *_ in sorted(own - found, key=str):
         raise StoreError(f"is damaged: its {kind} {name!a} is missing{WHAT_TO_DO}")
 
 
@@ -396,38 +377,11 @@ def _parts_of(connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
 
 
 @cache
-def _own_parts(script: str) -> frozenset[tuple[Any, ...]]:
-    connection = sqlite3.connect(":memory:")
-    try:
-        connection.executescript(script)
+def _own_parts() -> frozenset[tuple[Any, ...]]:
+    """Those of an empty store."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(TABLES)
         return _parts_of(connection)
-    finally:
-        connection.close()
-
-
-def _read_only(path: Path, wait: float) -> sqlite3.Connection:
-    """Where the folder cannot take a journal, the file is taken to stay as it is."""
-    try:
-        return _reader(path, wait, "mode=ro")
-    except sqlite3.Error:
-        waiting = [file.name for file in _beside(path) if not file.name.endswith("-shm") and _bytes(file)]
-        if waiting:
-            raise StoreError(
-                f"cannot be read where it may not be written, while {waiting[0]} is there; copy both"
-            ) from None
-    return _reader(path, wait, "mode=ro&immutable=1")
-
-
-def _reader(path: Path, wait: float, mode: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{real(path).as_uri()}?{mode}", timeout=wait, isolation_level=None, uri=True)
-    try:
-        _guard(connection)
-        connection.execute("PRAGMA query_only = ON")
-        _check(connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
@@ -438,10 +392,5 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 def transaction(connection: sqlite3.Connection) -> Iterator[None]:
     """All of it or nothing, also where Ctrl-C comes in between."""
     connection.execute("BEGIN IMMEDIATE")
-    try:
+    with connection:
         yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise

@@ -1,14 +1,14 @@
-"""Documents by request: what a command found, while its checkpoints, images and this code are unchanged."""
+"""Documents by request: a command's result, as long as its checkpoints, images and this code are unchanged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from pydantic import StrictInt, StrictStr
 import robustcli
 from robustcli.data.named import DATASETS, expand
 from robustcli.store.content import parse, unpack
-from robustcli.store.database import StoreError, connect, select, told, transaction
+from robustcli.store.database import StoreError, connect, select, sqlite_errors, transaction
 
 SHORT_SECONDS = 3600.0
-"""How long a document holds that stood in for another one, such as the bundled digits for MNIST without a network."""
+"""How long a result on images that replace others is valid, such as the bundled digits for MNIST without a network."""
 
 MOST_BYTES = 2**25
 """Of a document, decompressed: a longer one is not kept; its samples are."""
@@ -32,13 +32,13 @@ Stamp = tuple[StrictStr, StrictInt | None, StrictInt | None]
 
 
 @pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(allow_inf_nan=False))
-class Kept:
+class Answer:
     """A document, and what it rests on.
 
     Attributes:
         document: the JSON document.
-        evidence: the files that it rests on, as they were; where one is no longer as it was, it does not hold.
-        until: when it ends to hold, in seconds since 1970; None where it does not.
+        evidence: the files that it rests on, as they were; where one has changed, the document is not valid.
+        until: when it ceases to be valid, in seconds since 1970; None where time does not matter.
     """
 
     document: dict[str, Any]
@@ -46,7 +46,7 @@ class Kept:
     until: float | None = None
 
     @property
-    def holds(self) -> bool:
+    def valid(self) -> bool:
         """Whether all that it rests on is as it was; a clock that was set back does not make it young again."""
         fresh = self.until is None or 0 < self.until - time.time() <= SHORT_SECONDS
         return fresh and all(stamp(Path(path)) == (path, size, when) for path, size, when in self.evidence)
@@ -72,7 +72,7 @@ def stamps(paths: Iterable[Path]) -> list[Stamp]:
 
 
 def data_files(dataset: str, folder: Path) -> list[Path]:
-    """Where the images of a data set are looked for: what is there, and what might come.
+    """The files that a data set is read from, those included that are not there yet.
 
     Args:
         dataset: a name, or a path.
@@ -98,7 +98,7 @@ def request_key(command: str, flags: Mapping[str, Any], checkpoints: Sequence[An
     Args:
         command: its name.
         flags: all that decide the document.
-        checkpoints: the files, each with what tells it from others.
+        checkpoints: the files, each with its hash or stamp.
     """
     surroundings = [str(Path.cwd()), os.environ.get("ROBUSTCLI_DATA"), code_stamp()]
     content = [command, sorted(flags.items()), list(checkpoints), surroundings]
@@ -106,47 +106,31 @@ def request_key(command: str, flags: Mapping[str, Any], checkpoints: Sequence[An
 
 
 def find(path: Path, key: str) -> dict[str, Any] | None:
-    """The document that is kept and still holds; None also where the file cannot be read: then it is made again.
+    """The document of a request, where one is stored and valid; None also where the file cannot be read.
 
     Raises:
-        ValueError: what is kept is no document.
+        ValueError: what is stored is no document.
     """
     try:
-        connection = connect(path, make=False, wait=0.5)
-        try:
+        with closing(connect(path, make=False, wait=0.5)) as connection:
             rows = select(connection, "SELECT content FROM answers WHERE key = ?", key)
-        finally:
-            connection.close()
-    except StoreError:  # the cache will tell
+    except StoreError:  # the cache reports it
         return None
     if not rows:
         return None
     content = parse(unpack(rows[0][0], MOST_BYTES))
-    if not isinstance(content, dict):
-        raise ValueError("is no object")
     try:
-        kept = Kept(**content)
-    except (pydantic.ValidationError, TypeError):
+        answer = pydantic.TypeAdapter(Answer).validate_python(content)
+    except pydantic.ValidationError:
         raise ValueError("has parts of other types") from None
-    return kept.document if kept.holds else None
+    return answer.document if answer.valid else None
 
 
 def remember(path: Path, key: str, document: Mapping[str, Any], evidence: Sequence[Stamp], until: float | None) -> None:
-    """Keep a document; a file that cannot take it has been told of by then."""
+    """Keep a document; where the file cannot take it, the cache has reported that."""
     content = json.dumps({"document": document, "evidence": evidence, "until": until}, allow_nan=False).encode()
     if len(content) > MOST_BYTES:
         return
-    try:
-        connection = connect(path, wait=0.5)
-        try:
-            with told(), transaction(connection):
-                _insert(connection, key, zlib.compress(content, 1))
-        finally:
-            connection.close()
-    except StoreError:
-        return
-
-
-def _insert(connection: sqlite3.Connection, key: str, content: bytes) -> None:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", (key, now, content))
+    row = (key, datetime.now(UTC).isoformat(timespec="seconds"), zlib.compress(content, 1))
+    with suppress(StoreError), closing(connect(path, wait=0.5)) as connection, sqlite_errors(), transaction(connection):
+        connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", row)

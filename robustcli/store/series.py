@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from robustcli.fields import parse_number
+
 Digest = tuple[int, bytes]
 """A sample: its id, which its draws are keyed by, and a digest of its pixels and class."""
-
 
 WHOLE_AND_SOUND = """(
   typeof(samples.sample) = 'integer' AND typeof(samples.digest) = 'blob'
@@ -68,8 +69,8 @@ class Series:
             "sha256": self.sha256,
             "model": dict(self.model),
             "source": self.source,
-            "attack": plain(self.attack),
-            "ensemble": plain(self.ensemble),
+            "attack": _with_numbers(self.attack),
+            "ensemble": _with_numbers(self.ensemble),
             "seed": self.seed,
             "dtype": self.dtype,
             "eot": self.eot,
@@ -78,19 +79,13 @@ class Series:
         return hashlib.sha256(json.dumps(counts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def plain(value: Any) -> Any:
+def _with_numbers(value: Any) -> Any:
     """Parameters with each budget as its number: `8/255` and `0.03137254901960784` are one."""
     if isinstance(value, Mapping):
-        return {key: _number(item) if key == "eps" else plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _number(eps: Any) -> Any:
-    numerator, _, divisor = str(eps).partition("/")
-    try:
-        return repr(float(numerator) / float(divisor or 1))
-    except ValueError:
-        return eps
+        return {
+            key: repr(parse_number(str(item))) if key == "eps" else _with_numbers(item) for key, item in value.items()
+        }
+    return [_with_numbers(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 class Entry(NamedTuple):

@@ -2,14 +2,7 @@
 
 from robustcli.testing.attacks import check_attack
 from robustcli.testing.models import check_model, check_objective
-from robustcli.testing.tiny import (
-    boundary_distance,
-    largest_eps,
-    linear_model,
-    linear_samples,
-    tiny_net,
-    tiny_samples,
-)
+from robustcli.testing.tiny import boundary_distance, largest_eps, linear_model, linear_samples, tiny_net, tiny_samples
 
 __all__ = [
     "boundary_distance",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import get_args
 
@@ -16,14 +15,7 @@ from robustcli.engine.run import Outcome, Samples, run_attack
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 from robustcli.testing.state import require, require_unchanged, state_of
-from robustcli.testing.tiny import (
-    boundary_distance,
-    largest_eps,
-    linear_model,
-    linear_samples,
-    tiny_net,
-    tiny_samples,
-)
+from robustcli.testing.tiny import boundary_distance, largest_eps, linear_model, linear_samples, tiny_net, tiny_samples
 
 FACTS = ("name", "summary", "kind", "needs", "losses", "weak", "parameter_free", "cost", "norm")
 """What every attack says of itself."""
@@ -65,9 +57,12 @@ def check_attack(attack: Attack, *, weak: bool = False) -> None:
     _check_side_effects(attack, net, samples)
     x_adv = _check_images(attack, net, samples)
     _check_trace(attack, net, samples, x_adv)
-    outcome, forwards = _watched(attack, net, samples)
+    seen: list[int] = []
+    handle = net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    outcome = _run(attack, net, samples)
+    handle.remove()
     _check_independence(attack, net, samples, x_adv, outcome)
-    _check_driver(attack, samples, outcome, forwards)
+    _check_driver(attack, samples, outcome, sum(seen))
     _check_needs(attack, net, samples, x_adv, outcome.backwards)
     if not weak:
         _check_closed_form(attack)
@@ -102,30 +97,13 @@ def _check_images(attack: Attack, net: nn.Module, samples: Samples) -> Tensor:
     try:
         x_adv = _perturb(attack, net, samples)
         check_result(attack, samples.x, x_adv)
-        check_result(attack, single.x, _perturb(attack, _in_single_precision(net), single))
+        check_result(attack, single.x, _perturb(attack, lambda x: net(x.double()).float(), single))
         # The driver hands a tracing attack an empty batch where no sample is right.
         if isinstance(attack, TracingAttack):
             check_result(attack, samples.x[:0], _perturb(attack, net, samples[:0]))
     except AttackError as error:
         raise AssertionError(str(error)) from None
     return x_adv
-
-
-def _in_single_precision(net: nn.Module) -> Callable[[Tensor], Tensor]:
-    def logits(x: Tensor) -> Tensor:
-        found: Tensor = net(x.double())
-        return found.float()
-
-    return logits
-
-
-def _watched(attack: Attack, net: nn.Module, samples: Samples) -> tuple[Outcome, int]:
-    """What the driver makes of it, and how many images the net was really asked about."""
-    seen: list[int] = []
-    handle = net.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
-    outcome = _run(attack, net, samples)
-    handle.remove()
-    return outcome, sum(seen)
 
 
 def _check_independence(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor, outcome: Outcome) -> None:
@@ -176,16 +154,15 @@ def _check_facts(attack: Attack) -> None:
 
 
 def _check_needs(attack: Attack, net: nn.Module, samples: Samples, x_adv: Tensor, taken: int) -> None:
-    asked = attack.needs
-    require(
-        asked == "gradients" or taken == 0, f"{attack.name} says that it needs {asked}, and takes {taken} gradients"
-    )
+    needs = attack.needs
+    honest = needs == "gradients" or taken == 0
+    require(honest, f"{attack.name} says that it needs {needs}, and takes {taken} gradients")
 
     def decisions(x: Tensor) -> Tensor:
         logits: Tensor = net(x)
         return torch.zeros_like(logits).scatter(1, logits.argmax(1, keepdim=True), 1.0)
 
-    if asked == "decisions":
+    if needs == "decisions":
         same = torch.equal(_perturb(attack, decisions, samples), x_adv)
         require(same, f"{attack.name} says that it needs decisions, and finds other images where scores are hidden")
 

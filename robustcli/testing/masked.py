@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,13 +17,7 @@ STEPS = 7
 
 
 class Wrapped(nn.Module):
-    """A network with something before it and something after it.
-
-    Args:
-        model: the network.
-        before: images to images.
-        after: logits to logits.
-    """
+    """A network with something before it, images to images, and something after it, logits to logits."""
 
     def __init__(
         self,
@@ -62,19 +54,8 @@ class LeftOn(nn.Module):
         return found
 
 
-class _ZeroGradient(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return x.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return torch.zeros_like(gradient)
-
-
 def _zero_gradient(x: Tensor) -> Tensor:
-    passed: Tensor = _ZeroGradient.apply(x)
-    return passed
+    return x.detach() + 0 * x
 
 
 def _quantised(x: Tensor) -> Tensor:
@@ -99,14 +80,7 @@ def _left_on(model: nn.Module, kind: type[nn.Module]) -> nn.Module:
 
 @dataclass(frozen=True)
 class Mask:
-    """A fault, and the check that must name it at this level or above.
-
-    Attributes:
-        name: in tables.
-        build: from a good network to a masked one.
-        check: its id.
-        level: the least that it says, as `robustcli.verdict` names levels.
-    """
+    """A fault put around a good network, and the check that must name it at this level or above."""
 
     name: str
     build: Callable[[nn.Module], nn.Module]

@@ -10,10 +10,7 @@ from robustcli.engine.guard import frozen
 from robustcli.engine.run import Samples
 from robustcli.noise import Noise
 from robustcli.testing.state import require, require_unchanged, state_of
-from robustcli.testing.tiny import (
-    tiny_net,
-    tiny_samples,
-)
+from robustcli.testing.tiny import tiny_net, tiny_samples
 from robustcli.training.objectives import Objective
 
 
@@ -40,21 +37,16 @@ def check_model(model: nn.Module, shape: tuple[int, int, int], classes: int) -> 
     samples = Samples(x, ids % classes, ids)
     with frozen(model):
         before = state_of(model, samples)
-        logits = _checked_logits(model, samples, classes)
+        logits = model(samples.x).detach()
+        returned, expected = tuple(logits.shape), (len(samples), classes)
+        require(returned == expected, f"the model returned shape {returned}; should be {expected}")
+        require(bool(logits.isfinite().all()), "the model returned NaN or infinite logits")
         require_unchanged("the model", before, state_of(model, samples))
         require(bool(torch.equal(model(x), logits)), "the model gave other logits for the same images in eval mode")
         alone = torch.cat([model(image[None]) for image in x])
         gap = float((alone - logits).abs().max() / logits.abs().max().clamp_min(1e-3))
         require(gap < 1e-3, f"the model's logits depend on the batch: they move by {gap:.2g} where a sample is alone")
         _check_input_gradient(model, samples)
-
-
-def _checked_logits(model: nn.Module, samples: Samples, classes: int) -> Tensor:
-    logits: Tensor = model(samples.x)
-    found, wanted = tuple(logits.shape), (len(samples), classes)
-    require(found == wanted, f"the model returned shape {found}; should be {wanted}")
-    require(bool(logits.isfinite().all()), "the model returned NaN or infinite logits")
-    return logits.detach()
 
 
 def _check_input_gradient(model: nn.Module, samples: Samples) -> None:
@@ -99,8 +91,8 @@ def _checked_loss(objective: Objective, samples: Samples) -> Tensor:
     loss, logits = objective(net, samples.x, samples.y, Noise(0, samples.ids))
     after = state_of(net, samples)
     may_change = ("the buffer", "the global random state of torch")
-    kept = {what: value for what, value in before.items() if not what.startswith(may_change)}
-    require_unchanged("the objective", kept, after)
+    fixed = {what: value for what, value in before.items() if not what.startswith(may_change)}
+    require_unchanged("the objective", fixed, after)
     found, wanted = tuple(logits.shape), (len(samples), 3)
     require(found == wanted, f"the objective returned logits of shape {found}; should be {wanted}")
     require(loss.shape == (), f"the objective returned a loss of shape {tuple(loss.shape)}; should be a scalar")

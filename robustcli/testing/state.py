@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from robustcli.engine.run import Samples
 
 
-def require(kept: bool, otherwise: str) -> None:
-    """Raise AssertionError with the sentence `otherwise` unless `kept`; unlike `assert`, also under -O."""
-    if not kept:
-        raise AssertionError(otherwise)
+def require(condition: bool, message: str) -> None:
+    """Raise AssertionError with the message unless the condition holds; unlike `assert`, also under -O."""
+    if not condition:
+        raise AssertionError(message)
 
 
 def state_of(model: nn.Module, samples: Samples) -> dict[str, object]:

@@ -18,7 +18,7 @@ LARGEST_MOVE = 0.3
 
 
 def _fill(model: nn.Module) -> nn.Module:
-    """The model in float64 and eval mode, with weights from a keyed draw: the global RNG is not asked."""
+    """The model in float64 and eval mode, with weights from a keyed draw: the global RNG is not used."""
     model = model.to_empty(device="cpu").double().eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():

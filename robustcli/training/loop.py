@@ -204,7 +204,7 @@ def _keep_state(run: Run, optimizer: torch.optim.Optimizer, device: str) -> None
 def _restore_optimizer(run: Run, optimizer: torch.optim.Optimizer) -> None:
     if run.optimizer is None:
         return
-    # The rate and the kernel are this run's own; all else in the groups is the same.
+    # The groups are this run's own: its spec decides them, and the kernel may be another.
     optimizer.load_state_dict(run.optimizer | {"param_groups": optimizer.state_dict()["param_groups"]})
     # The fused kernels walk through memory: a state laid out unlike its parameter would be mixed up without a word.
     for parameter, state in optimizer.state.items():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from pydantic import PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass
@@ -13,10 +13,11 @@ from robustcli.attacks import FGSM, PGD
 from robustcli.attacks.norms import Linf, NormField, check_budget
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup, nearest, unknown
-from robustcli.fields import STRICT, Budget, Eta, Etas, Fraction, Names
+from robustcli.fields import STRICT, Budget, Etas, Fraction, Names
 from robustcli.models.augmentation import BatchOut, GaussianNoise, Scale
+from robustcli.models.nets import Network
 from robustcli.training.objectives import Craft, adversarial
-from robustcli.training.recipe import Method, Recipe, Setting
+from robustcli.training.recipe import Method, Recipe
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -26,7 +27,7 @@ class Vanilla:
     name: ClassVar[str] = "vanilla"
     summary: ClassVar[str] = "cross-entropy on clean images, the baseline"
 
-    def resolved(self, setting: Setting) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """Itself: nothing is open."""
         return self
 
@@ -54,9 +55,9 @@ class FGSMTraining:
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "half of each batch replaced by its FGSM images (Goodfellow et al. 2014)"
 
-    def resolved(self, setting: Setting) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the data's eps."""
-        return replace(self, eps=_budget(self, setting))
+        return replace(self, eps=_budget(self, eps))
 
     def recipe(self) -> Recipe:
         """Adversarial training with FGSM."""
@@ -88,9 +89,9 @@ class PGDTraining:
     name: ClassVar[str] = "pgd"
     summary: ClassVar[str] = "each batch replaced by its PGD images (Madry et al. 2017)"
 
-    def resolved(self, setting: Setting) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the data's eps."""
-        return replace(self, eps=_budget(self, setting))
+        return replace(self, eps=_budget(self, eps))
 
     def recipe(self) -> Recipe:
         """Adversarial training with PGD, its steps taken to the end."""
@@ -118,10 +119,9 @@ class BatchOutTraining:
     name: ClassVar[str] = "batchout"
     summary: ClassVar[str] = "activations moved towards random others of the batch (Subramanya et al. 2018)"
 
-    def resolved(self, setting: Setting) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the paper's eta and all slots, where they are open."""
-        layers, eta = _by_slot(setting, self.layers, self.eta)
-        return replace(self, layers=layers, eta=eta)
+        return _slot_by_slot(self, network)
 
     def recipe(self) -> Recipe:
         """The plain objective on a network with BatchOut layers."""
@@ -150,10 +150,9 @@ class GaussianTraining:
     name: ClassVar[str] = "gaussian"
     summary: ClassVar[str] = "Gaussian noise in BatchOut's place (Subramanya et al. 2018, section 6.7)"
 
-    def resolved(self, setting: Setting) -> Self:
+    def resolve(self, network: type[Network], eps: float) -> Self:
         """With the paper's eta and all slots, where they are open."""
-        layers, eta = _by_slot(setting, self.layers, self.eta)
-        return replace(self, layers=layers, eta=eta)
+        return _slot_by_slot(self, network)
 
     def recipe(self) -> Recipe:
         """The plain objective on a network with noise layers."""
@@ -161,32 +160,36 @@ class GaussianTraining:
         return Recipe(filling={slot: GaussianNoise(eta, self.fraction, self.scale) for slot, eta in by_slot})
 
 
-def _budget(method: FGSMTraining | PGDTraining, setting: Setting) -> float:
+Augmenting = TypeVar("Augmenting", bound=BatchOutTraining | GaussianTraining)
+
+
+def _budget(method: FGSMTraining | PGDTraining, usual: float) -> float:
     """The method's own eps, or the data's usual one for Linf."""
     if method.eps is not None:
         check_budget(method.norm, method.eps, f"--eps {method.eps}")
         return method.eps
     if method.norm != Linf():
         raise ConfigError(f"method {method.name}: {method.norm.label} has no usual budget; give --eps, such as 1.0")
-    return setting.eps
+    return usual
 
 
-def _by_slot(
-    setting: Setting, layers: Sequence[str] | None, eta: Sequence[Eta] | None
-) -> tuple[tuple[str, ...], tuple[Eta, ...]]:
-    """The slots to fill, in the order they were named, and an eta for each."""
-    chosen = tuple(layers if layers is not None else setting.slots)
-    for name in chosen:
-        if name not in setting.slots:
-            raise unknown("--layers", name, setting.slots)
-    if len(set(chosen)) < len(chosen):
-        raise ConfigError(f"--layers {','.join(chosen)}: each slot may be named once")
+def _slot_by_slot(method: Augmenting, network: type[Network]) -> Augmenting:
+    """The method with the slots to fill, in the order they were named, and an eta for each."""
+    slots = network.slot_names
+    if not slots:
+        raise ConfigError(f"method {method.name}: the network has no slots to fill")
+    layers = slots if method.layers is None else method.layers
+    for name in layers:
+        if name not in slots:
+            raise unknown("--layers", name, slots)
+    if len(set(layers)) < len(layers):
+        raise ConfigError(f"--layers {','.join(layers)}: each slot may be named once")
+    eta = method.eta
     if eta is None:
-        paper = dict(zip(setting.slots, setting.paper_eta, strict=True))
-        return chosen, tuple(paper[name] for name in chosen)
-    if len(eta) not in (1, len(chosen)):
-        raise ConfigError(f"--eta has {len(eta)} values; should be 1 or {len(chosen)}, one a slot ({','.join(chosen)})")
-    return chosen, tuple(eta) * len(chosen) if len(eta) == 1 else tuple(eta)
+        eta = tuple(network.paper_eta[slots.index(name)] for name in layers)
+    if len(eta) not in (1, len(layers)):
+        raise ConfigError(f"--eta has {len(eta)} values; should be 1 or {len(layers)}, one a slot ({','.join(layers)})")
+    return replace(method, layers=layers, eta=eta if len(eta) == len(layers) else eta * len(layers))
 
 
 METHODS: dict[str, type[Method]] = {

@@ -31,9 +31,9 @@ def watch(model: nn.Module, attack: BudgetAttack, samples: Samples, seed: int) -
 
 
 def overfitting(history: Sequence[Mapping[str, float]]) -> str | None:
-    """What a run's last epoch tells of catastrophic overfitting; None where it tells nothing.
+    """A warning of catastrophic overfitting in a run's last epoch; None where there is no sign of it.
 
-    It tells when FGSM's accuracy is over PGD-10's by more than `GAP`, or PGD-10's has halved within the epoch.
+    The signs: FGSM's accuracy is over PGD-10's by more than `GAP`, or PGD-10's has halved within the epoch.
     """
     watched = [entry for entry in history if "val_pgd_accuracy" in entry]
     if not watched or watched[-1] is not history[-1]:

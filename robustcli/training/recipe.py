@@ -1,15 +1,15 @@
-"""What a training method is asked, and what it answers: the recipe of a run."""
+"""What a training method is, and the recipe of a run that it gives."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, Self
 
 from torch import nn
 
 from robustcli.attacks.base import BudgetAttack
-from robustcli.fields import Eta
+from robustcli.models.nets import Network
 from robustcli.training.objectives import Objective, standard
 
 
@@ -31,23 +31,18 @@ class Recipe:
     fraction: float = 0.0
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a method's open options depend on: the network's slots, the paper's eta for each, the data's budget."""
-
-    slots: Sequence[str]
-    paper_eta: Sequence[Eta]
-    eps: float
-
-
 class Method(Protocol):
     """A training method. `summary` is its line in `robustcli list methods`."""
 
     name: ClassVar[str]
     summary: ClassVar[str]
 
-    def resolved(self, setting: Setting) -> Self:
-        """The same method with every open option decided; ConfigError where one does not fit the network."""
+    def resolve(self, network: type[Network], eps: float) -> Self:
+        """The same method with every open option decided: by the network, and by the data's usual Linf budget.
+
+        Raises:
+            ConfigError: an option does not fit the network.
+        """
         ...
 
     def recipe(self) -> Recipe:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from torch import nn
 
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
 from robustcli.data.images import Images, split_validation
@@ -22,18 +20,17 @@ from robustcli.models.nets import build_model, design
 from robustcli.provenance import provenance
 from robustcli.training.loop import Job, Run, Step, fit
 from robustcli.training.methods import describe_method, parse_method
-from robustcli.training.recipe import Setting
 from robustcli.training.resumption import check_state
 
 LARGE_WEIGHTS, LARGE_BYTES = 20_000_000, 200_000_000
-"""More weights or a larger file than this is worth a word before the training."""
+"""More weights or a larger file than this calls for a warning before the training."""
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A run that is ready to train: its job, with the spec resolved, the network's spec, its images and its origin.
 
-    `data_dir` is where a data set with a name was looked for; None for others.
+    `data_dir` is where a data set with a name is searched for; None for others.
     """
 
     job: Job
@@ -57,15 +54,6 @@ class Prepared:
         )
 
 
-@dataclass(frozen=True)
-class Observers:
-    """Who is told what while a run trains (of an epoch, the history up to it), and who may stop it."""
-
-    on_step: Callable[[Step], None] = lambda _: None
-    on_epoch: Callable[[Sequence[Mapping[str, float]]], None] = lambda _: None
-    should_stop: Callable[[], bool] = lambda: False
-
-
 def prepare(
     spec: TrainSpec, data_dir: Path | None = None, *, allow_sample: bool = True, device: str = "auto"
 ) -> Prepared:
@@ -81,8 +69,7 @@ def prepare(
     train, validation = split_validation(images, spec.validation, spec.seed)
     model_spec = design(spec.model, train.levels, len(images.classes))
     model = build_model(model_spec, spec.seed)
-    network = MODELS[model_spec.name]
-    method = method.resolved(Setting(network.slot_names, network.paper_eta, default_budgets(images.shape)[1]))
+    method = method.resolve(MODELS[model_spec.name], default_budgets(images.shape)[1])
     recipe = method.recipe()
     fill_slots(model, recipe.filling)
     dataset = images.name if spec.dataset in DATASETS else str(expand(Path(spec.dataset), "--dataset").resolve())
@@ -94,7 +81,15 @@ def prepare(
     return Prepared(job, model_spec, images, origin, folder)
 
 
-def train(prepared: Prepared, output: Path, run: Run | None = None, observers: Observers | None = None) -> Checkpoint:
+def train(
+    prepared: Prepared,
+    output: Path,
+    run: Run | None = None,
+    *,
+    on_step: Callable[[Step], None] = lambda _: None,
+    on_epoch: Callable[[Run], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Checkpoint:
     """Train, writing `output` at the start, after each epoch and when stopped.
 
     A file that is there already stays as it is until the first epoch is done.
@@ -103,7 +98,9 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
         prepared: what `prepare` made.
         output: the checkpoint's file.
         run: where to go on from; None starts anew.
-        observers: told of each step and epoch.
+        on_step: called after each step.
+        on_epoch: called after each epoch, once it is in `output`.
+        should_stop: called after each step; True ends the training there.
 
     Returns:
         The checkpoint as written last; `complete` says whether the run came to its end.
@@ -111,20 +108,18 @@ def train(prepared: Prepared, output: Path, run: Run | None = None, observers: O
     Raises:
         TrainingError: the loss became NaN or infinite; the epochs before are kept in `output`.
     """
-    job, run, observers = prepared.job, run or Run(), observers or Observers()
+    job, run = prepared.job, run or Run()
     fresh = not output.exists()
     if fresh:
         checkpoint.save(output, _checkpoint(prepared, run))
-    else:
-        checkpoint.check_writable(output)
 
-    def on_epoch(run: Run) -> None:
+    def save_epoch(run: Run) -> None:
         checkpoint.save(output, _checkpoint(prepared, run))
-        observers.on_epoch(run.history)
+        on_epoch(run)
 
     try:
         begun = run.step
-        finished = fit(job, run, on_step=observers.on_step, on_epoch=on_epoch, should_stop=observers.should_stop)
+        finished = fit(job, run, on_step=on_step, on_epoch=save_epoch, should_stop=should_stop)
     except TrainingError as error:
         if fresh and not run.history:
             output.unlink(missing_ok=True)
@@ -152,13 +147,13 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
     if saved.resume is None:
         raise CheckpointError(f"--resume {path}: holds no optimiser state to go on from")
     state = dict(saved.resume)
-    kept, before = state.pop("data_dir", None), saved.provenance.get("resumed", [])
-    if not isinstance(kept, str | None) or not isinstance(before, list | tuple):
+    folder, before = state.pop("data_dir", None), saved.provenance.get("resumed", [])
+    if not isinstance(folder, str | None) or not isinstance(before, list | tuple):
         raise CheckpointError(f"--resume {path}: its data_dir should be text, and 'resumed' of its provenance a list")
     try:
         spec = validated(TrainSpec, saved.spec, "its spec")
-        if data_dir is None and kept and spec.dataset in DATASETS and is_here(spec.dataset, Path(kept)):
-            data_dir = Path(kept)
+        if data_dir is None and folder and spec.dataset in DATASETS and is_here(spec.dataset, Path(folder)):
+            data_dir = Path(folder)
         prepared = prepare(spec, data_dir, allow_sample=False, device=device)
     except ConfigError as error:
         raise CheckpointError(f"--resume {path}: {error}") from None
@@ -176,7 +171,7 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
 
 def _checkpoint(prepared: Prepared, run: Run) -> Checkpoint:
     job, images = prepared.job, prepared.images
-    last = _weights(job.model)
+    last = {key: value.detach() for key, value in job.model.state_dict().items()}
     state = {key: value for key, value in vars(run).items() if key != "history"}
     state["data_dir"] = None if prepared.data_dir is None else str(prepared.data_dir)
     return Checkpoint(
@@ -199,7 +194,3 @@ def _checkpoint(prepared: Prepared, run: Run) -> Checkpoint:
         resume={"last": last, **state},
         train_hashes=images.hashes.sort().values,
     )
-
-
-def _weights(model: nn.Module) -> dict[str, Any]:
-    return {key: value.detach() for key, value in model.state_dict().items()}

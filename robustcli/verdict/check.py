@@ -1,8 +1,8 @@
 """What a check is: one decorated function, which says all of it. To write one is all that it takes to add one.
 
-A function takes one value, and which it is says its annotation: an `Inspection` of the model or a `Setup` (before the
-run), `Results` or a `Measurement` (from the rows), a `Measurement` or the `Survivors` of a budget (by more attacks,
-`--checks full`), or a `Pair` of rows of two checkpoints. It answers with one finding, several, or none where there is
+A function takes one value, whose type says when it runs: an `Inspection` of the model or a `Setup` (before the run),
+`Results` (from the rows), the `Survivors` of a budget or a `Measurement` (by more attacks, `--checks full`); of a
+`Pair` of rows of two checkpoints the check says it. It answers with one finding, several, or none where there is
 nothing to judge: then it counts as not run. Checks run in the order in which they are written.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Literal, TypeVar, get_type_hints
+from functools import wraps
+from typing import Any, Literal, TypeVar, get_type_hints
 
 from robustcli.errors import AttackError, OutOfMemoryError
 
@@ -22,7 +23,7 @@ When = Literal["preflight", "reuse", "full", "compare"]
 """Before the run; from its rows; by more attacks (`--checks full`); for two checkpoints."""
 
 RESERVED = ("R1",)
-"""Ids that are not given again: R1 asked what the engine itself refuses, images outside ball or box."""
+"""Ids that are not given again: R1 was of images outside ball or box, which the engine itself refuses."""
 
 CARLINI = "Carlini et al. 2019"
 AUTOATTACK = "Croce & Hein 2020"
@@ -65,17 +66,16 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True)
-class Check(Generic[V]):
-    """One check; a call of it judges a value.
+class Check:
+    """What a check is, apart from the functions that judge: these are its rules.
 
     Attributes:
         id, title: its name in tables.
         criterion: when it speaks up, with its thresholds.
         level: the worst that it says.
         when: where it runs.
-        source: who asks for it; `ours` where the threshold is our own.
+        source: who proposed it; `ours` where the threshold is our own.
         bars: whether a WARN of it already bars the word RELIABLE.
-        judge: the function that was decorated.
     """
 
     id: str
@@ -85,23 +85,11 @@ class Check(Generic[V]):
     when: When
     source: str
     bars: bool
-    judge: Callable[[V], Answer]
-
-    def __call__(self, value: V) -> list[Finding]:
-        """What it says, under its id."""
-        return stamped(self.id, self.judge(value))
 
 
 @dataclass(frozen=True)
-class Way:
-    """One function of a check: where it runs, and on values of which type.
-
-    Attributes:
-        check: the id.
-        when: where it runs.
-        takes: the type of its value.
-        judge: from a value to findings.
-    """
+class Rule:
+    """One function of a check: of which one by its id, when it runs, and the type of the value that it judges."""
 
     check: str
     when: When
@@ -109,10 +97,10 @@ class Way:
     judge: Callable[[Any], list[Finding]]
 
 
-CHECKS: dict[str, Check[Any]] = {}
+CHECKS: dict[str, Check] = {}
 """Every check by its id, in order."""
 
-WAYS: list[Way] = []
+RULES: list[Rule] = []
 """Every function of every check, as they are written."""
 
 
@@ -122,47 +110,42 @@ def check(
     criterion: str,
     *,
     level: Level,
-    when: When,
     source: str,
+    when: When | None = None,
     bars: bool = False,
-) -> Callable[[Callable[[V], Answer]], Check[V]]:
-    """Make a function the check of this name, its id; the other arguments are those of `Check`."""
+) -> Callable[[Callable[[V], Answer]], Callable[[V], list[Finding]]]:
+    """Declare the check of this name, its id, and make a function its rule; the arguments are those of `Check`."""
     assert name not in RESERVED, name
     assert name not in CHECKS, name
 
-    def decorated(judge: Callable[[V], Answer]) -> Check[V]:
-        made = Check(name, title, criterion, level, when, source, bars, judge)
-        CHECKS[name] = made
+    def decorated(judge: Callable[[V], Answer]) -> Callable[[V], list[Finding]]:
+        rule = _add_rule(name, judge, when)
+        CHECKS[name] = Check(name, title, criterion, level, rule.when, source, bars)
         for other in sorted(CHECKS, key=lambda other: (other[0], int(other[1:]))):
             CHECKS[other] = CHECKS.pop(other)
-        WAYS.append(Way(name, when, _takes(judge), made))
-        return made
+        return rule.judge
 
     return decorated
 
 
-def also(name: str, *, when: When) -> Callable[[Callable[[V], Answer]], Callable[[V], list[Finding]]]:
-    """Make a function another one of the check of this name: it runs at another time, or on other values."""
-
-    def decorated(judge: Callable[[V], Answer]) -> Callable[[V], list[Finding]]:
-        def judged(value: V) -> list[Finding]:
-            return stamped(name, judge(value))
-
-        WAYS.append(Way(name, when, _takes(judge), judged))
-        return judged
-
-    return decorated
+def also(name: str, *, when: When | None = None) -> Callable[[Callable[[V], Answer]], Callable[[V], list[Finding]]]:
+    """Make a function another rule of the check of this name: it runs at another time, or on other values."""
+    return lambda judge: _add_rule(name, judge, when).judge
 
 
-def _takes(judge: Callable[..., Any]) -> type:
-    hints = get_type_hints(judge)
-    hints.pop("return", None)
+def _add_rule(name: str, judge: Callable[[V], Answer], when: When | None) -> Rule:
+    @wraps(judge)
+    def judged(value: V) -> list[Finding]:
+        return with_id(name, judge(value))
+
+    hints = [hint for parameter, hint in get_type_hints(judge).items() if parameter != "return"]
     assert hints, f"{judge.__name__} does not say what it takes"
-    takes: type = next(iter(hints.values()))
-    return takes
+    rule = Rule(name, when or hints[0].when, hints[0], judged)
+    RULES.append(rule)
+    return rule
 
 
-def stamped(name: str, answer: Answer) -> list[Finding]:
+def with_id(name: str, answer: Answer) -> list[Finding]:
     """The findings of a check under its id."""
     found = [answer] if isinstance(answer, Finding) else list(answer or ())
     for finding in found:
@@ -170,16 +153,16 @@ def stamped(name: str, answer: Answer) -> list[Finding]:
     return [replace(finding, id=name) for finding in found]
 
 
-def ways(value: object, when: When) -> list[Way]:
-    """The functions that run at this time on such a value."""
-    return [way for way in WAYS if way.when == when and isinstance(value, way.takes)]
+def rules_for(value: object, when: When) -> list[Rule]:
+    """The rules that run at this time on such a value."""
+    return [rule for rule in RULES if rule.when == when and isinstance(value, rule.takes)]
 
 
 def findings(value: object, when: When) -> Iterator[Finding]:
     """What they all say; one that the model gives nothing to work with counts as not run."""
-    for way in ways(value, when):
+    for rule in rules_for(value, when):
         try:
-            found = way.judge(value)
+            found = rule.judge(value)
         except (AttackError, OutOfMemoryError):
             continue
         yield from found

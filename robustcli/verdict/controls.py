@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -19,17 +20,18 @@ from robustcli.attacks.norms import Norm
 from robustcli.config import default_budgets
 from robustcli.data.images import Images
 from robustcli.engine.guard import frozen
-from robustcli.engine.run import Samples, run_attack
+from robustcli.engine.run import run_attack
 from robustcli.measure.record import Record
-from robustcli.measure.stats import paired_interval
+from robustcli.measure.session import ImageSamples
+from robustcli.measure.stats import Table, paired_interval
 from robustcli.measure.transfer import transfer
 from robustcli.models.sources import open_target
 from robustcli.noise import Noise
 from robustcli.testing.tiny import boundary_distance, largest_eps, linear_model, linear_samples
-from robustcli.verdict.check import CARLINI, Finding, check, scientific
+from robustcli.verdict.check import CARLINI, Finding, When, check, scientific
 from robustcli.verdict.model import FEW, MORE, spread_over
 from robustcli.verdict.probes import Measurement
-from robustcli.verdict.rows import attack_of, table
+from robustcli.verdict.rows import attack_of
 
 UNDEFENDED = {
     "mnist": Path("zoo:mnist-vanilla"),
@@ -55,14 +57,9 @@ net, 95.2 and 95.0 % of the PGD-trained one."""
 
 @dataclass(frozen=True)
 class Setup:
-    """What is to run, whatever the model.
+    """What is to run, whatever the model: each attack has its budget, and `seed` keys its draws."""
 
-    Attributes:
-        images: what to measure on.
-        attacks: each with its budget.
-        seed: of their draws.
-        device: where they run.
-    """
+    when: ClassVar[When] = "preflight"
 
     images: Images
     attacks: Sequence[Attack]
@@ -76,17 +73,14 @@ class Setup:
     f"on an affine model, DeepFool ends more than {100 * BEYOND:g} % x (1 + overshoot) beyond the boundary, PGD's loss "
     f"is off the closed form by more than {scientific(LOSS_OFF)}, or eps = 0 changes a pixel",
     level="INVALID",
-    when="preflight",
     source=CARLINI,
 )
-def self_test(setup: Setup) -> Iterator[Finding]:
+def self_test(setup: Setup) -> list[Finding]:
     """In each norm."""
-    for norm in dict.fromkeys(attack.norm for attack in setup.attacks):
-        yield self_test_in(norm)
+    return [_self_test(norm) for norm in dict.fromkeys(attack.norm for attack in setup.attacks)]
 
 
-def self_test_in(norm: Norm) -> Finding:
-    """P13 of one norm."""
+def _self_test(norm: Norm) -> Finding:
     model, eps = linear_model(norm), largest_eps(norm) / 3
     samples = linear_samples(model, norm, [factor * eps for factor in (0.3, 0.6, 0.9, 1.1, 1.4)])
     exact = boundary_distance(model, norm, samples)
@@ -98,15 +92,13 @@ def self_test_in(norm: Norm) -> Finding:
         loss = cross_entropy(model(x_adv), samples.y)
         unmoved = at_budget(pgd, 0.0).perturb(model, samples.x, samples.y, noise)
     off = float((loss - F.softplus(eps - exact)).abs().max())
-    problems = [
-        problem
-        for wrong, problem in (
-            (excess > BEYOND, f"DeepFool ends {100 * excess:.1f} % beyond a linear boundary"),
-            (off > LOSS_OFF, f"PGD's loss is {off:.2g} off the closed form"),
-            (not torch.equal(unmoved, samples.x), "PGD with eps = 0 changes the image"),
-        )
-        if wrong
-    ]
+    problems = []
+    if excess > BEYOND:
+        problems.append(f"DeepFool ends {100 * excess:.1f} % beyond a linear boundary")
+    if off > LOSS_OFF:
+        problems.append(f"PGD's loss is {off:.2g} off the closed form")
+    if not torch.equal(unmoved, samples.x):
+        problems.append("PGD with eps = 0 changes the image")
     if problems:
         return Finding("INVALID", f"{norm.label}: {'; '.join(problems)}: this installation is broken", off)
     return Finding("OK", f"{norm.label}: attacks agree with the closed form of an affine model", off)
@@ -125,7 +117,6 @@ def undefended(dataset: str) -> tuple[nn.Module, str]:
     f"of the zoo's vanilla network more than {100 * STANDS:g} % stand under the same budget attacks at the usual large "
     "budget",
     level="WARN",
-    when="preflight",
     source=f"{CARLINI}; ours",
     bars=True,
 )
@@ -141,14 +132,12 @@ def undefended_control(setup: Setup) -> Finding | None:
     ]
     if not strong or not len(images) or images.name not in UNDEFENDED:
         return None
-    index, device = spread_over(len(images), FEW), setup.device
-    samples = Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
-    model, left = undefended(images.name)[0].to(device), samples
+    samples = ImageSamples(images, setup.device)[spread_over(len(images), FEW)]
+    model, left = undefended(images.name)[0].to(setup.device), samples
     for attack in strong:
-        outcome = run_attack(model, attack, left, seed=setup.seed)[-1]
-        left = left[outcome.robust.nonzero()[:, 0].to(left.x.device)]
-        if not len(left):
-            break
+        if len(left):
+            outcome = run_attack(model, attack, left, seed=setup.seed)[-1]
+            left = left[outcome.robust.nonzero()[:, 0].to(left.x.device)]
     share = len(left) / len(samples)
     names = ", ".join(label(one) for one in strong)
     message = f"of an undefended net {100 * share:.0f} % stand under {names} at {usual}"
@@ -208,54 +197,45 @@ def _differ(counts: Tensor, shares: Tensor) -> bool:
     source=f"{CARLINI}; ours",
 )
 def transfer_not_better(measured: Measurement) -> Iterator[Finding]:
-    """Images of other networks, asked of the model, against its own gradient attacks."""
-    yield from _of_undefended(measured)
-    own = {row.setting: row for row in measured.rows}
+    """Images made on other networks, against the model's own gradient attacks."""
+    usual = default_budgets(measured.images.shape)[1]
+    judged = {
+        row.setting: row
+        for row in measured.rows
+        if attack_of(row).norm.name == "linf" and 0 < float(row.eps or 0) <= usual + 1e-9
+        if attack_of(row).needs == "gradients"
+    }
+    yield from _of_undefended(measured, [row for row in judged.values() if row.ensemble is None])
     for cell in measured.transfers:
-        row = own.get(cell.record.setting)
-        if row is not None and cell.source != cell.target == row.subject and _is_judged(row, measured.images):
+        row = judged.get(cell.record.setting)
+        if row is not None and cell.source != cell.target == row.subject:
             flags = dict(zip(cell.record.ids, cell.robust, strict=True))
             images = f"its images of {cell.source.checkpoint}"
             yield transfer_finding(row, range(row.n), [flags[sample] for sample in row.ids], images)
 
 
-def _of_undefended(measured: Measurement) -> Iterator[Finding]:
-    images, rows = measured.images, [row for row in measured.rows if row.ensemble is None and row.eps is not None]
-    judged = [row for row in rows if _is_judged(row, images)]
-    if images.name not in UNDEFENDED or not judged:
+def _of_undefended(measured: Measurement, rows: Sequence[Record]) -> Iterator[Finding]:
+    images = measured.images
+    if images.name not in UNDEFENDED or not rows:
         return
     source, sha256 = undefended(images.name)
-    if judged[0].subject.sha256 == sha256:
+    if rows[0].subject.sha256 == sha256:
         return
     index = spread_over(len(images), MORE)
-    samples = measured.samples(index)
+    samples = measured.samples[index]
     source = source.to(samples.x.device)
-    for norm, eps in dict.fromkeys((attack_of(row).norm, float(row.eps or 0)) for row in judged):
+    for norm, eps in dict.fromkeys((attack_of(row).norm, float(row.eps or 0)) for row in rows):
         _, after = transfer(source, measured.model, FGSM(eps, norm=norm), samples, seed=measured.seed)
-        for row in judged:
+        for row in rows:
             if attack_of(row).norm == norm and row.eps == eps:
                 yield transfer_finding(row, index.tolist(), after.int().tolist())
-
-
-def _is_judged(row: Record, images: Images) -> bool:
-    """Whether R14 is asked of a row: a gradient attack's, up to the usual large budget in Linf."""
-    usual = default_budgets(images.shape)[1]
-    within = attack_of(row).norm.name == "linf" and 0 < float(row.eps or 0) <= usual + 1e-9
-    return attack_of(row).needs == "gradients" and within
 
 
 def transfer_finding(
     row: Record, index: Sequence[int], flags: Sequence[int], images: str = "FGSM images of an undefended net"
 ) -> Finding:
-    """R14 of one row.
-
-    Args:
-        row: a gradient attack's.
-        index: (m,) the places of the samples that were attacked.
-        flags: (m,) 1 where the transferred image leaves the sample right.
-        images: what they are.
-    """
-    counts = table([row.robust[i] for i in index], flags)
+    """R14 of a gradient attack's row: `flags` (m,) are 1 where transferred `images` leave the samples `index` right."""
+    counts = Table.of([row.robust[i] for i in index], flags)
     message = (
         f"{row.label} at {row.ball} leaves {counts.both + counts.only_a} of {counts.n}; "
         f"{images} leave {counts.both + counts.only_b}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,13 +10,12 @@ import torch
 
 from robustcli.attacks.base import Attack, BudgetAttack, at_budgets, parts
 from robustcli.attacks.norms import L1
-from robustcli.engine.run import Samples
 from robustcli.errors import AttackError, OutOfMemoryError
-from robustcli.measure.pairs import Pair
+from robustcli.measure.compare import Pair
 from robustcli.measure.record import Record
-from robustcli.measure.session import Item, Session
+from robustcli.measure.session import ImageSamples, Item, Session
 from robustcli.measure.transfer import Transferred
-from robustcli.verdict.check import CHECKS, WAYS, Finding, When, at_least, findings, stamped, ways
+from robustcli.verdict.check import CHECKS, RULES, Finding, When, at_least, findings, rules_for, with_id
 from robustcli.verdict.controls import Setup
 from robustcli.verdict.model import MORE, inspect_model, spread_over
 from robustcli.verdict.probes import LIMIT, MANY, Measurement, Survivors
@@ -39,15 +38,10 @@ FIRST = {"R23": 0, "R24": 1}
 
 @dataclass(frozen=True)
 class Verdict:
-    """How far the numbers of one checkpoint can be believed.
+    """How far the numbers of one checkpoint can be believed, and why no further.
 
-    Attributes:
-        checkpoint: whose.
-        word: the verdict.
-        reason: why it is no better, in one line.
-        findings: all, OK ones too.
-        not_run: ids of the checks that had nothing to judge, or were not asked for.
-        interrupted: whether Ctrl-C cut the checks short; asked again, they may find more.
+    `not_run` are the ids of the checks that had nothing to judge, or did not run. `interrupted`: Ctrl-C cut the checks
+    short, and another run may find more.
     """
 
     checkpoint: str
@@ -58,8 +52,8 @@ class Verdict:
     interrupted: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """The verdict as JSON holds it; of the checks that were not run it says which are `--checks full`'s."""
-        by_full = {way.check for way in WAYS if way.when == "full"}
+        """The verdict as JSON holds it; `full_runs` are the checks that `--checks full` can run."""
+        by_full = {rule.check for rule in RULES if rule.when == "full"}
         return {
             "checkpoint": self.checkpoint,
             "word": self.word,
@@ -71,43 +65,16 @@ class Verdict:
         }
 
 
-def worst(verdicts: Iterable[Verdict]) -> Word:
-    """The word of a table: that of its worst checkpoint."""
-    return max((verdict.word for verdict in verdicts), key=WORDS.index)
-
-
 def as_document(verdicts: Sequence[Verdict], checks: str) -> dict[str, Any] | None:
-    """The verdicts of a run as its JSON document holds them, or None where no checkpoint was judged.
-
-    Args:
-        verdicts: one a checkpoint.
-        checks: which checks were asked for, `quick` or `full`.
-    """
+    """The verdicts of a run under `--checks` as its document holds them, with the worst word; None without any."""
     if not verdicts:
         return None
     return {
-        "word": worst(verdicts),
+        "word": max((verdict.word for verdict in verdicts), key=WORDS.index),
         "checks": checks,
         "note": BOUND,
         "checkpoints": [verdict.as_dict() for verdict in verdicts],
     }
-
-
-@dataclass(frozen=True)
-class CheckOptions:
-    """How a run is checked.
-
-    Attributes:
-        full: whether more attacks run, beyond what costs next to nothing.
-        limit: how many survivors of a budget they meet; None takes LIMIT, and twice that above MANY samples.
-    """
-
-    full: bool = False
-    limit: int | None = None
-
-    def limit_of(self, n: int) -> int:
-        """How many survivors of n samples' budgets they meet."""
-        return self.limit or (2 * LIMIT if n > MANY else LIMIT)
 
 
 def before(session: Session) -> dict[str, list[Finding]]:
@@ -118,7 +85,7 @@ def before(session: Session) -> dict[str, list[Finding]]:
     found: dict[str, list[Finding]] = {}
     known: dict[tuple[object, ...], list[Finding]] = {}
     for item in session.items:
-        attacks = planned_attacks(item)
+        attacks = [attack for planned in item.plan for attack in at_budgets(planned.attack, planned.budgets)]
         key = (item.images.fingerprint, *attacks)
         if key not in known:
             setup = Setup(item.images, attacks, session.spec.seed, session.device)
@@ -127,41 +94,30 @@ def before(session: Session) -> dict[str, list[Finding]]:
     return found
 
 
-def planned_attacks(item: Item) -> list[Attack]:
-    """The attacks of an item, each with its budget."""
-    return [attack for planned in item.plan for attack in at_budgets(planned.attack, planned.budgets)]
-
-
 def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Finding]:
-    images = item.images
-    if not len(images):
+    if not len(item.images):
         return []
-    index = spread_over(len(images), MORE)
-    samples = Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
+    samples = ImageSamples(item.images, device)[spread_over(len(item.images), MORE)]
     try:
-        seen = inspect_model(item.target.module.to(device), samples, attacks)
+        inspection = inspect_model(item.target.module.to(device), samples, attacks)
     except (AttackError, OutOfMemoryError):
         return []
-    return list(findings(seen, "preflight"))
+    return list(findings(inspection, "preflight"))
 
 
 def after(
     item: Item,
     rows: Sequence[Record],
     session: Session,
-    options: CheckOptions,
+    *,
+    full: bool = False,
+    limit: int | None = None,
     randomised: bool = False,
     cells: Sequence[Transferred] = (),
 ) -> Iterator[Finding]:
-    """What the rows of one checkpoint say and, where it was asked for, what more attacks find; one by one.
+    """What the finished rows of one checkpoint say and, where `full`, what more attacks find; one by one.
 
-    Args:
-        item: the checkpoint and its images.
-        rows: all of it, finished.
-        session: of the run.
-        options: which checks.
-        randomised: whether the model answers the same image differently.
-        cells: of the transfer matrix, where it was asked for.
+    At most `limit` survivors of a budget meet these attacks: LIMIT if left out, and twice that above MANY samples.
     """
     results = Results(rows, randomised)
     yield from findings(results, "reuse")
@@ -176,12 +132,12 @@ def after(
         device=session.device,
         seed=session.spec.seed,
         batch_size=session.spec.batch_size,
-        limit=options.limit_of(len(images)),
+        limit=limit or (2 * LIMIT if len(images) > MANY else LIMIT),
         randomised=randomised,
         transfers=cells,
     )
     yield from findings(measured, "reuse")
-    if options.full:
+    if full:
         for survivors in measured.survivors():
             yield from of_survivors(survivors)
         if len(measured.correct):
@@ -194,7 +150,7 @@ def of_survivors(survivors: Survivors) -> Iterator[Finding]:
         found = findings(survivors, "full")
     else:
         nothing = Finding("OK", f"nothing stands at {survivors.name}")
-        found = (one for way in ways(survivors, "full") for one in stamped(way.check, nothing))
+        found = (one for rule in rules_for(survivors, "full") for one in with_id(rule.check, nothing))
     yield from (replace(finding, budget=survivors.name) for finding in found)
 
 
@@ -212,35 +168,32 @@ def verdicts(
     session: Session,
     rows: Sequence[Record],
     preflights: dict[str, list[Finding]],
-    options: CheckOptions,
+    *,
+    full: bool = False,
+    limit: int | None = None,
     pairs: Sequence[Pair] = (),
     cells: Sequence[Transferred] = (),
 ) -> list[Verdict]:
     """The verdict on each checkpoint that has rows or was refused.
 
-    Checks that Ctrl-C or a failing model cuts short count as not run; after Ctrl-C no more attacks run.
-
-    Args:
-        session: of the run.
-        rows: all of it, finished.
-        preflights: by checkpoint, what `before` found.
-        options: which checks.
-        pairs: of two checkpoints under one attack, where they were compared.
-        cells: of the transfer matrix, where it was asked for.
+    Checks that Ctrl-C or a failing model cuts short count as not run; after Ctrl-C no more attacks run. `pairs` and
+    `cells` are those of `compare` and of its transfer matrix; `preflights` is what `before` found; for `full` and
+    `limit` see `after`.
     """
     found: list[Verdict] = []
     compared = of_pairs(pairs)
-    full, interrupted = options.full, False
+    interrupted = False
     for item in session.items:
         subject = item.subject
         name, own = subject.checkpoint, [row for row in rows if row.subject == subject]
         known = [*preflights.get(name, []), *compared.get(name, [])]
         randomised = any(finding.id == "P5" and finding.level != "OK" for finding in known)
         try:
-            for finding in after(item, own, session, options, randomised, cells):
+            more = full and not interrupted
+            for finding in after(item, own, session, full=more, limit=limit, randomised=randomised, cells=cells):
                 known.append(finding)  # noqa: PERF402 - what was found before a stop counts
         except KeyboardInterrupt:
-            options, interrupted = replace(options, full=False), True
+            interrupted = True
         except (AttackError, OutOfMemoryError):  # the rows are worth more than the rest of the checks
             pass
         if own or any(finding.level == "INVALID" for finding in known):
@@ -256,20 +209,13 @@ def judge(
     full: bool = False,
     interrupted: bool = False,
 ) -> Verdict:
-    """The verdict on one checkpoint.
+    """The verdict on one checkpoint, from the findings of all checks that ran and its finished rows.
 
     INVALID and SUSPECT follow from the worst finding. RELIABLE means that an ensemble of AutoAttack's grade takes at
     most about a point more from these samples: it takes, beyond the absence of those, that such an ensemble ran at
     each budget, on all samples or on the survivors (R24), that no check at WARN bars the word, that there was a
     black-box attack beside the others (R12) and a random search (R13, or Square's own with many queries), and that the
     checks came to their end.
-
-    Args:
-        checkpoint: whose numbers these are.
-        found: of all checks that ran.
-        rows: the numbers.
-        full: whether all checks were asked for.
-        interrupted: whether Ctrl-C cut the checks short.
     """
     ran = {finding.id for finding in found}
     not_run = tuple(name for name, check in CHECKS.items() if check.when in IN_ONE_RUN and name not in ran)
@@ -318,9 +264,9 @@ def _word(found: Sequence[Finding], interrupted: bool) -> tuple[Word, str]:
 
 def _without_ensemble(found: Sequence[Finding], rows: Sequence[Record]) -> list[str]:
     """The budgets at which no ensemble of AutoAttack's grade ran, neither on all samples nor on the survivors."""
-    judged = {finding.budget for finding in found if finding.id == "R24"}
+    budgets = {finding.budget for finding in found if finding.id == "R24"}
     names = dict.fromkeys(row.ball for row in rows if row.eps is not None)
-    return [name for name in names if name not in judged]
+    return [name for name in names if name not in budgets]
 
 
 def _covered(check: str, rows: Sequence[Record]) -> bool:

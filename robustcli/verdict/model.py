@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -23,7 +23,7 @@ from robustcli.measure.plan import Planned, budget_warnings
 from robustcli.measure.stats import Table, mcnemar
 from robustcli.models.inputs import NORMALISATIONS, Prepared
 from robustcli.models.logits import logits_of
-from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, check, scientific
+from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, When, check, scientific
 
 PASSES = 5
 FEW = 64
@@ -66,49 +66,44 @@ LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": lambda logi
 
 @dataclass(frozen=True)
 class Inspection:
-    """What there was to see of a model, and the attacks that are to run on it.
+    """What a few passes say of a model, and the attacks that are to run on it.
 
     Attributes:
-        in_train_mode: modules that were handed over in train mode.
-        low, high: the smallest and the largest pixel.
-        y: (n,) the classes of all samples.
-        logits: (n, classes) of all samples, one pass.
-        near: (m,) the classes of the few that were inspected closely.
+        in_train_mode: modules that came in train mode.
+        samples, logits: n samples, and (n, classes) of one pass.
+        few: the m samples that were inspected closely.
         passes: PASSES times (m, classes), of these.
         alone: (m, classes), each of them in a batch of its own; None where that fails.
-        gradients: by loss, (m, ...); None where there is none.
-        broken: why there is none.
+        gradients: by loss, (m, c, h, w); None where there is none, and `broken` says why.
         autograd_calls: how often autograd was called inside a forward pass.
         attacks: each with its budget.
-        shape: (c, h, w) of an image.
         otherwise: of a network from elsewhere, (n,) bool of all samples: which are right behind another normalisation,
             or with their channels in another order, by its name.
     """
 
+    when: ClassVar[When] = "preflight"
+
     in_train_mode: tuple[str, ...]
-    low: float
-    high: float
-    y: Tensor
+    samples: Samples
     logits: Tensor
-    near: Tensor
+    few: Samples
     passes: tuple[Tensor, ...]
     alone: Tensor | None
-    gradients: dict[str, Tensor | None] = field(default_factory=dict)
-    broken: str = ""
-    autograd_calls: int = 0
-    attacks: tuple[Attack, ...] = ()
-    shape: tuple[int, ...] = ()
-    otherwise: dict[str, Tensor] = field(default_factory=dict)
+    gradients: dict[str, Tensor | None]
+    broken: str
+    autograd_calls: int
+    attacks: tuple[Attack, ...]
+    otherwise: dict[str, Tensor]
 
     @property
     def classes(self) -> int:
-        """K."""
+        """How many logits a sample has."""
         return self.logits.shape[1]
 
     @property
     def right(self) -> Tensor:
-        """(n,) bool."""
-        return is_right(self.logits, self.y)
+        """(n,) bool, whether a sample is classified right."""
+        return is_right(self.logits, self.samples.y)
 
     @property
     def spread(self) -> float:
@@ -119,7 +114,7 @@ class Inspection:
     @property
     def randomised(self) -> bool:
         """Whether the same image gets other logits from pass to pass."""
-        counts = {int(is_right(logits, self.near).sum()) for logits in self.passes}
+        counts = {int(is_right(logits, self.few.y).sum()) for logits in self.passes}
         return len(counts) > 1 or self.spread > SAME_LOGITS
 
 
@@ -134,7 +129,7 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
     few = more[spread_over(len(more), FEW)]
     with frozen(model), torch.random.fork_rng(devices=[]):  # a randomised model draws; the run must not notice
         meter = Meter(model, largest=int(samples.y.max()) if len(samples) else -1)
-        with _watched() as calls:
+        with _counted_autograd() as calls:
             first = meter.exact(few.x).detach()
         with torch.no_grad():
             passes = (first, *(meter.exact(few.x) for _ in range(PASSES - 1)))
@@ -144,18 +139,15 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
     otherwise = _otherwise(model, more, is_right(logits, more.y)) if isinstance(model, Prepared) else {}
     return Inspection(
         in_train_mode=in_train_mode,
-        low=float(more.x.min()),
-        high=float(more.x.max()),
-        y=more.y,
+        samples=more,
         logits=logits,
-        near=few.y,
+        few=few,
         passes=passes,
         alone=alone,
         gradients=gradients,
         broken=broken,
         autograd_calls=len(calls),
         attacks=tuple(attacks),
-        shape=tuple(samples.x.shape[1:]),
         otherwise=otherwise,
     )
 
@@ -208,26 +200,25 @@ def _gradients(meter: Meter, samples: Samples) -> tuple[dict[str, Tensor | None]
 
 
 @contextmanager
-def _watched() -> Iterator[list[str]]:
+def _counted_autograd() -> Iterator[list[str]]:
     """A list that each call of autograd is written to, as AutoAttack's `check_dynamic` counts them."""
     calls: list[str] = []
+    originals = {name: getattr(torch.autograd, name) for name in ("grad", "backward")}
 
-    def counting(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def counting(name: str) -> Callable[..., Any]:
         def called(*arguments: Any, **options: Any) -> Any:
             calls.append(name)
-            return original(*arguments, **options)
+            return originals[name](*arguments, **options)
 
         return called
 
-    names = ("grad", "backward")
-    originals = {name: getattr(torch.autograd, name) for name in names}
     try:
-        for name in names:
-            setattr(torch.autograd, name, counting(name, originals[name]))
+        for name in originals:
+            setattr(torch.autograd, name, counting(name))
         yield calls
     finally:
-        for name in names:
-            setattr(torch.autograd, name, originals[name])
+        for name, original in originals.items():
+            setattr(torch.autograd, name, original)
 
 
 @check(
@@ -235,12 +226,11 @@ def _watched() -> Iterator[list[str]]:
     "eval mode",
     "a module is in train mode: measured in eval mode",
     level="WARN",
-    when="preflight",
     source="RobustBench",
 )
-def eval_mode(seen: Inspection) -> Finding:
+def eval_mode(inspection: Inspection) -> Finding:
     """Whether the model came in eval mode."""
-    found = seen.in_train_mode
+    found = inspection.in_train_mode
     if not found:
         return Finding("OK", "the model came in eval mode")
     more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -252,13 +242,13 @@ def eval_mode(seen: Inspection) -> Finding:
     "input range",
     f"a pixel lies below -{scientific(EXCESS)} or above 1 + {scientific(EXCESS)}: normalisation belongs into the model",
     level="INVALID",
-    when="preflight",
     source="ours",
 )
-def input_range(seen: Inspection) -> Finding:
+def input_range(inspection: Inspection) -> Finding:
     """Whether pixels lie in [0, 1]."""
-    excess = max(-seen.low, seen.high - 1)
-    message = f"pixels from {seen.low:g} to {seen.high:g}"
+    low, high = float(inspection.samples.x.min()), float(inspection.samples.x.max())
+    excess = max(-low, high - 1)
+    message = f"pixels from {low:g} to {high:g}"
     if excess <= EXCESS:
         return Finding("OK", message)
     return Finding("INVALID", f"{message}: put the normalisation inside the model", excess)
@@ -269,12 +259,11 @@ def input_range(seen: Inspection) -> Finding:
     "probabilities given",
     f"all outputs in [0, 1] and every row's sum 1, within {scientific(NO_PROBABILITY)}",
     level="WARN",
-    when="preflight",
     source=AUTOATTACK,
 )
-def probabilities(seen: Inspection) -> Finding:
+def probabilities(inspection: Inspection) -> Finding:
     """Whether the model returns probabilities."""
-    logits = seen.logits
+    logits = inspection.logits
     off = float((logits.sum(1) - 1).abs().max())
     if logits.max() < 1 + NO_PROBABILITY and logits.min() > -NO_PROBABILITY and off < NO_PROBABILITY:
         message = "the model returns probabilities: attacks on the cross-entropy are weakened; return logits"
@@ -288,12 +277,11 @@ def probabilities(seen: Inspection) -> Finding:
     f"share of the correct points with a cross-entropy of exactly 0 or a margin above {ROUNDS_TO_ONE:g}: INFO above "
     f"{100 * SATURATED:g} %; WARN where the median margin is above {VANISHES:g}, at which float32 gradients vanish",
     level="WARN",
-    when="preflight",
     source=f"{CARLINI}; ours",
 )
-def saturation(seen: Inspection) -> Finding:
+def saturation(inspection: Inspection) -> Finding:
     """Whether the loss is flat: vanilla nets have 0 to 70 % of their points above 17, so that alone is no fault."""
-    logits, y = seen.logits[seen.right], seen.y[seen.right]
+    logits, y = inspection.logits[inspection.right], inspection.samples.y[inspection.right]
     if not len(y):
         return Finding("OK", "no point is right")
     margins = margin(logits, y)
@@ -312,25 +300,24 @@ def saturation(seen: Inspection) -> Finding:
     f"over {PASSES} passes the number of correct points differs, or normalised logits differ by more than "
     f"{scientific(SAME_LOGITS)} in L2",
     level="WARN",
-    when="preflight",
     source=AUTOATTACK,
     bars=True,
 )
-def randomised(seen: Inspection) -> Finding:
+def randomised(inspection: Inspection) -> Finding:
     """Whether the same image gets the same logits."""
-    if not seen.randomised:
-        return Finding("OK", "the same image gets the same logits", seen.spread)
-    averaged = [passes_of(attack) for attack in seen.attacks if attack.needs == "gradients"]
+    if not inspection.randomised:
+        return Finding("OK", "the same image gets the same logits", inspection.spread)
+    averaged = [passes_of(attack) for attack in inspection.attacks if attack.needs == "gradients"]
     if not averaged:
-        return Finding("INFO", "the model answers at random; no attack takes a gradient of it", seen.spread)
+        return Finding("INFO", "the model answers at random; no attack takes a gradient of it", inspection.spread)
     if min(averaged) >= 20:
         message = "the model answers at random; gradients are averaged over 20 passes or more"
-        return Finding("INFO", message, seen.spread)
+        return Finding("INFO", message, inspection.spread)
     message = (
         "the model answers the same image differently: dropout or an augmentation such as BatchOut was left on, or it "
         "is randomised by design; attack it with --eot 20 or more"
     )
-    return Finding("WARN", message, seen.spread)
+    return Finding("WARN", message, inspection.spread)
 
 
 @check(
@@ -339,18 +326,17 @@ def randomised(seen: Inspection) -> Finding:
     f"logits of an image alone and in a batch differ by more than {scientific(BATCH_MOVES)} max(1, abs(logit)); where "
     "P5 passed",
     level="INVALID",
-    when="preflight",
     source="ours",
 )
-def batch_dependence(seen: Inspection) -> Finding | None:
-    """Whether an image's logits depend on the others of its batch; of a randomised model that cannot be told."""
-    if seen.randomised:
+def batch_dependence(inspection: Inspection) -> Finding | None:
+    """Whether an image's logits depend on the others of its batch; of a randomised model that cannot be seen."""
+    if inspection.randomised:
         return None
     message = "logits depend on the other images of the batch: a batch norm or an augmentation ignores eval mode"
-    if seen.alone is None:
+    if inspection.alone is None:
         return Finding("INVALID", f"an image alone is refused: {message}")
-    batch = seen.passes[0]
-    over = float(((seen.alone - batch).abs() / (BATCH_MOVES * batch.abs().clamp_min(1))).max())
+    batch = inspection.passes[0]
+    over = float(((inspection.alone - batch).abs() / (BATCH_MOVES * batch.abs().clamp_min(1))).max())
     if over <= 1:
         return Finding("OK", "an image alone gets the logits that it gets in a batch", over * BATCH_MOVES)
     return Finding("INVALID", f"{message} (they move by {over * BATCH_MOVES:.2g})", over * BATCH_MOVES)
@@ -361,15 +347,14 @@ def batch_dependence(seen: Inspection) -> Finding | None:
     "broken graph",
     "the loss has no gradient with respect to the image, or asking for it fails, and an attack needs it",
     level="INVALID",
-    when="preflight",
     source=PINTOR,
 )
-def broken_graph(seen: Inspection) -> Finding:
+def broken_graph(inspection: Inspection) -> Finding:
     """Whether there is a gradient, where an attack needs one."""
-    if not seen.broken:
+    if not inspection.broken:
         return Finding("OK", "the loss has a gradient with respect to the image")
-    needing = [attack.name for attack in seen.attacks if attack.needs == "gradients"]
-    message = f"the model passes no gradient to its images ({seen.broken})"
+    needing = [attack.name for attack in inspection.attacks if attack.needs == "gradients"]
+    message = f"the model passes no gradient to its images ({inspection.broken})"
     if not needing:
         return Finding("INFO", f"{message}; no attack needs one")
     return Finding("INVALID", f"{message}: {', '.join(dict.fromkeys(needing))} cannot attack it; try square")
@@ -381,16 +366,16 @@ def broken_graph(seen: Inspection) -> Finding:
     "a correct point's gradient is 0 or not finite: WARN from one point on; SUSPECT where under every loss that the "
     "gradient attacks use more than half of the points have none",
     level="SUSPECT",
-    when="preflight",
     source=f"{AUTOATTACK}; {PINTOR}; ours",
 )
-def zero_gradients(seen: Inspection) -> Finding | None:
+def zero_gradients(inspection: Inspection) -> Finding | None:
     """Whether correct points have a gradient that an attack can use."""
-    if seen.broken:
+    if inspection.broken:
         return None
-    right = is_right(seen.passes[0], seen.near)
-    shares = {name: _without(gradient, right) for name, gradient in seen.gradients.items() if gradient is not None}
-    used = {loss for attack in seen.attacks for loss in attack.losses} & shares.keys()
+    right = is_right(inspection.passes[0], inspection.few.y)
+    gradients = {name: gradient for name, gradient in inspection.gradients.items() if gradient is not None}
+    shares = {name: _without(gradient, right) for name, gradient in gradients.items()}
+    used = {loss for attack in inspection.attacks for loss in attack.losses} & shares.keys()
     each = ", ".join(f"{100 * share:.0f} % under the {name}" for name, share in shares.items())
     worst, least = max(shares.values(), default=0.0), min((shares[name] for name in used), default=0.0)
     if worst == 0:
@@ -417,18 +402,17 @@ def _without(gradient: Tensor, right: Tensor) -> float:
     "gradient inside forward",
     "autograd is called while the model predicts",
     level="WARN",
-    when="preflight",
     source=AUTOATTACK,
     bars=True,
 )
-def gradient_inside(seen: Inspection) -> Finding:
+def gradient_inside(inspection: Inspection) -> Finding:
     """Whether the model takes gradients while it predicts."""
-    if not seen.autograd_calls:
+    if not inspection.autograd_calls:
         return Finding("OK", "a forward pass takes no gradient")
     message = (
         "the model takes gradients while it predicts (test-time optimisation): only an adaptive attack can judge it"
     )
-    return Finding("WARN", message, seen.autograd_calls)
+    return Finding("WARN", message, inspection.autograd_calls)
 
 
 @check(
@@ -436,15 +420,15 @@ def gradient_inside(seen: Inspection) -> Finding:
     "few classes",
     "fewer than 4 classes: not every loss can be had",
     level="INFO",
-    when="preflight",
     source=AUTOATTACK,
 )
-def few_classes(seen: Inspection) -> Finding:
+def few_classes(inspection: Inspection) -> Finding:
     """Whether there are classes enough for each loss."""
-    if seen.classes > 3:
-        return Finding("OK", f"{seen.classes} classes", seen.classes)
-    lost = "the margin takes the place of DLR" if seen.classes < 3 else "the margin takes the place of targeted DLR"
-    return Finding("INFO", f"{seen.classes} classes: {lost}", seen.classes)
+    classes = inspection.classes
+    if classes > 3:
+        return Finding("OK", f"{classes} classes", classes)
+    lost = "DLR" if classes < 3 else "targeted DLR"
+    return Finding("INFO", f"{classes} classes: the margin takes the place of {lost}", classes)
 
 
 @check(
@@ -452,15 +436,14 @@ def few_classes(seen: Inspection) -> Finding:
     "clean accuracy",
     "below 2 in K (K > 2), or no more than the largest class's share + 2 standard errors",
     level="WARN",
-    when="preflight",
     source=f"{CARLINI}; ours",
     bars=True,
 )
-def clean_accuracy(seen: Inspection) -> Finding:
+def clean_accuracy(inspection: Inspection) -> Finding:
     """Whether the model is better than chance."""
-    n, classes = len(seen.y), seen.classes
-    accuracy = float(seen.right.double().mean())
-    share = float(torch.bincount(seen.y, minlength=classes).max()) / n
+    y, n, classes = inspection.samples.y, len(inspection.samples), inspection.classes
+    accuracy = float(inspection.right.double().mean())
+    share = float(torch.bincount(y, minlength=classes).max()) / n
     chance = share + 2 * math.sqrt(share * (1 - share) / n)
     message = f"clean accuracy {100 * accuracy:.1f} % on {n} sample{'s' * (n != 1)}"
     if share == 1:
@@ -476,36 +459,33 @@ def clean_accuracy(seen: Inspection) -> Finding:
     "a budget of 0, or in Linf below half a grey level; an L2 or L1 budget of Linf size; steps x step_size below eps; "
     "a step above 2 eps",
     level="WARN",
-    when="preflight",
     source="ours",
     bars=True,
 )
-def budget_sanity(seen: Inspection) -> Finding:
+def budget_sanity(inspection: Inspection) -> Finding:
     """Whether budgets and steps fit each other and the images."""
-    planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in seen.attacks]
-    problems = budget_warnings(planned, seen.shape)
-    problems += [problem for attack in seen.attacks if (problem := _step(attack) or _size(attack))]
+    planned = [Planned(one, (one.eps,) if isinstance(one, BudgetAttack) else ()) for one in inspection.attacks]
+    problems = budget_warnings(planned, tuple(inspection.samples.x.shape[1:]))
+    problems += [problem for attack in inspection.attacks if (problem := _problem(attack))]
     if problems:
         return Finding("WARN", "; ".join(dict.fromkeys(problems)), len(problems))
     return Finding("OK", "budgets and steps fit each other")
 
 
-def _step(attack: Attack) -> str:
-    eps, step, steps = (getattr(attack, name, None) for name in ("eps", "step_size", "steps"))
-    if not eps or step is None or steps is None or not isinstance(attack, BudgetAttack):
-        return ""
-    if steps * step < eps:
-        return f"{label(attack)}: {steps} steps of {step} cannot reach eps {eps}"
-    return f"{label(attack)}: a step of {step} is more than twice eps {eps}" if step > 2 * eps else ""
-
-
-def _size(attack: Attack) -> str:
+def _problem(attack: Attack) -> str:
     if not isinstance(attack, BudgetAttack):
         return ""
-    if attack.eps == 0:
-        return f"{label(attack)}: a budget of 0 changes nothing"
-    if isinstance(attack.norm, Linf) and attack.eps < HALF_A_LEVEL:
-        return f"{label(attack)}: eps {attack.eps} is below half a grey level; was it divided by 255 twice?"
+    name, eps = label(attack), attack.eps
+    if eps == 0:
+        return f"{name}: a budget of 0 changes nothing"
+    step, steps = getattr(attack, "step_size", None), getattr(attack, "steps", None)
+    if step is not None and steps is not None:
+        if steps * step < eps:
+            return f"{name}: {steps} steps of {step} cannot reach eps {eps}"
+        if step > 2 * eps:
+            return f"{name}: a step of {step} is more than twice eps {eps}"
+    if isinstance(attack.norm, Linf) and eps < HALF_A_LEVEL:
+        return f"{name}: eps {eps} is below half a grey level; was it divided by 255 twice?"
     return ""
 
 
@@ -515,17 +495,16 @@ def _size(attack: Attack) -> str:
     f"of a network from elsewhere, another usual normalisation, or the inverse of one, gains more than "
     f"{100 * GAIN:g} points of clean accuracy (p < {CHANCE:g})",
     level="WARN",
-    when="preflight",
     source="ours",
     bars=True,
 )
-def normalisation(seen: Inspection) -> Finding | None:
+def normalisation(inspection: Inspection) -> Finding | None:
     """Whether pixels reach the network as it expects them; the best of the others is named."""
-    others = {name: right for name, right in seen.otherwise.items() if name != BGR}
+    others = {name: right for name, right in inspection.otherwise.items() if name != BGR}
     if not others:
         return None
     best = max(others, key=lambda name: int(others[name].sum()))
-    gain = _gain(seen.right, others[best], seen.classes)
+    gain = _gain(inspection.right, others[best], inspection.classes)
     if not gain:
         return Finding("OK", "no other normalisation gains")
     kind = "applied twice" if best.startswith(UNDONE) or best.startswith("no ") else "missing, or another one"
@@ -537,15 +516,14 @@ def normalisation(seen: Inspection) -> Finding | None:
     "channel order",
     f"of a network from elsewhere, images in the order BGR gain more than {100 * GAIN:g} points (p < {CHANCE:g})",
     level="WARN",
-    when="preflight",
     source="ours",
     bars=True,
 )
-def channel_order(seen: Inspection) -> Finding | None:
+def channel_order(inspection: Inspection) -> Finding | None:
     """Whether the network expects blue first, as OpenCV reads images."""
-    if BGR not in seen.otherwise:
+    if BGR not in inspection.otherwise:
         return None
-    gain = _gain(seen.right, seen.otherwise[BGR], seen.classes)
+    gain = _gain(inspection.right, inspection.otherwise[BGR], inspection.classes)
     if not gain:
         return Finding("OK", "the order RGB fits")
     message = f"{BGR} gain {100 * gain:.1f} points: flip them in the network, x.flip(1)"
@@ -558,19 +536,20 @@ def channel_order(seen: Inspection) -> Finding | None:
     f"labels shifted by one, or in the best other order, gain more than {100 * GAIN:g} points (p < {CHANCE:g}); the "
     "order is chosen on half of the samples and judged on the others",
     level="SUSPECT",
-    when="preflight",
     source="ours",
 )
-def class_order(seen: Inspection) -> Finding | None:
+def class_order(inspection: Inspection) -> Finding | None:
     """Whether output k stands for label k."""
-    if float(seen.right.double().mean()) > 1 - GAIN:
+    if float(inspection.right.double().mean()) > 1 - GAIN:
         return Finding("OK", "no other order of the classes can gain")
-    pred = seen.logits.argmax(1)
+    pred = inspection.logits.argmax(1)
     for shift, rule in ((1, "label + 1"), (-1, "label - 1")):
-        if gain := _gain(seen.right, pred == seen.y + shift, seen.classes):
-            return Finding("SUSPECT", f"{rule} for each label gains {100 * gain:.1f} points: do they count from 1?", gain)
-    order = _best_order(pred[::2], seen.y[::2], seen.classes)
-    if gain := _gain(seen.right[1::2], pred[1::2] == order[seen.y[1::2]], seen.classes):
+        if gain := _gain(inspection.right, pred == inspection.samples.y + shift, inspection.classes):
+            return Finding(
+                "SUSPECT", f"{rule} for each label gains {100 * gain:.1f} points: do they count from 1?", gain
+            )
+    order = _best_order(pred[::2], inspection.samples.y[::2], inspection.classes)
+    if gain := _gain(inspection.right[1::2], pred[1::2] == order[inspection.samples.y[1::2]], inspection.classes):
         message = f"another order of the classes gains {100 * gain:.1f} points: are the folders sorted as in training?"
         return Finding("SUSPECT", message, gain)
     return Finding("OK", "no other order of the classes gains")

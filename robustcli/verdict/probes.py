@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from scipy.stats import binom
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from robustcli.attacks import APGD, FABT, PGD, AutoAttack, DeepFool, Square, UniformNoise, label
 from robustcli.attacks.autoattack import EOT
 from robustcli.attacks.base import Attack, BudgetAttack, is_black_box, is_iterative, parts, passes_of
-from robustcli.attacks.losses import Loss, cross_entropy, margin
+from robustcli.attacks.losses import cross_entropy, margin
 from robustcli.attacks.norms import L1, Norm
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
@@ -29,7 +30,7 @@ from robustcli.measure.session import ImageSamples
 from robustcli.measure.stats import wilson
 from robustcli.measure.transfer import Transferred
 from robustcli.noise import Noise
-from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, also, check, spaced
+from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, When, also, check, spaced
 from robustcli.verdict.model import FEW, spread_over
 from robustcli.verdict.rows import BEYOND_CHANCE as UNBOUNDED_BEYOND_CHANCE
 from robustcli.verdict.rows import (
@@ -43,7 +44,6 @@ from robustcli.verdict.rows import (
     is_autoattack_grade,
     losses_finding,
     rounding_finding,
-    standard_error,
     unbounded_finding,
     worst_case,
 )
@@ -83,18 +83,15 @@ BEYOND_CHANCE = 1e-4
 
 @dataclass(frozen=True)
 class Measurement:
-    """A model, the images that it was measured on, and its rows.
+    """A model on its device, the images that it was measured on, and its finished rows, all of them on these.
 
     Attributes:
-        model: on the device.
-        images: the samples that all rows have.
-        rows: of the model, finished, on these.
-        device: where it runs.
-        seed, batch_size: of the run.
-        limit: how many survivors of a budget are probed.
+        limit: how many survivors of a budget meet more attacks.
         randomised: whether the model answers the same image differently.
-        transfers: what images of other checkpoints, and its own, did to it, where that was asked for.
+        transfers: what images of other checkpoints, and its own, did to it, where that was measured.
     """
+
+    when: ClassVar[When] = "full"
 
     model: nn.Module
     images: Images
@@ -106,30 +103,29 @@ class Measurement:
     randomised: bool = False
     transfers: Sequence[Transferred] = ()
 
-    def samples(self, index: Tensor) -> Samples:
-        """The samples at some places."""
-        images, device = self.images, self.device
-        return Samples(images.batch(index, device), images.y[index].to(device), images.ids[index].to(device))
+    @cached_property
+    def samples(self) -> ImageSamples:
+        """All images, read as they are indexed."""
+        return ImageSamples(self.images, self.device)
 
     @cached_property
     def classes(self) -> int:
-        """Of the network."""
+        """How many the network has."""
         with frozen(self.model), torch.no_grad():
-            return Meter(self.model)(self.images.batch(slice(1), self.device)).shape[1]
+            return Meter(self.model)(self.samples[slice(1)].x).shape[1]
 
     @cached_property
     def correct(self) -> Images:
         """At most FEW images that the model gets right, evenly spread."""
-        every = ImageSamples(self.images, self.device)
+        y = self.samples.y
         with frozen(self.model), torch.no_grad():
-            index = (predict_samples(Meter(self.model), every, self.batch_size) == every.y).nonzero()[:, 0].cpu()
+            index = (predict_samples(Meter(self.model), self.samples, self.batch_size) == y).nonzero()[:, 0].cpu()
         return self.images.take(index[spread_over(len(index), min(self.limit, FEW))])
 
     @cached_property
     def correct_samples(self) -> Samples:
         """The same as pixels, on the device."""
-        images, device = self.correct, self.device
-        return Samples(images.batch(slice(None), device), images.y.to(device), images.ids.to(device))
+        return ImageSamples(self.correct, self.device)[slice(None)]
 
     @cached_property
     def strongest(self) -> Attack | None:
@@ -149,7 +145,6 @@ class Measurement:
 
     def survivors(self) -> Iterator[Survivors]:
         """Those of each budget."""
-        every = ImageSamples(self.images, self.device)
         for name, group in budgets(self.rows):
             flags = torch.tensor(worst_case(self.rows, group), dtype=torch.bool)
             index = flags.nonzero()[:, 0]
@@ -160,7 +155,7 @@ class Measurement:
                 name=name,
                 norm=first.norm,
                 eps=first.eps,
-                standing=every[index[spread_over(len(index), self.limit)].to(every.y.device)],
+                standing=self.samples[index[spread_over(len(index), self.limit)]],
                 count=len(index),
                 total=len(flags),
                 attacks=tuple(attack_of(row) for row in group),
@@ -175,16 +170,13 @@ class Survivors:
     """What stands at one budget of one model.
 
     Attributes:
-        model: what is attacked.
         name: of the budget, such as `Linf 0.3`.
-        norm, eps: the budget.
-        standing: the survivors that are probed.
-        count: how many stand.
-        total: of how many samples.
+        standing: the survivors that meet more attacks: of `count`, which stand of `total` samples.
         attacks: that ran at this budget.
-        seed, batch_size: of the run.
         randomised: whether the model answers the same image differently.
     """
+
+    when: ClassVar[When] = "full"
 
     model: nn.Module
     name: str
@@ -241,11 +233,11 @@ class Survivors:
 
     @cached_property
     def ensemble(self) -> list[tuple[Attack, int]]:
-        """What each member of a stronger ensemble breaks after the ones before; empty where none is asked, or can be.
+        """What each member of a stronger ensemble breaks after the ones before; empty where none is due, or can run.
 
         It is AutoAttack with fewer queries of Square and without FAB-T, which takes a third of its time and breaks next
-        to nothing that APGD-T left. The draws are others than the run's, so that no attack of the run is only made
-        again. A randomised model is asked as AutoAttack's `rand` does.
+        to nothing that APGD-T left; of a randomised model its `rand`. Its draws are not the run's, so that no attack of
+        the run is only made again.
         """
         if self.graded:
             return []
@@ -273,7 +265,6 @@ class Survivors:
     f"({2 * LIMIT} where n > {spaced(MANY)}), lower accuracy by more than {100 * ENSEMBLE_WARNS:g} point: WARN, "
     f"{100 * ENSEMBLE_SUSPECTS:g} points: SUSPECT; not asked where an ensemble of that grade ran",
     level="SUSPECT",
-    when="full",
     source=f"{AUTOATTACK}; ours",
     bars=True,
 )
@@ -302,7 +293,6 @@ def stronger_ensemble(survivors: Survivors) -> Finding | None:
     f"new starts, those of R24's APGD or else {STARTS} of PGD, lower accuracy by more than {100 * RESTARTS_WARN:g} "
     "point; not run beside an ensemble of AutoAttack's grade",
     level="WARN",
-    when="full",
     source=f"{CARLINI}; ours",
     bars=True,
 )
@@ -323,7 +313,7 @@ def restarts(survivors: Survivors) -> Finding | None:
     return Finding("OK", message, points)
 
 
-@also("R15", when="full")
+@also("R15")
 def other_loss(survivors: Survivors) -> Finding | None:
     """R15 beside an attack on the cross-entropy: by R24's ensemble, or by APGD on the difference-of-logits ratio."""
     if not any("cross-entropy" in one.losses for one in survivors.iterative) or survivors.graded:
@@ -338,7 +328,7 @@ def other_loss(survivors: Survivors) -> Finding | None:
     return losses_finding(survivors.name, fewer, stood, survivors.points(fewer))
 
 
-@also("R12", when="full")
+@also("R12")
 def black_box_search(survivors: Survivors) -> Finding | None:
     """R12 by Square: as a member of R24's ensemble, or by itself."""
     stood = len(survivors.standing)
@@ -359,7 +349,6 @@ def black_box_search(survivors: Survivors) -> Finding | None:
     "silent success",
     "an image that the attack asked about inside the ball was misclassified, and it returned another that is not",
     level="WARN",
-    when="full",
     source=PINTOR,
 )
 def silent_success(survivors: Survivors) -> Iterator[Finding]:
@@ -376,40 +365,25 @@ def silent_success(survivors: Survivors) -> Iterator[Finding]:
 
 
 def _is_silent(survivors: Survivors, attack: Attack, i: int) -> bool:
+    """Whether an attack on one image alone met an adversarial, and returned an image that is none."""
     one = survivors.standing[slice(i, i + 1)]
+    model, norm, edge = Meter(survivors.model), survivors.norm, ball_edge(survivors.eps)
+    met = False
+
+    def watched(x: Tensor) -> Tensor:
+        nonlocal met
+        logits = model(x)
+        at = x.detach()
+        inside = norm.distance(at, one.x.expand_as(at)) <= edge
+        inside &= ((at >= 0) & (at <= 1)).flatten(1).all(1)
+        met |= bool((inside & (logits.detach().argmax(1) != one.y)).any())
+        return logits
+
     with frozen(survivors.model):
-        watched = WatchedModel(survivors.model, one.x, one.y, survivors.norm, ball_edge(survivors.eps))
         x_adv = attack.perturb(watched, one.x, one.y, Noise(survivors.seed, one.ids).stream(attack.name))
         with torch.no_grad():
             broken = bool((Meter(survivors.model)(x_adv).argmax(1) != one.y).any())
-    return watched.misclassified and not broken
-
-
-class WatchedModel:
-    """A model that notes whether it was asked about a misclassified image inside the ball and the box.
-
-    Args:
-        model: what is asked.
-        x, y: one image (1, c, h, w) and its class (1,).
-        norm, edge: the ball.
-    """
-
-    def __init__(self, model: nn.Module, x: Tensor, y: Tensor, norm: Norm, edge: float) -> None:
-        self.model = Meter(model)
-        self.x = x
-        self.y = y
-        self.norm = norm
-        self.edge = edge
-        self.misclassified = False
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (m, classes)."""
-        logits = self.model(x)
-        at = x.detach()
-        inside = self.norm.distance(at, self.x.expand_as(at)) <= self.edge
-        inside &= ((at >= 0) & (at <= 1)).flatten(1).all(1)
-        self.misclassified |= bool((inside & (logits.detach().argmax(1) != self.y)).any())
-        return logits
+    return met and not broken
 
 
 @check(
@@ -418,7 +392,6 @@ class WatchedModel:
     f"uniform noise in the ball breaks a survivor: WARN, more than {100 * NOISE_SUSPECTS:g} %: SUSPECT; {DRAWS} draws "
     f"on at most {LIMIT}",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; ours",
 )
 def random_search(survivors: Survivors) -> Finding:
@@ -440,7 +413,6 @@ def random_search(survivors: Survivors) -> Finding:
     f"still moves by {MOVES:g} of its range in the last half of the steps: WARN, INFO where R24 passed; beside an "
     "ensemble of AutoAttack's grade no more than INFO, but for SUSPECT",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; {PINTOR}; ours",
     bars=True,
 )
@@ -467,43 +439,22 @@ def converged(survivors: Survivors) -> Finding | None:
 
 def _moving(survivors: Survivors, steps: int) -> float:
     """The share of survivors whose best loss so far rises by MOVES of its range in the last half of PGD's steps."""
-    standing = survivors.standing
-    with frozen(survivors.model):
-        recorder = Recorder(survivors.model, standing.y, cross_entropy)
-        attack = PGD(survivors.eps, steps=max(4, steps), norm=survivors.norm, early_stop=False)
-        attack.perturb(recorder, standing.x, standing.y, Noise(survivors.seed, standing.ids).stream("pgd"))
-    return share_moving(torch.stack(recorder.losses))
+    standing, model = survivors.standing, Meter(survivors.model)
+    losses: list[Tensor] = []
 
-
-class Recorder:
-    """A model that keeps the loss of every call: (calls, n) after an attack that asks about all n each time.
-
-    Args:
-        model: what is asked.
-        y: (n,) the classes.
-        loss: logits and classes to one loss a sample.
-    """
-
-    def __init__(self, model: nn.Module, y: Tensor, loss: Loss) -> None:
-        self.model = Meter(model)
-        self.y = y
-        self.loss = loss
-        self.losses: list[Tensor] = []
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Logits (n, classes)."""
-        logits = self.model(x)
-        if len(x) == len(self.y):
-            self.losses.append(self.loss(logits.detach(), self.y))
+    def recorded(x: Tensor) -> Tensor:
+        logits = model(x)
+        losses.append(cross_entropy(logits.detach(), standing.y))
         return logits
+
+    with frozen(survivors.model):
+        attack = PGD(survivors.eps, steps=max(4, steps), norm=survivors.norm, early_stop=False)
+        attack.perturb(recorded, standing.x, standing.y, Noise(survivors.seed, standing.ids).stream("pgd"))
+    return share_moving(torch.stack(losses))
 
 
 def share_moving(losses: Tensor) -> float:
-    """R10 (b): the share of samples whose best loss so far still moves (Pintor et al. 2022).
-
-    Args:
-        losses: (steps, n) after each step.
-    """
+    """R10 (b): the share of samples whose best loss so far still moves, of (steps, n) losses (Pintor et al. 2022)."""
     best = losses.double().cummax(0).values
     span = best[-1] - best[0]
     late = (best[-1] - best[len(best) // 2]) / span.clamp_min(1e-12)
@@ -516,14 +467,14 @@ def share_moving(losses: Tensor) -> float:
     f"under PGD-{STEPS} at Linf {GREY:g}, where every image can be made grey, accuracy is above 1/K + 2 standard "
     "errors",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; ART",
 )
 def huge_eps(measured: Measurement) -> Finding:
     """Whether anything stands where nothing can."""
     outcome = measured.run(PGD(GREY, steps=STEPS, step_size=2 * GREY / STEPS))
     n, accuracy = len(outcome.robust), float(outcome.robust.double().mean())
-    most = 1 / measured.classes + 2 * standard_error(1 / measured.classes, n)
+    chance = 1 / measured.classes
+    most = chance + 2 * math.sqrt(chance * (1 - chance) / max(1, n))
     message = f"PGD-{STEPS} at Linf {GREY:g} leaves {100 * accuracy:.0f} % of {n}; "
     message += f"at most {100 * most:.0f} % are possible"
     if accuracy > most:
@@ -538,7 +489,6 @@ def huge_eps(measured: Measurement) -> Finding:
     f"the correct points: WARN; on more than {100 * UNBOUNDED_SUSPECTS:g} % beyond chance (p < "
     f"{UNBOUNDED_BEYOND_CHANCE:g}): SUSPECT",
     level="SUSPECT",
-    when="full",
     source=f"{CARLINI}; ours",
 )
 def without_budget(measured: Measurement) -> Finding:
@@ -554,7 +504,6 @@ def without_budget(measured: Measurement) -> Finding:
     f"{STEPS} random steps within {255 * SMALL_STEP:g}/255 change the margin by more than {100 * NOISY:g} % in the "
     "mean",
     level="WARN",
-    when="full",
     source=f"{PINTOR}; ours",
 )
 def noisy_landscape(measured: Measurement) -> Finding:
@@ -578,7 +527,6 @@ def noisy_landscape(measured: Measurement) -> Finding:
     "re-evaluation",
     f"asked again alone and in other batches, more than {100 * SIDES:g} % of the adversarials change sides",
     level="WARN",
-    when="full",
     source="ours",
     bars=True,
 )
@@ -604,7 +552,6 @@ def re_evaluation(measured: Measurement) -> Finding | None:
     "8-bit",
     f"rounding to k/255 inside the ball saves more than {100 * SAVED:g} point; of the rows too under --eight-bit",
     level="INFO",
-    when="full",
     source="ours",
 )
 def rounding(measured: Measurement) -> Finding | None:
@@ -623,7 +570,6 @@ def rounding(measured: Measurement) -> Finding | None:
     f"finds half: WARN; SUSPECT where it is under {100 * LEAST_FOUND:g} % beyond chance (p < {BEYOND_CHANCE:g}) and a "
     "stronger attack finds half of those it missed",
     level="SUSPECT",
-    when="full",
     source="Zimmermann et al. 2022; ours",
 )
 def binarisation(measured: Measurement) -> Finding | None:
@@ -653,24 +599,19 @@ def found_again(measured: Measurement, test: Binarised, samples: Samples) -> int
     stronger: list[Attack] = [APGD(eps, restarts=5, norm=norm, eot=passes_of(test.attack))]
     if not isinstance(norm, L1):
         stronger.append(Square(eps, queries=MANY_QUERIES, norm=norm))
-    left = torch.tensor([sample for sample, found in zip(test.ids, test.found, strict=True) if not found])
-    count = 0
+    count, missed = 0, test.missed
     for attack in stronger:
-        if len(left):
-            few = samples[torch.isin(samples.ids.cpu(), left).nonzero()[:, 0].to(samples.x.device)]
+        if missed:
+            few = samples[torch.isin(samples.ids.cpu(), torch.tensor(missed)).nonzero()[:, 0].to(samples.x.device)]
             again = binarise(measured.model, attack, few.x, eps, norm, measured.seed, ids=few.ids)
-            count += sum(again.found)
-            left = torch.tensor([sample for sample, found in zip(again.ids, again.found, strict=True) if not found])
+            count, missed = count + sum(again.found), again.missed
     return count
 
 
 def binarisation_finding(attack: str, test: Binarised, again: int = 0) -> Finding:
-    """R17; where noise finds half of the planted adversarials, the test asks for too little to pass it.
+    """R17, where a stronger attack finds `again` of those that were missed.
 
-    Args:
-        attack: as it is called.
-        test: what it found.
-        again: how many of those that it missed a stronger attack finds; asked only where it missed many.
+    Where noise finds half of the planted adversarials, the test is too easy to pass it.
     """
     found = sum(test.found)
     message = f"of {test.n} adversarials by construction {attack} finds {found}, noise {sum(test.found_at_random)}"

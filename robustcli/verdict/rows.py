@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from scipy.stats import binom, binomtest
 
@@ -23,10 +22,10 @@ from robustcli.attacks.base import Attack, MinimalAttack, is_black_box, is_itera
 from robustcli.attacks.norms import L1
 from robustcli.errors import DataError
 from robustcli.fields import ball_edge
-from robustcli.measure.pairs import Pair, refuse_unequal
+from robustcli.measure.compare import Pair, refuse_unequal
 from robustcli.measure.record import Record
-from robustcli.measure.stats import ALPHA, Table, paired_interval, wilson
-from robustcli.verdict.check import AUTOATTACK, CARLINI, Finding, Level, also, check
+from robustcli.measure.stats import ALPHA, Table, half_width, paired_interval
+from robustcli.verdict.check import AUTOATTACK, CARLINI, Finding, Level, When, also, check
 
 MANY_STEPS = 100
 """What the authors of AutoAttack give each run of APGD."""
@@ -60,12 +59,9 @@ UNEQUAL = 0.1
 
 @dataclass(frozen=True)
 class Results:
-    """The finished rows of one checkpoint.
+    """The finished rows of one checkpoint, and whether it answers the same image differently."""
 
-    Attributes:
-        rows: as they are.
-        randomised: whether the model answers the same image differently.
-    """
+    when: ClassVar[When] = "reuse"
 
     rows: Sequence[Record]
     randomised: bool = False
@@ -73,8 +69,8 @@ class Results:
     @cached_property
     def common(self) -> list[Record]:
         """The rows on the samples that they all have, where there are any."""
-        cut = on_common_samples(self.rows)
-        return cut if cut and cut[0].n else []
+        common = on_common_samples(self.rows)
+        return common if common and common[0].n else []
 
     def budgets(self) -> Iterator[tuple[str, list[Record]]]:
         """The common rows at each norm and budget, and its name, such as `Linf 0.3`; without an ensemble's members."""
@@ -86,14 +82,13 @@ def on_common_samples(rows: Sequence[Record]) -> list[Record]:
     if len({row.ids for row in rows}) < 2:
         return list(rows)
     common = set(rows[0].ids).intersection(*(row.ids for row in rows))
-    return [_cut(row, common) for row in rows]
-
-
-def _cut(row: Record, common: Collection[int]) -> Record:
-    places = [i for i, sample in enumerate(row.ids) if sample in common]
-    columns = ("ids", "y", "pred", "pred_after", "robust", "distance")
-    cut: dict[str, Any] = {name: tuple(getattr(row, name)[i] for i in places) for name in columns}
-    return replace(row, **cut)
+    reduced = []
+    for row in rows:
+        places = [i for i, sample in enumerate(row.ids) if sample in common]
+        columns = ("ids", "y", "pred", "pred_after", "robust", "distance")
+        changes: dict[str, Any] = {name: tuple(getattr(row, name)[i] for i in places) for name in columns}
+        reduced.append(replace(row, **changes))
+    return reduced
 
 
 def budgets(rows: Sequence[Record]) -> Iterator[tuple[str, list[Record]]]:
@@ -120,11 +115,9 @@ def consecutive_members(rows: Sequence[Record]) -> Iterator[tuple[Record, Record
 
 
 def worst_case(rows: Sequence[Record], group: Sequence[Record]) -> tuple[int, ...]:
-    """(n,) flags: what stands under all attacks of a budget, and has no closer adversarial of a minimal-norm attack.
+    """(n,) flags: what stands under the attacks of a budget, a `group` of a checkpoint's `rows`.
 
-    Args:
-        rows: all of a checkpoint.
-        group: those of one norm and budget.
+    Nor has it a closer adversarial of a minimal-norm attack.
     """
     eps, norm = float(group[0].eps or 0), group[0].norm
     near = [
@@ -135,12 +128,6 @@ def worst_case(rows: Sequence[Record], group: Sequence[Record]) -> tuple[int, ..
     return tuple(min(flags) for flags in zip(*(row.robust for row in group), *near, strict=True))
 
 
-def table(a: Sequence[int], b: Sequence[int]) -> Table:
-    """Two rows of flags on the same samples."""
-    flags = list(zip(a, b, strict=True))
-    return Table(*(flags.count(kind) for kind in ((1, 1), (1, 0), (0, 1), (0, 0))))
-
-
 def percent(correct: int, n: int) -> str:
     """`46.8 %`."""
     return f"{100 * correct / n:.1f} %" if n else "-"
@@ -149,11 +136,6 @@ def percent(correct: int, n: int) -> str:
 def left(row: Record) -> str:
     """What stands, in per cent."""
     return percent(row.correct, row.n)
-
-
-def standard_error(share: float, n: int) -> float:
-    """Of a share of n."""
-    return math.sqrt(share * (1 - share) / max(1, n))
 
 
 def is_autoattack_grade(attack: Attack, randomised: bool = True) -> bool:
@@ -172,7 +154,7 @@ def is_autoattack_grade(attack: Attack, randomised: bool = True) -> bool:
     return "cross-entropy" in losses and ((targeted and searched) or (averaged and "margin" in losses))
 
 
-@also("R4", when="reuse")
+@also("R4")
 def rounding_of_rows(results: Results) -> Iterator[Finding]:
     """R4 of rows that were measured with `--eight-bit`."""
     for row in results.rows:
@@ -187,7 +169,7 @@ def rounding_finding(attack: str, saved: int, n: int) -> Finding:
     return Finding("INFO" if saved > SAVED * n else "OK", message, saved / n)
 
 
-@also("R9", when="reuse")
+@also("R9")
 def unbounded(results: Results) -> Iterator[Finding]:
     """R9 of minimal-norm attacks that ran long enough."""
     for row in results.rows:
@@ -211,7 +193,6 @@ def unbounded_finding(attack: str, failed: int, n: int) -> Finding:
     "always told: the half width of the 95 % interval; WARN where at an accuracy of 50 % it is above "
     f"{100 * WIDE_INTERVAL:g} points",
     level="WARN",
-    when="reuse",
     source="Wilson 1927; ours",
     bars=True,
 )
@@ -230,18 +211,11 @@ def sample_size(results: Results) -> Finding | None:
     return Finding("WARN", f"{message}; too few samples for a reliable number: take {enough} or more", width)
 
 
-def half_width(successes: int, n: int) -> float:
-    """Half of the 95 % interval of a share."""
-    low, high = wilson(successes, n)
-    return (high - low) / 2
-
-
 @check(
     "R5",
     "per-sample worst case",
     "always told: what stands under all attacks at once",
     level="INFO",
-    when="reuse",
     source=CARLINI,
 )
 def worst_cases(results: Results) -> Iterator[Finding]:
@@ -260,7 +234,6 @@ def worst_cases(results: Results) -> Iterator[Finding]:
     f"at one budget more stand under an iterative attack than under FGSM (exact one-sided test, p < {ALPHA:g}): "
     f"SUSPECT; FGSM alone breaks more than {100 * ALONE:g} %, or leaves {100 * GAP:g} points more: WARN",
     level="SUSPECT",
-    when="reuse",
     source=f"{CARLINI}; ours",
 )
 def steps_beat_one(results: Results) -> Iterator[Finding]:
@@ -276,10 +249,11 @@ def one_and_many(group: Sequence[Record]) -> list[tuple[Record, Record]]:
 
 
 def _steps(name: str, one: Record, many: Record) -> Finding:
-    counts = table(one.robust, many.robust)
-    only_one = counts.only_b  # stands under many steps alone
+    counts = Table.of(one.robust, many.robust)
+    only_one, only_many = counts.only_b, counts.only_a  # what only one step breaks, and what only many steps do
     message = f"at {name} {one.label} leaves {left(one)}, {many.label} {left(many)}"
-    if many.correct > one.correct and _more(counts.only_b, counts.only_a):
+    p = binomtest(only_one, only_one + only_many, 0.5, alternative="greater").pvalue if only_one > only_many else 1.0
+    if p < ALPHA:
         cause = "masked gradients: the surface is bent where the iterates are, or the steps are too short"
         return Finding("SUSPECT", f"{message}: {cause}", (many.correct - one.correct) / one.n)
     called = str(one.attack["name"]).upper()
@@ -297,18 +271,11 @@ def ahead(one: Record, many: Record) -> float:
     return (one.correct - many.correct) / max(1, one.n)
 
 
-def _more(often: int, seldom: int) -> bool:
-    """Whether `often` of the discordant samples are more than chance, one-sided (exact)."""
-    both = often + seldom
-    return both > 0 and float(binomtest(often, both, 0.5, alternative="greater").pvalue) < ALPHA
-
-
 @check(
     "R7",
     "monotone in eps",
     "accuracy rises with eps: the 95 % interval of the paired difference lies above 0",
     level="SUSPECT",
-    when="reuse",
     source=f"{CARLINI}; ours",
 )
 def monotone(results: Results) -> Iterator[Finding]:
@@ -321,7 +288,7 @@ def monotone(results: Results) -> Iterator[Finding]:
 
 
 def _rise(low: Record, high: Record) -> Finding:
-    counts = table(high.robust, low.robust)
+    counts = Table.of(high.robust, low.robust)
     message = f"{low.label} leaves {left(low)} at eps {low.budget} and {left(high)} at {high.budget}"
     if paired_interval(counts)[0] > 0:
         cause = "label leaking, or gradients that mislead beyond the smaller budget"
@@ -335,7 +302,6 @@ def _rise(low: Record, high: Record) -> Finding:
     "a black-box attack breaks survivors of all white-box attacks, one of many steps among them: WARN above "
     f"{100 * BLACK_BOX_WARNS:g} points, SUSPECT above {100 * BLACK_BOX_SUSPECTS:g}",
     level="SUSPECT",
-    when="reuse",
     source=f"{AUTOATTACK}; ours",
 )
 def black_box(results: Results) -> Iterator[Finding]:
@@ -359,15 +325,7 @@ def black_box(results: Results) -> Iterator[Finding]:
 
 
 def black_box_finding(attack: Attack, name: str, broken: int, n: int, share: float) -> Finding:
-    """R12 of `broken` of n samples that no gradient attack broke: a `share` of all samples of the run.
-
-    Args:
-        attack: the black-box attack.
-        name: of the budget.
-        broken: how many it broke of those that had stood.
-        n: how many had stood.
-        share: of all samples, those that it would break.
-    """
+    """R12 of `broken` of n samples that no gradient attack broke: a `share` of all samples of the run."""
     message = f"{label(attack)} at {name} breaks {broken} of {n} that no gradient attack broke"
     if broken > 1 and share > BLACK_BOX_SUSPECTS:
         return Finding("SUSPECT", f"{message}: masked gradients", share)
@@ -383,7 +341,6 @@ def black_box_finding(attack: Attack, name: str, broken: int, n: int, share: flo
     f"attacks on the cross-entropy and on the margin differ by more than {100 * LOSSES_DIFFER:g} points; INFO between "
     "the members of an ensemble of AutoAttack's grade, and beside it",
     level="WARN",
-    when="reuse",
     source=f"{AUTOATTACK}; ours",
     bars=True,
 )
@@ -409,10 +366,7 @@ def loss_diversity(results: Results) -> Iterator[Finding]:
 
 
 def losses_finding(name: str, fewer: int, n: int, share: float, graded: bool = False) -> Finding:
-    """R15, where the margin leaves `fewer` of n samples than the cross-entropy does: a `share` of all.
-
-    No more than INFO where an ensemble of AutoAttack's grade ran, which has both losses.
-    """
+    """R15, where the margin leaves `fewer` of n than the cross-entropy does; `graded`: an ensemble with both ran."""
     message = f"at {name} attacks on the margin leave {abs(fewer)} {'fewer' if fewer >= 0 else 'more'} of {n}"
     message += " than those on the cross-entropy"
     if abs(share) <= LOSSES_DIFFER:
@@ -428,7 +382,6 @@ def losses_finding(name: str, fewer: int, n: int, share: float, graded: bool = F
     "all attacks are of the family that it was trained against: WARN; FGSM training, and FGSM leaves "
     f"{100 * GAP:g} points more than an iterative attack within its budget: SUSPECT",
     level="SUSPECT",
-    when="reuse",
     source=f"{CARLINI}; Wong et al. 2020; ours",
 )
 def knows_attack(results: Results) -> Finding | None:
@@ -467,7 +420,6 @@ def _in_family(attack: Attack, one_step: bool) -> bool:
     "weak attacks only",
     "FGSM, DeepFool, noise or attacks of a single step are all that ran",
     level="WARN",
-    when="reuse",
     source=CARLINI,
     bars=True,
 )
@@ -481,7 +433,7 @@ def only_weak(results: Results) -> Finding | None:
     return Finding("OK", f"{names} ran")
 
 
-@also("R24", when="reuse")
+@also("R24")
 def autoattack_ran(results: Results) -> Iterator[Finding]:
     """R24 at each budget where an ensemble of AutoAttack's grade ran on all samples."""
     for name, group in results.budgets():
@@ -499,7 +451,7 @@ def autoattack_ran(results: Results) -> Iterator[Finding]:
     source="McNemar 1947",
 )
 def comparison(pair: Pair) -> Finding:
-    """Whether two checkpoints can be told apart."""
+    """Whether the difference of two checkpoints is more than chance."""
     message = f"{pair.a.label}: {pair.a.subject.checkpoint} and {pair.b.subject.checkpoint}"
     if pair.separable:
         return Finding("OK", f"{message} can be told apart", pair.p_holm)
@@ -515,7 +467,7 @@ def comparison(pair: Pair) -> Finding:
     source="ours",
 )
 def equal_effort(pair: Pair) -> Finding:
-    """Equal attacks differ in effort by when samples are broken; Square, which asks ahead, by how many stand."""
+    """Equal attacks differ in effort by when samples are broken; Square, which evaluates ahead, by how many stand."""
     spent = [(row.forwards + row.backwards) / max(1, row.n) for row in (pair.a, pair.b)]
     most = max(spent)
     gap = (most - min(spent)) / most if most else 0.0

@@ -13,7 +13,7 @@ from robustcli.attacks.norms import L1, NORMS, Linf
 from robustcli.engine.guard import Meter
 from robustcli.engine.run import run_attack
 from robustcli.noise import Noise
-from robustcli.testing import check_attack, tiny_net, tiny_samples
+from robustcli.testing import check_attack
 
 EPS = {"linf": 0.05, "l2": 0.3, "l1": 1.5}
 norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
@@ -132,9 +132,7 @@ def test_l1_starts_in_a_ball_of_three_eps():
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 4, 10])
-def test_l1_takes_few_steps_too(steps):
-    net = tiny_net()
-    samples = tiny_samples(net)
+def test_l1_takes_few_steps_too(net, samples, steps):
     outcome = run_attack(net, APGD(1.0, steps=steps, norm=L1()), samples)[0]
     assert outcome.robust.sum() <= outcome.clean.sum()
 
@@ -179,12 +177,3 @@ def test_steps_that_are_halved_for_all_at_once_fail_the_contract(monkeypatch):
     monkeypatch.setattr(StepHalving, "adapt", coupled)
     with pytest.raises(AssertionError, match="depends on the batch"):
         check_attack(APGD(0.05, steps=15))
-
-
-def test_a_draw_by_place_in_the_batch_fails_the_contract(monkeypatch):
-    def by_place(norm, eps, x, noise):
-        return random_start(norm, eps, x, replace(noise, ids=torch.arange(len(x))))
-
-    monkeypatch.setattr("robustcli.attacks.apgd.random_start", by_place)
-    with pytest.raises(AssertionError, match="depends on the batch"):
-        check_attack(APGD(0.05, steps=2))

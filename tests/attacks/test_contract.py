@@ -50,18 +50,11 @@ def test_a_bisected_attack_keeps_the_contract(attack):
     check_attack(Bisection(parse_attack(attack)))
 
 
-@pytest.mark.parametrize("spec", ["abort_early=false,confidence=0.5,binary_search_steps=2", "binary_search_steps=1"])
-def test_the_options_of_carlini_and_wagner_keep_the_contract(spec):
-    check_attack(parse_attack(f"cw:steps=9,lr=0.1,initial_const=1,{spec}"), weak=True)
-
-
-def test_noise_in_many_draws_keeps_the_contract():
-    check_attack(parse_attack("noise:eps=0.3,draws=5"), weak=True)
-
-
 @pytest.mark.parametrize(
     "spec",
     [
+        "cw:steps=9,lr=0.1,initial_const=1,abort_early=false,confidence=0.5,binary_search_steps=2",
+        "cw:steps=9,lr=0.1,initial_const=1,binary_search_steps=1",
         "noise:eps=0.3,draws=5",
         "square:eps=0.1,queries=1",
         "square:eps=0.1,queries=40,restarts=3,p_init=1",
@@ -70,7 +63,7 @@ def test_noise_in_many_draws_keeps_the_contract():
         "hopskipjump:iters=2,directions=130,norm=linf",
     ],
 )
-def test_options_of_attacks_with_few_queries_keep_the_contract(spec):
+def test_options_of_weak_attacks_keep_the_contract(spec):
     check_attack(parse_attack(spec), weak=True)
 
 

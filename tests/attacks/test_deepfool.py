@@ -22,9 +22,7 @@ def test_the_count_of_robust_samples_never_rises_and_ends_at_the_flags(box, norm
 
 
 @boxes
-def test_fewer_iterations_are_the_beginning_of_more(box):
-    net = tiny_net()
-    samples = tiny_samples(net)
+def test_fewer_iterations_are_the_beginning_of_more(net, samples, box):
     long = run_attack(net, DeepFool(iters=6, box=box), samples)[0]
     short = run_attack(net, DeepFool(iters=2, box=box), samples)[0]
     assert long.by_iter[:2] == short.by_iter
@@ -43,19 +41,8 @@ def test_a_tie_of_two_logits_is_left_not_sat_on(box, norm):
     assert not run_attack(model, DeepFool(box=box, norm=norm), samples)[0].robust
 
 
-def test_a_sample_that_is_wrong_already_stays_where_it_is():
-    net = tiny_net()
-    samples = tiny_samples(net)
-    x_adv = DeepFool().perturb(net, samples.x, samples.y, Noise(0, samples.ids))
-    wrong = net(samples.x).argmax(1) != samples.y
-    assert wrong.any()
-    assert torch.equal(x_adv[wrong], samples.x[wrong])
-
-
 @boxes
-def test_images_that_are_all_broken_already_come_back_unchanged(box):
-    net = tiny_net()
-    samples = tiny_samples(net)
+def test_images_that_are_all_broken_already_come_back_unchanged(net, samples, box):
     wrong = samples[(net(samples.x).argmax(1) != samples.y).nonzero()[:, 0]]
     assert len(wrong)
     for attack in (DeepFool(box=box), DeepFool(box=box, iters=1)):
@@ -67,9 +54,7 @@ def test_images_that_are_all_broken_already_come_back_unchanged(box):
 
 @boxes
 @norms
-def test_iterations_that_are_not_needed_cost_nothing(box, norm):
-    net = tiny_net()
-    samples = tiny_samples(net)
+def test_iterations_that_are_not_needed_cost_nothing(net, samples, box, norm):
     enough, many = (run_attack(net, DeepFool(iters=n, box=box, norm=norm), samples)[0] for n in (30, 90))
     assert enough.by_iter[-1] == 0, "all are broken"
     assert (many.forwards, many.backwards) == (enough.forwards, enough.backwards)
@@ -77,22 +62,10 @@ def test_iterations_that_are_not_needed_cost_nothing(box, norm):
     assert torch.equal(many.distance, enough.distance)
 
 
-def test_an_early_end_in_one_chunk_leaves_the_counts_of_the_others():
-    net = tiny_net()
-    samples = tiny_samples(net)
+def test_an_early_end_in_one_chunk_leaves_the_counts_of_the_others(net, samples):
     whole, parts = (run_attack(net, DeepFool(iters=4), samples, batch_size=size)[0] for size in (100, 1))
     assert len(parts.by_iter) == 4
     assert parts.by_iter == whole.by_iter
-
-
-def test_a_model_without_gradient_is_left_robust_not_nan():
-    class Constant(nn.Module):
-        def forward(self, x):
-            return 0 * x.flatten(1)[:, :2] + torch.tensor([1.0, 0.0])
-
-    samples = Samples(torch.full((2, 1, 8, 8), 0.5), torch.zeros(2).long(), torch.arange(2))
-    outcome = run_attack(Constant(), DeepFool(iters=2), samples)[0]
-    assert outcome.robust.all()
 
 
 def linear(weight, bias):
@@ -144,9 +117,7 @@ def test_where_the_first_class_has_no_boundary_the_next_is_tried(box):
 
 
 @boxes
-def test_logits_may_be_wider_than_the_images(box):
-    net = tiny_net()
-    samples = tiny_samples(net)
+def test_logits_may_be_wider_than_the_images(net, samples, box):
     narrow = Samples(samples.x.float(), samples.y, samples.ids)
     outcome = run_attack(Widened(net), DeepFool(iters=30, box=box), narrow)[0]
     assert outcome.by_iter[-1] == 0

@@ -17,6 +17,8 @@ from robustcli.errors import AttackError
 from robustcli.noise import Noise
 from robustcli.testing import check_attack
 
+from .conftest import random_linear
+
 norms = pytest.mark.parametrize("norm", NORMS.values(), ids=NORMS)
 EPS = {"linf": 0.04, "l2": 0.25, "l1": 1.5}
 
@@ -168,11 +170,7 @@ def test_an_ensemble_keeps_the_contract_and_a_bad_member_fails_it():
 @pytest.mark.parametrize("version", ["standard", "rand"])
 @pytest.mark.parametrize("classes", [2, 3, 4])
 def test_few_classes_are_attacked_with_what_there_is(classes, version):
-    model = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 64, classes, dtype=torch.float64))
-    ids = torch.arange(5)
-    with torch.no_grad():
-        model[1].weight.copy_(Noise(1, ids[:1]).normal(torch.empty(1, classes, 64, dtype=torch.float64))[0])
-        model[1].bias.zero_()
+    model, ids = random_linear(classes), torch.arange(5)
     x = Noise(0, ids).uniform(torch.empty(5, 1, 8, 8, dtype=torch.float64))
     samples = Samples(x, model(x).argmax(1), ids)
     attack = AutoAttack(0.5, version=version, rounds=3, queries=5, eot=1)

@@ -7,28 +7,19 @@ from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.attacks.base import norms
 from robustcli.engine.run import Samples, run_attack
 from robustcli.testing import tiny_net, tiny_samples
+from robustcli.testing.effort import small_attack
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-
-EPS = {"linf": "0.06", "l2": "0.5", "l1": "3"}
-FEW = {
-    "square": "square:queries=80",
-    "hopskipjump": "hopskipjump:iters=3,directions=30",
-    "autoattack": "autoattack:rounds=5,queries=20",
-    "cw": "cw:steps=20,binary_search_steps=3",
-}
-CASES = [(name, norm) for name in ATTACKS for norm in norms(ATTACKS[name])]
 
 
 def there(samples, device):
     return Samples(*(part.to(device) for part in (samples.x, samples.y, samples.ids)))
 
 
-@pytest.mark.parametrize(("name", "norm"), CASES)
-def test_the_same_samples_break(name, norm):
-    net = tiny_net()
+@pytest.mark.parametrize(("name", "norm"), [(name, norm) for name in ATTACKS for norm in norms(ATTACKS[name])])
+def test_the_same_samples_break(net, name, norm):
     samples = tiny_samples(net, n=40)
-    attack = parse_attack(FEW.get(name, name), {"norm": norm, "eps": EPS[norm]})
+    attack = small_attack(name, norm)
     here = run_attack(net, attack, samples)[-1]
     found = run_attack(tiny_net().cuda(), attack, there(samples, "cuda"), batch_size=11)[-1]
     assert torch.equal(found.robust, here.robust)

@@ -6,7 +6,20 @@ from itertools import pairwise
 import pytest
 import torch
 
-from robustcli.attacks import APGD, FAB, FABT, FGSM, FMN, PGD, Bisection, CarliniWagner, DeepFool, UniformNoise
+from robustcli.attacks import (
+    APGD,
+    FAB,
+    FABT,
+    FGSM,
+    FMN,
+    MIFGSM,
+    PGD,
+    Bisection,
+    CarliniWagner,
+    DeepFool,
+    HopSkipJump,
+    UniformNoise,
+)
 from robustcli.attacks.base import survivors
 from robustcli.attacks.losses import cross_entropy, is_right, margin
 from robustcli.engine.outcome import split_evenly
@@ -196,11 +209,24 @@ def test_an_even_split_loses_nothing(total, parts):
     assert max(split) - min(split) <= 1
 
 
-def test_stopping_early_breaks_as_many_samples_for_less_work(trained):
+@pytest.mark.parametrize("attack", [PGD(0.05), PGD(0.2), MIFGSM(0.05)])
+def test_stopping_early_breaks_at_least_as_many_samples_for_less_work(trained, attack):
     net, samples = trained
-    early, late = (run_attack(net, PGD(0.2, early_stop=stop), samples)[0] for stop in (True, False))
-    assert torch.equal(early.robust, late.robust)
-    assert early.backwards < late.backwards
+    early, late = (run_attack(net, replace(attack, early_stop=stop), samples)[0] for stop in (True, False))
+    assert not (early.robust & ~late.robust).any()
+    if attack.eps == 0.2:
+        assert torch.equal(early.robust, late.robust)
+    assert early.backwards < late.backwards == attack.steps * int(late.clean.sum())
+
+
+@pytest.mark.parametrize(
+    "attack", [DeepFool(), *(HopSkipJump(iters=4, directions=40, norm=norm) for norm in ("linf", "l2"))]
+)
+def test_a_sample_that_is_wrong_already_stays_where_it_is(net, samples, attack):
+    x_adv = attack.perturb(net, samples.x, samples.y, Noise(0, samples.ids))
+    wrong = ~is_right(net(samples.x), samples.y)
+    assert wrong.any()
+    assert torch.equal(x_adv[wrong], samples.x[wrong])
 
 
 def test_more_steps_leave_the_loss_higher_than_the_start(trained):

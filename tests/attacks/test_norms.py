@@ -218,5 +218,5 @@ def test_a_budget_that_images_can_exhaust_passes(norm, eps):
 def test_an_linf_budget_over_1_is_refused_with_a_hint(eps, hint):
     with pytest.raises(ConfigError) as caught:
         check_budget(Linf(), eps, "--eps")
-    asked = f"; did you mean {hint}?" if hint else ""
-    assert str(caught.value) == f"--eps: is over 1, the whole range of a pixel (allowed: 0 to 1){asked}"
+    suggestion = f"; did you mean {hint}?" if hint else ""
+    assert str(caught.value) == f"--eps: is over 1, the whole range of a pixel (allowed: 0 to 1){suggestion}"

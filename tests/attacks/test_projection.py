@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import brentq, linprog, minimize
 
-from robustcli.attacks.norms import L1, L2, NORMS, Linf
+from robustcli.attacks.norms import L1, NORMS
 from robustcli.attacks.projection import project_onto_hyperplane
+
+from .conftest import box_optimum
 
 DIMENSIONS = 6
 
@@ -43,70 +44,12 @@ def test_the_step_lies_in_the_box_and_on_the_hyperplane(norm, problem):
     assert w @ delta == pytest.approx(target, rel=1e-9, abs=1e-15)
 
 
-@given(problems())
-def test_linf_has_the_length_that_linear_programming_finds(problem):
+@given(st.sampled_from(list(NORMS.values())), problems())
+def test_the_step_is_as_short_as_a_general_solver_finds(norm, problem):
+    delta, _ = solve(norm, *problem)
+    length = np.linalg.norm(delta, {"linf": np.inf, "l2": 2, "l1": 1}[norm.name])
     w, low, high, target = problem
-    scale = np.abs(w).max()
-    ones = np.ones((DIMENSIONS, 1))
-    found = linprog(
-        np.eye(DIMENSIONS + 1)[-1],
-        A_ub=np.block([[np.eye(DIMENSIONS), -ones], [-np.eye(DIMENSIONS), -ones]]),
-        b_ub=np.zeros(2 * DIMENSIONS),
-        A_eq=np.append(w / scale, 0)[None],
-        b_eq=[target / scale],
-        bounds=[*zip(low, high, strict=True), (0, None)],
-    )
-    delta, _ = solve(Linf(), *problem)
-    assert found.success
-    assert np.abs(delta).max() == pytest.approx(found.fun, rel=1e-6, abs=1e-7)
-
-
-@given(problems())
-def test_l1_has_the_length_that_linear_programming_finds(problem):
-    w, low, high, target = problem
-    scale = np.abs(w).max()
-    found = linprog(
-        np.ones(2 * DIMENSIONS),
-        A_eq=np.concatenate((w, -w))[None] / scale,
-        b_eq=[target / scale],
-        bounds=[*((0, bound) for bound in high), *((0, -bound) for bound in low)],
-    )
-    delta, _ = solve(L1(), *problem)
-    assert found.success
-    assert np.abs(delta).sum() == pytest.approx(found.fun, rel=1e-6, abs=1e-7)
-
-
-@given(problems())
-def test_l2_is_the_step_that_bisection_finds(problem):
-    w, low, high, target = problem
-    scale = np.abs(w).max()
-    w, target = w / scale, target / scale
-
-    def excess(multiplier):
-        return w @ np.clip(multiplier * w, low, high) - target
-
-    beyond_each_edge = 1 + 1 / np.abs(w[w != 0]).min()
-    expected = np.clip(brentq(excess, 0, beyond_each_edge, xtol=1e-14) * w, low, high)
-    delta, _ = solve(L2(), w, low, high, target)
-    assert delta == pytest.approx(expected, abs=1e-8)
-
-
-@given(problems())
-@settings(max_examples=15)
-def test_l2_is_as_short_as_a_general_solver_gets(problem):
-    w, low, high, target = problem
-    scale = np.abs(w).max()
-    found = minimize(
-        lambda delta: delta @ delta,
-        np.clip(np.sign(w), low, high) / 2,
-        jac=lambda delta: 2 * delta,
-        bounds=list(zip(low, high, strict=True)),
-        constraints={"type": "eq", "fun": lambda delta: (w @ delta - target) / scale, "jac": lambda _: w / scale},
-        method="SLSQP",
-        options={"ftol": 1e-12, "maxiter": 500},
-    )
-    delta, _ = solve(L2(), *problem)
-    assert np.linalg.norm(delta) <= np.sqrt(found.fun) + 1e-5
+    assert length == pytest.approx(box_optimum(norm, w, target, low, high), rel=1e-6, abs=1e-7)
 
 
 @given(st.sampled_from(list(NORMS.values())), problems(share=OUT_OF_REACH))

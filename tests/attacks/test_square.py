@@ -59,20 +59,20 @@ def test_any_number_of_queries_fits_any_image(queries, norm, height, width):
 
 @norms
 @pytest.mark.parametrize("restarts", [1, 3])
-def test_a_sample_is_asked_about_so_often_and_no_more(norm, restarts):
-    asked = []
+def test_a_sample_takes_so_many_queries_and_no_more(norm, restarts):
+    sizes = []
 
     def stubborn(x):
-        asked.append(len(x))
+        sizes.append(len(x))
         return torch.stack((torch.ones(len(x)), torch.zeros(len(x))), 1)
 
     samples = Samples(grey(), torch.zeros(3).long(), torch.arange(3))
     perturb(Square(0.1, queries=70, restarts=restarts, norm=norm), stubborn, samples)
     between = 3 * (restarts - 1)  # what says whether a restart is needed
-    assert sum(asked) == 3 * (1 + 70) * restarts + between
+    assert sum(sizes) == 3 * (1 + 70) * restarts + between
 
 
-def test_a_broken_sample_is_asked_about_no_more():
+def test_a_broken_sample_takes_no_more_queries():
     seen = {}
 
     def falls_one_after_the_other(x):
@@ -90,15 +90,15 @@ def test_a_broken_sample_is_asked_about_no_more():
 
 @norms
 def test_images_that_the_start_breaks_cost_one_query_and_no_empty_batch(norm):
-    asked = []
+    sizes = []
 
     def always_wrong(x):
-        asked.append(len(x))
+        sizes.append(len(x))
         return torch.tensor([[0.0, 1.0]]).expand(len(x), 2)
 
     samples = Samples(grey(), torch.zeros(3).long(), torch.arange(3))
     perturb(Square(0.1, queries=50, restarts=2, norm=norm), always_wrong, samples)
-    assert asked == [3, 3]  # the second says that no restart is needed
+    assert sizes == [3, 3]  # the second says that no restart is needed
 
 
 @norms

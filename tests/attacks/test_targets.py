@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from robustcli.attacks import APGD, FGSM, FMN, MIFGSM, PGD, CarliniWagner, Square, describe, label, parse_attack
 from robustcli.attacks.targets import target_classes
@@ -13,23 +12,21 @@ from robustcli.errors import AttackError, ConfigError
 from robustcli.noise import Noise
 from robustcli.testing import check_attack
 
+from .conftest import random_linear
+
 attacks = pytest.mark.parametrize("attack", [FGSM, PGD, APGD, MIFGSM])
 
 
 @pytest.fixture
-def case():
+def task():
     """A linear model of four classes, and 12 images that it gets right."""
-    ids = torch.arange(12)
-    model = nn.Sequential(nn.Flatten(), nn.utils.skip_init(nn.Linear, 64, 4, dtype=torch.float64))
-    with torch.no_grad():
-        model[1].weight.copy_(Noise(1, ids[:1]).normal(torch.empty(1, 4, 64, dtype=torch.float64))[0])
-        model[1].bias.zero_()
+    model, ids = random_linear(4), torch.arange(12)
     x = Noise(0, ids).uniform(torch.empty(12, 1, 8, 8, dtype=torch.float64)) / 2 + 0.25
     return model, Samples(x, model(x).argmax(1), ids)
 
 
-def test_the_wanted_class_is_never_the_own_one(case):
-    model, samples = case
+def test_the_wanted_class_is_never_the_own_one(task):
+    model, samples = task
     noise = Noise(0, samples.ids)
     for target in ("least-likely", "random", 0, 1, 2, 3):
         assert (target_classes(target, model, samples.x, samples.y, noise) != samples.y).all()
@@ -38,8 +35,8 @@ def test_the_wanted_class_is_never_the_own_one(case):
     assert (named[samples.y != 2] == 2).all()
 
 
-def test_random_targets_are_keyed_by_the_sample_and_reach_every_class(case):
-    model, samples = case
+def test_random_targets_are_keyed_by_the_sample_and_reach_every_class(task):
+    model, samples = task
     noise = Noise(0, samples.ids)
     whole = target_classes("random", model, samples.x, samples.y, noise)
     alone = [
@@ -51,8 +48,8 @@ def test_random_targets_are_keyed_by_the_sample_and_reach_every_class(case):
 
 @attacks
 @pytest.mark.parametrize("target", ["least-likely", "random", 1])
-def test_a_targeted_attack_reaches_its_class_where_the_budget_allows(case, attack, target):
-    model, samples = case
+def test_a_targeted_attack_reaches_its_class_where_the_budget_allows(task, attack, target):
+    model, samples = task
     options = {} if attack is FGSM else {"steps": 20}
     outcome = run_attack(model, attack(0.25, target=target, **options), samples)[0]
     noise = Noise(0, samples.ids).stream(attack.name)
@@ -64,8 +61,8 @@ def test_a_targeted_attack_reaches_its_class_where_the_budget_allows(case, attac
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_square_reaches_its_class_by_scores_alone(case, norm):
-    model, samples = case
+def test_square_reaches_its_class_by_scores_alone(task, norm):
+    model, samples = task
     attack = Square({"linf": 0.25, "l2": 2}[norm], queries=400, norm=norm, target="least-likely")
     outcome = run_attack(model, attack, samples)[0]
     aim = target_classes("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
@@ -79,8 +76,8 @@ def test_square_reaches_its_class_by_scores_alone(case, norm):
 
 @pytest.mark.parametrize("attack", [FMN(30, norm="l2"), CarliniWagner(60, 4, lr=0.05, initial_const=1)])
 @pytest.mark.parametrize("target", ["least-likely", "random", 1])
-def test_a_minimal_attack_with_a_target_finds_that_class_farther_away(case, attack, target):
-    model, samples = case
+def test_a_minimal_attack_with_a_target_finds_that_class_farther_away(task, attack, target):
+    model, samples = task
     free, bound = (run_attack(model, replace(attack, target=goal), samples)[0] for goal in (None, target))
     aim = target_classes(target, model, samples.x, samples.y, Noise(0, samples.ids).stream(attack.name))
     assert torch.equal(bound.pred_after, aim)
@@ -89,8 +86,8 @@ def test_a_minimal_attack_with_a_target_finds_that_class_farther_away(case, atta
 
 
 @pytest.mark.parametrize("loss", ["ce", "dlr"])
-def test_apgd_goes_on_behind_other_classes_until_it_is_there(case, loss):
-    model, samples = case
+def test_apgd_goes_on_behind_other_classes_until_it_is_there(task, loss):
+    model, samples = task
     aim = target_classes("least-likely", model, samples.x, samples.y, Noise(0, samples.ids))
     x_adv = APGD(0.25, steps=30, loss=loss).ascend(model, samples.x, samples.x, samples.y, aim)
     assert torch.equal(model(x_adv).argmax(1), aim)
@@ -102,13 +99,13 @@ def test_a_targeted_attack_keeps_the_contract(attack, target):
     check_attack(attack(0.1, target=target, **({} if attack is FGSM else {"steps": 10})))
 
 
-def test_a_class_that_the_model_has_not_is_named(case):
+def test_a_class_that_the_model_has_not_is_named(task):
     with pytest.raises(AttackError, match="target=9: the model has the classes 0 to 3"):
-        run_attack(case[0], FGSM(0.1, target=9), case[1])
+        run_attack(task[0], FGSM(0.1, target=9), task[1])
 
 
 @pytest.mark.parametrize(("text", "target"), [("3", 3), ("random", "random"), ("least-likely", "least-likely")])
-def test_a_target_is_told_where_there_is_one(text, target):
+def test_a_target_is_shown_where_there_is_one(text, target):
     attack = parse_attack(f"pgd:eps=0.1,target={text}")
     assert attack.target == target
     assert describe(attack)["target"] == target

@@ -11,11 +11,7 @@ import torch
 
 from robustcli.config import ModelSpec, TrainSpec
 from robustcli.errors import CheckpointError
-from robustcli.models.checkpoint import (
-    SCHEMA,
-    Checkpoint,
-    load,
-)
+from robustcli.models.checkpoint import SCHEMA, Checkpoint, load
 
 
 def make(**changes: Any) -> Checkpoint:

@@ -13,11 +13,7 @@ import pytest
 import torch
 
 from robustcli.models import checkpoint as module
-from robustcli.models.checkpoint import (
-    load,
-    newest,
-    save,
-)
+from robustcli.models.checkpoint import load, newest, save
 
 from .conftest import fails, make, names
 
@@ -50,19 +46,16 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("function", "fault", "reason"), FAULTS)
-@pytest.mark.parametrize("interrupted", [False, True])
 def test_a_failed_save_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, fault: Any, reason: str, interrupted: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, fault: Any, reason: str
 ) -> None:
     path = tmp_path / "run.pt"
     save(path, make())
     before = path.read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr(function, fault)
-        try:
-            if interrupted:  # Ctrl-C is answered by a save: its exception must not be taken for the reason
-                raise KeyboardInterrupt
-            message = fails(path, lambda path: save(path, make(metrics={})))
+        try:  # Ctrl-C is answered by a save: its exception must not be taken for the reason
+            raise KeyboardInterrupt
         except KeyboardInterrupt:
             message = fails(path, lambda path: save(path, make(metrics={})))
     assert message.startswith(f"cannot be written: {reason}")
@@ -75,21 +68,6 @@ def test_ctrl_c_during_a_save_passes_through(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "run.pt", make())
     assert names(tmp_path) == []
-
-
-def test_a_folder_that_cannot_be_synced_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sync, synced = os.fsync, []
-
-    def only_files(descriptor: int) -> None:
-        synced.append(descriptor)
-        if len(synced) == 2:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        sync(descriptor)
-
-    monkeypatch.setattr("os.fsync", only_files)
-    save(tmp_path / "run.pt", make())
-    assert len(synced) == 2
-    assert load(tmp_path / "run.pt").complete
 
 
 def test_a_path_that_cannot_hold_a_file(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from robustcli.disk import file_hash
 from robustcli.errors import CheckpointError
 from robustcli.models.checkpoint import (
     InUseError,
@@ -33,11 +33,6 @@ def test_peek_reads_no_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert head.state_dict["weight"].is_meta
     assert head.train_ids.is_meta
     assert (head.complete, head.data, head.spec) == (True, make().data, make().spec)
-
-
-def test_sha256_is_that_of_the_file(tmp_path: Path) -> None:
-    save(tmp_path / "run.pt", make())
-    assert sha256(tmp_path / "run.pt") == hashlib.sha256((tmp_path / "run.pt").read_bytes()).hexdigest()
 
 
 def test_newest_and_same_data_see_complete_files_only(tmp_path: Path) -> None:
@@ -146,4 +141,4 @@ def test_any_name_that_the_file_system_takes_can_be_written(tmp_path: Path, name
         save(path, make())
     assert names(tmp_path) == [path.name]
     assert newest(tmp_path) == path
-    assert sha256(path)
+    assert sha256(path) == file_hash(path)

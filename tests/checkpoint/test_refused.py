@@ -14,15 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustcli.errors import CheckpointError
-from robustcli.models.checkpoint import (
-    Checkpoint,
-    load,
-    newest,
-    peek,
-    same_data,
-    save,
-    sha256,
-)
+from robustcli.models.checkpoint import Checkpoint, load, newest, peek, same_data, save, sha256
 
 from .conftest import fails, make, same, stored
 
@@ -37,12 +29,12 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("read", [load, peek])
-@pytest.mark.parametrize("kept", [0.0, 0.001, 0.01, 0.3, 0.9, 0.99, 0.9999])
-def test_truncated_files(tmp_path: Path, kept: float, read: Any) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.3, 0.9, 0.99, 0.9999])
+def test_truncated_files(tmp_path: Path, share: float, read: Any) -> None:
     path = tmp_path / "run.pt"
     save(path, make())
     whole = path.read_bytes()
-    path.write_bytes(whole[: min(int(len(whole) * kept), len(whole) - 1)])
+    path.write_bytes(whole[: min(int(len(whole) * share), len(whole) - 1)])
     assert fails(path, read) == "is not a robustcli checkpoint, or is empty, cut off or damaged"
     assert newest(tmp_path) is None
 
@@ -132,7 +124,7 @@ def nest(depth: int) -> list[Any]:
     return value
 
 
-def laugh(times: int) -> list[Any]:
+def billions(times: int) -> list[Any]:
     """A list of 10 ** `times` values that takes no room."""
     value: list[Any] = [0] * 10
     for _ in range(times):
@@ -147,21 +139,19 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"state_dict": {"w": 1.0}}, "state_dict.w: input should be an instance of Tensor"),
     ({"state_dict": {1: torch.zeros(1)}}, "state_dict.1"),
     ({"train_ids": [1, 2]}, "train_ids: input should be an instance of Tensor"),
-    ({"train_ids": torch.zeros(2)}, "train_ids: should be one-dimensional int32 or int64, not 1-dimensional torch.flo"),
     (
         {"train_ids": torch.tensor(1)},
         "train_ids: should be one-dimensional int32 or int64, not 0-dimensional torch.int",
     ),
     ({"data": {"name": "mnist", "source": "", "classes": [], "n_train": 1}}, "data: lacks fingerprint, n_validation"),
-    ({"history": {}}, "history: input should be a valid list"),
     ({"history": [1.0]}, "history.0: input should be a valid dictionary"),
     ({"complete": 1}, "complete: input should be a valid boolean"),
-    ({"resume": []}, "resume: input should be a valid dictionary"),
     ({"extra": 1}, "extra: unexpected keyword argument"),
-    ({7: 1}, "7: unexpected keyword argument"),  # type: ignore[dict-item]
     ({"history": [{"epoch": "1"}]}, "history.0.epoch"),
-    ({"metrics": {"epoch": True}}, "metrics.epoch"),
-    ({"train_hashes": torch.zeros(2)}, "train_hashes: should be one-dimensional int32 or int64"),
+    (
+        {"train_hashes": torch.zeros(2)},
+        "train_hashes: should be one-dimensional int32 or int64, not 1-dimensional torch",
+    ),
     ({"train_ids": torch.zeros(1, dtype=torch.int64).expand(10**12)}, "train_ids: claims 1000000000000 values, but th"),
     ({"state_dict": {"w": torch.zeros(1).expand(1000, 1000)}}, "state_dict.w: claims 1000000 values, but the file ho"),
     ({"state_dict": {"w": torch.eye(3).to_sparse()}}, "state_dict.w: is a sparse coo tensor, should be a dense one"),
@@ -171,8 +161,7 @@ CHANGES: list[tuple[dict[str, Any], str]] = [
     ({"provenance": {"versions": {1: 2}}}, "provenance.versions: has a key that is a int"),
     ({"provenance": {"seed": 10**100}}, "provenance.seed: is too large a number"),
     ({"provenance": {"deep": nest(200)}}, "provenance: is nested too deeply, or has too many values"),
-    ({"resume": {"rng": nest(200)}}, "resume: is nested too deeply, or has too many values"),
-    ({"provenance": {"wide": laugh(12)}}, "provenance: is nested too deeply, or has too many values"),
+    ({"provenance": {"wide": billions(12)}}, "provenance: is nested too deeply, or has too many values"),
     ({"data": {**make().data, "name": ["mnist"]}}, "data: name should be a str, not a list"),
     ({"data": {**make().data, "classes": [1]}}, "data: classes should be names"),
 ]
@@ -187,14 +176,15 @@ def test_other_schemas_and_wrong_types(tmp_path: Path, changes: dict[Any, Any], 
         assert newest(tmp_path) is None
 
 
-@pytest.mark.parametrize(
-    "key", [field.name for field in dataclasses.fields(Checkpoint) if field.name != "train_hashes"]
-)
+@pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Checkpoint)])
 def test_missing_keys(tmp_path: Path, key: str) -> None:
     content = stored()
     del content[key]
     torch.save(content, tmp_path / "run.pt")
-    assert fails(tmp_path / "run.pt") == f"{key}: field required"
+    if key == "train_hashes":  # a file of before them
+        assert load(tmp_path / "run.pt").train_hashes is None
+    else:
+        assert fails(tmp_path / "run.pt") == f"{key}: field required"
 
 
 def rewritten(path: Path, target: Path, compression: int = zipfile.ZIP_STORED, **replaced: bytes) -> Path:
@@ -234,9 +224,7 @@ def test_a_file_of_more_parts_than_a_run_has_is_refused_unread(tmp_path: Path, r
 def test_a_tensor_that_reaches_past_its_bytes_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "run.pt", make(state_dict={"weight": torch.zeros(77)}))
     with zipfile.ZipFile(tmp_path / "run.pt") as archive:
-        whole = (
-            archive.read("run/data.pkl") if "run/data.pkl" in archive.namelist() else archive.read("archive/data.pkl")
-        )
+        whole = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
     at = whole.index(b"KM\x85")  # its shape, (77,)
     larger = whole[:at] + b"J" + (5 * 10**8).to_bytes(4, "little") + whole[at + 2 :]
     fails(rewritten(tmp_path / "run.pt", tmp_path / "large.pt", data=larger))
@@ -261,10 +249,3 @@ def test_a_file_that_goes_while_others_are_looked_for_is_passed_over(
     )
     assert newest(tmp_path) == tmp_path / "run.pt"
     assert same_data(tmp_path, "mnist") == [tmp_path / "run.pt"]
-
-
-def test_a_file_of_before_the_hashes_is_read(tmp_path: Path) -> None:
-    content = stored()
-    del content["train_hashes"]
-    torch.save(content, tmp_path / "run.pt")
-    assert load(tmp_path / "run.pt").train_hashes is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +37,15 @@ class Ended:
         assert "Traceback" not in self.err
         return lines[0]
 
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON document on stdout, which holds nothing else."""
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
 
 Call = Callable[..., Ended]
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +54,17 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path_factory.mktemp("data")))
     for name in ("FORCE_COLOR", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def default_handlers() -> Iterator[None]:
+    """Python's handlers of the signals, though a suite in the background of a script inherits that some are ignored."""
+    before = {number: signal.getsignal(number) for number in CODES}
+    for number in before:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -103,20 +123,16 @@ def models(here: Path, trained: Path) -> Path:
     return here / "checkpoints"
 
 
-def write_checkpoint(path: Path, *, side: int = 28, classes: int = 10, nan: bool = False, **changes: Any) -> Path:
+def write_checkpoint(path: Path, *, classes: int = 10, **changes: Any) -> Path:
     """A checkpoint of an untrained network that says it was trained on all of MNIST."""
-    model = ModelSpec(name="mnist-cnn", channels=1, height=side, width=side, classes=classes)
-    state = build_model(model).state_dict()
-    if nan:
-        state["fc2.bias"][:] = torch.nan
-    data: dict[str, Any] = {"name": "mnist", "source": "mnist/train", "classes": list("0123456789")[:classes]}
-    data |= {"fingerprint": "", "n_train": 60_000, "n_validation": 0}
+    model = ModelSpec(name="mnist-cnn", channels=1, height=28, width=28, classes=classes)
+    data = {"name": "mnist", "source": "mnist/train", "classes": list("0123456789")[:classes]}
     values: dict[str, Any] = {
         "spec": TrainSpec(method={"name": "vanilla"}, model="mnist-cnn").as_dict(),
         "model": model.as_dict(),
-        "data": data | changes.pop("data", {}),
+        "data": data | {"fingerprint": "", "n_train": 60_000, "n_validation": 0},
         "train_ids": torch.arange(60_000),
-        "state_dict": state,
+        "state_dict": build_model(model).state_dict(),
         "history": [],
         "metrics": {},
         "provenance": {},

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from .conftest import Call
 
 def test_a_budget_that_is_ample_measures_all(call: Call, models: Path) -> None:
     ended = call("evaluate", "--attack", "fgsm", "--eps", "0.1", "--budget", "2h", "--format", "json")
-    document = json.loads(ended.out)
+    document = ended.document
     assert (ended.code, document["rows"][0]["n"], "left out" in ended.err) == (0, 60, False)
     assert document["anytime"] == {"budget_s": 7200.0, "until_ci": None, "left_out": []}
 
@@ -21,7 +20,7 @@ def test_what_was_left_out_is_told(call: Call, models: Path) -> None:
     assert ended.code == 0
     assert "left out: fgsm Linf 0.1 on " in ended.err
     assert "of 60 samples; a later call goes on" in ended.err
-    (part, *_) = json.loads(call(*arguments, "--format", "json").out)["anytime"]["left_out"]
+    (part, *_) = call(*arguments, "--format", "json").document["anytime"]["left_out"]
     assert (part["attack"], part["budget"], part["of"]) == ("fgsm", "Linf 0.1", 60)
 
 

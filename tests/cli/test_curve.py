@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ def test_the_table_has_budgets_classes_and_what_was_run(call: Call, models: Path
 
 def test_json_has_the_curve_and_the_distances_of_each_row(call: Call, models: Path) -> None:
     ended = call("evaluate", models / "vanilla.pt", *FAST, "--format", "json")
-    document = json.loads(ended.out)
+    document = ended.document
     (curve,) = document["curves"]
     rows = document["rows"]
     assert document["schema"] == 1
@@ -37,45 +36,23 @@ def test_json_has_the_curve_and_the_distances_of_each_row(call: Call, models: Pa
     assert sum(part["n"] for part in curve["by_class"]) == curve["n"] == 12
 
 
-def test_csv_has_a_line_a_class_and_budget(call: Call, models: Path) -> None:
-    ended = call("evaluate", *sorted(models.glob("*.pt")), *FAST, "--eps", "0.1,0.3", "--format", "csv")
-    lines = list(csv.DictReader(ended.out.splitlines()))
-    assert len(lines) == 2 * 4 * 2
-    assert {line["eps"] for line in lines} == {"0.1", "0.3"}
-
-
-def test_a_curve_does_not_depend_on_the_batch_size(call: Call, models: Path) -> None:
-    found = []
-    for size in (1, 5, 128):
-        ended = call("evaluate", models / "vanilla.pt", *FAST, "--format", "json", "--batch-size", size)
-        found.append(json.loads(ended.out)["curves"][0]["distances"])
-    for other in found[1:]:
-        assert other == pytest.approx(found[0], rel=1e-4)
-
-
-def test_a_plot_is_drawn_and_means_a_curve(call: Call, models: Path, here: Path) -> None:
-    ended = call("evaluate", models / "vanilla.pt", "--limit", "6", "--attack", "fmn:iters=3", "--curve-plot", "c.png")
-    assert ended.code == 0, ended.err
-    assert (here / "c.png").read_bytes()[:4] == b"\x89PNG"
-    assert "accuracy within Linf eps" in ended.out
-
-
 def test_a_norm_has_a_curve_of_its_own(call: Call, models: Path) -> None:
     flags = ("--limit", "6", "--curve", "--attack", "fmn:iters=3", "--attack", "deepfool:iters=3", "--format", "json")
-    found = json.loads(call("evaluate", *sorted(models.glob("*.pt")), *flags).out)["curves"]
+    found = call("evaluate", *sorted(models.glob("*.pt")), *flags).document["curves"]
     assert [(Path(one["checkpoint"]).stem, one["norm"]) for one in found] == [
         (name, norm) for name in ("batchout", "vanilla") for norm in ("linf", "l2")
     ]
     assert all(len(one["distances"]) == one["n"] == 6 for one in found)
 
 
-def test_every_checkpoint_is_in_the_plot_and_it_replaces_the_one_before(call: Call, models: Path, here: Path) -> None:
+def test_a_plot_means_a_curve_and_replaces_the_one_before(call: Call, models: Path, here: Path) -> None:
     (here / "c.png").write_bytes(b"\x89PNG\r\n\x1a\nolder")
     flags = ("--limit", "6", "--attack", "fmn:iters=3", "--curve-plot", "c.png", "--format", "csv")
     ended = call("evaluate", *sorted(models.glob("*.pt")), *flags)
     assert ended.code == 0, ended.err
     assert "curves: c.png" in ended.err
     assert (here / "c.png").read_bytes()[:4] == b"\x89PNG"
+    assert (here / "c.png").stat().st_size > 1000
     assert {Path(line["checkpoint"]).stem for line in csv.DictReader(ended.out.splitlines())} == {"batchout", "vanilla"}
 
 
@@ -84,13 +61,9 @@ def test_every_checkpoint_is_in_the_plot_and_it_replaces_the_one_before(call: Ca
     [
         (("--curve", "--attack", "deepfool:box=none"), "leaves the pixels' range"),
         (("--curve", "--attack", "pgd:eps=0"), "eps=0: should be above 0"),
-        (("--curve", "--eps", "8"), "--eps 8: is over 1"),
-        (("--curve", "--attack", "fmn", "--steps", "3"), "--steps 3: none of the attacks leaves it open"),
         (("--curve-plot", "nowhere/c.png"), "--curve-plot nowhere/c.png: its folder nowhere does not exist"),
-        (("--curve-plot", "checkpoints"), "--curve-plot checkpoints: is a folder"),
         (("--curve", "--fail-under", "50"), "--fail-under: judges rows with a budget; --curve has none"),
         (("--curve", "--junit", "j.xml"), "--junit: judges rows with a budget; --curve has none"),
-        (("--curve", "--iters", "0"), "--iters 0"),
     ],
 )
 def test_a_mistake_is_one_line(call: Call, models: Path, arguments: tuple[str, ...], message: str) -> None:

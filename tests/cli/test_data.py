@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
 from .conftest import Call
@@ -26,14 +25,6 @@ def test_what_is_left_out_of_a_folder_is_said_by_every_command(call: Call, here:
         ended = call(*command, "--attack", "fgsm", "--eps", "0.1", "--checks", "off")
         assert "set: val/ is the test split: there are no class folders in test/\n" in ended.err
         assert "set: 1 of 9 files left out: 1 of another suffix (.avif)\n" in ended.err
-
-
-@pytest.mark.parametrize("flag", ["--dataset", "--data-dir"])
-@pytest.mark.parametrize("command", ["train", "evaluate", "compare"])
-def test_an_empty_path_is_refused_by_its_flag(call: Call, models: Path, command: str, flag: str) -> None:
-    for value in ("", "  "):
-        ended = call(command, flag, value)
-        assert (ended.code, "is empty" in ended.error, flag in ended.error) == (2, True, True)
 
 
 def test_a_mistyped_data_set_is_told_before_the_output(call: Call, here: Path) -> None:

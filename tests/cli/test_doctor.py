@@ -31,13 +31,13 @@ def test_this_installation_is_well(findings: dict[str, Finding]) -> None:
 
 def test_every_attack_is_examined_in_the_norms_that_it_takes(findings: dict[str, Finding]) -> None:
     assert {name for name in ATTACKS if findings[name].state == "ok"} == set(ATTACKS)
-    assert findings["pgd"].told.startswith("keeps its contract in linf, l2")
+    assert findings["pgd"].message.startswith("keeps its contract in linf, l2")
 
 
 def test_missing_data_is_a_note_with_what_to_do(findings: dict[str, Finding]) -> None:
     assert findings["mnist"].state == "note"
-    assert "--data-dir or $ROBUSTCLI_DATA" in findings["mnist"].told
-    assert findings["mnist-sample"].told == "4000 training and 1000 test images, bundled"
+    assert "--data-dir or $ROBUSTCLI_DATA" in findings["mnist"].message
+    assert findings["mnist-sample"].message == "4000 training and 1000 test images, bundled"
 
 
 def found_in(examined: Iterator[Finding]) -> Finding:
@@ -51,7 +51,7 @@ def test_a_type_that_would_be_slow_is_noted(
 ) -> None:
     monkeypatch.setattr(doctor, "multiplies", lambda dtype, device: there)
     (finding,) = [finding for finding in doctor._environment() if finding.what == "bfloat16"]
-    assert (finding.state, told in finding.told) == (state, True)
+    assert (finding.state, told in finding.message) == (state, True)
 
 
 def test_an_attack_that_breaks_its_contract_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,24 +60,24 @@ def test_an_attack_that_breaks_its_contract_is_wrong(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(doctor, "check_attack", broken)
     monkeypatch.setattr(doctor, "ATTACKS", {"fgsm": ATTACKS["fgsm"]})
-    assert found_in(doctor._attacks()).told.startswith("in linf: fgsm left the ball")
+    assert found_in(doctor._attacks()).message.startswith("in linf: fgsm left the ball")
 
 
 def test_other_draws_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "PINNED", (0.1, 0.2, 0.3))
-    assert "results cannot be compared" in found_in(iter([doctor._draws()])).told
+    assert "results cannot be compared" in found_in(iter([doctor._draws()])).message
 
 
 def test_a_damaged_network_of_the_zoo_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shutil.copytree(zoo.FOLDER, tmp_path / "zoo")
     (folder / "mnist-vanilla.pt").write_bytes(b"no longer")
     monkeypatch.setattr(zoo, "FOLDER", folder)
-    assert found_in(doctor._zoo()).told == "mnist-vanilla: damaged or missing; install the package again"
+    assert found_in(doctor._zoo()).message == "mnist-vanilla: damaged or missing; install the package again"
 
 
 def test_images_that_are_not_the_published_ones_are_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(doctor, "FINGERPRINTS", {("mnist-sample", "test"): "ab12"})
-    assert found_in(doctor._data(tmp_path)).told.endswith("bundled: its test images are not the published ones")
+    assert found_in(doctor._data(tmp_path)).message.endswith("bundled: its test images are not the published ones")
 
 
 def test_the_command_prints_a_line_a_finding_and_ends_with_3_where_one_is_wrong(
@@ -133,7 +133,7 @@ def test_a_checkpoint_without_its_data_is_a_note(here: Path) -> None:
     write_checkpoint(here / "digits.pt")
     (finding,) = examine_checkpoint(here / "digits.pt", EvalSpec(attacks=("pgd",), limit=4))
     assert (finding.what, finding.state) == ("binarisation", "note")
-    assert finding.told.startswith("not run: ")
+    assert finding.message.startswith("not run: ")
 
 
 @pytest.mark.parametrize(

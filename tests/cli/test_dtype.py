@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from robustcli import device
-from robustcli.cli.request import warn_of_slow
+from robustcli.cli.measurement import warn_of_slow
 
 from .conftest import Call
 

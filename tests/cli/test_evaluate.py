@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -15,21 +14,9 @@ from robustcli.models import checkpoint
 from .conftest import Call, write_checkpoint
 
 ROW = {
-    *(
-        "checkpoint",
-        "checkpoint_sha256",
-        "dataset",
-        "split",
-        "model",
-        "method",
-        "attack",
-        "norm",
-        "eps",
-        "n",
-        "clean_correct",
-    ),
-    *("correct", "accuracy", "ci95", "correct_8bit", "median_distance", "seconds", "forwards", "backwards", "cached"),
-    *("kind", "bound", "label", "budget"),
+    *("checkpoint", "checkpoint_sha256", "dataset", "split", "model", "method", "attack", "norm", "kind", "bound"),
+    *("label", "budget", "eps", "n", "clean_correct", "correct", "accuracy", "ci95", "correct_8bit"),
+    *("median_distance", "seconds", "forwards", "backwards", "cached"),
     *("ids", "robust", "y", "pred", "pred_after", "distance"),
 }
 MINIMAL = {"by_iter", "unconverged"}
@@ -40,8 +27,7 @@ BOTH = ("--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=2", "--limit", "
 def document(call: Call, models: Path) -> dict[str, Any]:
     ended = call("evaluate", models / "vanilla.pt", *BOTH, "--format", "json")
     assert ended.code == 0
-    loaded: dict[str, Any] = json.loads(ended.out)
-    return loaded
+    return ended.document
 
 
 # --- JSON
@@ -57,15 +43,12 @@ def test_json_rows_agree_with_themselves(document: dict[str, Any]) -> None:
     for row in document["rows"]:
         assert row["correct"] == sum(row["robust"])
         assert row["accuracy"] == row["correct"] / row["n"]
-        assert row["ci95"][0] <= row["accuracy"] <= row["ci95"][1]
         assert {len(row[key]) for key in ("ids", "robust", "y", "pred", "pred_after", "distance")} == {row["n"]} == {24}
         right = [before == y for before, y in zip(row["pred"], row["y"], strict=True)]
         assert sum(right) == row["clean_correct"]
         after = [now == y for now, y in zip(row["pred_after"], row["y"], strict=True)]
         assert [int(b and a) for b, a in zip(right, after, strict=True)] == row["robust"]
         assert [far is None for far in row["distance"]] == [flag == 1 for flag in row["robust"]]
-        assert row["clean_correct"] >= row["correct"]
-    assert document["rows"][1]["by_iter"][-1] == document["rows"][1]["correct"]
     assert [row["ids"] for row in document["rows"]] == [list(range(24))] * 2
 
 
@@ -88,8 +71,10 @@ def test_json_says_where_the_numbers_come_from(document: dict[str, Any]) -> None
 
 
 def test_json_says_which_attacks_ran_where_none_was_given(call: Call, models: Path) -> None:
-    ended = call("evaluate", models / "vanilla.pt", "--limit", 4, "--format", "json")
-    spec = json.loads(ended.out)["provenance"]["spec"]
+    document = call("evaluate", models / "vanilla.pt", "--limit", 4, "--format", "json").document
+    rows = [(row["attack"]["name"], row["budget"]) for row in document["rows"]]
+    assert rows == [("fgsm", "0.1"), ("fgsm", "0.3"), ("pgd", "0.1"), ("pgd", "0.3"), ("deepfool", None)]
+    spec = document["provenance"]["spec"]
     (planned,) = spec["runs"]
     assert (spec["attacks"], spec["eps"], spec["device"]) == ([], [], "cpu")
     assert (planned["checkpoint"], planned["dataset"], planned["n"]) == (str(models / "vanilla.pt"), "bars", 4)
@@ -99,68 +84,6 @@ def test_json_says_which_attacks_ran_where_none_was_given(call: Call, models: Pa
     assert deepfool == {"name": "deepfool", "iters": 5, "overshoot": 0.02, "box": "project", "norm": "l2"}
 
 
-@pytest.mark.parametrize("style", ["table", "csv", "json"])
-def test_the_json_file_is_written_beside_any_format(call: Call, models: Path, style: str) -> None:
-    ended = call("evaluate", *BOTH, "--format", style, "--json", "r.json")
-    assert ended.code == 0
-    assert len(json.loads(Path("r.json").read_text())["rows"]) == 2
-    assert ended.out.startswith("{") == (style == "json")
-
-
-@pytest.mark.parametrize("command", ["attack", "evaluate", "compare"])
-def test_json_is_one_document_from_every_command(call: Call, models: Path, command: str) -> None:
-    ended = call(command, "--attack", "fgsm", "--eps", "0.1,0.2", "--limit", 8, "--format", "json")
-    assert len(json.loads(ended.out)["rows"]) == (4 if command == "compare" else 2)
-
-
-# --- The other formats
-
-
-def test_csv_is_a_line_a_row(call: Call, models: Path) -> None:
-    ended = call("evaluate", *BOTH, "--format", "csv")
-    rows = list(csv.DictReader(ended.out.splitlines()))
-    assert len(rows) == 2
-    per_sample = {"ids", "robust", "y", "pred", "pred_after", "distance"}
-    assert rows[0].keys() == (ROW | MINIMAL) - per_sample - {"ci95"} | {"ci_low", "ci_high"}
-    assert (json.loads(rows[0]["attack"])["name"], rows[0]["budget"]) == ("fgsm", "0.1")
-    assert (rows[0]["by_iter"], rows[1]["eps"], rows[0]["n"]) == ("", "", "24")
-
-
-@pytest.mark.parametrize("command", ["evaluate", "compare"])
-def test_markdown_rows_have_as_many_cells_as_the_head(call: Call, models: Path, command: str) -> None:
-    shown = call(command, *BOTH, "--format", "markdown").out
-    found = [block.splitlines() for block in shown.split("\n\n") if block.startswith("|")]
-    assert shown.startswith("**")
-    assert [len(table) for table in found] == ([5] if command == "evaluate" else [4, 4])
-    for table in found:
-        assert len({line.count("|") for line in table}) == 1
-
-
-@pytest.mark.parametrize("command", ["evaluate", "compare"])
-def test_latex_rows_have_as_many_cells_as_the_columns(call: Call, models: Path, command: str) -> None:
-    (models / "vanilla.pt").rename(models / "my_net 100%.pt")
-    code = [line for line in call(command, *BOTH, "--format", "latex").out.splitlines() if line[:1] not in ("%", "")]
-    tables = "\n".join(code).split(r"\begin{tabular}")[1:]
-    assert len(tables) == (1 if command == "evaluate" else 2)
-    for table in tables:
-        columns = re.match(r"\{(\w+)\}", table)
-        assert columns is not None
-        rows = [line for line in table.splitlines() if line.endswith(r"\\")]
-        assert {line.count("&") + 1 for line in rows} == {len(columns[1])}
-    assert not re.search(r"(?<!\\)[_%]", "".join(code))
-
-
-def test_the_table_has_clean_accuracy_intervals_distance_and_iterations(call: Call, models: Path) -> None:
-    lines = [" ".join(line.split()) for line in call("evaluate", *BOTH).out.splitlines()]
-    rows = {line.split()[0]: line for line in lines if re.match(r"(clean|fgsm|deepfool\S+) .*\[", line)}
-    assert all(re.search(r"\[\d+\.\d, \d+\.\d\]", rows[name]) for name in ("clean", "fgsm", "deepfool:iters=2"))
-    assert "Linf 0.1" in rows["fgsm"]
-    assert re.search(r"\d (\d\.\d+|inf) \d+\.\d$", rows["deepfool:iters=2"])
-    text = " ".join(lines)
-    assert re.search(r"accuracy % after each iteration [\d.]+ [\d.]+; (all|\d+ of 24 not) converged", text)
-    assert "upper bound" in text
-
-
 @pytest.mark.parametrize("style", ["table", "json", "csv", "markdown", "latex"])
 def test_notices_and_warnings_stay_off_stdout(call: Call, models: Path, style: str) -> None:
     ended = call("evaluate", "--attack", "pgd:norm=l2,eps=0.001,steps=1", "--limit", 8, "--format", style)
@@ -168,7 +91,7 @@ def test_notices_and_warnings_stay_off_stdout(call: Call, models: Path, style: s
     assert "checkpoint: checkpoints/batchout.pt" in ended.err
     assert "warning: pgd: eps=0.001 is an Linf-sized budget for L2" in ended.err
     if style == "json":  # where they are kept for `report`
-        assert [kind for kind, _ in json.loads(ended.out)["notes"]] == ["notice", "warning"]
+        assert [kind for kind, _ in ended.document["notes"]] == ["notice", "warning"]
     else:
         assert not re.search("warning|checkpoint: ", ended.out)
 
@@ -186,52 +109,15 @@ def test_the_newest_complete_checkpoint_is_taken_and_named(call: Call, models: P
     assert ended.err.splitlines()[0] == "checkpoint: checkpoints/vanilla.pt"
 
 
-def test_attacks_left_out_are_fgsm_pgd_and_deepfool_at_two_budgets(call: Call, models: Path) -> None:
-    rows = json.loads(call("evaluate", "--limit", 8, "--format", "json").out)["rows"]
-    planned = [(row["attack"]["name"], row["budget"]) for row in rows]
-    assert planned == [("fgsm", "0.1"), ("fgsm", "0.3"), ("pgd", "0.1"), ("pgd", "0.3"), ("deepfool", None)]
-    assert (rows[2]["attack"]["steps"], rows[4]["attack"]["iters"]) == (20, 5)
-
-
-def test_short_flags_fill_in_the_attacks_left_out(call: Call, models: Path) -> None:
-    flags = ("--steps", 3, "--iters", 2, "--eps", "0.1,1/10,0.1", "--limit", 4)
-    rows = json.loads(call("evaluate", *flags, "--format", "json").out)["rows"]
-    assert [row["attack"]["name"] for row in rows] == ["fgsm", "pgd", "deepfool"]
-    assert (rows[1]["attack"]["steps"], rows[2]["attack"]["iters"]) == (3, 2)
-
-
-def test_an_attack_given_twice_is_run_once(call: Call, models: Path) -> None:
-    flags = ("--attack", "fgsm:eps=0.1", "--attack", "fgsm:eps=0.1", "--limit", 4)
-    assert len(json.loads(call("evaluate", *flags, "--format", "json").out)["rows"]) == 1
-
-
 def test_short_flags_fill_in_what_a_spec_leaves_out(call: Call, models: Path) -> None:
     flags = ("--attack", "pgd:steps=2", "--attack", "pgd", "--steps", 3, "--eps", "0.1", "--limit", 4)
-    rows = json.loads(call("evaluate", *flags, "--format", "json").out)["rows"]
+    rows = call("evaluate", *flags, "--format", "json").document["rows"]
     assert [row["attack"]["steps"] for row in rows] == [2, 3]
-
-
-def test_the_training_split_may_be_measured_when_it_is_asked_for(call: Call, models: Path) -> None:
-    rows = json.loads(call("evaluate", "--attack", "fgsm:eps=0.1", "--split", "train", "--format", "json").out)["rows"]
-    assert rows[0]["n"] == 240
 
 
 def test_a_checkpoint_given_twice_is_measured_once(call: Call, models: Path) -> None:
     ended = call("evaluate", models / "vanilla.pt", models / "vanilla.pt", *BOTH, "--format", "json")
-    assert len(json.loads(ended.out)["rows"]) == 2
-
-
-def test_an_unfinished_checkpoint_is_measured_with_a_warning(call: Call, models: Path) -> None:
-    saved = checkpoint.load(models / "vanilla.pt")
-    checkpoint.save(models / "part.pt", replace(saved, complete=False, history=saved.history[:1]))
-    ended = call("evaluate", models / "part.pt", *BOTH)
-    assert (ended.code, "fgsm" in ended.out) == (0, True)
-    assert f"warning: {models / 'part.pt'}: its training was interrupted after epoch 1 of 4" in ended.err
-
-
-def test_several_checkpoints_give_a_table_each(call: Call, models: Path) -> None:
-    ended = call("evaluate", models / "vanilla.pt", models / "batchout.pt", *BOTH)
-    assert (ended.code, ended.out.count("  clean  "), ended.out.count("An upper bound: ")) == (0, 2, 2)
+    assert len(ended.document["rows"]) == 2
 
 
 @pytest.fixture
@@ -258,7 +144,7 @@ def test_a_model_that_fails_costs_no_row_of_the_one_before(
     ]
     assert [name in ended.out for name in ("fgsm", "deepfool")] == [True, True]
     if style == "json":
-        assert json.loads(ended.out)["rows"] == rows
+        assert ended.document["rows"] == rows
 
 
 @pytest.mark.parametrize("style", ["table", "json"])
@@ -266,7 +152,7 @@ def test_a_model_that_fails_at_once_leaves_no_table(call: Call, broken: Path, st
     ended = call("evaluate", broken, *BOTH, "--format", style)
     assert ended.code == 3
     assert "NaN" in ended.error
-    assert (json.loads(ended.out)["rows"] if style == "json" else ended.out.split()) == []
+    assert (ended.document["rows"] if style == "json" else ended.out.split()) == []
 
 
 # --- Rounded to 8 bits
@@ -280,12 +166,6 @@ def test_eight_bit_tells_the_accuracy_after_rounding(call: Call, models: Path) -
     budget, minimal = rounded
     assert budget["correct"] <= budget["correct_8bit"] <= budget["clean_correct"]
     assert minimal["correct_8bit"] is None
-
-
-def test_a_budget_below_one_level_breaks_nothing_once_it_is_rounded(call: Call, models: Path) -> None:
-    flags = ("--attack", "fgsm", "--eps", "0.001", "--eight-bit", "--format", "json")
-    (row,) = json.loads(call("evaluate", models / "vanilla.pt", *flags).out)["rows"]
-    assert row["correct_8bit"] == row["clean_correct"]
 
 
 @pytest.mark.parametrize("flags", [("--attack", "deepfool"), ("--curve", "--attack", "fgsm")])

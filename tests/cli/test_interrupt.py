@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,70 +18,36 @@ from robustcli.cli.main import run
 from robustcli.engine import run as driver
 from robustcli.models import checkpoint
 
-from .conftest import Call, write_checkpoint, write_images
+from .conftest import CODES, Call, write_checkpoint, write_images
 
 ARGUMENTS = ("train", "--method", "batchout", "--epochs", "6", "--batch-size", "16", "--seed", "3")
 
 
-@dataclass(frozen=True)
-class Stopped:
-    """A training run in its own process, sent SIGINT after its first epoch."""
-
-    folder: Path
-    code: int
-    err: str
-
-    @property
-    def file(self) -> Path:
-        (path,) = (self.folder / "checkpoints").iterdir()
-        return path
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Stopped:
-    folder = tmp_path_factory.mktemp("stopped")
-    write_images(folder / "many.npz", n_train=1200)
-    command = [sys.executable, "-m", "robustcli", *ARGUMENTS, "--dataset", str(folder / "many.npz")]
+def test_an_interrupted_and_resumed_training_ends_with_the_weights_of_a_whole_one(call: Call, here: Path) -> None:
+    """In a process of its own, sent SIGINT after its first epoch."""
+    arguments = (*ARGUMENTS, "--dataset", write_images(here / "many.npz", n_train=1200), "--output")
+    command = [sys.executable, "-m", "robustcli", *map(str, arguments), "part.pt"]
     single = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with subprocess.Popen(
-        command, cwd=folder, env=os.environ | single, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, env=os.environ | single, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
-        seen = []
+        err = ""
         for line in process.stderr:
-            seen.append(line)
+            err += line
             if line.startswith("epoch  1"):
                 process.send_signal(signal.SIGINT)
-    return Stopped(folder, process.returncode, "".join(seen))
-
-
-def test_an_interrupted_training_ends_with_130_and_says_how_to_go_on(stopped: Stopped) -> None:
-    assert stopped.code == 130, stopped.err
-    assert f"go on with: robustcli train --resume checkpoints/{stopped.file.name}" in stopped.err
-    assert "Traceback" not in stopped.err
-
-
-def test_an_interrupted_training_leaves_an_incomplete_checkpoint(stopped: Stopped) -> None:
-    saved = checkpoint.load(stopped.file)
+    assert process.returncode == 130, err
+    assert "go on with: robustcli train --resume part.pt" in err
+    assert "Traceback" not in err
+    saved = checkpoint.load(Path("part.pt"))
     assert not saved.complete
     assert 1 <= len(saved.history) < 6
 
-
-def test_an_incomplete_checkpoint_is_not_picked(call: Call, stopped: Stopped, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(stopped.folder)
-    for command in (["evaluate"], ["compare"], ["attack", "--attack", "fgsm"]):
-        ended = call(*command)
-        assert (ended.code, ended.out) == (3, "")
-        assert "no complete checkpoint" in ended.error
-
-
-def test_resume_ends_with_the_weights_of_an_uninterrupted_run(call: Call, stopped: Stopped, here: Path) -> None:
-    path = here / "resumed.pt"
-    path.write_bytes(stopped.file.read_bytes())
-    resumed = call("train", "--resume", path)
-    assert call(*ARGUMENTS, "--dataset", stopped.folder / "many.npz", "--output", "whole.pt").code == 0
-    found, expected = checkpoint.load(path), checkpoint.load(Path("whole.pt"))
-    assert (resumed.code, found.complete, found.spec) == (0, True, expected.spec)
+    assert call("train", "--resume", "part.pt").code == 0
+    assert call(*arguments, "whole.pt").code == 0
+    found, expected = checkpoint.load(Path("part.pt")), checkpoint.load(Path("whole.pt"))
+    assert (found.complete, found.spec) == (True, expected.spec)
     assert [key for key, value in expected.state_dict.items() if not torch.equal(value, found.state_dict[key])] == []
     assert found.resume is not None
     assert expected.resume is not None
@@ -91,17 +55,12 @@ def test_resume_ends_with_the_weights_of_an_uninterrupted_run(call: Call, stoppe
     assert [key for key, value in wanted.items() if not torch.equal(value, last[key])] == []
 
 
-def test_resume_of_a_complete_run_changes_nothing(call: Call, models: Path) -> None:
-    before = checkpoint.sha256(models / "vanilla.pt")
-    ended = call("train", "--resume", models / "vanilla.pt")
-    assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"{models / 'vanilla.pt'}: is complete already\n"
-    assert checkpoint.sha256(models / "vanilla.pt") == before
-
-
-def test_resume_of_a_complete_run_needs_no_data(call: Call, here: Path) -> None:
-    ended = call("train", "--resume", write_checkpoint(Path("mnist.pt")))
+def test_resume_of_a_complete_run_changes_nothing_and_needs_no_data(call: Call, here: Path) -> None:
+    path = write_checkpoint(Path("mnist.pt"))
+    before = checkpoint.sha256(path)
+    ended = call("train", "--resume", path)
     assert (ended.code, ended.out, ended.err) == (0, "", "mnist.pt: is complete already\n")
+    assert checkpoint.sha256(path) == before
 
 
 @pytest.mark.parametrize(
@@ -117,36 +76,10 @@ def test_resume_takes_no_flag_that_changes_the_run(call: Call, models: Path, fla
     assert ended.error.startswith(f"error: {flag}: comes from the checkpoint")
 
 
-def test_resume_on_other_images_is_refused(call: Call, stopped: Stopped, here: Path) -> None:
-    saved = checkpoint.load(stopped.file)
-    other = write_images(here / "other.npz", n_train=60)
-    checkpoint.save(
-        here / "moved.pt", checkpoint.Checkpoint(**(vars(saved) | {"spec": saved.spec | {"dataset": str(other)}}))
-    )
-    ended = call("train", "--resume", "moved.pt")
-    assert ended.code == 3
-    assert "not those that the run began with" in ended.error
-
-
 # --- SIGTERM and SIGHUP
 
 
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """Python's answers to the signals, though a suite in the background of a script inherits that some are ignored."""
-    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
-    before |= {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number in before:
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-
-
-@pytest.mark.usefixtures("heeded")
+@pytest.mark.usefixtures("default_handlers")
 @pytest.mark.parametrize("number", CODES)
 def test_training_keeps_the_step_that_it_was_in(
     call: Call, here: Path, images: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -173,7 +106,7 @@ def test_training_keeps_the_step_that_it_was_in(
     assert call("train", "--resume", "a.pt").code == 0
 
 
-@pytest.mark.usefixtures("heeded")
+@pytest.mark.usefixtures("default_handlers")
 @pytest.mark.parametrize("again", CODES)
 @pytest.mark.parametrize("number", CODES)
 def test_evaluate_keeps_its_rows_also_where_a_second_signal_follows_at_once(
@@ -197,7 +130,7 @@ def test_evaluate_keeps_its_rows_also_where_a_second_signal_follows_at_once(
     assert "interrupted: 1 of 2 rows were finished and are kept" in ended.err
 
 
-@pytest.mark.usefixtures("heeded")
+@pytest.mark.usefixtures("default_handlers")
 @pytest.mark.parametrize("command", ["train", "evaluate"])
 def test_a_signal_that_is_ignored_stays_so_as_under_nohup(
     call: Call, models: Path, images: Path, monkeypatch: pytest.MonkeyPatch, command: str
@@ -217,11 +150,14 @@ def test_a_signal_that_is_ignored_stays_so_as_under_nohup(
     assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
-@pytest.mark.usefixtures("heeded")
-def test_a_signal_before_any_work_is_one_line(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("robustcli.measure.session.load", lambda _: signal.raise_signal(signal.SIGTERM))
+@pytest.mark.usefixtures("default_handlers")
+@pytest.mark.parametrize("number", CODES)
+def test_a_signal_before_any_work_is_one_line(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setattr("robustcli.measure.session.load", lambda _: signal.raise_signal(number))
     ended = call("evaluate")
-    assert (ended.code, ended.out, ended.error) == (143, "", "error: interrupted")
+    assert (ended.code, ended.out, ended.error) == (CODES[number], "", "error: interrupted")
 
 
 def test_a_command_runs_in_another_thread_too(call: Call) -> None:
@@ -232,7 +168,7 @@ def test_a_command_runs_in_another_thread_too(call: Call) -> None:
     assert codes == [0]
 
 
-@pytest.mark.usefixtures("heeded")
+@pytest.mark.usefixtures("default_handlers")
 def test_a_terminal_that_is_gone_keeps_the_results_all_the_same(models: Path, here: Path) -> None:
     """What a closed window does: its terminal hangs up, and writing to it fails from then on."""
     pty = pytest.importorskip("pty")
@@ -267,18 +203,14 @@ def second_run_stops(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("second_run_stops")
 @pytest.mark.parametrize("style", ["table", "json", "csv", "markdown", "latex"])
 @pytest.mark.parametrize("command", ["evaluate", "compare"])
-def test_finished_rows_are_printed(call: Call, models: Path, command: str, style: str) -> None:
-    ended = call(command, "--attack", "fgsm", "--attack", "deepfool", "--eps", "0.1,0.2", "--format", style)
+def test_finished_rows_are_printed_and_written(call: Call, models: Path, command: str, style: str) -> None:
+    attacks = ("--attack", "fgsm", "--attack", "deepfool", "--eps", "0.1,0.2")
+    ended = call(command, *attacks, "--format", style, "--json", "r.json")
     assert ended.code == 130
     assert ended.out.count("fgsm") >= (1 if command == "compare" else 2)
     assert "deepfool" not in ended.out.partition('"provenance"')[0]
     assert f"interrupted: 2 of {6 if command == 'compare' else 3} rows were finished and are kept" in ended.err
-
-
-@pytest.mark.usefixtures("second_run_stops")
-def test_finished_rows_are_in_the_json_file(call: Call, models: Path) -> None:
-    call("evaluate", "--attack", "fgsm", "--attack", "pgd", "--eps", "0.1", "--json", "r.json")
-    assert len(json.loads(Path("r.json").read_text())["rows"]) == 1
+    assert len(json.loads(Path("r.json").read_text())["rows"]) == 2
 
 
 @pytest.mark.usefixtures("second_run_stops")
@@ -286,26 +218,6 @@ def test_a_comparison_cut_short_within_a_checkpoint_shows_the_rest(call: Call, m
     calls = call("compare", "--attack", "fgsm", "--eps", "0.1", "--format", "markdown")
     table = [line for line in calls.out.splitlines() if line.startswith("|")]
     assert (calls.code, len(table)) == (130, 3)
-
-
-@pytest.mark.usefixtures("second_run_stops")
-def test_a_comparison_shows_a_dash_for_what_was_not_measured(
-    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from robustcli.measure import evaluate
-
-    stops, calls = evaluate.stream_attack, []  # once more: the second attack on the second checkpoint
-
-    def run_attack(*args: Any, **kwargs: Any) -> list[driver.Outcome]:
-        calls.append(1)
-        return driver.run_attack(*args, **kwargs) if len(calls) < 3 else stops(*args, **kwargs)
-
-    monkeypatch.setattr(evaluate, "stream_attack", run_attack)
-    ended = call("compare", "--attack", "fgsm:eps=0.1", "--attack", "deepfool:iters=1", "--format", "markdown")
-    first = ended.out.partition("**Told apart**")[0]
-    table = [line.strip("|").split("|") for line in first.splitlines() if line.startswith("|")]
-    assert ended.code == 130
-    assert [[cell.strip() == "-" for cell in row[-3:]] for row in table[2:]] == [[False] * 3, [False, True, True]]
 
 
 @pytest.mark.parametrize("style", ["table", "json", "csv"])
@@ -320,17 +232,6 @@ def test_ctrl_c_before_the_first_row_is_no_traceback(
     assert ended.code == 130
     assert "interrupted: 0 of 2 rows" in ended.err
     assert (json.loads(ended.out)["rows"] if style == "json" else ended.out.split()) == []
-
-
-def test_ctrl_c_while_everything_is_being_opened_is_one_line(
-    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("robustcli.measure.session.load", stop)
-    ended = call("evaluate")
-    assert (ended.code, ended.out, ended.error) == (130, "", "error: interrupted")
 
 
 def test_ctrl_c_twice_quits_training_at_once(here: Path, images: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,6 @@ def place(here: Path, models: Path, images: Path) -> Path:
     Path("loop").symlink_to("loop")
     Path("notes.txt").write_text("precious")
     Path("conf.yaml").write_text("epochs: 1\n")
-    Path("code.py").write_text("x = 1\n")
     Path("pets/cats").mkdir(parents=True)
     np.savez("other.npz", x=np.zeros(3))
     return here
@@ -35,16 +34,12 @@ LONG = "n" * 300
 REFUSED = [
     ("evaluate m.pt --json m.pt", "--json m.pt --format json"),
     ("evaluate m.pt --json checkpoints/vanilla.pt", "--json checkpoints/vanilla.pt --format json"),
-    ("evaluate --json m.pt", "--json m.pt --format json"),
     ("evaluate --json zoo:mnist-vanilla", "--json zoo:mnist-vanilla --format json"),
-    ("evaluate --json new.pt", "--json new.pt --format json"),
     ("evaluate --json -", "--json - --format json"),
     ("evaluate --json --format table", "--json --format option"),
     ("evaluate m.pt --json", "--json argument --format json"),
     ("evaluate m.pt --json link", "--json link checkpoint reads"),
-    ("evaluate m.pt --json ./m.pt", "m.pt"),
     ("evaluate m.pt --json notes.txt", "--json notes.txt not a JSON file"),
-    ("evaluate m.pt --json code.py", "--json code.py not a JSON file"),
     ("evaluate m.pt --json loop", "--json loop"),
     ("evaluate m.pt --dataset k.npz --junit k.npz", "--junit k.npz data set reads"),
     ("evaluate m.pt --dataset k.npz --junit hard.npz", "--junit hard.npz data set reads"),
@@ -63,7 +58,6 @@ REFUSED = [
     ("attack m.pt --attack fgsm:eps=0.1 --save other.npz", "--save other.npz what --save writes"),
     ("attack m.pt --attack fgsm:eps=0.1 --dataset pets --save pets/new", "--save pets/new lies in the data set"),
     ("attack m.pt --attack fgsm:eps=0.1 --save checkpoints", "--save checkpoints files in it"),
-    ("compare m.pt checkpoints/vanilla.pt --json checkpoints/vanilla.pt", "--json checkpoints/vanilla.pt"),
     ("train --dataset k.npz --output k.npz --force", "--output k.npz data set reads"),
     ("train --dataset k.npz --output notes.txt --force", "--output notes.txt checkpoint"),
     ("train --dataset k.npz --config conf.yaml --output conf.yaml --force", "--output conf.yaml config reads"),
@@ -71,14 +65,7 @@ REFUSED = [
     ("results export k.npz", "export k.npz an export of rows"),
     ("reproduce fig1 --quick --report notes.txt --out o", "--report notes.txt the report"),
     (f"evaluate m.pt --json {LONG}", "--json nnn name too long"),
-    (f"evaluate m.pt --junit {LONG}", "--junit nnn name too long"),
-    (f"evaluate m.pt --store {LONG}", "--store nnn name too long"),
-    (f"evaluate m.pt --curve --curve-plot {LONG}", "--curve-plot nnn name too long"),
-    (f"attack m.pt --attack fgsm:eps=0.1 --save {LONG}.npz", "--save nnn name too long"),
-    (f"attack m.pt --attack fgsm:eps=0.1 --save {LONG}", "--save nnn name too long"),
-    (f"attack m.pt --attack fgsm:eps=0.1 --gallery {LONG}", "--gallery nnn name too long"),
     (f"results export {LONG}.csv", "export nnn name too long"),
-    (f"train --dataset k.npz --output {LONG}", "--output nnn name too long"),
 ]
 
 
@@ -121,32 +108,24 @@ def test_files_of_the_same_kind_are_replaced_and_links_are_followed(call: Call, 
         assert [call("results", "export", name).code for _ in range(2)] == [0, 0]
 
 
-EMPTY = [
-    *(f"evaluate m.pt {flag} ''" for flag in ("--json", "--store", "--junit", "--curve-plot", "--eps", "--device")),
-    *(f"evaluate m.pt {flag}=" for flag in ("--attack", "--dataset", "--data-dir", "--preset", "--format", "--norm")),
-    *(f"attack m.pt --attack fgsm {flag} ' '" for flag in ("--save", "--gallery", "--seed", "--limit")),
-    *(f"train {flag} ''" for flag in ("--output", "--config", "--resume", "--set", "--method", "--eta", "--model")),
-    *(f"results list {flag} ''" for flag in ("--store", "--format")),
-    "reproduce fig1 --out ''",
-    "reproduce fig1 --report ''",
-    "doctor --attack ''",
-]
-
-
-@pytest.mark.parametrize("line", EMPTY)
-def test_an_empty_value_names_its_flag(call: Call, place: Path, line: str) -> None:
-    *_, flag, value = shlex.split(line.replace("=", " ''") if line.endswith("=") else line)
+@pytest.mark.parametrize(
+    ("line", "flag"),
+    [
+        ("evaluate m.pt --json ''", "--json ''"),
+        ("evaluate m.pt --dataset=", "--dataset ''"),
+        ("evaluate m.pt --data-dir '  '", "--data-dir '  '"),
+        ("attack m.pt --attack fgsm --seed ' '", "--seed ' '"),
+        ("train --set ''", "--set ''"),
+        ("results list --store ''", "--store ''"),
+        ("reproduce fig1 --out ''", "--out ''"),
+        ("doctor ''", "doctor: CHECKPOINT ''"),
+        ("compare m.pt ' '", "compare: CHECKPOINT ' '"),
+    ],
+)
+def test_an_empty_value_names_its_flag(call: Call, place: Path, line: str, flag: str) -> None:
     ended = call(*shlex.split(line))
     assert (ended.code, ended.out) == (2, "")
-    assert f"{flag} '{value}': is empty" in ended.error
-
-
-@pytest.mark.parametrize("line", ["evaluate ''", "compare m.pt ' '", "attack '' --attack fgsm", "doctor ''"])
-def test_an_empty_model_is_told(call: Call, place: Path, line: str) -> None:
-    ended = call(*shlex.split(line))
-    assert (ended.code, ended.out) == (2, "")
-    assert "CHECKPOINT '" in ended.error
-    assert "is empty" in ended.error
+    assert ended.error.startswith(f"error: {flag}: is empty, perhaps a shell variable that is not set")
 
 
 @pytest.mark.parametrize(

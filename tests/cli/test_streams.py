@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from robustcli.cli.main import run
+
 from .conftest import Call
 
 ENCODINGS = ("cp1252", "latin-1", "ascii", "cp437", "utf-8")
@@ -32,8 +34,6 @@ def odd(models: Path) -> Path:
 def test_every_encoding_takes_every_format(
     odd: Path, here: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, what: str
 ) -> None:
-    from robustcli.cli.main import run
-
     flags = [what, "--limit", "4", "--no-store", "--checks", "off"]
     flags += ["--attack", "fmn:iters=3"] if what == "--curve" else ["--attack", "fgsm:eps=0.1"]
     commands = [["evaluate", str(odd), *flags, "--format", style] for style in STYLES]
@@ -52,8 +52,6 @@ def test_every_encoding_takes_every_format(
 def test_a_sparkline_is_digits_where_blocks_are_lacking(
     models: Path, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from robustcli.cli.main import run
-
     out = io.TextIOWrapper(io.BytesIO(), "ascii")
     monkeypatch.setattr(sys, "stdout", out)
     assert run(["evaluate", "--curve", "--attack", "fmn:iters=3", "--limit", "6"]) == 0
@@ -104,12 +102,12 @@ def test_a_full_stderr_does_not_cost_the_result(models: Path, here: Path) -> Non
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
 
 
-def test_a_reader_of_a_short_result_that_went_away_is_no_traceback() -> None:
+@pytest.mark.parametrize("arguments", [("list", "datasets"), ("--version",)])
+def test_a_reader_that_went_away_is_no_traceback(arguments: tuple[str, ...]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(
-        [sys.executable, "-m", "robustcli", "--version"], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
-    )
+    command = [sys.executable, "-m", "robustcli", *arguments]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
     os.close(writing)
     assert (done.returncode, done.stderr) == (1, "")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +26,14 @@ def digits(tmp_path: Path) -> Path:
 def test_evaluate_names_it_as_it_was_given(call: Call, digits: Path) -> None:
     ended = call("evaluate", "zoo:mnist-vanilla", "--dataset", digits, *FEW)
     assert ended.code == 0, ended.err
-    (row,) = json.loads(ended.out)["rows"]
+    (row,) = ended.document["rows"]
     assert (row["checkpoint"], row["method"], row["n"]) == ("zoo:mnist-vanilla", "vanilla", 20)
     assert row["clean_correct"] >= 18
 
 
 def test_compare_and_attack_take_it(call: Call, digits: Path, tmp_path: Path) -> None:
     ended = call("compare", "zoo:mnist-vanilla", "zoo:mnist-batchout", "--dataset", digits, *FEW)
-    assert [row["method"] for row in json.loads(ended.out)["rows"]] == ["vanilla", "batchout"]
+    assert [row["method"] for row in ended.document["rows"]] == ["vanilla", "batchout"]
     saved = tmp_path / "images.npz"
     assert call("attack", "zoo:mnist-batchout", "--dataset", digits, "--save", saved, *FEW).code == 0
     assert saved.is_file()

@@ -18,24 +18,6 @@ from .conftest import arrays, draw, failure, load_path, write_npz
 # An .npz
 
 
-@pytest.mark.parametrize(
-    ("tail", "shape"), [((8, 7), (1, 8, 7)), ((8, 7, 1), (1, 8, 7)), ((8, 7, 3), (3, 8, 7))], ids=str
-)
-def test_an_npz_becomes_channels_first(tmp_path, tail, shape):
-    x = draw(3, *tail)
-    images = load_path(write_npz(tmp_path / "mine.npz", x_train=draw(6, *tail), x_test=x))
-    assert images.shape == shape
-    assert np.array_equal(images.x.permute(0, 2, 3, 1).numpy(), x.reshape(3, 8, 7, -1))
-    assert (images.name, images.classes) == ("mine", ("0", "1", "2"))
-    assert (images.x.dtype, images.y.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
-
-
-def test_an_npz_of_unit_floats_is_taken_where_they_are_grey_levels(tmp_path):
-    x = draw(3, 8, 8)
-    images = load_path(write_npz(tmp_path / "a.npz", x_test=(x / 255).astype(np.float32)))
-    assert np.array_equal(images.x[:, 0].numpy(), x)
-
-
 @pytest.mark.parametrize("kind", ["<f4", ">f4", ">f8", "u1"])
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("tail", [(8, 7), (8, 7, 1), (8, 7, 3)], ids=str)
@@ -45,10 +27,13 @@ def test_an_array_in_any_order_of_bytes_and_axes_is_read_by_parts(tmp_path, monk
     x = draw(5, *tail)
     stored = np.asarray(x if kind == "u1" else (x / 255).astype(kind), order=order)
     path = write_npz(tmp_path / "a.npz", x_train=draw(6, *tail), x_test=stored, y_test=np.array([2, 1, 0, 1, 2], ">i4"))
-    for limit in (None, 2):
+    for limit in (None, 99, 2):
         images = load_path(path, limit=limit)
         assert np.array_equal(images.x.permute(0, 2, 3, 1).numpy(), x.reshape(5, 8, 7, -1)[:limit])
         assert images.y.tolist() == [2, 1, 0, 1, 2][:limit]
+        assert images.ids.tolist() == [0, 1, 2, 3, 4][:limit]
+    assert (images.name, images.classes) == ("a", ("0", "1", "2"))
+    assert (images.x.dtype, images.y.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
 
 
 def test_labels_may_be_a_column(tmp_path):
@@ -96,7 +81,6 @@ def test_a_named_class_needs_no_image(tmp_path):
         (np.array(["a", "b", "a"]), "array 'classes' holds the name 'a' more than once; allowed: (k,) strings"),
         (np.array(["a", "b", ""]), "array 'classes' holds 3 names, some of them empty"),
         (np.array(["a"]), "array 'classes' holds 1 names; allowed"),
-        (np.array([], "U1"), "array 'classes' holds 0 names; allowed"),
         (np.array("abc"), "array 'classes' has the shape () and holds <U3; allowed: (k,) strings"),
         (np.array([["a"], ["b"], ["c"]]), "array 'classes' has the shape (3, 1) and holds <U1; allowed"),
         (np.arange(3), "array 'classes' has the shape (3,) and holds int64; allowed: (k,) strings"),
@@ -105,7 +89,7 @@ def test_a_named_class_needs_no_image(tmp_path):
         (np.array(["\ud800", "b", "c"]), "array 'classes' holds what is no text in UTF-8"),
     ],
 )
-def test_wrong_names_of_classes_are_told(tmp_path, classes, message):
+def test_wrong_names_of_classes_are_refused(tmp_path, classes, message):
     path = write_npz(tmp_path / "a.npz", classes=classes)
     assert failure(path).startswith(f"{path}: {message}")
 
@@ -130,14 +114,11 @@ def test_only_the_asked_split_is_decompressed(tmp_path):
         ({"x_test": draw(3, 64)}, "array 'x_test' has the shape (3, 64); allowed: (n, h, w) or (n, h, w, c)"),
         ({"x_test": draw(3, 3, 8, 8)}, "array 'x_test' has the shape (3, 3, 8, 8); allowed"),
         ({"x_test": draw(3, 8, 9)}, "array 'x_test' holds images of (8, 9, 1), but x_train of (8, 8, 1)"),
-        ({"x_test": draw(3, 8, 8, 3)}, "array 'x_test' holds images of (8, 8, 3), but x_train of (8, 8, 1)"),
         ({"x_test": draw(0, 8, 8)}, "array 'x_test' is empty"),
         ({"x_test": draw(4, 8, 8)}, "array 'x_test' holds 4 images, but y_test 3 labels"),
         ({"x_test": np.full((3, 8, 8), 1.5)}, "array 'x_test' holds float64 from 1.5 to 1.5; allowed: uint8"),
         ({"x_test": np.full((3, 8, 8), np.nan)}, "array 'x_test' holds float64 from nan to nan; allowed: uint8"),
         ({"x_test": np.full((3, 8, 8), 0.5)}, "array 'x_test' holds float64 that are not k/255 (one is 0.002 off)"),
-        ({"x_test": draw(3, 8, 8).astype(np.int64)}, "array 'x_test' holds int64; allowed: uint8 from 0 to 255"),
-        ({"x_test": np.array([{}] * 3)}, "array 'x_test' has the shape (3,)"),
         ({"x_test": draw(3, 8, 8).astype(object)}, "array 'x_test' cannot be read: Object arrays"),
         ({"y_test": np.array([0, 1, 3])}, "array 'y_test' holds the label 3, but the labels of y_train go from 0 to 2"),
         ({"y_test": np.array([0, 1, -1])}, "array 'y_test' holds the label -1; labels start at 0"),
@@ -151,20 +132,12 @@ def test_only_the_asked_split_is_decompressed(tmp_path):
             "labels become integers by y.argmax(1)",
         ),
         ({"y_test": np.zeros((3, 1, 1), int)}, "array 'y_test' has the shape (3, 1, 1) and holds int64; allowed: (n,)"),
-        ({"y_test": np.zeros(3, bool)}, "array 'y_test' has the shape (3,) and holds bool; allowed: (n,)"),
-        ({"y_test": np.array(0)}, "array 'y_test' has the shape () and holds int64; allowed: (n,)"),
         ({"x_test": np.array(0)}, "array 'x_test' has the shape (); allowed: (n, h, w)"),
-        ({"x_test": np.full((3, 8, 8), np.inf, np.float32)}, "array 'x_test' holds float32 from inf to inf; allowed"),
         ({"x_test": np.full((3, 8, 8), -0.5, np.float16)}, "array 'x_test' holds float16 from -0.5 to -0.5; allowed"),
         ({"x_test": draw(3, 8, 8).astype(np.uint16)}, "array 'x_test' holds uint16; allowed: uint8 from 0 to 255"),
-        ({"x_test": np.zeros((3, 8, 8), bool)}, "array 'x_test' holds bool; allowed: uint8 from 0 to 255"),
-        ({"x_test": np.zeros((3, 8, 8), "M8[s]")}, "array 'x_test' holds datetime64[s]; allowed: uint8"),
         ({"x_test": np.zeros((3, 8, 8), "u1,f4")}, "array 'x_test' holds [('f0', 'u1'), ('f1', '<f4')]; allowed"),
-        ({"x_test": np.zeros((3, 8, 8), "U1")}, "array 'x_test' holds <U1; allowed: uint8"),
-        ({"x_test": np.zeros((3, 8, 8), complex)}, "array 'x_test' holds complex128; allowed: uint8"),
         ({"y_test": np.zeros(0, int)}, "array 'y_test' is empty"),
         ({"y_train": np.zeros(6, int)}, "array 'y_train' holds one class only; at least 2 are needed"),
-        ({"y_train": np.full(6, 3)}, "array 'y_train' holds one class only; at least 2 are needed"),
     ],
 )
 def test_a_wrong_array_is_named(tmp_path, changes, message):
@@ -213,32 +186,17 @@ def test_what_is_no_zip_is_said(tmp_path, content):
     assert failure(path).startswith(f"{path}: cannot be read as an .npz file")
 
 
-def test_a_cut_off_npz_is_said(tmp_path):
-    path = write_npz(tmp_path / "a.npz")
-    path.write_bytes(path.read_bytes()[:-100])
-    assert "cannot be read as an .npz file" in failure(path)
-
-
-def test_a_member_that_is_no_array_is_said(tmp_path):
-    path = write_npz(tmp_path / "a.npz", x_test=None)
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("x_test.npy", b"text")
-    assert failure(path).startswith(f"{path}: array 'x_test' cannot be read:")
-
-
+TRUE = "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 8, 8)}"
 HEADERS = {
     "too large": "{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000, 8, 8)}",
     "negative": "{'descr': '|u1', 'fortran_order': False, 'shape': (3, -8, -8)}",
     "one more": "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 8, 8)}",
-    "one fewer": "{'descr': '|u1', 'fortran_order': False, 'shape': (2, 8, 8)}",
     "other kind": "{'descr': '<f8', 'fortran_order': False, 'shape': (3, 8, 8)}",
     "no kind": "{'descr': 'what', 'fortran_order': False, 'shape': (3, 8, 8)}",
-    "no shape": "{'descr': '|u1', 'fortran_order': False, 'shape': 3}",
     "a key more": "{'descr': '|u1', 'fortran_order': False, 'shape': (3, 8, 8), 'more': 1}",
     "huge number": "{'descr': '|u1', 'fortran_order': False, 'shape': (0x" + "f" * 5000 + ", 8, 8)}",
     "many numbers": "{'descr': '|u1', 'fortran_order': False, 'shape': (" + "1," * 4000 + ")}",
     "deep": "(" * 5000,
-    "deep list": "[" * 900 + "]" * 900,
     "no Python": "{'descr",
     "a string without end": '"' * 3,
     "a null byte": "{'descr\0",
@@ -248,11 +206,11 @@ HEADERS = {
 }
 
 
-def write_member(path: Path, content: bytes, name: str = "x_test", method: int = zipfile.ZIP_STORED) -> Path:
-    """A valid data set, but for the bytes of one member."""
-    write_npz(path, **{name: None})
+def write_member(path: Path, content: bytes, method: int = zipfile.ZIP_STORED) -> Path:
+    """A valid data set, but for the bytes of `x_test`."""
+    write_npz(path, x_test=None)
     with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr(f"{name}.npy", content, method)
+        archive.writestr("x_test.npy", content, method)
     return path
 
 
@@ -262,14 +220,23 @@ def npy(header: str, content: bytes, version: int = 1) -> bytes:
     return b"\x93NUMPY" + bytes([version, 0]) + size + text + content
 
 
+def test_a_member_that_is_no_array_is_refused(tmp_path):
+    path = write_member(tmp_path / "a.npz", b"text")
+    assert failure(path).startswith(f"{path}: array 'x_test' cannot be read:")
+
+
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
-@pytest.mark.parametrize("version", [1, 2, 3])
-@pytest.mark.parametrize("name", ["x_test", "y_train"])
-def test_a_header_that_lies_is_told(tmp_path, header, version, name):
-    path = write_member(tmp_path / "a.npz", npy(header, bytes(192), version), name)
+def test_a_header_that_lies_is_refused(tmp_path, header):
+    path = write_member(tmp_path / "a.npz", npy(header, bytes(192)))
     message = failure(path)
-    assert message.startswith(f"{path}: array '")
+    assert message.startswith(f"{path}: array 'x_test' ")
     assert len(message) < len(str(path)) + 500
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_a_header_of_any_version_is_read(tmp_path, version):
+    content = npy(TRUE, draw(3, 8, 8).tobytes(), version)
+    assert len(load_path(write_member(tmp_path / "a.npz", content))) == 3
 
 
 def test_a_header_of_python_2_is_read_without_a_word(tmp_path, capfd):
@@ -303,7 +270,7 @@ def test_a_compression_without_a_bound_is_refused(tmp_path, method):
     assert "array 'x_test' is compressed in a way that numpy does not write" in failure(path)
 
 
-def test_a_size_that_the_zip_makes_up_is_told(tmp_path):
+def test_a_size_that_the_zip_makes_up_is_refused(tmp_path):
     path = write_npz(tmp_path / "a.npz")
     content = path.read_bytes()
     at = content.rindex(b"x_test.npy") - 22  # in the central directory: the size once decompressed
@@ -312,7 +279,7 @@ def test_a_size_that_the_zip_makes_up_is_told(tmp_path):
         assert "x_test" in failure(path)
 
 
-def test_a_lock_without_a_key_is_told(tmp_path):
+def test_an_encrypted_file_is_refused(tmp_path):
     path = write_npz(tmp_path / "a.npz")
     with zipfile.ZipFile(path) as archive:
         places = [(info.header_offset + 6, info.filename) for info in archive.infolist()]

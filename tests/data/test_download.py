@@ -47,10 +47,6 @@ def test_a_data_folder_of_the_environment_need_not_be_there(tmp_path):
     assert load(DataSpec()).note.startswith(f"MNIST is not in {tmp_path / 'none'} (--data-dir), and there is no")
 
 
-def test_the_sample_by_name_needs_no_data_folder(tmp_path):
-    assert load(DataSpec(dataset="mnist-sample", data_dir=tmp_path / "mistyped")).name == "mnist-sample"
-
-
 @pytest.mark.parametrize(
     ("name", "layout"),
     [("mnist", "MNIST/raw"), ("fashion-mnist", "FashionMNIST/raw"), ("cifar10", "cifar-10-batches-py")],
@@ -62,8 +58,9 @@ def test_what_is_missing_names_the_three_ways_out(tmp_path, name, layout):
     assert "mnist-sample" not in message  # refused for what was trained on MNIST
 
 
-def test_the_sample_by_name_needs_no_permission(probes):
-    assert load(DataSpec(dataset="mnist-sample", allow_sample=False)).name == "mnist-sample"
+def test_the_sample_by_name_needs_no_data_folder_and_no_permission(tmp_path, probes):
+    spec = DataSpec(dataset="mnist-sample", data_dir=tmp_path / "mistyped", allow_sample=False)
+    assert load(spec).name == "mnist-sample"
     assert not probes
 
 
@@ -91,14 +88,12 @@ def refuse(*_, **__):
 
 
 @pytest.mark.usefixtures("no_proxy")
-def test_an_unknown_host_is_not_reachable(monkeypatch):
+def test_an_unknown_host_is_not_reachable_and_one_behind_a_proxy_is_left_to_the_download(monkeypatch):
+    def refuse(*_, **__):
+        raise socket.gaierror("unknown")
+
     monkeypatch.setattr(socket, "create_connection", refuse)
     assert not data.reachable("example.org:443")
-
-
-@pytest.mark.usefixtures("no_proxy")
-def test_a_host_behind_a_proxy_is_left_to_the_download(monkeypatch):
-    monkeypatch.setattr(socket, "create_connection", refuse)
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("no_proxy", "example.net")
     found = {host: data.reachable(host) for host in ("example.org:443", "example.org:80", "example.net:443")}

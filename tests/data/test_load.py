@@ -45,11 +45,13 @@ def test_a_mistyped_path_gets_the_nearest_beside_it(tmp_path, monkeypatch):
     (tmp_path / "my_data").mkdir()
     assert failure("digit.npz").endswith("; did you mean 'digits.npz'?")
     assert failure("./mydata").endswith("; did you mean 'my_data'?")
-    for name, near in (("mydata", "; did you mean 'my_data'?"), ("photographs", ")")):
+    fashion = "; did you mean 'fashion-mnist'?"
+    for name, near in (("mydata", "; did you mean 'my_data'?"), ("fashion_mnist", fashion), ("photographs", ")")):
         with pytest.raises(ConfigError) as caught:
             load(DataSpec(dataset=name))
         assert str(caught.value).startswith(f"--dataset '{name}' is unknown, and no file or folder here (allowed: ")
         assert str(caught.value).endswith(near)
+        assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize("key", ["dataset", "data_dir"])
@@ -75,23 +77,10 @@ def test_a_path_that_cannot_be_looked_at_is_said():
     assert failure("x" * 5000 + ".npz").endswith(": File name too long")
 
 
-def test_an_unknown_name_gets_the_nearest():
-    with pytest.raises(ConfigError, match=r"--dataset 'fashion_mnist' is unknown, .*did you mean 'fashion-mnist'") as e:
-        load(DataSpec(dataset="fashion_mnist"))
-    assert e.value.exit_code == 2
-
-
 def test_a_name_wins_over_a_folder_of_that_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mnist-sample").mkdir()
     assert len(load(DataSpec(dataset="mnist-sample"))) == 1000
-
-
-@pytest.mark.parametrize(("limit", "n"), [(2, 2), (3, 3), (99, 3), (None, 3)])
-def test_limit_keeps_the_first_in_stored_order(tmp_path, limit, n):
-    images = load_path(write_npz(tmp_path / "a.npz"), limit=limit)
-    assert images.ids.tolist() == list(range(n))
-    assert images.y.tolist() == [2, 1, 0][:n]
 
 
 # Data sets by name
@@ -144,12 +133,10 @@ def test_files_of_an_older_torchvision_do_not_replace_the_raw_ones(tmp_path):
     for name in ("training.pt", "test.pt"):
         torch.save((torch.zeros(7, 28, 28, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)), processed / name)
     assert load(DataSpec(data_dir=tmp_path)).y.tolist() == [0, 1, 2, 3]
-    (processed / "test.pt").write_bytes(b"no tensors")
-    assert failure("mnist", data_dir=tmp_path).startswith(f"{processed / 'test.pt'}: is damaged or holds a pickled")
 
 
 @pytest.mark.parametrize("layout", ["MNIST", "FashionMNIST"])
-def test_an_archive_that_was_compressed_anew_is_told_by_its_checksum(tmp_path, probes, layout):
+def test_an_archive_that_was_compressed_anew_is_refused_by_its_checksum(tmp_path, probes, layout):
     write_idx(tmp_path, layout=layout)
     for file in list((tmp_path / layout / "raw").iterdir()):
         file.with_name(f"{file.name}.gz").write_bytes(gzip.compress(file.read_bytes()))
@@ -159,7 +146,7 @@ def test_an_archive_that_was_compressed_anew_is_told_by_its_checksum(tmp_path, p
     assert not probes
 
 
-def test_an_archive_of_cifar_with_another_checksum_is_told(tmp_path):
+def test_an_archive_of_cifar_with_another_checksum_is_refused(tmp_path):
     (tmp_path / "cifar-10-python.tar.gz").write_bytes(b"cut")
     assert "cifar-10-python.tar.gz: its checksum (MD5 " in failure("cifar10", data_dir=tmp_path)
 

@@ -14,8 +14,8 @@ from robustcli.config import EvalSpec
 from robustcli.engine.guard import Meter
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.errors import AttackError, ModelError, OutOfMemoryError
-from robustcli.measure.clean import predict_clean
-from robustcli.testing import tiny_net, tiny_samples
+from robustcli.measure.evaluate import predict_clean
+from robustcli.testing import tiny_net
 from robustcli.testing.effort import small_attack
 from robustcli.verdict.model import inspect_model
 
@@ -33,16 +33,6 @@ class Returns(nn.Module):
 
     def forward(self, x):
         return self.after(self.net(self.before(x)))
-
-
-@pytest.fixture
-def net():
-    return tiny_net()
-
-
-@pytest.fixture
-def samples(net):
-    return tiny_samples(net)
 
 
 def single(samples):
@@ -125,7 +115,7 @@ def test_one_output_neuron_is_refused(net, samples, attack, shape):
         (lambda z: z.detach().to_sparse(), "returned logits as torch.sparse_coo"),
     ],
 )
-def test_what_holds_no_logits_is_refused_and_told(net, samples, after, match):
+def test_what_holds_no_logits_is_refused(net, samples, after, match):
     refused(Returns(net, after), samples, match)
 
 
@@ -148,7 +138,7 @@ def test_logits_that_are_made_without_gradients_can_be_searched(net, samples):
     assert torch.equal(run_attack(Inference(), Square(0.1, queries=20), samples)[0].robust, expected.robust)
 
 
-def test_a_caller_under_inference_mode_is_told(net, samples):
+def test_a_caller_under_inference_mode_is_refused(net, samples):
     with torch.inference_mode():
         refused(net, samples, "torch.inference_mode is on")
         x = samples.x.clone()
@@ -402,9 +392,3 @@ def test_at_eps_0_nothing_is_lost_where_predictions_are_averaged(spec, eot):
         outcome = run_attack(Noisy().eval(), parse_attack(spec), samples, eot=eot)[-1]
     assert outcome.clean.all()
     assert outcome.robust.all()
-
-
-def test_a_deterministic_model_is_asked_no_more_than_once(net, samples):
-    assert run_attack(net, FGSM(0.1), samples)[0].forwards == len(samples) + 2 * int(
-        (predict(net, samples.x, 4) == samples.y).sum()
-    )

@@ -13,43 +13,16 @@ from torch import Tensor, nn
 from robustcli.attacks import FGSM, PGD, Attack, DeepFool, UniformNoise
 from robustcli.attacks.norms import L1, L2, Linf, Norm
 from robustcli.errors import AttackError
-from robustcli.measure.binarisation import Binarised, binarise
-from robustcli.measure.readout import CLOSENESS, TwoClasses, find_readout, separate
+from robustcli.measure.binarisation import CLOSENESS, Binarised, TwoClasses, binarise, find_last_linear, separate
 from robustcli.testing import linear_model, linear_samples, tiny_net, tiny_samples
+from robustcli.testing.masked import MASKS, Wrapped
 
 EPS = 0.1
 ATTACK = PGD(EPS, steps=10)
 LINF = Linf()
 
 
-class Wrapped(nn.Module):
-    """A network whose forward pass is `how(net, x)`."""
-
-    def __init__(self, net: nn.Module, how: Callable[[nn.Module, Tensor], Tensor]) -> None:
-        super().__init__()
-        self.net = net
-        self.how = how
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.how(self.net, x)
-
-
-def eight_levels(net: nn.Module, x: Tensor) -> Tensor:
-    """No gradient passes a rounding."""
-    rounded = (7 * x).round() / 7
-    logits: Tensor = net(rounded + 0 * x)
-    return logits
-
-
-def scaled(net: nn.Module, x: Tensor) -> Tensor:
-    """The cross-entropy is 0, and so is its gradient."""
-    logits: Tensor = 1e4 * net(x)
-    return logits
-
-
-def softmax(net: nn.Module, x: Tensor) -> Tensor:
-    logits: Tensor = net(x)
-    return logits.softmax(1)
+MASKED = {mask.name: mask.build for mask in MASKS}
 
 
 def images(n: int = 6) -> Tensor:
@@ -83,15 +56,15 @@ def test_a_minimal_norm_attack_counts_where_it_ends_within_the_ball() -> None:
     assert binarise(model, DeepFool(), x, 0.5, L2(), inner=32, draws=10).asr == 1.0
 
 
-@pytest.mark.parametrize("how", [eight_levels, scaled])
-def test_pgd_fails_where_its_gradients_are_masked(how: Callable[[nn.Module, Tensor], Tensor]) -> None:
-    test = binarised(Wrapped(tiny_net(), how).float().eval().double(), eps=0.1)
+@pytest.mark.parametrize("name", ["input in 8 levels", "zero-gradient layer", "logits x 1e4"])
+def test_pgd_fails_where_its_gradients_are_masked(name: str) -> None:
+    test = binarised(MASKED[name](tiny_net()), eps=0.1)
     assert test.asr < 0.5
     assert not test.passed
 
 
 def test_probabilities_in_the_place_of_logits_do_not_hide_it() -> None:
-    assert binarised(Wrapped(tiny_net(), softmax).eval()).passed
+    assert binarised(MASKED["softmax outputs"](tiny_net())).passed
 
 
 def test_large_weights_of_the_last_layer_saturate_here_too() -> None:
@@ -139,47 +112,35 @@ def test_the_dictionary_is_json() -> None:
 # --- The last linear layer
 
 
-def no_linear() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten())
+class PastTheLayer(nn.Module):
+    """Pixels reach the logits by another way too."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 3)
 
-def one_twice() -> nn.Module:
-    layer = nn.Linear(64, 64)
-    return nn.Sequential(nn.Flatten(), layer, nn.ReLU(), layer)
-
-
-def another_way_round() -> nn.Module:
-    return Wrapped(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), lambda net, x: net(x) + x.flatten(1)[:, :1])
-
-
-def fixed_classes() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3), nn.BatchNorm1d(3))
-
-
-def turned_over() -> nn.Module:
-    return Wrapped(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), lambda net, x: -net(x))
-
-
-def too_early() -> nn.Module:
-    return nn.Sequential(
-        nn.Flatten(), nn.Linear(64, 16), nn.Unflatten(1, (16, 1, 1)), nn.Conv2d(16, 3, 1), nn.Flatten()
-    )
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layer(x) + x[:, :1]
+        return logits
 
 
 @pytest.mark.parametrize(
-    ("build", "words"),
+    ("layers", "words"),
     [
-        (no_linear, "the model has no linear layer"),
-        (one_twice, "in 2 uses"),
-        (too_early, r"gives \(2, 16\) in 1 uses for logits \(2, 3\)"),
-        (another_way_round, "are not made of its last linear layer's one by one"),
-        (turned_over, "are not made of its last linear layer's one by one"),
-        (fixed_classes, "takes no two classes"),
+        (lambda: [nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 3, 8), nn.Flatten()], "the model has no linear layer"),
+        (lambda: [nn.Linear(64, 64)] * 2, "in 2 uses"),
+        (
+            lambda: [nn.Linear(64, 16), nn.Unflatten(1, (16, 1, 1)), nn.Conv2d(16, 3, 1), nn.Flatten()],
+            r"gives \(2, 16\) in 1 uses for logits \(2, 3\)",
+        ),
+        (lambda: [PastTheLayer()], "are not made of its last linear layer's one by one"),
+        (lambda: [Wrapped(nn.Linear(64, 3), after=torch.neg)], "are not made of its last linear layer's one by one"),
+        (lambda: [nn.Linear(64, 3), nn.BatchNorm1d(3)], "takes no two classes"),
     ],
 )
-def test_a_model_without_such_a_layer_is_told_so(build: Callable[[], nn.Module], words: str) -> None:
+def test_a_model_without_such_a_layer_is_refused(layers: Callable[[], list[nn.Module]], words: str) -> None:
     with pytest.raises(AttackError, match=f"binarisation: .*{words}"):
-        binarise(build().double().eval(), ATTACK, images(2), EPS, Linf())
+        binarise(nn.Sequential(nn.Flatten(), *layers()).double().eval(), ATTACK, images(2), EPS, Linf())
 
 
 def test_the_last_layer_is_found_in_the_order_of_calls_not_of_names() -> None:
@@ -193,11 +154,11 @@ def test_the_last_layer_is_found_in_the_order_of_calls_not_of_names() -> None:
             return 3 * logits
 
     model = Odd().double().eval()
-    assert find_readout(model, images(1)) is model.last
+    assert find_last_linear(model, images(1)) is model.last
 
 
 def test_a_blind_model_takes_no_part() -> None:
-    blind = Wrapped(tiny_net(), lambda net, x: net(torch.zeros_like(x))).eval()
+    blind = Wrapped(tiny_net(), before=torch.zeros_like)
     with pytest.raises(AttackError, match=r"no point at Linf 0\.1 can be told from those inside"):
         binarised(blind)
 

@@ -105,15 +105,15 @@ def test_the_dictionary_is_json_and_holds_the_distances_and_the_points() -> None
 @given(distances, st.lists(st.sampled_from(["0", "0.10", "8/255", "1e-3"]), min_size=1, max_size=4))
 def test_a_curve_survives_json_with_its_budgets_as_they_were_written(found: list[float], budgets: list[str]) -> None:
     made = curve(*found, labels=tuple(2 * (i % 2) for i in range(len(found))))
-    told = json.loads(json.dumps(made.as_dict([Eps(text) for text in budgets]), allow_nan=False))
-    again, shown = Curve.from_dict(told)
+    plain = json.loads(json.dumps(made.as_dict([Eps(text) for text in budgets]), allow_nan=False))
+    again, shown = Curve.from_dict(plain)
     assert (again.everyone, again.by_class, again.subject) == (made.everyone, made.by_class, made.subject)
     assert [str(eps) for eps in shown] == budgets
-    assert again.as_dict(shown) == told
+    assert again.as_dict(shown) == plain
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "place"),
     [
         *[({"y": [0]}, "y: "), ({"y": [0, "x"]}, "y.1: "), ({"distances": [0.1, "far"]}, "distances.1: ")],
         *[({"distances": [0.1, -1]}, "distances.1: "), ({"distances": [0.1, math.nan]}, "distances.1: ")],
@@ -127,9 +127,9 @@ def test_a_curve_survives_json_with_its_budgets_as_they_were_written(found: list
     ],
     ids=str,
 )
-def test_what_is_no_curve_names_the_key(change: dict[str, object], told: str) -> None:
+def test_what_is_no_curve_names_the_key(change: dict[str, object], place: str) -> None:
     good = json.loads(json.dumps(curve(0.1, 0.2).as_dict([0.1])))
-    with pytest.raises(DataError, match=f"^{told}"):
+    with pytest.raises(DataError, match=f"^{place}"):
         Curve.from_dict(good | change)
     (key,) = change
     with pytest.raises(DataError, match=f"^{key}: "):
@@ -139,11 +139,6 @@ def test_what_is_no_curve_names_the_key(change: dict[str, object], told: str) ->
 def test_half_unbroken_has_no_median() -> None:
     assert curve(0.1, INF, INF).everyone.median is None
     assert curve(0.1, 0.2, INF).everyone.median == pytest.approx(0.2)
-
-
-def test_given_budgets_are_shown_in_ascending_order() -> None:
-    made = curve(0.1, 0.2)
-    assert budgets_of([made], (0.3, 0.1)) == {"linf": [0.1, 0.3]}
 
 
 @given(distances)
@@ -157,13 +152,11 @@ def test_budgets_left_out_are_even_and_reach_past_most_of_the_broken(found: list
     assert all(step == pytest.approx(steps[0], rel=1e-4) for step in steps)
 
 
-def test_curves_of_one_norm_share_their_budgets() -> None:
+def test_budgets_are_those_given_in_ascending_order_or_reach_over_all_curves_of_a_norm() -> None:
     near, far = curve(0.01, 0.02), curve(0.1, 0.2)
+    assert budgets_of([near], (0.3, 0.1)) == {"linf": [0.1, 0.3]}
     assert budgets_of([near, far], ())["linf"][-1] >= 0.2
-
-
-def test_no_broken_sample_leaves_eps_0_alone() -> None:
-    assert budgets_of([curve(0.0, INF)], ()) == {"linf": [0.0]}
+    assert budgets_of([curve(0.0, INF)], ()) == {"linf": [0.0]}, "nothing is broken"
 
 
 @pytest.mark.parametrize("attacks", [(NEAREST,), (BISECTED,), (NEAREST, BISECTED)])

@@ -74,11 +74,8 @@ def test_a_budget_below_one_level_leaves_the_original(norm: Norm) -> None:
     rounded = round_to_8bit(model, stored, outcome)
     assert torch.equal(rounded.x, stored.x[rounded.index])
     assert not bool(rounded.fools.any())
-
-
-def test_where_nothing_is_broken_nothing_is_rounded() -> None:
-    model, stored, outcome = attacked(FGSM(eps=0.0))
-    assert len(round_to_8bit(model, stored, outcome).index) == 0
+    _, _, nothing = attacked(FGSM(eps=0.0))
+    assert len(round_to_8bit(model, stored, nothing).index) == 0
 
 
 def test_a_later_way_is_asked_only_of_images_that_no_longer_fool() -> None:
@@ -96,14 +93,13 @@ def test_what_is_left_after_rounding_is_counted_of_all_samples() -> None:
     model, stored, outcome = attacked(PGD(eps=0.02, steps=3))
     saved = int((~round_to_8bit(model, stored, outcome).fools).sum())
     assert correct_8bit(model, stored, outcome) == int(outcome.robust.sum()) + saved
+
+
+def test_none_is_counted_without_images_or_a_ball_or_of_a_member() -> None:
+    model, stored, outcome = attacked(FGSM(eps=0.1))
     assert correct_8bit(model, stored, replace(outcome, x_adv=None)) is None
-
-
-def test_it_is_asked_of_neither_minimal_norm_attacks_nor_members() -> None:
     assert correct_8bit(*attacked(DeepFool())) is None
-    model, stored, _ = attacked(FGSM(eps=0.1))
     samples = Samples(stored.batch(slice(None)), stored.y, stored.ids)
-    outcomes = run_attack(model, AutoAttack(0.1, rounds=2, queries=3), samples, keep_images=True)
-    found = [correct_8bit(model, stored, outcome) for outcome in outcomes]
-    assert found[:-1] == [None] * 4
-    assert found[-1] is not None
+    *members, whole = run_attack(model, AutoAttack(0.1, rounds=2, queries=3), samples, keep_images=True)
+    assert [correct_8bit(model, stored, member) for member in members] == [None] * 4
+    assert correct_8bit(model, stored, whole) is not None

@@ -13,10 +13,10 @@ from robustcli.attacks.norms import Linf
 from robustcli.config import DataSpec, EvalSpec
 from robustcli.data.images import Images
 from robustcli.data.load import load
-from robustcli.errors import AttackError, CheckpointError, DataError
+from robustcli.errors import CheckpointError, DataError
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
-from robustcli.measure.session import Session, check_fit, data_warnings, images_for, open_session
+from robustcli.measure.session import check_fit, data_warnings, images_for, open_session
 from robustcli.models import checkpoint
 from robustcli.models.sources import open_target
 from robustcli.models.target import Target
@@ -50,10 +50,13 @@ def test_the_seed_moves_the_random_start(checkpoints: Paths) -> None:
 
 
 def test_rows_come_checkpoint_by_checkpoint_in_the_order_of_the_attacks(checkpoints: Paths) -> None:
-    rows = rows_of(checkpoints[::-1], limit=8)
+    rows = rows_of(checkpoints[::-1])
     one = [("fgsm", "0.05"), ("fgsm", "0.1"), ("pgd", "0.05"), ("pgd", "0.1"), ("deepfool", None)]
     assert [(row.attack["name"], row.budget) for row in rows] == one * 2
     assert [Path(row.subject.checkpoint).name for row in rows] == ["b.pt"] * 5 + ["a.pt"] * 5
+    for row in rows:
+        assert row.correct <= row.clean_correct <= row.n == 61
+        assert row.by_iter == () or row.by_iter[-1] == row.correct
 
 
 def test_forwards_and_backwards_of_the_rows_add_up_to_the_run(checkpoints: Paths) -> None:
@@ -66,12 +69,6 @@ def test_forwards_and_backwards_of_the_rows_add_up_to_the_run(checkpoints: Paths
     assert all(row.seconds > 0 for row in rows)
 
 
-def test_rows_agree_with_their_flags(checkpoints: Paths) -> None:
-    for row in rows_of(checkpoints):
-        assert row.correct == sum(row.robust) <= row.clean_correct <= row.n == 61
-        assert row.by_iter == () or row.by_iter[-1] == row.correct
-
-
 def test_progress_reaches_the_total_and_never_passes_it(checkpoints: Paths) -> None:
     session, done = open_session(checkpoints, SPEC), [0]
     for _ in evaluate(session, on_progress=lambda _, planned, *parts: done.append(done[-1] + sum(parts))):
@@ -82,16 +79,13 @@ def test_progress_reaches_the_total_and_never_passes_it(checkpoints: Paths) -> N
     assert session.rows == 10
 
 
-@pytest.mark.parametrize("keep", [True, False])
-def test_images_are_kept_only_when_they_are_asked_for(checkpoints: Paths, keep: bool) -> None:
-    results = list(evaluate(open_session(checkpoints[:1], SPEC), keep_images=keep))
-    for result in results:
-        assert (result.outcome.x_adv is not None) == keep
-    if keep:
-        images = open_session(checkpoints[:1], SPEC).items[0].images
-        moved = results[0].outcome.x_adv
-        assert moved is not None
-        assert float(Linf().distance(moved, images.batch(slice(None))).max()) == pytest.approx(0.05, abs=1e-6)
+def test_images_are_kept_only_when_they_are_asked_for(checkpoints: Paths) -> None:
+    session = open_session(checkpoints[:1], SPEC)
+    assert all(result.outcome.x_adv is None for result in evaluate(session))
+    images = [result.outcome.x_adv for result in evaluate(session, keep_images=True)]
+    assert all(x_adv is not None for x_adv in images)
+    moved = Linf().distance(images[0], session.items[0].images.batch(slice(None)))  # type: ignore[arg-type]
+    assert float(moved.max()) == pytest.approx(0.05, abs=1e-6)
 
 
 def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,15 +103,12 @@ def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypa
 # --- What does not fit
 
 
-@pytest.mark.parametrize(("split", "refused"), [("test", True), ("train", False)])
-def test_test_images_that_were_trained_on_are_refused(checkpoints: Paths, split: str, refused: bool) -> None:
+def test_test_images_that_were_trained_on_are_refused(checkpoints: Paths) -> None:
     target = open_target(checkpoints[0])
     trained_on = load(images_for(target, EvalSpec(split="train")))
-    if refused:
-        with pytest.raises(DataError, match=r"was trained on 240 of the 240 test images of bars"):
-            check_fit(target, trained_on, split)
-    else:
-        check_fit(target, trained_on, split)
+    check_fit(target, trained_on, "train")
+    with pytest.raises(DataError, match=r"was trained on 240 of the 240 test images of bars"):
+        check_fit(target, trained_on, "test")
 
 
 def test_equal_ids_of_another_source_are_no_overlap(checkpoints: Paths) -> None:
@@ -194,41 +185,11 @@ def test_only_a_model_of_the_sample_may_fall_back_on_it(checkpoints: Paths, trai
     assert images_for(replace(target, origin=origin), EvalSpec(dataset="mnist")).allow_sample == allowed
 
 
-def test_nan_logits_name_the_checkpoint(checkpoints: Paths, tmp_path: Path) -> None:
-    saved = checkpoint.load(checkpoints[0])
-    broken = {key: value.fill_(float("nan")) for key, value in saved.state_dict.items()}
-    checkpoint.save(tmp_path / "nan.pt", replace(saved, state_dict=broken))
-    session: Session = open_session([tmp_path / "nan.pt"], SPEC)
-    with pytest.raises(AttackError, match=r"nan\.pt: the model returned NaN or infinite logits for 61 of 61 images"):
-        list(evaluate(session))
-
-
-def test_rows_before_a_model_that_fails_come_first(checkpoints: Paths, tmp_path: Path) -> None:
-    saved = checkpoint.load(checkpoints[0])
-    broken = {key: value.fill_(float("nan")) for key, value in saved.state_dict.items()}
-    checkpoint.save(tmp_path / "nan.pt", replace(saved, state_dict=broken))
-    results, rows = evaluate(open_session([checkpoints[1], tmp_path / "nan.pt"], SPEC)), []
-    with pytest.raises(AttackError, match=r"nan\.pt: "):
-        rows.extend(result.record for result in results)
-    assert [row.subject.checkpoint for row in rows] == [str(checkpoints[1])] * 5
-
-
-def test_weights_of_another_network_are_refused_by_name(checkpoints: Paths, tmp_path: Path) -> None:
-    saved = checkpoint.load(checkpoints[0])
-    fewer = {key: value for key, value in saved.state_dict.items() if key != "fc2.bias"}
-    checkpoint.save(tmp_path / "less.pt", replace(saved, state_dict=fewer))
-    with pytest.raises(CheckpointError, match=r"less\.pt: weights do not fit mnist-cnn: 'fc2\.bias'"):
-        open_target(tmp_path / "less.pt")
-
-
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"model": {"name": "mnist-cnn"}}, "its model: 'channels' is missing"),
         ({"model": {}}, "its model: 'name' is missing"),
-        ({"spec": {"dataset": "mnist"}}, "lacks 'method'"),
         ({"spec": {"dataset": "mnist", "method": {}}}, "lacks 'name'"),
-        ({"spec": {"method": {"name": "vanilla"}}}, "lacks 'dataset'"),
         (
             {"spec": {"method": {"name": "vanilla"}, "dataset": 5}},
             "its spec: dataset=5: input should be a valid string",
@@ -247,13 +208,6 @@ def test_a_checkpoint_that_says_too_little_is_refused(
 
 
 # --- What a session says of itself
-
-
-def test_an_unfinished_checkpoint_is_a_warning(checkpoints: Paths, tmp_path: Path) -> None:
-    saved = checkpoint.load(checkpoints[0])
-    checkpoint.save(tmp_path / "part.pt", replace(saved, complete=False, history=saved.history[:2]))
-    session = open_session([checkpoints[1], tmp_path / "part.pt"], SPEC)
-    assert session.warnings() == [f"{tmp_path / 'part.pt'}: its training was interrupted after epoch 2 of 3"]
 
 
 def test_a_warning_that_holds_for_all_checkpoints_comes_once(checkpoints: Paths) -> None:

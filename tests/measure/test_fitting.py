@@ -106,7 +106,9 @@ def test_images_of_another_size_are_resized_as_the_source_says_or_straight() -> 
     assert (straight.input["resize"], straight.input.get("crop")) == ([5, 7], None)
     same = fit(target(ByColour("half"), preprocessing=own, known=True, size=(8, 8)), pictures())
     assert "resize" not in same.input
-    flags = fit(target(ByColour("half"), preprocessing=own, known=True, size=(4, 4)), pictures(), resize="6", crop="none")
+    flags = fit(
+        target(ByColour("half"), preprocessing=own, known=True, size=(4, 4)), pictures(), resize="6", crop="none"
+    )
     assert (flags.input["resize"], flags.input.get("crop")) == (6, None)
     with pytest.raises(ConfigError, match="--resize 0: should be none or a number of pixels"):
         fit(target(ByColour()), pictures(), resize="0")
@@ -153,7 +155,11 @@ def test_one_that_is_held_against_its_reference() -> None:
     seen: list[tuple[int, ...]] = []
     reason = ["it cannot be"]
     one = target(
-        ByColour(), size=(4, 4), random=True, compare=lambda x: seen.append(tuple(x.shape)), without_gradients=lambda: reason[0]
+        ByColour(),
+        size=(4, 4),
+        random=True,
+        compare=lambda x: seen.append(tuple(x.shape)),
+        without_gradients=lambda: reason[0],
     )
     fitted = fit(one, pictures())
     assert seen == [(16, 3, 4, 4)]

@@ -14,7 +14,6 @@ from robustcli.attacks import DeepFool
 from robustcli.data.images import Images
 from robustcli.engine.run import Outcome
 from robustcli.errors import DataError
-from robustcli.fields import Eps
 from robustcli.measure.evaluate import to_record
 from robustcli.measure.record import Record, Subject
 from robustcli.measure.stats import wilson
@@ -64,35 +63,25 @@ counts = st.integers(0, 2**40)
 
 @st.composite
 def records(draw: st.DrawFn) -> Record:
-    n = draw(st.integers(0, 5))
-
-    def column(values: st.SearchStrategy[Any]) -> tuple[Any, ...]:
-        return tuple(draw(st.lists(values, min_size=n, max_size=n)))
-
-    kind = draw(st.sampled_from(["budget", "minimal", "ensemble"]))
-    few = st.integers(0, n)
-    budget = None if kind == "minimal" else draw(st.sampled_from(["8/255", "0.10", "1e-3", "0", "3"]))
-    ensemble = draw(st.none() | names) if kind == "budget" else None
-    return Record(
+    distance = draw(st.lists(st.just(INF) | st.floats(0, allow_nan=False, allow_infinity=False), max_size=5))
+    n = len(distance)
+    few, ids = st.integers(0, n), st.lists(st.integers(), min_size=n, max_size=n)
+    attack = draw(st.sampled_from(["fgsm", "pgd:norm=l1", "autoattack:norm=l2", "deepfool", "fmn"]))
+    return record(
+        attack,
+        draw(st.sampled_from(["8/255", "0.10", "1e-3", "0", "1"])),
         subject=Subject(draw(words), draw(words), draw(st.none() | words), draw(st.none() | words)),
         dataset=draw(words),
         split=draw(words),
-        kind=kind,
-        attack={"name": draw(names), "steps": draw(st.integers()), "attack": {"name": "pgd"}},
         label=draw(words),
-        norm=draw(st.sampled_from(["linf", "l2", "l1"])),
-        budget=budget,
-        ids=column(st.integers()),
-        y=column(st.integers(0, 9)),
-        pred=column(st.integers(0, 9)),
-        pred_after=column(st.integers(0, 9)),
-        robust=column(st.integers(0, 1)),
-        distance=column(st.just(INF) | st.floats(0, allow_nan=False, allow_infinity=False)),
+        ids=tuple(draw(ids)),
+        y=tuple(draw(st.lists(st.integers(0, 9), min_size=n, max_size=n))),
+        distance=tuple(distance),
         by_iter=tuple(draw(st.lists(few, max_size=3))),
         seconds=draw(st.floats(0, 1e9)),
         forwards=draw(counts),
         backwards=draw(counts),
-        ensemble=ensemble,
+        ensemble=draw(st.none() | names) if attack == "fgsm" else None,
         correct_8bit=draw(st.none() | few),
         cached=draw(counts),
     )
@@ -113,13 +102,9 @@ def test_what_follows_from_the_samples_is_counted_and_not_believed() -> None:
 # --- The row
 
 
-def test_a_budget_stands_as_it_was_written_and_as_a_number_and_not_in_the_attack() -> None:
-    row = through_json(record(eps="8/255"))
+def test_a_row_has_the_budget_as_it_was_written_and_counts_with_their_interval() -> None:
+    row = through_json(record(eps="8/255", robust="1011"))
     assert (row["budget"], row["eps"], row["attack"]) == ("8/255", 8 / 255, {"name": "fgsm", "norm": "linf"})
-
-
-def test_counts_come_with_their_interval() -> None:
-    row = record(robust="1011").as_dict()
     assert (row["n"], row["correct"], row["accuracy"], row["ci95"]) == (4, 3, 0.75, list(wilson(3, 4)))
 
 
@@ -206,4 +191,3 @@ def test_the_builder_of_records_agrees_with_itself() -> None:
     made = record("deepfool", distance=(0.0, 0.5, INF), y=(2, 1, 0))
     assert (made.clean_correct, made.robust, made.correct) == (2, (0, 0, 1), 1)
     assert [after == y for after, y in zip(made.pred_after, made.y, strict=True)] == [False, False, True]
-    assert record(eps="8/255").eps == float(Eps("8/255"))

@@ -31,10 +31,6 @@ def test_wilson_is_the_formula_of_1927(counts: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("successes", "n", "low", "high"),
     [
-        (0, 10, 0.0, 0.2775),
-        (10, 10, 0.7225, 1.0),
-        (5, 10, 0.2366, 0.7634),
-        (0, 1, 0.0, 0.7935),
         (81, 263, 0.2553, 0.3662),  # Newcombe 1998, Statistics in Medicine 17, Table I, method 3
         (15, 148, 0.0624, 0.1605),
         (0, 20, 0.0, 0.1611),
@@ -47,14 +43,6 @@ def test_wilson_gives_known_values(successes: int, n: int, low: float, high: flo
 
 def test_wilson_of_nothing_is_everything() -> None:
     assert wilson(0, 0) == (0.0, 1.0)
-
-
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_contains_the_proportion_and_is_symmetric(counts: tuple[int, int]) -> None:
-    successes, n = counts
-    low, high = wilson(successes, n)
-    assert 0 <= low <= successes / n <= high <= 1
-    assert wilson(n - successes, n) == pytest.approx((1 - high, 1 - low))
 
 
 @pytest.mark.parametrize(

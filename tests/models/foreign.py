@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-PROGRAM = '''
+PROGRAM = """
 from torch import nn
 
 class Net(nn.Module):
@@ -24,7 +24,7 @@ class Net(nn.Module):
 
 def make():
     return Net().eval()
-'''
+"""
 
 
 class Net(nn.Module):

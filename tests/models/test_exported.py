@@ -72,7 +72,9 @@ def test_a_pickle_in_weights_constants_or_sample_inputs_is_refused(exported: Pat
     def as_sample(part: str, content: bytes) -> bytes:
         return payload if part.startswith("data/sample_inputs/") else content
 
-    constant = {"config": {"c": {"path_name": "custom_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}}}
+    constant = {
+        "config": {"c": {"path_name": "custom_obj_0", "is_param": False, "use_pickle": True, "tensor_meta": None}}
+    }
 
     def as_constant(part: str, content: bytes) -> bytes | None:
         return json.dumps(constant).encode() if part == "data/constants/model_constants_config.json" else content

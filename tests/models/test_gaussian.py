@@ -18,23 +18,11 @@ def lengths(h):
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 2, 3, 4)])
-def test_a_matched_step_is_eta_times_the_activations_norm_in_each_sample(shape):
-    h, noise = draws(*shape), draws(*shape, seed=1)
-    torch.testing.assert_close(lengths(gaussian(h, noise, ETA) - h), ETA * lengths(h))
-
-
-@pytest.mark.parametrize("shape", [(5, 7), (5, 2, 3, 4)])
-def test_a_printed_step_has_one_more_division_by_the_noises_norm(shape):
-    h, noise = draws(*shape), draws(*shape, seed=1)
-    expected = ETA * lengths(h) / lengths(noise)
-    torch.testing.assert_close(lengths(gaussian(h, noise, ETA, "printed") - h), expected)
-
-
 @pytest.mark.parametrize("scale", ["matched", "printed"])
-def test_the_step_goes_along_the_noise(scale):
-    h, noise = draws(5, 7), draws(5, 7, seed=1)
-    step = gaussian(h, noise, ETA, scale) - h
-    torch.testing.assert_close(torch.cosine_similarity(step, noise), torch.ones(5, dtype=torch.float64))
+def test_a_step_is_equation_5_in_each_sample(shape, scale):
+    h, noise = draws(*shape), draws(*shape, seed=1)
+    expected = [h[i] + ETA * h[i].norm() * noise[i] / noise[i].norm() ** (1 + (scale == "printed")) for i in range(5)]
+    torch.testing.assert_close(gaussian(h, noise, ETA, scale), torch.stack(expected))
 
 
 def test_one_eta_a_sample_reaches_its_own_sample():
@@ -43,15 +31,10 @@ def test_one_eta_a_sample_reaches_its_own_sample():
     torch.testing.assert_close(lengths(moved - h) / lengths(h), eta)
 
 
-def test_no_gradient_flows_through_the_noise():
+def test_no_gradient_flows_through_the_noise_and_the_input_is_left_as_it_is():
     h = draws(4, 3).requires_grad_()
     (gaussian(h, draws(4, 3, seed=1), ETA) * draws(4, 3, seed=2)).sum().backward()
     assert torch.equal(h.grad, draws(4, 3, seed=2))
-
-
-def test_the_input_is_left_as_it_is():
-    h = draws(4, 3)
-    gaussian(h, draws(4, 3, seed=1), ETA)
     assert torch.equal(h, draws(4, 3))
 
 
@@ -124,17 +107,6 @@ def test_draws_are_standard_normal(last):
         size = noise.shape[dim]
         product = noise.narrow(dim, 0, size - 1) * noise.narrow(dim, 1, size - 1)
         assert abs(product.mean()) < 4 / product.numel() ** 0.5
-
-
-@pytest.mark.parametrize("last", [False, True])
-def test_draws_follow_the_global_seed(last):
-    found = []
-    with torch.random.fork_rng(devices=[]):
-        for seed in (3, 3, 4):
-            torch.manual_seed(seed)
-            found.append(_normals(activations(2, 3, 4, 5, last=last)))
-    assert torch.equal(found[0], found[1])
-    assert not torch.equal(found[0], found[2])
 
 
 @pytest.mark.parametrize("last", [False, True])

@@ -40,7 +40,9 @@ def test_a_file_of_weights_decides_the_number_of_classes(tmp_path: Path) -> None
     assert not target.wants.known
 
 
-def test_without_a_network_one_line_names_the_file_and_its_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_network_one_line_names_the_file_and_its_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise OSError("Name or service not known")
 
@@ -72,7 +74,9 @@ def test_timm(tmp_path: Path) -> None:
     assert open_target(f"timm:test_vit@{tmp_path / 'w.pt'}").module.num_classes == 3
     with pytest.raises(CheckpointError, match="did you mean 'test_vit"):
         open_target("timm:test_vitt")
-    with pytest.raises(CheckpointError, match=r"timm:test_vit: cannot be had .*its files would be in .*@none takes random"):
+    with pytest.raises(
+        CheckpointError, match=r"timm:test_vit: cannot be had .*its files would be in .*@none takes random"
+    ):
         open_target("timm:test_vit")
 
 

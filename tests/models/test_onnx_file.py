@@ -72,7 +72,9 @@ def test_weights_outside_its_folder_are_refused(location: str, path: Path, tmp_p
 def test_weights_beside_it_are_read(path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "inner"
     folder.mkdir()
-    onnx.save_model(onnx.load(path), folder / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    onnx.save_model(
+        onnx.load(path), folder / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
+    )
     module, _, _ = onnx_file.load_onnx(folder / "net.onnx")
     assert torch.allclose(module(foreign.images()), foreign.network()(foreign.images()), atol=1e-5)
     (folder / "w.bin").unlink()

@@ -26,7 +26,9 @@ def wrapped(how: str, weights: dict[str, Tensor]) -> Any:
     return weights
 
 
-@pytest.mark.parametrize("how", ["bare", "state_dict", "model", "net", "ema", "parallel", "compiled", "both", "lightning"])
+@pytest.mark.parametrize(
+    "how", ["bare", "state_dict", "model", "net", "ema", "parallel", "compiled", "both", "lightning"]
+)
 def test_wherever_a_script_keeps_them_and_whatever_stands_before_them(how: str, tmp_path: Path) -> None:
     net, other = foreign.network(), foreign.network(2)
     torch.save(wrapped(how, net.state_dict()), tmp_path / "w.pth")
@@ -44,8 +46,10 @@ def test_safetensors_and_half_precision(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     net = foreign.network()
-    save_file({key: value.half() if value.is_floating_point() else value for key, value in net.state_dict().items()},
-              tmp_path / "w.safetensors")
+    save_file(
+        {key: value.half() if value.is_floating_point() else value for key, value in net.state_dict().items()},
+        tmp_path / "w.safetensors",
+    )
     put_weights(net, read_weights(tmp_path / "w.safetensors"), "w")
     assert {value.dtype for value in net.parameters()} == {torch.float32}
 

@@ -16,13 +16,13 @@ from robustcli.models.nets import build_model, design
 from robustcli.training.loop import Run, fit
 from robustcli.training.train import prepare
 
-# What the tests here share lies in three folders: case.py, golden/frozen.py and benchmarks/peers.py; the last one has
+# What the tests here share lies in three folders: task.py, golden/frozen.py and benchmarks/peers.py; the last one has
 # a script of the name of the authors' package, which goes before it.
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 sys.path.append(str(HERE.parents[1] / "benchmarks"))
 
-from case import Case  # noqa: E402
+from task import Task  # noqa: E402
 
 N = 100
 
@@ -45,17 +45,17 @@ def trained(request: pytest.FixtureRequest) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="session")
-def single(request: pytest.FixtureRequest) -> Case:
+def single(request: pytest.FixtureRequest) -> Task:
     """In float32."""
     images = load(DataSpec(dataset="mnist-sample", limit=N))
     model = build_model(design("mnist-cnn", images.x, 10)).eval().requires_grad_(False)
     model.load_state_dict(trained(request))
-    case = Case(model, images.batch(slice(None)), images.y)
-    assert 70 <= int(case.standing(case.x).sum()) < N, "the comparison needs a network that is good and not perfect"
-    return case
+    task = Task(model, images.batch(slice(None)), images.y)
+    assert 70 <= int(task.standing(task.x).sum()) < N, "the comparison needs a network that is good and not perfect"
+    return task
 
 
 @pytest.fixture(scope="session")
-def double(single: Case) -> Case:
+def double(single: Task) -> Task:
     """In float64, where no rounding hides or makes a difference."""
-    return Case(copy.deepcopy(single.model).double(), single.x.double(), single.y)
+    return Task(copy.deepcopy(single.model).double(), single.x.double(), single.y)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from case import Case, authors_code_is_here
+from task import Task, authors_code_is_here
 from torch import Tensor
 
 from robustcli.attacks import APGD, APGDT
@@ -23,10 +23,8 @@ pytestmark = [
     pytest.mark.reference,
     pytest.mark.skipif(not authors_code_is_here(), reason="the authors' autoattack is not importable"),
 ]
-NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 EPS = {"linf": 0.08, "l2": 1.2, "l1": 10.0}
 STEPS = 40
-few = slice(0, 32)
 norms = pytest.mark.parametrize("norm", NORMS)
 
 
@@ -41,25 +39,24 @@ def all_in_double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def case(double: Case) -> Case:
-    case = double.right()
-    return Case(case.model, case.x[few], case.y[few])
+def task(double: Task) -> Task:
+    return double.right().first(32)
 
 
-def authors(case: Case, norm: str, rank: int | None, loss: str = "ce") -> Any:
+def authors(task: Task, norm: str, rank: int | None, loss: str = "ce") -> Any:
     from autoattack import autopgd_base  # type: ignore[import-not-found]
 
-    shared: dict[str, Any] = {"n_iter": STEPS, "norm": NAMES[norm], "eps": EPS[norm], "device": "cpu"}
+    options: dict[str, Any] = {"n_iter": STEPS, "norm": NORMS[norm].label, "eps": EPS[norm], "device": "cpu"}
     if rank is None:
-        run = autopgd_base.APGDAttack(case.model, loss=loss, **shared)
+        run = autopgd_base.APGDAttack(task.model, loss=loss, **options)
     else:
-        run = autopgd_base.APGDAttack_targeted(case.model, **shared)
-        run.y_target = case.model(case.x).sort(dim=1)[1][:, -2 - rank]
-    run.init_hyperparam(case.x)
+        run = autopgd_base.APGDAttack_targeted(task.model, **options)
+        run.y_target = task.model(task.x).sort(dim=1)[1][:, -2 - rank]
+    run.init_hyperparam(task.x)
     return run
 
 
-def in_stages(run: Any, case: Case, norm: str, start: Tensor) -> tuple[Tensor, Tensor]:
+def in_stages(run: Any, task: Task, norm: str, start: Tensor) -> tuple[Tensor, Tensor]:
     """Their highest points, and (n,) bool, what they leave standing."""
     from autoattack.autopgd_base import L1_projection
 
@@ -68,23 +65,23 @@ def in_stages(run: Any, case: Case, norm: str, start: Tensor) -> tuple[Tensor, T
     for radius, share in stages:
         run.eps, run.n_iter = radius * EPS[norm], round(share * STEPS)
         if norm == "l1":
-            point = point + L1_projection(case.x, point - case.x, run.eps)
-        point, standing, *_ = run.attack_single_run(case.x, case.y, x_init=point.clone())
+            point = point + L1_projection(task.x, point - task.x, run.eps)
+        point, standing, *_ = run.attack_single_run(task.x, task.y, x_init=point.clone())
     return point, standing == 1
 
 
 @norms
 @pytest.mark.parametrize(("loss", "rank"), [("ce", None), ("dlr", None), ("dlr", 0), ("dlr", 4)])
 def test_from_the_same_starts_apgd_goes_where_the_authors_code_goes(
-    case: Case, norm: str, loss: str, rank: int | None
+    task: Task, norm: str, loss: str, rank: int | None
 ) -> None:
-    start = random_start(NORMS[norm], EPS[norm], case.x, Noise(0, torch.arange(len(case.x))))
-    top, standing = in_stages(authors(case, norm, rank, loss), case, norm, start)
+    start = random_start(NORMS[norm], EPS[norm], task.x, Noise(0, torch.arange(len(task.x))))
+    top, standing = in_stages(authors(task, norm, rank, loss), task, norm, start)
     if rank is None:
-        ours = APGD(EPS[norm], STEPS, loss=loss, norm=NORMS[norm]).ascend(case.model, start, case.x, case.y)  # type: ignore[arg-type]
+        ours = APGD(EPS[norm], STEPS, loss=loss, norm=NORMS[norm]).ascend(task.model, start, task.x, task.y)  # type: ignore[arg-type]
     else:
-        ours = APGDT(EPS[norm], STEPS, norm=NORMS[norm]).ascend(case.model, start, case.x, case.y, rank)
-    left = case.standing(ours)
+        ours = APGDT(EPS[norm], STEPS, norm=NORMS[norm]).ascend(task.model, start, task.x, task.y, rank)
+    left = task.standing(ours)
     assert torch.equal(left, standing)
     # A step of L2 carries rounding on, and a network with maxima in it makes a jump of it now and then.
     gap = (ours - top)[left].flatten(1).abs().amax(1)

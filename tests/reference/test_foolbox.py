@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from typing import Any
 
 import peers
 import pytest
 import torch
-from case import Case
+from task import Task
 
-from robustcli.attacks import FGSM, PGD, DeepFool, HopSkipJump
+from robustcli.attacks import FGSM, DeepFool, HopSkipJump, parse_attack
 
 pytestmark = [
     pytest.mark.reference,
@@ -18,29 +19,31 @@ pytestmark = [
 ]
 
 ATTACK = {"linf": "LinfDeepFoolAttack", "l2": "L2DeepFoolAttack"}
-PGD_LINF = {"eps": 0.1, "steps": 10, "step_size": 0.02, "norm": "linf"}
-PGD_L2 = {"eps": 1.5, "steps": 10, "step_size": 0.3, "norm": "l2"}
+PGD_LINF = "pgd:eps=0.1,steps=10,step_size=0.02,random_start=false"
 
 
-@pytest.mark.parametrize("eps", [0.05, 0.1, 0.3])
-def test_fgsm_is_its_fast_gradient_attack(double: Case, eps: float) -> None:
-    theirs = peers.foolbox(double.model, "LinfFastGradientAttack", eps)(double.x, double.y)
-    ours = double.perturb(FGSM(eps=eps))
-    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
-    assert double.differing(ours, theirs) == 0
+@pytest.mark.parametrize(
+    ("spec", "attack", "options"),
+    [
+        *((f"fgsm:eps={eps}", "LinfFastGradientAttack", {"eps": eps}) for eps in (0.05, 0.1, 0.3)),
+        *((f"fgsm:eps={eps},norm=l2", "L2FastGradientAttack", {"eps": eps}) for eps in (0.5, 2.0)),
+        (PGD_LINF, "LinfPGD", {"eps": 0.1, "steps": 10, "abs_stepsize": 0.02, "random_start": False}),
+        (
+            "pgd:eps=1.5,steps=10,step_size=0.3,norm=l2,random_start=false",
+            "L2PGD",
+            {"eps": 1.5, "steps": 10, "abs_stepsize": 0.3, "random_start": False},
+        ),
+    ],
+)
+def test_images_are_those_of_its_attack(double: Task, spec: str, attack: str, options: dict[str, Any]) -> None:
+    ours = double.perturb(parse_attack(spec, {"early_stop": False}))
+    theirs = peers.foolbox(double.model, attack, **options)(double.x, double.y)
+    double.assert_same(ours, theirs, 1e-12 if spec.startswith("fgsm") else 1e-9)
 
 
-@pytest.mark.parametrize("eps", [0.5, 2.0])
-def test_fgsm_l2_is_its_fast_gradient_attack(double: Case, eps: float) -> None:
-    theirs = peers.foolbox(double.model, "L2FastGradientAttack", eps)(double.x, double.y)
-    ours = double.perturb(FGSM(eps=eps, norm="l2"))
-    torch.testing.assert_close(ours, theirs, atol=1e-12, rtol=0)
-    assert double.differing(ours, theirs) == 0
-
-
-def test_fgsm_l2_goes_farther_on_a_saturated_network(double: Case) -> None:
+def test_fgsm_l2_goes_farther_on_a_saturated_network(double: Task) -> None:
     """A gradient shorter than 1e-12 foolbox divides by 1e-12: its step is shorter than eps, ours is not."""
-    sure = Case(torch.nn.Sequential(double.model, Times(20.0)).eval(), double.x, double.y)
+    sure = Task(torch.nn.Sequential(double.model, Times(20.0)).eval(), double.x, double.y)
     attack = FGSM(eps=1.0, norm="l2")
     theirs = attack.norm.distance(peers.foolbox(sure.model, "L2FastGradientAttack", 1.0)(sure.x, sure.y), sure.x)
     ours = attack.norm.distance(sure.perturb(attack), sure.x)
@@ -58,83 +61,65 @@ class Times(torch.nn.Module):
         return logits * self.factor
 
 
-@pytest.mark.parametrize(("attack", "options"), [("LinfPGD", PGD_LINF), ("L2PGD", PGD_L2)], ids=["linf", "l2"])
-def test_pgd_is_its_pgd(double: Case, attack: str, options: dict[str, object]) -> None:
-    ours = double.perturb(PGD(**options, random_start=False, early_stop=False))
-    theirs = peers.foolbox(
-        double.model,
-        attack,
-        options["eps"],
-        steps=options["steps"],
-        abs_stepsize=options["step_size"],
-        random_start=False,
-    )(double.x, double.y)
-    torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=0)
-    assert double.differing(ours, theirs) == 0
-
-
-def test_stopping_early_costs_no_success(double: Case) -> None:
+def test_stopping_early_costs_no_success(double: Task) -> None:
     """foolbox goes on with broken samples; ours stops there, so it breaks those that foolbox breaks, and maybe more."""
-    ours = double.perturb(PGD(**PGD_LINF, random_start=False))
+    ours = double.perturb(parse_attack(PGD_LINF))
     theirs = peers.foolbox(double.model, "LinfPGD", 0.1, steps=10, abs_stepsize=0.02, random_start=False)
     assert not (double.standing(ours) & ~double.standing(theirs(double.x, double.y))).any()
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_deepfool_clipped_is_its_deepfool(double: Case, norm: str) -> None:
+def test_deepfool_clipped_is_its_deepfool(double: Task, norm: str) -> None:
     """`box=clip` is foolbox's DeepFool, with the same 1e-4 beyond the boundary.
 
     What is left (1e-8) is the 1e-8 that foolbox adds to the gradient's norm. The digits are textured, because that
     suffices to break ties of max pooling on even backgrounds otherwise, and the gradient jumps there.
     """
-    case = double.textured().right()
-    theirs = peers.foolbox(case.model, ATTACK[norm], steps=4)(case.x, case.y)
-    ours = case.perturb(DeepFool(iters=4, box="clip", norm=norm))
-    torch.testing.assert_close(ours, theirs, atol=1e-7, rtol=0)
-    assert case.differing(ours, theirs) == 0
+    task = double.textured().right()
+    theirs = peers.foolbox(task.model, ATTACK[norm], steps=4)(task.x, task.y)
+    ours = task.perturb(DeepFool(iters=4, box="clip", norm=norm))
+    task.assert_same(ours, theirs, 1e-7)
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_deepfool_finds_the_same_distances(double: Case, norm: str) -> None:
+def test_deepfool_finds_the_same_distances(double: Task, norm: str) -> None:
     """At 25 iterations both have broken all, at the same distances, ties of max pooling included."""
-    case = double.right()
-    case = Case(case.model, case.x[:40], case.y[:40])
+    task = double.right().first(40)
     attack = DeepFool(iters=25, box="clip", norm=norm)
-    ours = case.perturb(attack)
-    theirs = peers.foolbox(case.model, ATTACK[norm], steps=25)(case.x, case.y)
-    assert case.differing(ours, theirs) <= 1
-    ratio = attack.norm.distance(ours, case.x) / attack.norm.distance(theirs, case.x)
+    ours = task.perturb(attack)
+    theirs = peers.foolbox(task.model, ATTACK[norm], steps=25)(task.x, task.y)
+    assert task.differing(ours, theirs) <= 1
+    ratio = attack.norm.distance(ours, task.x) / attack.norm.distance(theirs, task.x)
     assert 0.99 < float(ratio.median()) < 1.001
     assert 0.9 < float(ratio.min()) <= float(ratio.max()) < 1.01
 
 
-def test_deepfool_inside_the_box_is_sooner_and_farther(double: Case) -> None:
+def test_deepfool_inside_the_box_is_sooner_and_farther(double: Task) -> None:
     """`project`, our default, breaks all in the 5 iterations that leave foolbox more than half.
 
     It pays in distance, about a tenth on this network: a step that crosses the linearised boundary inside the box at
     once goes farther, where the network curves, than many clipped ones that linearise anew. foolbox's images are by
     then close to a boundary, on the wrong side of it.
     """
-    case = double.right()
+    task = double.right()
     attack = DeepFool(iters=5)
-    ours = case.perturb(attack)
-    theirs = peers.foolbox(case.model, "L2DeepFoolAttack", steps=5)(case.x, case.y)
-    assert int(case.standing(ours).sum()) == 0
-    assert int(case.standing(theirs).sum()) > len(case.x) // 2
-    ratio = attack.norm.distance(ours, case.x) / attack.norm.distance(theirs, case.x)
+    ours = task.perturb(attack)
+    theirs = peers.foolbox(task.model, "L2DeepFoolAttack", steps=5)(task.x, task.y)
+    assert int(task.standing(ours).sum()) == 0
+    assert int(task.standing(theirs).sum()) > len(task.x) // 2
+    ratio = attack.norm.distance(ours, task.x) / attack.norm.distance(theirs, task.x)
     assert 1 < float(ratio.median()) < 1.2
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-def test_hopskipjump_comes_as_close_at_equal_queries(single: Case, norm: str) -> None:
-    case = single.right()
-    case = Case(case.model, case.x[:16], case.y[:16])
+def test_hopskipjump_comes_as_close_at_equal_queries(single: Task, norm: str) -> None:
+    task = single.right().first(16)
     torch.manual_seed(0)
     attack = HopSkipJump(iters=8, norm=norm)
-    run = peers.foolbox(case.model, "HopSkipJumpAttack", steps=8, constraint=norm)
-    x_adv, asked = case.asked(lambda: case.perturb(attack))
-    theirs, asked_by_it = case.asked(lambda: run(case.x, case.y))
-    assert asked <= 1.02 * asked_by_it
-    assert not case.standing(x_adv).any()
-    ours, its = (attack.norm.distance(images, case.x).median() for images in (x_adv, theirs))
+    run = peers.foolbox(task.model, "HopSkipJumpAttack", steps=8, constraint=norm)
+    x_adv, queries = task.count_queries(lambda: task.perturb(attack))
+    theirs, their_queries = task.count_queries(lambda: run(task.x, task.y))
+    assert queries <= 1.02 * their_queries
+    assert not task.standing(x_adv).any()
+    ours, its = (attack.norm.distance(images, task.x).median() for images in (x_adv, theirs))
     assert 0.5 * its < ours < 1.1 * its

@@ -49,7 +49,7 @@ def foolbox(spec: str, attack: str, tolerance: float = 1e-7, flags: int = 0, **o
     return Golden(
         f"foolbox.{attack}",
         spec,
-        lambda case: peers.foolbox(case.net, attack, **options),
+        lambda task: peers.foolbox(task.net, attack, **options),
         tolerance,
         flags,
     )
@@ -57,16 +57,20 @@ def foolbox(spec: str, attack: str, tolerance: float = 1e-7, flags: int = 0, **o
 
 def torchattacks(spec: str, attack: str, tolerance: float = 1e-7, flags: int = 0, **options: Any) -> Golden:
     return Golden(
-        f"torchattacks.{attack}", spec, lambda case: peers.torchattacks(case.net, attack, **options), tolerance, flags
+        f"torchattacks.{attack}",
+        spec,
+        lambda task: peers.torchattacks(task.net, attack, **options),
+        tolerance,
+        flags,
     )
 
 
 def art(spec: str, attack: str, **options: Any) -> Golden:
     shape = (1, SIDE, SIDE)
 
-    def run(case: Small) -> peers.Run:
+    def run(task: Small) -> peers.Run:
         net = bare_net().float().eval()
-        net.load_state_dict(case.net.state_dict())
+        net.load_state_dict(task.net.state_dict())
         perturb = peers.art(net, attack, shape, batch_size=N, **options)
         return lambda x, y: perturb(x.float(), y).double()
 
@@ -112,13 +116,13 @@ GOLDENS = (
 )
 
 
-def results(case: Small) -> list[dict[str, Any]]:
+def results(task: Small) -> list[dict[str, Any]]:
     """What the peers make of the digits now."""
     found = []
     for golden in GOLDENS:
-        x_adv: Tensor = golden.run(case)(case.x, case.y)
+        x_adv: Tensor = golden.run(task)(task.x, task.y)
         entry = {"peer": golden.peer, "spec": golden.spec, "tolerance": golden.tolerance, "flags": golden.flags}
-        found.append(entry | measure(case, parse_attack(golden.spec).norm, x_adv))
+        found.append(entry | measure(task, parse_attack(golden.spec).norm, x_adv))
     return found
 
 
@@ -146,8 +150,8 @@ def fresh() -> dict[str, Any]:
     }
     pixels = shrunk(test).flatten(1)
     frozen = {"weights": weights, "images": pixels.tolist(), "labels": test.y.tolist()}
-    case = small(frozen)
-    right = (case.net(case.x).argmax(1) == case.y).nonzero()[:N, 0]
+    task = small(frozen)
+    right = (task.net(task.x).argmax(1) == task.y).nonzero()[:N, 0]
     return {"weights": weights, "images": pixels[right].tolist(), "labels": test.y[right].tolist()}
 
 

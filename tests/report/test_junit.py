@@ -24,10 +24,10 @@ def test_the_lower_end_of_the_interval_is_judged(bar: float, passes: bool) -> No
     assert (below([of("a.pt", 50)], bar) == []) == passes
 
 
-def test_a_record_is_told_with_everything_it_takes_to_find_it() -> None:
-    told = "a.pt: fgsm Linf 8/255{}: 50.0 % [40.4, 59.6], n = 100"
-    assert describe(of("a.pt", 50)) == told.format("")
-    assert describe(replace(of("a.pt", 50), split="train")) == told.format(" on mnist (train split)")
+def test_a_record_is_described_with_everything_it_takes_to_find_it() -> None:
+    line = "a.pt: fgsm Linf 8/255{}: 50.0 % [40.4, 59.6], n = 100"
+    assert describe(of("a.pt", 50)) == line.format("")
+    assert describe(replace(of("a.pt", 50), split="train")) == line.format(" on mnist (train split)")
 
 
 def test_junit_has_a_suite_a_checkpoint_and_a_failure_a_record_below() -> None:

@@ -9,7 +9,7 @@ import pytest
 from robustcli.report.verdict import finding_lines, not_run_line, verdict_text
 
 
-def told(name: str, level: str, message: str, title: str = "restarts", budget: str | None = None) -> dict[str, Any]:
+def finding(name: str, level: str, message: str, title: str = "restarts", budget: str | None = None) -> dict[str, Any]:
     """A finding as the document holds it."""
     return {"id": name, "title": title, "level": level, "message": message, "budget": budget}
 
@@ -28,11 +28,11 @@ def text(*verdicts: dict[str, Any], style: str = "table", checks: str = "quick",
 SUSPECT = verdict(
     "SUSPECT",
     "R6: one",
-    told("R11", "WARN", "restarts help"),
-    told("R6", "SUSPECT", "at Linf 0.1 one", "many steps beat one"),
-    told("R6", "SUSPECT", "at Linf 0.3 two", "many steps beat one"),
-    told("R18", "INFO", "n = 100", "sample size"),
-    told("R24", "OK", "agrees", "stronger ensemble"),
+    finding("R11", "WARN", "restarts help"),
+    finding("R6", "SUSPECT", "at Linf 0.1 one", "many steps beat one"),
+    finding("R6", "SUSPECT", "at Linf 0.3 two", "many steps beat one"),
+    finding("R18", "INFO", "n = 100", "sample size"),
+    finding("R24", "OK", "agrees", "stronger ensemble"),
     not_run=["R2", "R17", "R19"],
     full_runs=["R2", "R17"],
 )
@@ -47,7 +47,7 @@ def test_findings_at_warn_or_above_are_a_line_each_the_worst_first() -> None:
 
 
 def test_the_number_to_quote_is_told_of_each_budget() -> None:
-    each = [told("R24", "WARN", f"quote {n} %", "stronger ensemble", f"Linf 0.{n}") for n in (1, 3)]
+    each = [finding("R24", "WARN", f"quote {n} %", "stronger ensemble", f"Linf 0.{n}") for n in (1, 3)]
     assert finding_lines(verdict("PRELIMINARY", "else", *each)) == [
         "WARN R24 stronger ensemble: quote 1 %",
         "WARN R24 stronger ensemble: quote 3 %",
@@ -81,8 +81,8 @@ def test_how_many_checks_were_not_run_is_one_line(changes: dict[str, Any], check
 
 
 def test_a_reason_is_told_once() -> None:
-    weak = told("R23", "WARN", "only fgsm ran")
-    found = verdict("PRELIMINARY", "only fgsm ran", weak, told("R11", "WARN", "restarts help"))
+    weak = finding("R23", "WARN", "only fgsm ran")
+    found = verdict("PRELIMINARY", "only fgsm ran", weak, finding("R11", "WARN", "restarts help"))
     assert text(found).splitlines()[:2] == [
         "Verdict: PRELIMINARY: only fgsm ran",
         "  WARN R11 restarts: restarts help",

@@ -23,7 +23,6 @@ from robustcli.config import EvalSpec
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.session import open_session
 from robustcli.store.cache import Cache
-from robustcli.store.cache import Cache
 
 torch.set_num_threads(1)
 checkpoint, store, first, step = sys.argv[1:]
@@ -33,8 +32,8 @@ session = open_session([Path(checkpoint)], EvalSpec(attacks=attacks, eps="0.1", 
 part = replace(item, images=item.images.take(torch.arange(int(first), len(item.images), int(step))))
 print("ready", flush=True)
 with Cache(Path(store)) as cache:
-    told = lambda *_: print("chunk", flush=True)
-    for result in evaluate(replace(session, items=(part,)), cache=cache, on_progress=told):
+    report = lambda *_: print("chunk", flush=True)
+    for result in evaluate(replace(session, items=(part,)), cache=cache, on_progress=report):
         pass
     assert not cache.troubles(), cache.troubles()
 """
@@ -85,19 +84,12 @@ def test_killed_three_times_the_flags_are_those_of_an_uninterrupted_run(
     assert cached > 0
 
 
-def test_two_processes_share_a_store(checkpoint: Path, tmp_path: Path, expected: list[tuple[int, ...]]) -> None:
-    store = tmp_path / "r.db"
-    both = [start(checkpoint, store, first, 2) for first in (0, 1)]
-    ended = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], ended
-    assert flags(checkpoint, store) == (expected, 61 * len(expected))
-
-
-def test_two_processes_with_the_same_work_do_not_disturb_each_other(
-    checkpoint: Path, tmp_path: Path, expected: list[tuple[int, ...]]
+@pytest.mark.parametrize(("firsts", "step"), [((0, 1), 2), ((0, 0), 1)], ids=["parts", "the same work"])
+def test_two_processes_share_a_store(
+    checkpoint: Path, tmp_path: Path, expected: list[tuple[int, ...]], firsts: tuple[int, int], step: int
 ) -> None:
     store = tmp_path / "r.db"
-    both = [start(checkpoint, store) for _ in range(2)]
+    both = [start(checkpoint, store, first, step) for first in firsts]
     ended = [process.communicate() for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert flags(checkpoint, store) == (expected, 61 * len(expected))

@@ -16,7 +16,7 @@ from robustcli.store.cache import Cache
 from robustcli.studies.batchout.experiments import AttackSpec, Scale, parts
 from robustcli.studies.batchout.study import Study
 from robustcli.training.loop import Run
-from robustcli.training.train import Observers, Prepared, train
+from robustcli.training.train import Prepared, train
 
 TINY = Scale(mnist=SAMPLE, seeds=1, epochs=2, ablation_epochs=2, limit=32, n=16, n_costly=8, n_dear=4, quick=True)
 ATTACKS = (AttackSpec("fgsm", ("0.1", "0.3")), AttackSpec("pgd:steps=3", ("0.1",), price="costly"))
@@ -61,7 +61,7 @@ def study_in(folder: Path, *, train: Train = train, measure: Measure = measure, 
 
 
 def stop_after_an_epoch(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
-    return train(prepared, path, run, Observers(should_stop=lambda: True))
+    return train(prepared, path, run, should_stop=lambda: True)
 
 
 def never(*_: object) -> Any:

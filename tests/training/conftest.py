@@ -2,32 +2,30 @@
 
 import numpy as np
 import pytest
+import torch
 
 from robustcli.config import TrainSpec
 from robustcli.training.train import prepare
 
+PER_EPOCH = 5
+"""Steps in an epoch of what `make` prepares."""
+
+
+def write_blobs(path, seed=0):
+    """The data set, the same for the same seed; returns its path."""
+    generator = np.random.default_rng(seed)
+    y = np.arange(64) % 3
+    patterns = generator.choice(np.array([30, 220]), (3, 8, 8))
+    x = (patterns[y] + generator.integers(-30, 31, (64, 8, 8))).astype(np.uint8)
+    np.savez(path, x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
+    return path
+
 
 @pytest.fixture
-def write_blobs():
-    """`write_blobs(path, seed)`: the data set, the same for the same seed."""
-
-    def write(path, seed=0):
-        generator = np.random.default_rng(seed)
-        y = np.arange(64) % 3
-        patterns = generator.choice(np.array([30, 220]), (3, 8, 8))
-        x = (patterns[y] + generator.integers(-30, 31, (64, 8, 8))).astype(np.uint8)
-        np.savez(path, x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
-
-    return write
-
-
-@pytest.fixture
-def blobs(tmp_path, write_blobs):
+def blobs(tmp_path):
     """The path of the data set, in a folder of its own."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write_blobs(folder / "blobs.npz")
-    return folder / "blobs.npz"
+    (tmp_path / "data").mkdir()
+    return write_blobs(tmp_path / "data" / "blobs.npz")
 
 
 @pytest.fixture
@@ -39,3 +37,25 @@ def make(blobs):
         return prepare(TrainSpec(**(defaults | options)), device="cpu")
 
     return prepared
+
+
+def stop_at(step):
+    """The options of `fit` and `train` that end the training after a step."""
+    last = []
+    return {"on_step": lambda at: last.append(at.step), "should_stop": lambda: last[-1] == step}
+
+
+def same(one, other):
+    """Bit for bit, through dicts and lists, but for the seconds."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one if key != "seconds")
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def weights(model):
+    """A copy of the network's tensors, by name."""
+    return {key: value.clone() for key, value in model.state_dict().items()}

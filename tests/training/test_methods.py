@@ -11,15 +11,14 @@ from robustcli.models import MODELS, BatchOut, GaussianNoise, MnistCNN
 from robustcli.testing import check_objective
 from robustcli.training.methods import METHODS, describe_method, parse_method
 from robustcli.training.objectives import standard
-from robustcli.training.recipe import Setting
 
-MNIST = Setting(MnistCNN.slot_names, MnistCNN.paper_eta, Eps("0.3"))
+EPS = Eps("0.3")
 AUGMENTING = ("batchout", "gaussian")
 ADVERSARIAL = ("fgsm", "pgd")
 
 
-def resolved(name, **options):
-    return parse_method({"name": name} | options).resolved(MNIST)
+def resolve(name, **options):
+    return parse_method({"name": name} | options).resolve(MnistCNN, EPS)
 
 
 def test_each_key_is_its_methods_own_name():
@@ -43,13 +42,10 @@ def test_each_key_is_its_methods_own_name():
         ),
         ({"name": "batchout", "eta": -0.1}, "eta=-0.1: should be a number of at least 0 or a range"),
         ({"name": "batchout", "eta": "U[0.2,0.1]"}, "eta=.*: should be a number of at least 0 or a range"),
-        ({"name": "batchout", "eta": float("nan")}, "eta=nan: should be a number"),
         ({"name": "gaussian", "eta": [0.1, float("inf")]}, "eta=0.1,inf: should be a number"),
         ({"name": "batchout", "fraction": 1.01}, "fraction=1.01: input should be less than or equal to 1"),
         ({"name": "gaussian", "fraction": -0.1}, "fraction=-0.1: input should be greater than or equal to 0"),
-        ({"name": "pgd", "fraction": float("nan")}, "fraction=nan"),
         ({"name": "fgsm", "eps": -0.1}, "eps=-0.1: should be a number of at least 0"),
-        ({"name": "fgsm", "eps": float("nan")}, "eps=nan: should be a finite number"),
         ({"name": "fgsm", "craft": "test"}, "craft=test: input should be 'eval' or 'train'"),
         ({"name": "fgsm", "norm": "l7"}, "--norm 'l7' is unknown"),
         ({"name": "pgd", "steps": 0}, "steps=0: input should be greater than 0"),
@@ -77,7 +73,7 @@ def test_a_bad_option_is_refused_by_name(options, message):
 )
 def test_an_option_that_does_not_fit_the_network_is_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
-        resolved(name, **options)
+        resolve(name, **options)
 
 
 @pytest.mark.parametrize("name", AUGMENTING)
@@ -95,15 +91,16 @@ def test_an_option_that_does_not_fit_the_network_is_refused(name, options, messa
     ],
 )
 def test_open_options_take_the_papers_values_slot_by_slot(name, options, layers, eta):
-    method = resolved(name, **options)
+    method = resolve(name, **options)
     assert (method.layers, method.eta) == (layers, eta)
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_an_open_eps_takes_the_datas_budget_as_it_is_written(name):
-    assert str(resolved(name).eps) == "0.3"
-    assert str(resolved(name, eps="8/255").eps) == "8/255"
-    assert resolved(name, eps=0).eps == 0, "0 is a budget, not an open option"
+    assert str(resolve(name).eps) == "0.3"
+    assert str(resolve(name, eps="8/255").eps) == "8/255"
+    assert resolve(name, eps=0).eps == 0, "0 is a budget, not an open option"
+    assert str(resolve(name, norm="l2", eps="8").eps) == "8"
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
@@ -117,19 +114,13 @@ def test_an_open_eps_takes_the_datas_budget_as_it_is_written(name):
 )
 def test_a_budget_that_no_training_can_use_is_refused(name, options, message):
     with pytest.raises(ConfigError, match=message):
-        resolved(name, **options)
-
-
-@pytest.mark.parametrize("name", ADVERSARIAL)
-@pytest.mark.parametrize(("norm", "eps"), [("linf", "1"), ("linf", "0"), ("l2", "8"), ("l2", "1.5")])
-def test_a_budget_within_its_norms_range_stays_as_it_is(name, norm, eps):
-    assert str(resolved(name, norm=norm, eps=eps).eps) == eps
+        resolve(name, **options)
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_resolved_method_stays_as_it_is(name):
-    method = resolved(name)
-    assert method.resolved(Setting(MNIST.slots, (0.7, 0.7, 0.7), Eps("0.9"))) == method
+    method = resolve(name)
+    assert method.resolve(MnistCNN, Eps("0.9")) == method
 
 
 magnitudes = st.floats(0, 10)
@@ -164,30 +155,26 @@ OPTIONS = {
         "scale": st.sampled_from(["matched", "printed"]),
     },
 }
-described = st.sampled_from(sorted(OPTIONS)).flatmap(
+described = st.sampled_from(sorted(METHODS)).flatmap(
     lambda name: st.fixed_dictionaries({"name": st.just(name)}, optional=OPTIONS[name])
 )
 
 
 @given(described)
-def test_a_method_survives_being_described_open_and_resolved(options):
-    for value in (parse_method(options), parse_method(with_a_budget(options)).resolved(MNIST)):
+def test_a_method_is_read_back_from_its_description_open_and_resolved(options):
+    for value in (parse_method(options), parse_method(with_a_budget(options)).resolve(MnistCNN, EPS)):
         assert parse_method(describe_method(value)) == value
 
 
-def test_every_method_has_its_options_in_the_round_trip():
-    assert set(OPTIONS) == set(METHODS)
-
-
 def test_vanilla_is_the_plain_objective_on_the_plain_network():
-    recipe = resolved("vanilla").recipe()
+    recipe = resolve("vanilla").recipe()
     assert recipe.objective is standard
     assert (recipe.filling, recipe.attack, recipe.fraction) == ({}, None, 0)
 
 
 @pytest.mark.parametrize(("name", "fraction"), [("fgsm", 0.5), ("pgd", 1.0)])
 def test_an_adversarial_recipe_names_its_attack_and_share(name, fraction):
-    recipe = resolved(name, norm="l2", eps="0.7").recipe()
+    recipe = resolve(name, norm="l2", eps="0.7").recipe()
     assert isinstance(recipe.attack, {"fgsm": FGSM, "pgd": PGD}[name])
     assert (str(recipe.attack.eps), recipe.attack.norm.label) == ("0.7", "L2")
     assert recipe.fraction == fraction
@@ -195,39 +182,35 @@ def test_an_adversarial_recipe_names_its_attack_and_share(name, fraction):
 
 
 def test_pgd_training_takes_all_its_steps():
-    attack = resolved("pgd", steps=7, step_size="2/255").recipe().attack
+    attack = resolve("pgd", steps=7, step_size="2/255").recipe().attack
     assert (attack.steps, str(attack.step_size), attack.early_stop, attack.random_start) == (7, "2/255", False, True)
 
 
 @pytest.mark.parametrize(("name", "layer"), [("batchout", BatchOut), ("gaussian", GaussianNoise)])
 def test_an_augmenting_recipe_fills_the_slots_with_its_options(name, layer):
-    recipe = resolved(name, layers="f1,c1", fraction=0.25).recipe()
+    recipe = resolve(name, layers="f1,c1", fraction=0.25).recipe()
     assert recipe.objective is standard
     assert recipe.attack is None
     assert {slot: (type(filled), filled.eta, filled.fraction) for slot, filled in recipe.filling.items()} == {
         "f1": (layer, 0.1, 0.25),
         "c1": (layer, 0.05, 0.25),
     }
-
-
-def test_each_slot_gets_a_layer_of_its_own():
-    filling = resolved("batchout").recipe().filling
-    assert len({id(layer) for layer in filling.values()}) == 3
+    assert recipe.filling["f1"] is not recipe.filling["c1"]
 
 
 def test_what_only_one_method_knows_reaches_its_layer():
-    assert resolved("batchout", stop_gradient=False).recipe().filling["c1"].stop_gradient is False
-    assert resolved("gaussian", scale="printed").recipe().filling["c1"].scale == "printed"
+    assert resolve("batchout", stop_gradient=False).recipe().filling["c1"].stop_gradient is False
+    assert resolve("gaussian", scale="printed").recipe().filling["c1"].scale == "printed"
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_methods_objective_keeps_the_contract(name):
-    check_objective(resolved(name).recipe().objective)
+    check_objective(resolve(name).recipe().objective)
 
 
 @pytest.mark.parametrize("network", MODELS.values())
 @pytest.mark.parametrize("name", AUGMENTING)
 def test_every_network_has_an_eta_for_each_of_its_slots(network, name):
-    method = parse_method({"name": name}).resolved(Setting(network.slot_names, network.paper_eta, 0.1))
+    method = parse_method({"name": name}).resolve(network, EPS)
     assert method.layers == network.slot_names
     assert method.eta == network.paper_eta

@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from robustcli.attacks import FGSM, PGD
 from robustcli.noise import Noise
@@ -43,7 +42,7 @@ class Spy:
 
 def last_input(net):
     seen = []
-    net.register_forward_pre_hook(lambda _, args: seen.append(args[0].detach()))
+    net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     return seen
 
 
@@ -56,29 +55,14 @@ def test_standard_is_cross_entropy_of_the_batch_as_it_is(net):
 
 
 @pytest.mark.parametrize(("fraction", "m", "k"), [(0.5, 8, 4), (0.5, 7, 3), (0.29, 7, 2), (1.0, 7, 7), (0.0, 7, 0)])
-def test_exactly_the_first_k_images_are_replaced(net, fraction, m, k):
+def test_exactly_the_first_k_images_are_given_to_the_attack_and_replaced(net, fraction, m, k):
     x, y, noise = batch(m)
-    seen = last_input(net)
-    adversarial(Spy(), fraction, "eval")(net, x, y, noise)
+    seen, spy = last_input(net), Spy()
+    adversarial(spy, fraction, "eval")(net, x, y, noise)
+    assert all(torch.equal(found, given[:k]) for found, given in zip(spy.given, (x, y, noise.ids), strict=True))
     moved = (seen[-1] != x).flatten(1).any(1)
     assert moved.tolist() == [True] * k + [False] * (m - k)
-
-
-def test_the_attack_is_given_the_images_labels_and_noise_of_those_samples(net):
-    x, y, noise = batch(7)
-    spy = Spy()
-    adversarial(spy, 0.5, "eval")(net, x, y, noise)
-    assert all(torch.equal(found, all_of_it[:3]) for found, all_of_it in zip(spy.given, (x, y, noise.ids), strict=True))
-
-
-@pytest.mark.parametrize("attack", [FGSM(EPS), PGD(EPS, steps=3, early_stop=False)])
-def test_the_images_lie_in_the_ball_and_the_box(net, attack):
-    x, y, noise = batch(8)
-    seen = last_input(net)
-    adversarial(attack, 1.0, "eval")(net, x, y, noise)
-    assert (seen[-1] - x).abs().max() <= EPS + 1e-12
-    assert seen[-1].min() >= 0
-    assert seen[-1].max() <= 1
+    assert not seen[-1].requires_grad
 
 
 def test_the_images_are_made_on_the_network_as_it_stands(net):
@@ -112,29 +96,10 @@ def test_the_methods_craft_option_switches_dropout_while_the_images_are_made(net
 
 
 @pytest.mark.parametrize("craft", ["eval", "train"])
-def test_flags_of_the_network_are_restored_one_by_one(net, craft):
-    net[1].eval()
-    net[0].weight.requires_grad_(False)
-    modes = [module.training for module in net.modules()]
-    learning = [parameter.requires_grad for parameter in net.parameters()]
-    adversarial(FGSM(EPS), 0.5, craft)(net, *batch(8))
-    assert [module.training for module in net.modules()] == modes
-    assert [parameter.requires_grad for parameter in net.parameters()] == learning
-
-
-@pytest.mark.parametrize("craft", ["eval", "train"])
 def test_crafting_leaves_no_gradient_and_does_not_move_running_statistics(net, craft):
     adversarial(PGD(EPS, steps=3), 0.5, craft)(net, *batch(8))
     assert all(parameter.grad is None for parameter in net.parameters())
     assert net[1].num_batches_tracked == 1, "the loss's own forward pass, and no other"
-
-
-def test_no_gradient_flows_through_the_making_of_the_images(net):
-    x, y, noise = batch(8)
-    seen = []
-    net.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    adversarial(PGD(EPS, steps=2), 1.0, "eval")(net, x, y, noise)
-    assert not seen[-1].requires_grad
 
 
 def test_pgd_training_goes_on_where_a_sample_is_already_broken(net):
@@ -169,9 +134,3 @@ def test_the_first_losses_are_those_of_the_last_release(make, name):
     losses = []
     fit(make(method=name, epochs=1).job, Run(), on_step=lambda step: losses.append(step.loss))
     assert losses[:3] == pytest.approx(PINNED[name], abs=1e-4)
-
-
-def test_a_module_is_all_that_an_objective_needs():
-    loss, logits = standard(nn.Flatten(), torch.ones(2, 1, 2, 2), torch.tensor([0, 3]), Noise(0, torch.arange(2)))
-    assert logits.shape == (2, 4)
-    assert loss.item() == pytest.approx(torch.tensor(4.0).log().item())

@@ -40,13 +40,6 @@ def test_nothing_is_told_of_a_run_that_was_not_watched(entries):
     assert overfitting([*history((0.9, 0.1)), {"epoch": 2.0}]) is None
 
 
-@pytest.mark.parametrize(("name", "watched"), [("vanilla", False), ("batchout", False), ("fgsm", True), ("pgd", True)])
-def test_methods_that_train_against_an_attack_are_watched(make, name, watched):
-    run = Run()
-    fit(make(method=name, epochs=1).job, run)
-    assert ({"val_fgsm_accuracy", "val_pgd_accuracy"} <= run.history[0].keys()) == watched
-
-
 def test_the_first_256_images_are_attacked_at_the_budget_that_is_trained_against(make):
     job = make(method="fgsm").job
     samples = Samples(job.train.batch(slice(None)), job.train.y, job.train.ids)

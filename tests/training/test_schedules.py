@@ -1,7 +1,5 @@
 """Learning rates, step for step against torch's schedulers, and the optimisers' options."""
 
-import itertools
-
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR
@@ -42,22 +40,6 @@ def test_cosine_is_torchs_step_for_step(steps):
 
 def test_constant_is_constant():
     assert rates("constant", 5) == [LR] * 5
-
-
-def test_cosine_falls_all_the_way_from_lr():
-    found = rates("cosine", 50)
-    assert found[0] == LR
-    assert all(earlier > later > 0 for earlier, later in itertools.pairwise(found))
-
-
-def test_onecycle_rises_over_30_percent_and_falls_to_almost_nothing():
-    found = rates("onecycle", 100)
-    assert found[0] == pytest.approx(LR / 25)
-    assert found.index(max(found)) == 29
-    assert found[29] == pytest.approx(LR)
-    assert found[:30] == sorted(found[:30])
-    assert found[29:] == sorted(found[29:], reverse=True)
-    assert found[-1] == pytest.approx(LR / 250_000)
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine", "onecycle"])

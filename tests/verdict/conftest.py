@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -33,11 +33,6 @@ def last(standing: int, n: int = 100) -> list[int]:
     return [0] * (n - standing) + [1] * standing
 
 
-def far(distances: Sequence[float]) -> dict[str, Any]:
-    """A minimal-norm row's changes: these distances, infinite where it found nothing."""
-    return {"distance": tuple(distances)}
-
-
 def results(*rows: Record) -> Results:
     """The rows of a checkpoint."""
     return Results(rows)
@@ -50,17 +45,15 @@ def finding(
     return Finding(level, message, value, budget, name)
 
 
-def levels(found: Sequence[Finding]) -> dict[str, str]:
+def levels(found: Iterable[Finding]) -> dict[str, str]:
     """By check, the level of what it said last."""
     return {one.id: one.level for one in found}
 
 
 def inspected(model: nn.Module | None = None, n: int = 80) -> Inspection:
     """A model inspected by tiny samples; `tiny_net` where none is given."""
-    net = tiny_net() if model is None else model
-    return inspect_model(
-        net, tiny_samples(tiny_net(), n), [parse_attack(f"{name}:eps=0.1") for name in ("fgsm", "pgd")]
-    )
+    attacks = [parse_attack("fgsm:eps=0.1"), parse_attack("pgd:eps=0.1")]
+    return inspect_model(model or tiny_net(), tiny_samples(tiny_net(), n), attacks)
 
 
 class Answers(nn.Module):

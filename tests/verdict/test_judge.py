@@ -8,15 +8,21 @@ from dataclasses import replace
 import pytest
 
 from robustcli.attacks import FMN, AutoAttack, Bisection
-from robustcli.attacks.base import Attack
-from robustcli.verdict.check import CHECKS, at_least
-from robustcli.verdict.judge import as_document, judge, worst
+from robustcli.measure.record import Record
+from robustcli.verdict.check import CHECKS, Finding, at_least
+from robustcli.verdict.judge import as_document, judge
 from robustcli.verdict.rows import autoattack_ran
 
 from .conftest import finding, make_row, results
 
-PASSED = [finding(name, "OK", "", budget="Linf 0.1") for name in ("P1", "P5", "R12", "R13", "R23", "R24")]
 ROWS = [make_row("pgd:eps=0.1", 50)]
+
+
+def passed(*names: str) -> list[Finding]:
+    return [finding(name, "OK", "", budget="Linf 0.1") for name in names]
+
+
+PASSED = passed("P1", "P5", "R12", "R13", "R23", "R24")
 
 
 @pytest.mark.parametrize(
@@ -44,14 +50,18 @@ def test_the_rule(changes: dict[str, str | None], word: str) -> None:
 
 def test_squares_many_queries_stand_in_for_uniform_noise() -> None:
     findings = [one for one in PASSED if one.id != "R13"]
-    assert judge("a.pt", findings, [make_row("autoattack:eps=0.1", 50)]).word == "RELIABLE"
+    for attack in ("autoattack:eps=0.1", Bisection(AutoAttack(0.1))):
+        assert judge("a.pt", findings, [make_row(attack, 50)]).word == "RELIABLE"
     in_l1 = [replace(one, budget="L1 10") for one in PASSED if one.id != "R12"]
     assert judge("a.pt", in_l1, [make_row("pgd:eps=10,norm=l1", 50)]).word == "RELIABLE"
     assert judge("a.pt", findings, [make_row("square:eps=0.1,queries=100", 50)]).word == "PRELIMINARY"
 
 
+NO_WAY = "an attack of many steps in Linf or L2 has to run at a budget"
+
+
 def test_what_is_missing_is_the_reason() -> None:
-    verdict = judge("a.pt", [finding("R23", "OK", ""), finding("P5", "OK", "")], ROWS)
+    verdict = judge("a.pt", passed("R23", "P5"), ROWS)
     assert verdict.reason == (
         "not run: stronger ensemble at Linf 0.1, black-box not better, random search; --checks full runs them, "
         "--preset standard has them"
@@ -60,32 +70,23 @@ def test_what_is_missing_is_the_reason() -> None:
     assert not {"R19", "R20", "R21", "R23"} & set(verdict.not_run)
 
 
-def test_a_reason_offers_no_checks_that_ran_already() -> None:
-    findings = [finding(name, "OK", "", budget="Linf 0.1") for name in ("P5", "R13", "R23", "R24")]
-    verdict = judge("a.pt", findings, ROWS, full=True)
-    assert (
-        verdict.reason
-        == "could not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
-    )
-
-
-def test_a_reason_does_not_offer_the_preset_that_was_interrupted() -> None:
-    rows = [make_row("apgd:eps=0.1", 50, ensemble="autoattack")]
-    assert judge("a.pt", [], rows).reason.endswith("--checks full runs them; or let autoattack finish")
-
-
-@pytest.mark.parametrize("attack", [Bisection(AutoAttack(0.1)), FMN()], ids=["a bisected ensemble", "FMN"])
-def test_a_reason_offers_no_checks_that_cannot_run(attack: Attack) -> None:
-    findings = [finding(name, "OK", "") for name in ("P5", "R13", "R23")]
-    verdict = judge("a.pt", findings, [make_row(attack, 50)])
-    assert verdict.reason == (
-        "not run: black-box not better; an attack of many steps in Linf or L2 has to run at a budget"
-    )
-
-
-def test_squares_queries_count_inside_a_bisected_ensemble() -> None:
-    findings = [one for one in PASSED if one.id != "R13"]
-    assert judge("a.pt", findings, [make_row(Bisection(AutoAttack(0.1)), 50)]).word == "RELIABLE"
+@pytest.mark.parametrize(
+    ("names", "row", "full", "reason"),
+    [
+        ("P5 R13 R23 R24", ROWS[0], True, f"could not run: black-box not better; {NO_WAY}"),
+        ("P5 R13 R23", make_row(Bisection(AutoAttack(0.1)), 50), False, f"not run: black-box not better; {NO_WAY}"),
+        ("P5 R13 R23", make_row(FMN(), 50), False, f"not run: black-box not better; {NO_WAY}"),
+        (
+            "P5 R12 R13",
+            make_row("apgd:eps=0.1", 50, ensemble="autoattack"),
+            False,
+            "not run: stronger ensemble at Linf 0.1; --checks full runs them; or let autoattack finish",
+        ),
+    ],
+    ids=["all ran already", "a bisected ensemble", "no budget", "an interrupted ensemble"],
+)
+def test_a_reason_offers_only_checks_that_can_run(names: str, row: Record, full: bool, reason: str) -> None:
+    assert judge("a.pt", passed(*names.split()), [row], full=full).reason == reason
 
 
 def test_each_budget_needs_an_ensemble_of_its_own() -> None:
@@ -129,7 +130,7 @@ def test_the_worst_comes_first_and_others_are_counted() -> None:
 def test_a_document_has_the_worst_word_and_every_finding() -> None:
     verdicts = [judge("a.pt", PASSED, ROWS), judge("b.pt", [finding("P6", "INVALID", "no", 0.5)], ROWS)]
     document = json.loads(json.dumps(as_document(verdicts, "quick")))
-    assert document["word"] == worst(verdicts) == "INVALID"
+    assert document["word"] == "INVALID"
     assert [one["checkpoint"] for one in document["checkpoints"]] == ["a.pt", "b.pt"]
     assert document["checkpoints"][1]["findings"] == [
         {

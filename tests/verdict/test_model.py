@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import one_hot
 
 from robustcli.attacks import parse_attack
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.testing.masked import MASKS, Mask
-from robustcli.testing.state import state_of
+from robustcli.testing.state import require_unchanged, state_of
 from robustcli.verdict.check import LEVELS, Finding, findings
 from robustcli.verdict.model import Inspection, clean_accuracy, inspect_model
 
@@ -24,9 +26,19 @@ def found(seen: Inspection, *specs: str) -> dict[str, Finding]:
     return {finding.id: finding for finding in findings(replace(seen, attacks=attacks), "preflight")}
 
 
-def test_a_good_model_raises_nothing_above_info() -> None:
-    seen = inspected()
-    spread = torch.nn.functional.one_hot(seen.y, 3) + 0.1 * seen.logits  # the tiny net has a favourite class
+@pytest.fixture
+def seen() -> Inspection:
+    return inspected()
+
+
+@pytest.fixture
+def noisy(seen: Inspection) -> Inspection:
+    """A model that answers otherwise in a sixth pass."""
+    return replace(seen, passes=(*seen.passes, seen.passes[0] * torch.tensor([1.0, 3.0, 2.0])))
+
+
+def test_a_good_model_raises_nothing_above_info(seen: Inspection) -> None:
+    spread = one_hot(seen.samples.y, 3) + 0.1 * seen.logits  # the tiny net has a favourite class
     by_id = found(replace(seen, logits=spread))
     assert by_id.keys() == {f"P{i}" for i in range(1, 13)}
     assert {finding.level for finding in by_id.values()} <= {"OK", "INFO"}
@@ -38,52 +50,33 @@ def test_a_masked_model_raises_at_least_its_check(mask: Mask) -> None:
     assert finding.rank >= LEVELS.index(mask.level), finding  # type: ignore[arg-type]
 
 
-def test_train_mode_is_told() -> None:
+def test_train_mode_is_reported() -> None:
     net = tiny_net()
     net[1].training = True  # type: ignore[index]
     finding = found(inspected(net))["P1"]
     assert (finding.level, finding.message) == ("WARN", "1 came in train mode; measured in eval mode")
 
 
-def test_normalised_pixels_are_invalid() -> None:
+def test_pixels_must_be_in_their_range_but_for_a_rounding() -> None:
     samples = tiny_samples(tiny_net())
-    finding = found(inspect_model(tiny_net(), replace(samples, x=2 * samples.x - 1)))["P2"]
-    assert finding.level == "INVALID"
-    assert "put the normalisation inside the model" in finding.message
+    rounded, normalised = (
+        found(inspect_model(tiny_net(), replace(samples, x=x)))["P2"]
+        for x in (samples.x * (1 + 1e-5), 2 * samples.x - 1)
+    )
+    assert (rounded.level, normalised.level) == ("OK", "INVALID")
+    assert "put the normalisation inside the model" in normalised.message
 
 
-def test_pixels_a_rounding_beyond_the_range_pass() -> None:
-    samples = tiny_samples(tiny_net())
-    assert found(inspect_model(tiny_net(), replace(samples, x=samples.x * (1 + 1e-5))))["P2"].level == "OK"
-
-
-def test_many_saturated_points_alone_are_no_fault() -> None:
-    seen = inspected()
-    assert found(replace(seen, logits=200 * seen.logits))["P4"].level in ("INFO", "WARN")
-    far = torch.nn.functional.one_hot(seen.y, 3).double()
-    assert found(replace(seen, logits=20 * far))["P4"].level == "INFO"
-    assert found(replace(seen, logits=200 * far))["P4"].level == "WARN"
-
-
-def test_a_randomised_model_is_not_judged_on_batches() -> None:
-    def noisy(net: nn.Module, x: Tensor) -> Tensor:
-        return net(x) + 0.1 * torch.randn(len(x), 3, dtype=x.dtype)
-
-    by_id = found(inspected(Answers(noisy)))
-    assert by_id["P5"].level == "WARN"
-    assert "P6" not in by_id
-
-
-def test_gradients_averaged_over_twenty_passes_answer_a_randomised_model() -> None:
-    seen = inspected()
-    noisy = replace(seen, passes=(*seen.passes, seen.passes[0] * torch.tensor([1.0, 3.0, 2.0])))
-    assert found(noisy, "pgd:eps=0.1,eot=20")["P5"].level == "INFO"
-    assert found(noisy)["P5"].level == "WARN"
+@pytest.mark.parametrize(("scale", "level"), [(20, "INFO"), (200, "WARN")])
+def test_many_saturated_points_alone_are_no_fault(seen: Inspection, scale: float, level: str) -> None:
+    assert found(replace(seen, logits=scale * one_hot(seen.samples.y, 3).double()))["P4"].level == level
 
 
 @pytest.mark.parametrize(
     ("spec", "level"),
     [
+        ("pgd:eps=0.1", "WARN"),
+        ("pgd:eps=0.1,eot=20", "INFO"),
         ("autoattack:eps=0.1", "WARN"),
         ("autoattack:eps=0.1,version=rand", "INFO"),
         ("autoattack:eps=0.1,eot=20", "INFO"),
@@ -91,66 +84,59 @@ def test_gradients_averaged_over_twenty_passes_answer_a_randomised_model() -> No
         ("square:eps=0.1", "INFO"),
     ],
 )
-def test_an_ensemble_averages_as_its_members_do(spec: str, level: str) -> None:
-    seen = inspected()
-    noisy = replace(seen, passes=(*seen.passes, seen.passes[0] * torch.tensor([1.0, 3.0, 2.0])))
-    finding = found(noisy, spec)["P5"]
-    assert finding.level == level
-    assert ("no attack takes a gradient" in finding.message) == spec.startswith("square")
+def test_gradients_averaged_over_twenty_passes_answer_a_randomised_model(
+    noisy: Inspection, spec: str, level: str
+) -> None:
+    by_id = found(noisy, spec)
+    assert by_id["P5"].level == level
+    assert ("no attack takes a gradient" in by_id["P5"].message) == spec.startswith("square")
+    assert "P6" not in by_id, "whether its logits depend on the batch cannot be seen"
 
 
-def test_a_model_that_refuses_an_image_alone_depends_on_batches() -> None:
-    def fussy(net: nn.Module, x: Tensor) -> Tensor:
-        if len(x) == 1:
-            raise ValueError("expected more than one")
-        return net(x)
-
-    assert found(inspected(Answers(fussy)))["P6"].level == "INVALID"
+def fussy(net: nn.Module, x: Tensor) -> Tensor:
+    if len(x) == 1:
+        raise ValueError("expected more than one")
+    logits: Tensor = net(x)
+    return logits
 
 
-def test_a_cut_graph_is_invalid_where_an_attack_needs_gradients() -> None:
-    seen = inspected(Answers(lambda net, x: net(x.detach()).detach()))
-    assert (seen.broken != "", found(seen)["P7"].level) == (True, "INVALID")
-    assert "try square" in found(seen)["P7"].message
-    square = found(seen, "square:eps=0.1")
-    assert (square["P7"].level, "P8" in square) == ("INFO", False)
+def purified(net: nn.Module, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        inner = x.detach().requires_grad_()
+        (step,) = torch.autograd.grad(net(inner).square().sum(), inner)
+    logits: Tensor = net(x - 0.01 * step)
+    return logits
 
 
-def test_what_zero_gradients_mean_depends_on_the_losses_that_are_used() -> None:
-    scaled = inspected(Answers(lambda net, x: 1e5 * net(x)))
-    assert found(scaled)["P8"].level == "SUSPECT"
-    assert "apgd:loss=dlr" in found(scaled)["P8"].message
-    other = found(scaled, "apgd:eps=0.1,loss=dlr")["P8"]
-    assert other.level == "WARN"
-
-
-def test_a_gradient_inside_the_forward_pass_is_told() -> None:
-    def purified(net: nn.Module, x: Tensor) -> Tensor:
-        with torch.enable_grad():
-            inner = x.detach().requires_grad_()
-            (step,) = torch.autograd.grad(net(inner).square().sum(), inner)
-        return net(x - 0.01 * step)
-
-    assert found(inspected(Answers(purified)))["P9"].level == "WARN"
+@pytest.mark.parametrize(
+    ("answer", "specs", "check", "level", "words"),
+    [
+        (fussy, [], "P6", "INVALID", "an image alone is refused"),
+        (purified, [], "P9", "WARN", "only an adaptive attack can judge it"),
+        (lambda net, x: net(x.detach()).detach(), [], "P7", "INVALID", "try square"),
+        (lambda net, x: net(x.detach()).detach(), ["square:eps=0.1"], "P7", "INFO", "no attack needs one"),
+        (lambda net, x: 1e5 * net(x), [], "P8", "SUSPECT", "apgd:loss=dlr"),
+        (lambda net, x: 1e5 * net(x), ["apgd:eps=0.1,loss=dlr"], "P8", "WARN", "blind"),
+    ],
+)
+def test_a_model_is_judged_by_what_it_does_and_what_attacks_need(
+    answer: Callable[[nn.Module, Tensor], Tensor], specs: list[str], check: str, level: str, words: str
+) -> None:
+    by_id = found(inspected(Answers(answer)), *specs)
+    assert (by_id[check].level, words in by_id[check].message) == (level, True)
+    assert ("P8" in by_id) == (check != "P7"), "without a gradient none is zero"
 
 
 @pytest.mark.parametrize(("classes", "level"), [(2, "INFO"), (3, "INFO"), (4, "OK")])
-def test_few_classes_are_told(classes: int, level: str) -> None:
-    seen = inspected()
-    logits = torch.zeros(len(seen.y), classes, dtype=torch.float64)
+def test_few_classes_are_reported(seen: Inspection, classes: int, level: str) -> None:
+    logits = torch.zeros(len(seen.samples), classes, dtype=torch.float64)
     assert found(replace(seen, logits=logits))["P10"].level == level
 
 
-def test_chance_is_not_a_clean_accuracy() -> None:
-    seen = inspected()
+def test_chance_is_not_a_clean_accuracy_nor_is_one_class_alone(seen: Inspection) -> None:
     assert found(replace(seen, logits=torch.zeros_like(seen.logits)))["P11"].level == "WARN"
-
-
-def test_one_class_alone_is_no_clean_accuracy_though_all_of_it_is_right() -> None:
-    seen = inspected()
-    one = torch.zeros_like(seen.y)
-    always = torch.nn.functional.one_hot(one, 3).double()
-    (finding,) = clean_accuracy(replace(seen, y=one, logits=always))
+    one = torch.zeros_like(seen.samples.y)
+    (finding,) = clean_accuracy(replace(seen, samples=replace(seen.samples, y=one), logits=one_hot(one, 3).double()))
     assert (finding.level, finding.value) == ("WARN", 1.0)
     assert "of one class" in finding.message
 
@@ -166,26 +152,16 @@ def test_one_class_alone_is_no_clean_accuracy_though_all_of_it_is_right() -> Non
         ("pgd:eps=0.001", "below half a grey level; was it divided by 255 twice?"),
     ],
 )
-def test_budgets_that_fit_nothing_are_told(spec: str, problem: str) -> None:
-    finding = found(inspected(), spec)["P12"]
+def test_budgets_that_fit_nothing_are_reported(seen: Inspection, spec: str, problem: str) -> None:
+    finding = found(seen, spec)["P12"]
     assert finding.level == "WARN"
     assert problem in finding.message
 
 
-def test_an_inspection_leaves_model_and_random_state_as_they_were() -> None:
-    model = MASKS[4].build(tiny_net())
-    samples = tiny_samples(tiny_net())
+def test_an_inspection_leaves_model_random_state_and_autograd_as_they_were() -> None:
+    model = next(mask for mask in MASKS if mask.name == "dropout left on").build(tiny_net())
+    samples, autograd = tiny_samples(tiny_net()), torch.autograd.grad
     before = state_of(model, samples)
     inspect_model(model, samples)
-    after = state_of(model, samples)
-    assert {key for key, value in before.items() if not _same(value, after[key])} == set()
-
-
-def _same(value: object, now: object) -> bool:
-    return torch.equal(value, now) if isinstance(value, Tensor) and isinstance(now, Tensor) else value == now
-
-
-def test_an_inspection_watches_autograd_no_longer_than_it_lasts() -> None:
-    original = torch.autograd.grad
-    inspected()
-    assert torch.autograd.grad is original
+    require_unchanged("the inspection", before, state_of(model, samples))
+    assert torch.autograd.grad is autograd

@@ -13,9 +13,7 @@ from typing import Any, Literal
 from robustcli.config import TrainSpec, default_budgets
 from robustcli.data.named import DATASETS, SAMPLE
 from robustcli.models import MODELS
-from robustcli.models.nets import MNIST_ETA
 from robustcli.training.methods import describe_method, parse_method
-from robustcli.training.recipe import Setting
 
 Budgets = tuple[str, ...]
 Price = Literal["cheap", "costly", "dear"]
@@ -108,9 +106,9 @@ class Part:
 
 def resolve(spec: TrainSpec) -> TrainSpec:
     """The spec with every open option of its method decided, as its checkpoint will hold it; no data is read."""
-    network, data = MODELS[spec.model or ""], DATASETS[spec.dataset]
-    setting = Setting(network.slot_names, network.paper_eta, default_budgets(data.shape)[1])
-    return spec.model_copy(update={"method": describe_method(parse_method(spec.method).resolved(setting))})
+    _, eps = default_budgets(DATASETS[spec.dataset].shape)
+    method = parse_method(spec.method).resolve(MODELS[spec.model or ""], eps)
+    return spec.model_copy(update={"method": describe_method(method)})
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -171,7 +169,7 @@ def _headline(scale: Scale, dataset: str, seeds: int = 1, methods: Iterable[str]
 def _larger_eta(scale: Scale, method: str, label: str, multiple: int, epochs: int | None) -> Network:
     options: dict[str, Any] = {"name": method}
     if multiple > 1:
-        options["eta"] = [multiple * eta for eta in MNIST_ETA]
+        options["eta"] = [multiple * eta for eta in MODELS["mnist-cnn"].paper_eta]
     slug = method if multiple == 1 else f"{method}-eta{multiple}x"
     return _network(scale, "mnist", label, options, slug=slug, epochs=epochs)
 

@@ -67,8 +67,8 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is trained and measured, in order."""
     seen: list[str] = []
-    train, measure = command._train, command._measure
-    monkeypatch.setattr(command, "_train", lambda *given: (seen.append(given[1].stem), train(*given))[1])
+    train, measure = command.train_with_bar, command._measure
+    monkeypatch.setattr(command, "train_with_bar", lambda *given: (seen.append(given[1].stem), train(*given))[1])
 
     def measured(session: Any, memory: Any) -> Any:
         for record in measure(session, memory):

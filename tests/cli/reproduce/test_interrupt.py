@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,7 @@ from robustcli.training import loop
 from ..conftest import Call
 from .conftest import FIRST, QUICK, ROWS, SECOND, parts_in
 
-
-@pytest.fixture(autouse=True)
-def heeded() -> Iterator[None]:
-    """Python's answer to SIGINT, though a suite in the background of a script inherits that it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+pytestmark = pytest.mark.usefixtures("default_handlers")
 
 
 def at_call(count: int, act: Callable[[], None], original: Callable[..., Any]) -> Callable[..., Any]:
@@ -92,17 +86,6 @@ def test_ctrl_c_before_anything_is_finished_leaves_no_part(
     assert (ended.code, ended.out) == (130, "")
     assert parts_in(here / QUICK) == set()
     assert not checkpoint.peek(here / QUICK / "models" / f"{FIRST}.pt").complete
-
-
-def test_the_page_on_a_sweep_cut_short_says_what_is_missing(
-    call: Call, here: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(loop, "_train_step", at_call(3, ctrl_c, loop._train_step))
-    ended = call("reproduce", "fig5a", "--quick")
-    assert ended.code == 130, ended.err
-    page = (here / QUICK / "report.md").read_text()
-    assert page.count("Missing: ") == len(read(here / QUICK / "fig5a.json").missing) == 4
-    assert "**holds" not in page
 
 
 @pytest.mark.usefixtures("few")

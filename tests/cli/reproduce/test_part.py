@@ -45,13 +45,6 @@ def test_progress_and_notices_go_to_stderr(call: Call, here: Path) -> None:
     assert {path.name for path in (here / "o").iterdir()} == {"report.md", "fig1.json", "fig1.md"}
 
 
-def test_a_part_uses_the_networks_of_another(call: Call, finished: Path, done: list[str], few: None) -> None:
-    """fig5b's first is BatchOut with the paper's eta, and so is the stop-gradient's."""
-    assert call("reproduce", "fig5b", "--quick").code == 0
-    assert done == []
-    assert read(finished / "fig5b.json").labels == ["BatchOut, eta x 1"]
-
-
 def test_more_seeds_train_only_the_new_ones_and_stay_a_quick_look(call: Call, finished: Path, done: list[str]) -> None:
     ended = call("reproduce", "stopgrad", "--quick", "--seeds", 2)
     assert ended.code == 0
@@ -67,9 +60,3 @@ def test_the_page_goes_where_it_is_wanted_with_links_that_lead_back(call: Call, 
     assert call("reproduce", "fig1", "--quick", "--out", "o", "--report", "docs/page.md").code == 0
     assert "](../o/fig1.png)" in (here / "docs" / "page.md").read_text()
     assert not (here / "o" / "report.md").exists()
-
-
-def test_the_page_covers_what_earlier_runs_left(call: Call, finished: Path) -> None:
-    assert call("reproduce", "fig1", "--quick").code == 0
-    page = (finished / "report.md").read_text()
-    assert page.index("### fig1:") < page.index("### stopgrad:")

@@ -1,4 +1,4 @@
-"""What the comparisons are made on."""
+"""A network and its digits: what the comparisons are made on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import Attack
+from robustcli.attacks.norms import Norm
 from robustcli.engine.run import predict
 from robustcli.noise import Noise
 
 
 @dataclass(frozen=True)
-class Case:
+class Task:
     """A network in eval mode, and digits `x` (n, 1, 28, 28) of the classes `y` (n,), of its precision."""
 
     model: nn.Module
@@ -34,22 +35,35 @@ class Case:
         """How many samples stand after one attack and not after the other."""
         return int((self.standing(x_adv) != self.standing(other)).sum())
 
-    def right(self) -> Case:
-        """The digits that the network gets right."""
-        kept = self.standing(self.x)
-        return Case(self.model, self.x[kept], self.y[kept])
+    def assert_same(self, ours: Tensor, theirs: Tensor, atol: float) -> None:
+        """All pixels agree to within `atol`, and all flags."""
+        torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
+        assert self.differing(ours, theirs) == 0
 
-    def textured(self) -> Case:
+    def distances(self, norm: Norm, x_adv: Tensor) -> Tensor:
+        """(n,) infinite where a digit still stands."""
+        return torch.where(self.standing(x_adv), torch.inf, norm.distance(x_adv, self.x))
+
+    def first(self, n: int) -> Task:
+        """The first n digits."""
+        return Task(self.model, self.x[:n], self.y[:n])
+
+    def right(self) -> Task:
+        """The digits that the network gets right."""
+        right = self.standing(self.x)
+        return Task(self.model, self.x[right], self.y[right])
+
+    def textured(self) -> Task:
         """The digits with a little noise: no two pixels of a pooling window are the same."""
         noise = Noise(1, torch.arange(len(self.x))).uniform(self.x)
-        return Case(self.model, 0.05 + 0.88 * self.x + 0.02 * noise, self.y)
+        return Task(self.model, 0.05 + 0.88 * self.x + 0.02 * noise, self.y)
 
-    def grey(self) -> Case:
+    def grey(self) -> Task:
         """The digits squeezed into [0.45, 0.55], with the network undoing it: small steps never meet the box."""
-        return Case(nn.Sequential(Unsqueeze(), self.model).eval(), 0.45 + 0.1 * self.x, self.y)
+        return Task(nn.Sequential(Unsqueeze(), self.model).eval(), 0.45 + 0.1 * self.x, self.y)
 
-    def asked(self, run: Callable[[], Tensor]) -> tuple[Tensor, float]:
-        """What `run` returns, and how many images a sample it asked the network about."""
+    def count_queries(self, run: Callable[[], Tensor]) -> tuple[Tensor, float]:
+        """What `run` returns, and how many images a sample it passed through the network."""
         sizes: list[int] = []
         handle = self.model.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
         x_adv = run()

@@ -1,0 +1,233 @@
+"""What attack, evaluate and compare do: open models and images, check, measure, judge, and deliver the document."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from robustcli.cli.console import Advance, err, fail, moving_bar, tell, warn
+from robustcli.cli.outputs import check_outputs
+from robustcli.cli.request import Request, exit_code
+from robustcli.cli.signals import INTERRUPTED
+from robustcli.errors import RobustCliError, memory_guard
+from robustcli.text import short_paths, visible
+
+if TYPE_CHECKING:
+    from robustcli.data.images import Images
+    from robustcli.measure.anytime import Goal
+    from robustcli.measure.compare import Pair
+    from robustcli.measure.evaluate import Result
+    from robustcli.measure.plan import Planned
+    from robustcli.measure.record import Record
+    from robustcli.measure.session import Session
+    from robustcli.measure.transfer import Matrix, Transferred
+    from robustcli.store.cache import Cache
+    from robustcli.verdict.check import Finding
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The records that were finished, and what cut them short: Ctrl-C, an error, or nothing."""
+
+    records: list[Record]
+    stopped_by: KeyboardInterrupt | RobustCliError | None
+
+
+class Measurement:
+    """A request whose models and images are open, with nothing computed yet.
+
+    Args:
+        request: what to measure, and where the result goes.
+        checkpoints: the models.
+
+    Raises:
+        RobustCliError: something is missing or does not fit.
+    """
+
+    def __init__(self, request: Request, checkpoints: Sequence[Path]) -> None:
+        from robustcli.measure.session import images_for, open_session
+
+        self.request = request
+        self.session = open_session(checkpoints, request.spec)
+        self.preflights: dict[str, list[Finding]] = {}
+        self.refused = False
+        specs = [images_for(item.target, request.spec) for item in self.session.items]
+        check_outputs(request.flags, [Path(spec.dataset) for spec in specs])
+
+    def run(
+        self,
+        *,
+        keep_images: bool = False,
+        goal: Goal | None = None,
+        on_result: Callable[[Result], None] = lambda _: None,
+        matrix: Matrix | None = None,
+    ) -> Measured:
+        """Check the models and measure them under a progress bar.
+
+        Ctrl-C or a model that fails leaves the records that are finished; a model that the checks refuse leaves none.
+
+        Args:
+            keep_images: keep the adversarial images in the results.
+            goal: when to stop, where not all samples have to be reached.
+            on_result: called with each result as soon as it is there.
+            matrix: takes each result with its images.
+        """
+        from robustcli.attacks.base import MinimalAttack
+        from robustcli.device import keep_freed_memory
+
+        self._preflight()
+        if self.refused:
+            return Measured([], None)
+        session = self.session
+        keep_freed_memory()
+        if not all(isinstance(planned.attack, MinimalAttack) for item in session.items for planned in item.plan):
+            warn_of_slow(session.spec.dtype, session.device)
+        for images in {item.images.name: item.images for item in session.items}.values():
+            announce_sample(images, self.request.tell)
+        for line in session.warnings():
+            self.request.tell(line, "warning")
+
+        records: list[Record] = []
+        total = session.total + (matrix.total if matrix else 0)
+        with self._cache() as cache, moving_bar(total) as advance:
+            try:
+                with memory_guard():
+                    for result in self._results(cache, goal, keep_images or matrix is not None, advance):
+                        records.append(result.record)
+                        on_result(result)
+                        for n in matrix.take(result) if matrix else ():
+                            advance(0, n)
+            except (KeyboardInterrupt, RobustCliError) as reason:
+                return Measured(records, reason)
+        return Measured(records, None)
+
+    def _preflight(self) -> None:
+        """The checks before a run; what is INVALID is a line each, and refuses the run unless `--force`."""
+        flags, tell = self.request.flags, self.request.tell
+        if flags["checks"] == "off":
+            return
+        from robustcli.verdict.judge import before
+
+        self.preflights = before(self.session)
+        invalid = [(name, one) for name, found in self.preflights.items() for one in found if one.level == "INVALID"]
+        for name, finding in invalid:
+            kind = "warning" if flags["force"] else "error"
+            tell(f"{name}: INVALID {finding.id}: {finding.message}", kind)
+        self.refused = bool(invalid) and not flags["force"]
+        if self.refused:
+            tell("nothing was measured; --force measures all the same, --checks off asks nothing")
+
+    @contextmanager
+    def _cache(self) -> Iterator[Cache | None]:
+        """The store's samples; trouble with it is a warning, and the result is printed all the same."""
+        from robustcli.store.cache import Cache
+
+        if self.request.store is None:
+            yield None
+            return
+        with Cache(self.request.store, self.origin, keep_all=self.request.flags["keep_adversarials"]) as cache:
+            for line in cache.troubles():
+                warn(line)
+            yield cache
+        for line in cache.troubles():
+            warn(line)
+
+    def _results(self, cache: Cache | None, goal: Goal | None, keep_images: bool, advance: Advance) -> Iterator[Result]:
+        from robustcli.measure.anytime import evaluate_towards
+        from robustcli.measure.evaluate import evaluate
+
+        on_progress = progress_of(self.session, advance)
+        if goal is None:
+            return evaluate(self.session, keep_images=keep_images, on_progress=on_progress, cache=cache)
+        return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache)
+
+    def verdict(
+        self, measured: Measured, pairs: Sequence[Pair] = (), cells: Sequence[Transferred] = ()
+    ) -> dict[str, Any] | None:
+        """The verdict on each checkpoint, as the document holds it; of a run that was cut short without probes."""
+        level = self.request.flags["checks"]
+        if level == "off":
+            return None
+
+        from robustcli.verdict.judge import as_document, verdicts
+
+        full = level == "full" and measured.stopped_by is None and not self.refused
+        with err().status("checking") if full and err().is_terminal else nullcontext():
+            found = verdicts(self.session, measured.records, self.preflights, full=full, pairs=pairs, cells=cells)
+        return as_document(found, level)
+
+    def deliver(self, measured: Measured, **parts: Any) -> int:
+        """Make the document, write the JSON file and print it; what is finished is delivered whatever happens.
+
+        Args:
+            measured: the records.
+            parts: what was made of them, as `make_document` takes it.
+
+        Returns:
+            The exit code: 130 where Ctrl-C cut the run or its checks short, 5 where a verdict is INVALID, else 0.
+
+        Raises:
+            RobustCliError: what cut the run short, or why the file could not be written.
+        """
+        from robustcli.measure.document import make_document
+
+        request, stopped_by = self.request, measured.stopped_by
+        document = make_document(request.command, measured.records, self.origin(), notes=request.notes, **parts)
+        request.write(document)
+        verdict = document["verdict"] or {"checkpoints": []}
+        unchecked = any(one["interrupted"] for one in verdict["checkpoints"])
+        if stopped_by is None and not unchecked:
+            request.remember(document, self.session)
+            return exit_code(document)
+        if isinstance(stopped_by, RobustCliError):
+            raise stopped_by
+        cut = "; the checks were cut short" if stopped_by is None else ""
+        on = "; the same command goes on from there" if request.store is not None else ""
+        done = f"{len(measured.records)} of {self.session.rows} rows were finished and are kept{cut}{on}"
+        fail(done, "interrupted")
+        return INTERRUPTED
+
+    def origin(self) -> dict[str, Any]:
+        """Where the numbers come from."""
+        from robustcli.provenance import provenance
+
+        session = self.session
+        fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
+        return provenance(
+            seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
+        )
+
+
+def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, float, float], None]:
+    """What `evaluate` calls on its way, to move a bar of `session.total` and name the checkpoint and the attack."""
+    from robustcli.attacks import label
+
+    names = short_paths(item.target.name for item in session.items)
+    weights = session.weights()
+
+    def on_progress(checkpoint: str, planned: Planned, done: float, spared: float) -> None:
+        weight = weights[planned]
+        advance(weight * done, weight * spared, visible(f"{names[checkpoint]}: {label(planned.attack)}"))
+
+    return on_progress
+
+
+def warn_of_slow(dtype: str, device: str) -> None:
+    """Warn of a type that a device has no instructions for."""
+    from robustcli.device import multiplies
+
+    if not multiplies(dtype, device):
+        what = "processor" if device == "cpu" else "GPU"
+        warn(f"{dtype} is slow here: this {what} has no instructions for it; float32 is quicker")
+
+
+def announce_sample(images: Images, tell: Callable[[str, str], None] = tell) -> None:
+    """Say in bold that the bundled sample stands in for MNIST, and why; and what of a folder was not read."""
+    for line in images.notices:
+        tell(line, "notice")
+    if images.name == "mnist-sample":
+        why = f" ({images.note})" if images.note else ""
+        tell(f"mnist-sample: the bundled 5 000 digits, not MNIST itself; numbers are rough{why}", "bold")
