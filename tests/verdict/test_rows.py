@@ -57,7 +57,7 @@ Said = Callable[[Any], list[Finding]]
         (rows.only_weak, {"fgsm:eps=0.1": 9, "pgd:eps=0.1": 9}, "OK"),
         (rows.only_weak, {"autoattack:eps=0.1": 9}, "OK"),
     ],
-    ids=str,
+    ids=lambda value: getattr(value, "__name__", str(value)),
 )
 def test_what_is_left_of_100_samples_is_judged(check: Said, standing: dict[str, int], levels: str) -> None:
     made = results(*(make_row(spec, count) for spec, count in standing.items()))
