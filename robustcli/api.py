@@ -29,7 +29,7 @@ from robustcli.models.sources import open_target
 from robustcli.models.target import Target, Wants, key_of
 from robustcli.report.formats import print_document
 from robustcli.store.cache import Cache
-from robustcli.verdict.judge import CheckOptions, as_document, before, verdicts
+from robustcli.verdict.judge import as_document, before, verdicts
 
 Model = nn.Module | str | Path
 Data = Images | str | Path | tuple[Any, Any]
@@ -143,8 +143,8 @@ def evaluate(
     else:
         with Cache(Path(store), lambda: provenance_of(session)) as cache:
             records = [] if refused else [result.record for result in measure(session, cache=cache)]
-    options_of_checks = CheckOptions(full=checks == "full" and not refused)
-    found = verdicts(session, records, preflights, options_of_checks) if checks != "off" else []
+    full = checks == "full" and not refused
+    found = verdicts(session, records, preflights, full=full) if checks != "off" else []
     return Evaluation(
         make_document("evaluate", records, provenance_of(session), verdict=as_document(found, checks), notes=notes)
     )
@@ -178,10 +178,13 @@ def _images(data: Data, target: Target, spec: EvalSpec) -> tuple[Images, Images]
         whole = load(wanted)
     elif isinstance(data, Images):
         whole = data
-    elif isinstance(data, tuple) and len(data) == 2:
-        whole = from_arrays(*data)
     else:
-        raise ConfigError(f"data: is a {type(data).__name__}; should be (x, y), Images, or a data set's name or path")
+        try:
+            x, y = data
+        except (TypeError, ValueError):
+            kind = type(data).__name__
+            raise ConfigError(f"data: is a {kind}; should be (x, y), Images, or a data set's name or path") from None
+        whole = from_arrays(x, y)
     return whole.take(slice(spec.limit)), whole
 
 

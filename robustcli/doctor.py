@@ -81,7 +81,7 @@ def _binarised(session: Session) -> Iterator[Finding]:
     ids = item.images.ids.to(session.device)
     for planned in item.plan:
         for eps in planned.budgets if session.spec.eps else planned.budgets[-1:]:
-            attack, seed, batch_size = planned.attack, session.spec.seed, session.spec.batch_size
+            attack, seed, batch_size = planned.attack, session.spec.seed, session.batch_size
             try:
                 test = binarise(model, attack, x, eps, attack.norm, seed, ids=ids, batch_size=batch_size)
             except AttackError as error:

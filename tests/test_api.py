@@ -120,7 +120,7 @@ def test_a_mistake_is_one_line(change: dict[str, Any], message: str, x: torch.Te
 
 
 def test_only_modules_and_texts_are_models(x: torch.Tensor, y: torch.Tensor) -> None:
-    with pytest.raises(ConfigError, match="should be a torch.nn.Module or the text"):
+    with pytest.raises(ConfigError, match=r"should be a torch\.nn\.Module or the text"):
         robustcli.evaluate(lambda x: x, (x, y))  # type: ignore[arg-type]
     with pytest.raises((AttackError, robustcli.CheckpointError)):
         robustcli.evaluate(nn.Identity(), (x, y))

@@ -81,7 +81,7 @@ def _save(session: Session, result: Result, path: Path) -> None:
     from robustcli.report.image_files import save_pngs
     from robustcli.report.table import percent
 
-    rounded = round_to_8bit(item.target.module, item.images, outcome, session.spec.batch_size)
+    rounded = round_to_8bit(item.target.module, item.images, outcome, session.batch_size)
     written = save_pngs(item.target.module, item.images, rounded, path)
     n, before = result.record.n, result.record.correct
     after = before + len(rounded.index) - len(written)

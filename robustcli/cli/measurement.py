@@ -87,6 +87,8 @@ class Measurement:
             warn_of_slow(session.spec.dtype, session.device)
         for images in {item.images.name: item.images for item in session.items}.values():
             announce_sample(images, self.request.tell)
+        for line in session.notices():
+            self.request.tell(line)
         for line in session.warnings():
             self.request.tell(line, "warning")
 
@@ -192,13 +194,9 @@ class Measurement:
 
     def origin(self) -> dict[str, Any]:
         """Where the numbers come from."""
-        from robustcli.provenance import provenance
+        from robustcli.measure.session import provenance_of
 
-        session = self.session
-        fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
-        return provenance(
-            seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
-        )
+        return provenance_of(self.session)
 
 
 def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, float, float], None]:

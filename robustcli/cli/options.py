@@ -11,6 +11,7 @@ import typer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MODEL = "Model"
 DATA = "Data"
 ATTACK = "Attack"
 OUTPUT = "Output"
@@ -25,15 +26,36 @@ def option(flag: str, panel: str, text: str) -> Any:
 Checkpoint = Annotated[
     Path | None,
     typer.Argument(
-        help="A checkpoint file or zoo:NAME; the newest complete one in checkpoints/ if left out.", show_default=False
+        help="A checkpoint, zoo:NAME, FILE.py:FUNCTION, tv:, timm: or hf:NAME, a .pt2, TorchScript or .onnx file, "
+        "perhaps with @WEIGHTS; the newest complete checkpoint in checkpoints/ if left out.",
+        show_default=False,
     ),
 ]
 Checkpoints = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="Checkpoint files or zoo:NAME (`robustcli list zoo`); from checkpoints/ if left out.", show_default=False
+        help="Checkpoints, zoo:NAME (`robustcli list zoo`), FILE.py:FUNCTION, tv:, timm: or hf:NAME, .pt2, TorchScript "
+        "or .onnx files, each perhaps with @WEIGHTS; from checkpoints/ if left out.",
+        show_default=False,
     ),
 ]
+Weights = Annotated[
+    Path | None,
+    option("--weights", MODEL, "A state_dict for the one model that is named: .pt, .pth, .bin or .safetensors."),
+]
+Normalize = Annotated[
+    str | None,
+    option(
+        "--normalize",
+        MODEL,
+        "Of pixels in [0, 1], before a network from elsewhere: auto (default: its own, or what fits best), none, "
+        "imagenet, cifar10, half, mnist or mean=..,std=..",
+    ),
+]
+Resize = Annotated[
+    str | None, option("--resize", MODEL, "Of the images' shorter side, before a network from elsewhere: N or none.")
+]
+Crop = Annotated[str | None, option("--crop", MODEL, "The centre of the resized images, N x N, or none.")]
 Dataset = Annotated[
     str | None,
     option("--dataset", DATA, "Its name (see `robustcli list datasets`), an .npz file or a folder of class folders."),
@@ -90,7 +112,8 @@ BatchSize = Annotated[
     option(
         "--batch-size",
         COMPUTE,
-        "Samples a chunk, of which the CPU may do two at once (default 128); it changes speed and memory only.",
+        "Samples a chunk, of which the CPU may do two at once (default 128, fewer of large images); it changes speed and "
+        "memory only.",
     ),
 ]
 Seed = Annotated[int | None, option("--seed", COMPUTE, "Of every random draw (default 0).")]
@@ -144,6 +167,10 @@ def _common_flags(
     steps: Steps = None,
     iters: Iters = None,
     eot: Eot = None,
+    weights: Weights = None,
+    normalize: Normalize = None,
+    resize: Resize = None,
+    crop: Crop = None,
     dataset: Dataset = None,
     data_dir: DataDir = None,
     split: Split = None,

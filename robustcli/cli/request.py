@@ -38,6 +38,7 @@ WITHOUT_EFFECT = frozenset({"checkpoint", "style", "json_file", "batch_size", "s
 
 ALWAYS_MEASURED = (
     "no_store",
+    "weights",
     "keep_adversarials",
     "fail_under",
     "junit",
@@ -83,8 +84,12 @@ class Request:
         Raises:
             CheckpointError: none is given and none is there.
         """
-        if given := given_checkpoints(self.flags):
-            return list(dict.fromkeys(given))
+        given = list(dict.fromkeys(given_checkpoints(self.flags)))
+        if self.flags.get("weights") and len(given) != 1:
+            file = self.flags["weights"]
+            raise ConfigError(f"--weights {file}: goes with one model, and {len(given)} are named; write MODEL@WEIGHTS")
+        if given:
+            return given
         from robustcli.models import checkpoint
 
         path = checkpoint.newest(CHECKPOINTS)
@@ -101,6 +106,8 @@ class Request:
         if self.store is None or any(self.flags.get(flag) for flag in ALWAYS_MEASURED):
             return None
         given = given_checkpoints(self.flags)
+        if any(path.suffix == ".onnx" for path in given):  # its weights may lie in files beside it
+            return None
         try:
             files = [(str(path), file_hash(locate(path))) for path in given] or stamps(sorted(CHECKPOINTS.glob("*.pt")))
         except (OSError, CheckpointError):  # an error where the checkpoint is opened

@@ -118,7 +118,7 @@ class _Slices:
 
     def _next_size(self, size: int, seconds: float) -> int:
         """Twice as many, up to a batch, and in half of the time that is left: what is not finished then is lost."""
-        size = min(2 * size, max(FIRST_SLICE, self.session.spec.batch_size))
+        size = min(2 * size, max(FIRST_SLICE, self.session.batch_size))
         if self.deadline is None or seconds <= 0:
             return size
         return max(1, min(size, int((self.deadline - self.clock()) / 2 / seconds)))

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from robustcli.attacks import describe, label
 from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, passes_of
-from robustcli.config import EvalSpec
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.outcome import Work, predict_samples
@@ -63,7 +62,7 @@ def evaluate(
         try:
             for outcome in run_item(item, session, keep, partial(on_progress, item.target.name), cache):
                 record = to_record(item.subject, item.images, outcome, session.spec.split)
-                rounded = correct_8bit(item.target.module, item.images, outcome, session.spec.batch_size)
+                rounded = correct_8bit(item.target.module, item.images, outcome, session.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
                 yield Result(replace(record, correct_8bit=rounded), kept)
         except AttackError as error:
@@ -120,7 +119,7 @@ def run_item(
     clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
     for planned, eot in zip(item.plan, passes, strict=True):
         if eot not in clean:
-            pred, spent = predict_clean(model, samples, spec, journal, eot)
+            pred, spent = predict_clean(model, samples, session.batch_size, journal, eot)
             rows = sum(one.rows for one, its in zip(item.plan, passes, strict=True) if its == eot)
             clean[eot] = pred, iter(spent.split(rows))
         pred, shares = clean[eot]
@@ -130,7 +129,7 @@ def run_item(
             samples,
             budgets=planned.budgets,
             seed=spec.seed,
-            batch_size=spec.batch_size,
+            batch_size=session.batch_size,
             pred=pred,
             keep_images=keep_images,
             dtype=getattr(torch, spec.dtype),
@@ -144,7 +143,7 @@ def run_item(
 
 
 def predict_clean(
-    model: nn.Module, samples: Samples | SampleSource, spec: EvalSpec, journal: CacheJournal | None, eot: int = 1
+    model: nn.Module, samples: Samples | SampleSource, batch_size: int, journal: CacheJournal | None, eot: int = 1
 ) -> tuple[Tensor, Work]:
     """The clean predictions (n,), and what was spent on them; those that are known are not made again.
 
@@ -160,7 +159,7 @@ def predict_clean(
         started = time.perf_counter()
         with frozen(model):
             meter = Meter(model, largest=int(samples.y.max()))
-            pred[missing] = predict_samples(meter, samples, spec.batch_size, eot, index).cpu()
+            pred[missing] = predict_samples(meter, samples, batch_size, eot, index).cpu()
         work = Work(time.perf_counter() - started, meter.forwards)
         spent += work
         if journal is not None:

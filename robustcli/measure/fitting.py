@@ -166,14 +166,12 @@ def class_order(target: Target, images: Images, outputs: int) -> tuple[list[int]
     if outputs != len(wanted):
         listed = ", ".join(wanted[:4]) + (", ..." if len(wanted) > 4 else "")
         raise CheckpointError(
-            f"{target.name}: has {outputs} outputs; {images.name} has {len(wanted)} classes ({listed}), and their names "
-            f"match none of its own"
+            f"{target.name}: has {outputs} outputs; {images.name} has {len(wanted)} classes ({listed}), and their "
+            "names match none of its own"
         )
     if named and len(has) == outputs:
-        return None, [
-            f"{target.name}: its classes ({has[0]}, ...) have other names than those of {images.name} ({wanted[0]}, ...); "
-            f"they are taken in order"
-        ]
+        names = f"({has[0]}, ...) have other names than those of {images.name} ({wanted[0]}, ...)"
+        return None, [f"{target.name}: its classes {names}; they are taken in order"]
     return None, []
 
 
@@ -224,7 +222,7 @@ def _right(model: Prepared, images: Images, index: Tensor, device: str) -> int:
 def _even(y: Tensor, count: int) -> Tensor:
     """At most `count` positions, in turn from each class, each in stored order."""
     rank = torch.zeros(len(y), dtype=torch.long)
-    for label in y.unique():
+    for label in set(y.tolist()):
         own = (y == label).nonzero()[:, 0]
         rank[own] = torch.arange(len(own))
     return torch.argsort(rank * (int(y.max()) + 1 if len(y) else 1) + y, stable=True)[:count].sort().values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +20,10 @@ from robustcli.data.load import DATASETS, load
 from robustcli.device import pick_device
 from robustcli.engine.samples import Samples
 from robustcli.errors import CheckpointError, ConfigError, DataError
-from robustcli.measure.fitting import fit_target
+from robustcli.measure.fitting import GIVEN, fit_target
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
 from robustcli.measure.record import Subject
+from robustcli.models.inputs import Prepared
 from robustcli.models.sources import open_target
 from robustcli.models.target import Origin, Target
 from robustcli.provenance import provenance
@@ -64,6 +66,14 @@ class Item:
         return sum(planned.rows for planned in self.plan)
 
 
+BATCH = 128
+PIXELS = BATCH * 64 * 64
+"""Of a chunk, at most: 56 images of 96 x 96 and 10 of 224 x 224. A layer of 32 filters keeps 67 MB of them."""
+
+ON_A_GPU = 8
+"""So many times PIXELS fill a GPU better."""
+
+
 @dataclass(frozen=True)
 class Session:
     """An evaluation that is ready to run: everything was opened and checked."""
@@ -71,6 +81,14 @@ class Session:
     items: tuple[Item, ...]
     spec: EvalSpec
     device: str
+
+    @property
+    def batch_size(self) -> int:
+        """Samples a chunk: as asked for, else BATCH, and fewer where images are large."""
+        if self.spec.batch_size is not None:
+            return self.spec.batch_size
+        pixels = max((_pixels(item) for item in self.items), default=1)
+        return max(1, min(BATCH, PIXELS * (1 if self.device == "cpu" else ON_A_GPU) // pixels))
 
     @property
     def rows(self) -> int:
@@ -122,6 +140,13 @@ class Session:
         return self.spec.as_dict() | {"device": self.device, "runs": runs}
 
 
+def _pixels(item: Item) -> int:
+    """H x w of an image, or of what it is resized to where that is more."""
+    module, (_, h, w) = item.target.module, item.images.shape
+    resized = module.resized(h, w) if isinstance(module, Prepared) else (h, w)
+    return max(h * w, math.prod(resized))
+
+
 def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
     """Open the targets and their images, and plan the attacks; nothing is computed yet.
 
@@ -153,6 +178,9 @@ def make_session(
     Raises:
         RobustCliError: a target does not fit its images, or the spec does not fit them.
     """
+    chosen = [f"--{key} {value}" for key in GIVEN if (value := getattr(spec, key)) not in (None, "auto")]
+    if chosen and all(target.wants is None for target, _, _ in opened):
+        raise ConfigError(f"{chosen[0]}: goes before a network from elsewhere; a checkpoint has its own first layers")
     device = pick_device(spec.device)
     items = []
     for opened_target, images, whole in opened:
@@ -202,7 +230,7 @@ def check_gradients(item: Item) -> None:
         return
     needing = [one.attack.name for one in item.plan if one.attack.needs == "gradients"]
     if needing:
-        others = ", ".join(name for name, kind in ATTACKS.items() if kind.needs in ("scores", "decisions"))
+        others = ", ".join(name for name, kind in ATTACKS.items() if str(kind.needs) in ("scores", "decisions"))
         raise ConfigError(
             f"--attack {', '.join(needing)}: needs gradients, and {item.target.name} has none "
             f"({item.target.without_gradients}); allowed: {others}"

@@ -117,10 +117,10 @@ class Matrix:
                 model, y = item.target.module.to(self.session.device), item.images.y.to(self.session.device)
                 if subject not in self._clean:
                     x = item.images.batch(slice(None), self.session.device)
-                    self._clean[subject] = right(model, x, y, self.session.spec.batch_size)
+                    self._clean[subject] = right(model, x, y, self.session.batch_size)
                     yield len(y)
                 x_adv = outcome.x_adv.to(self.session.device)
-                after = self._clean[subject] & right(model, x_adv, y, self.session.spec.batch_size)
+                after = self._clean[subject] & right(model, x_adv, y, self.session.batch_size)
                 robust = tuple(after.int().tolist())
                 yield len(y)
             self.cells.append(Transferred(record, subject, robust))

@@ -29,40 +29,9 @@ OPERATORS = re.compile(
 OPENS_FILES = re.compile(r"aten\.\w*file")
 SYMBOL = re.compile(r"Symbol\('(s|u|zuf)\d+'(, \w+=(True|False|None))*\)|\b(s|u|zuf)\d+\b")
 FUNCTIONS = frozenset(
-    [
-        "Add",
-        "Mul",
-        "Integer",
-        "Rational",
-        "Float",
-        "Max",
-        "Min",
-        "Mod",
-        "PythonMod",
-        "FloorDiv",
-        "CeilDiv",
-        "CleanDiv",
-        "Abs",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "And",
-        "Or",
-        "Not",
-        "Where",
-        "ToFloat",
-        "TruncToInt",
-        "FloatTrueDiv",
-        "IntTrueDiv",
-        "True",
-        "False",
-        "oo",
-        "int_oo",
-        "evaluate",
-    ]
+    {"Add", "Mul", "Integer", "Rational", "Float", "Max", "Min", "Mod", "PythonMod", "FloorDiv", "CeilDiv", "CleanDiv"}
+    | {"Abs", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Where", "ToFloat", "TruncToInt"}
+    | {"FloatTrueDiv", "IntTrueDiv", "True", "False", "oo", "int_oo", "evaluate"}
 )
 """Of what a size may be made. sympy evaluates it as Python, so that nothing else passes; powers could be endless."""
 
@@ -114,7 +83,7 @@ def load_torchscript(path: Path) -> nn.Module:
     """
     try:
         with warnings.catch_warnings(action="ignore"):  # that TorchScript is deprecated
-            module: nn.Module = torch.jit.load(str(path), map_location="cpu")
+            module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except Exception as error:
         raise CheckpointError(f"{path}: is no TorchScript file that can be read: {_first_line(error)}") from None
     return module

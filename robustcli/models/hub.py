@@ -1,4 +1,4 @@
-"""`tv:NAME`, `timm:NAME` and `hf:NAME`: networks of torchvision, timm and transformers, with what they say of themselves."""
+"""`tv:NAME`, `timm:NAME`, `hf:NAME`: networks of torchvision, timm and transformers, and what they say of it."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.errors import CheckpointError, nearest, require_extra
-from robustcli.models.inputs import Preprocessing
+from robustcli.models.inputs import Interpolation, Preprocessing
 from robustcli.models.weights import put_weights, read_weights
 
 HUB = ("huggingface.co", 443)
-INTERPOLATIONS = {
+INTERPOLATIONS: dict[Any, Interpolation] = {
+    "nearest": "nearest",
     "bilinear": "bilinear",
     "bicubic": "bicubic",
-    "nearest": "nearest",
     0: "nearest",
     2: "bilinear",
     3: "bicubic",
 }
+"""By torchvision's and timm's names, and by PIL's numbers, which transformers keep."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def load_torchvision(name: str, weights: Path | None, random: bool) -> Loaded:
             tuple(wanted.std),
             wanted.resize_size[0],
             size,
-            INTERPOLATIONS[wanted.interpolation.value],  # type: ignore[arg-type]
+            INTERPOLATIONS[wanted.interpolation.value],
         )
         classes = tuple(default.meta["categories"])
 
@@ -120,7 +121,7 @@ def load_timm(name: str, weights: Path | None, random: bool) -> Loaded:
         tuple(said["std"]),
         int(min(size) / said["crop_pct"]),
         size,
-        INTERPOLATIONS.get(said["interpolation"], "bicubic"),  # type: ignore[arg-type]
+        INTERPOLATIONS.get(said["interpolation"], "bicubic"),
     )
     classes: tuple[str, ...] = ()
     if weights is None and not random and getattr(module, "num_classes", 0) == 1000:
@@ -176,27 +177,25 @@ def _processor(transformers: Any, source: str) -> Mapping[str, Any]:
 
 
 def _transformers_settings(said: Mapping[str, Any], size: tuple[int, int] | None) -> Preprocessing:
-    resize, crop = None, None
-    if said.get("do_resize", True) and (wanted := said.get("size")):
-        if isinstance(wanted, int):
-            resize = (wanted, wanted)
-        elif "shortest_edge" in wanted:
-            resize = int(wanted["shortest_edge"] / (said.get("crop_pct") or 1))
-        else:
-            resize = (wanted["height"], wanted["width"])
-    if isinstance(resize, int):
-        given = said.get("crop_size")
-        edge = given["height"] if isinstance(given, Mapping) else given or said["size"].get("shortest_edge")
-        crop = (edge, edge)
-    normalises = said.get("do_normalize", True) and said.get("image_mean")
+    """What an image processor does, as it is written in its file."""
+    wanted = said.get("size") if said.get("do_resize", True) else None
+    resize, crop = _height_width(wanted), _height_width(said.get("crop_size"))
+    edge = wanted.get("shortest_edge") if isinstance(wanted, Mapping) else None
+    normalizes = bool(said.get("do_normalize", True) and said.get("image_mean"))
     return Preprocessing(
-        "own" if normalises else "none",
-        tuple(said["image_mean"]) if normalises else (),
-        tuple(said["image_std"]) if normalises else (),
-        resize if resize is not None else size,
-        crop if crop is not None else (resize if isinstance(resize, tuple) else size),
-        INTERPOLATIONS.get(said.get("resample"), "bilinear"),  # type: ignore[arg-type]
+        "own" if normalizes else "none",
+        tuple(said["image_mean"]) if normalizes else (),
+        tuple(said["image_std"]) if normalizes else (),
+        resize=int(edge / (said.get("crop_pct") or 1)) if edge else resize or size,
+        crop=(crop or (edge, edge)) if edge else resize or size,
+        interpolation=INTERPOLATIONS.get(said.get("resample"), "bilinear"),
     )
+
+
+def _height_width(size: Any) -> tuple[int, int] | None:
+    if isinstance(size, Mapping):
+        return (size["height"], size["width"]) if "height" in size else None
+    return (size, size) if isinstance(size, int) else None
 
 
 def _client(module: str, extra: str, where: str) -> Any:
@@ -267,6 +266,6 @@ def _hub_errors(where: str) -> Iterator[None]:
 
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(
-            f"{where}: cannot be had ({type(error).__name__}: {reason}); its files would be in {os.fspath(HF_HUB_CACHE)}, "
-            f"and {where}@none takes random weights"
+            f"{where}: cannot be had ({type(error).__name__}: {reason}); its files would be in "
+            f"{os.fspath(HF_HUB_CACHE)}, and {where}@none takes random weights"
         ) from error

@@ -75,14 +75,17 @@ class Resize(nn.Module):
         super().__init__()
         self.size, self.interpolation = size, interpolation
 
+    def resized(self, h: int, w: int) -> tuple[int, int]:
+        """(h, w) of an image afterwards."""
+        if not isinstance(self.size, int):
+            return self.size
+        scale = self.size / min(h, w)
+        return (self.size, int(w * scale)) if h <= w else (int(h * scale), self.size)
+
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) to pixels of the new size."""
         h, w = x.shape[2:]
-        if isinstance(self.size, int):
-            scale = self.size / min(h, w)
-            wanted = (self.size, int(w * scale)) if h <= w else (int(h * scale), self.size)
-        else:
-            wanted = self.size
+        wanted = self.resized(h, w)
         if wanted == (h, w):
             return x
         if self.interpolation == "nearest":
@@ -143,6 +146,11 @@ class Prepared(nn.Module):
         prepared = self.before(x)
         output = self.network(prepared)
         return output if self.order is None else logits_of(output, prepared)[:, self.order]
+
+    def resized(self, h: int, w: int) -> tuple[int, int]:
+        """(h, w) of an image once it is resized."""
+        first = self.before[0] if len(self.before) else None
+        return first.resized(h, w) if isinstance(first, Resize) else (h, w)
 
     def otherwise(self, preprocessing: Preprocessing) -> Prepared:
         """The same network behind another preprocessing."""

@@ -1,4 +1,4 @@
-"""`FILE.onnx`: converted to torch where that can be done, and run by onnxruntime, without gradients, where it cannot."""
+"""`FILE.onnx`: converted to torch where that can be done; else onnxruntime runs it, without gradients."""
 
 from __future__ import annotations
 

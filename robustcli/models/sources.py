@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
+
 from robustcli.config import DataSpec, ModelSpec, validated
 from robustcli.disk import file_hash
 from robustcli.errors import CheckpointError, ConfigError
@@ -160,6 +162,7 @@ def _foreign(
     source: Source,
     module: nn.Module,
     wants: Wants,
+    *,
     code: str = "",
     classes: tuple[str, ...] = (),
     model: str | None = None,

@@ -61,8 +61,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
         raise CheckpointError(
-            f"{path}: is refused: it holds a pickled object ({found[1] if found else 'unknown'}), which could run code; "
-            f"save its weights alone: torch.save(model.state_dict(), FILE)"
+            f"{path}: is refused: it holds a pickled object ({found[1] if found else 'unknown'}), which could run "
+            "code; save its weights alone: torch.save(model.state_dict(), FILE)"
         ) from None
     except tensorfile.FlawError as error:
         raise CheckpointError(f"{path}: {error}") from None

@@ -131,7 +131,7 @@ def after(
         rows=results.common,
         device=session.device,
         seed=session.spec.seed,
-        batch_size=session.spec.batch_size,
+        batch_size=session.batch_size,
         limit=limit or (2 * LIMIT if len(images) > MANY else LIMIT),
         randomised=randomised,
         transfers=cells,

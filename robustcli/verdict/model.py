@@ -507,7 +507,7 @@ def normalisation(inspection: Inspection) -> Finding | None:
     gain = _gain(inspection.right, others[best], inspection.classes)
     if not gain:
         return Finding("OK", "no other normalisation gains")
-    kind = "applied twice" if best.startswith(UNDONE) or best.startswith("no ") else "missing, or another one"
+    kind = "applied twice" if best.startswith((UNDONE, "no ")) else "missing, or another one"
     return Finding("WARN", f"{best} gains {100 * gain:.1f} points: the normalisation is {kind}? see --normalize", gain)
 
 

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from robustcli.attacks import ATTACKS, FGSM, PGD, DeepFool, Square, parse_attack
-from robustcli.config import EvalSpec
 from robustcli.engine.guard import Meter
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.errors import AttackError, ModelError, OutOfMemoryError
@@ -84,7 +83,7 @@ def test_logits_are_found_in_what_a_model_returns(net, samples, attack, form):
 def test_so_they_are_in_the_clean_pass_and_the_preflight(net, samples):
     model = Returns(net, FORMS["dict"])
     assert torch.equal(predict(model, samples.x, 4), predict(net, samples.x, 4))
-    assert torch.equal(predict_clean(model, samples, EvalSpec(), None)[0], predict(net, samples.x, 4))
+    assert torch.equal(predict_clean(model, samples, 128, None)[0], predict(net, samples.x, 4))
     assert torch.equal(inspect_model(model, samples, []).logits, inspect_model(net, samples, []).logits)
 
 
@@ -351,7 +350,7 @@ def test_labels_beyond_the_outputs_are_refused_where_predictions_are_known_and_i
     with pytest.raises(AttackError, match="the labels go up to 7"):
         run_attack(net, FGSM(0.1), beyond, pred=predict(net, samples.x, 4))
     with pytest.raises(AttackError, match="the labels go up to 7"):
-        predict_clean(net, beyond, EvalSpec(), None)
+        predict_clean(net, beyond, 128, None)
     with pytest.raises(AttackError, match=r"pred has the shape \(5,\); should be \(11,\)"):
         run_attack(net, FGSM(0.1), samples, pred=predict(net, samples.x, 4)[:5])
 

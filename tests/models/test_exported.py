@@ -113,7 +113,7 @@ def test_a_size_that_is_code_is_refused(text: str, exported: Path, tmp_path: Pat
     content = zipfile.ZipFile(exported)
     name = next(one for one in content.namelist() if one.endswith("models/model.json"))
     old = json.loads(content.read(name))
-    sizes = [one for one in json.dumps(old).split('"expr_str": ')[1:]]
+    sizes = json.dumps(old).split('"expr_str": ')[1:]
     assert sizes
     first = sizes[0].partition('"')[2].partition('"')[0]
     made = rewritten(exported, in_json("models/model.json", first, text.format(mark=mark)))
