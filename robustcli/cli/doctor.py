@@ -25,7 +25,7 @@ WRONG = 3
 Checked = Annotated[
     Path | None,
     typer.Argument(
-        help="A checkpoint or zoo:NAME: does --attack find on it what is planted there (binarisation test)?",
+        help="A model, as evaluate takes it: does --attack find on it what is planted there (binarisation test)?",
         show_default=False,
     ),
 ]
@@ -43,6 +43,11 @@ def doctor(
     attack: Attack = None,
     eps: options.Eps = None,
     norm: options.Norm = None,
+    weights: options.Weights = None,
+    normalize: options.Normalize = None,
+    resize: options.Resize = None,
+    crop: options.Crop = None,
+    dataset: options.Dataset = None,
     limit: Planted = None,
     data_dir: options.DataDir = None,
     seed: options.Seed = None,

@@ -112,8 +112,8 @@ BatchSize = Annotated[
     option(
         "--batch-size",
         COMPUTE,
-        "Samples a chunk, of which the CPU may do two at once (default 128, fewer of large images); it changes speed and "
-        "memory only.",
+        "Samples a chunk, of which the CPU may do two at once (default 128, fewer of large images); it changes speed "
+        "and memory only.",
     ),
 ]
 Seed = Annotated[int | None, option("--seed", COMPUTE, "Of every random draw (default 0).")]
