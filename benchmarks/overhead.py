@@ -8,6 +8,7 @@ of the cpu seconds: those of all threads on a processor.
 
     python benchmarks/overhead.py                     # a few minutes on 2 cores
     python benchmarks/overhead.py --only pgd --rounds 3
+    python benchmarks/overhead.py --only pgd --model tv:resnet50@none --n 8      # images 3x224x224
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from robustcli.attacks import PGD, Attack, Square
 from robustcli.device import keep_freed_memory
 from robustcli.disk import write_whole
 from robustcli.engine.run import Outcome, Samples, predict, run_attack
+from robustcli.models.sources import open_target
 from robustcli.provenance import provenance
 
 EPS = 1e-4
@@ -122,6 +124,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=ATTACKS, nargs="+", default=list(ATTACKS))
+    parser.add_argument("--model", help="a model in place of it, such as tv:resnet50@none or timm:NAME@none")
     parser.add_argument("--n", type=int, default=64, help="images, in one batch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -130,17 +133,32 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     keep_freed_memory()  # as `robustcli` does; it is good for both
-    model, x = resnet18(), torch.rand(options.n, 3, 32, 32)
+    model, shape = resnet18(), (3, 32, 32)
+    if options.model:
+        target = open_target(options.model)
+        model, shape = (
+            target.module.eval().requires_grad_(False),
+            (3, *((target.wants and target.wants.size) or (32, 32))),
+        )
+    x = torch.rand(options.n, *shape)
     samples = Samples(x, predict(model, x, options.n), torch.arange(options.n))
     weights = sum(weight.numel() for weight in model.parameters())
-    print(f"{options.n} images 3x32x32, {weights / 1e6:.1f} million weights, {options.threads} threads")
+    size = "x".join(map(str, shape))
+    print(f"{options.n} images {size}, {weights / 1e6:.1f} million weights, {options.threads} threads")
     results = []
     for name in options.only:
         results.append(measure(model, ATTACKS[name], samples, options.rounds))
         print(line(results[-1], options.n), flush=True)
     if options.json is not None:
         origin = provenance(seed=0, device="cpu", data_fingerprint=None)
-        content = {"schema": 1, "n": options.n, "weights": weights, "results": results, "provenance": origin}
+        content = {
+            "schema": 1,
+            "model": options.model or "resnet18",
+            "n": options.n,
+            "weights": weights,
+            "results": results,
+            "provenance": origin,
+        }
         write_whole(options.json, (json.dumps(content, indent=1) + "\n").encode(), "--json")
 
 
