@@ -13,11 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.cli.main import app, run
 from robustcli.data.load import SAMPLE_FILE
+from robustcli.models.sources import open_target
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -72,6 +74,7 @@ def test_the_lines_of_the_readme_run_one_after_the_other(
     _lend_data(tmp_path / "data")
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     monkeypatch.chdir(tmp_path)
+    _write_network(tmp_path)
     monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("robustcli.data.load.reachable", lambda host: False)
     for arguments in LINES:
@@ -79,6 +82,13 @@ def test_the_lines_of_the_readme_run_one_after_the_other(
             small = [] if "--resume" in arguments else SMALL.get(arguments[0], [])
             code = run([*arguments, *small])
             assert code == 0, (arguments, capsys.readouterr().err)
+
+
+def _write_network(folder: Path) -> None:
+    """The README's own network, and weights for it."""
+    (program,) = re.findall(r"^```python\n(# net.py\n.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (folder / "net.py").write_text(program)
+    torch.save(open_target(f"{folder / 'net.py'}:make").module.state_dict(), folder / "weights.pt")
 
 
 def _lend_data(folder: Path) -> None:
