@@ -390,7 +390,7 @@ def knows_attack(results: Results) -> Finding | None:
         return None
     method = results.common[0].subject.method
     if method not in ATTACKS:
-        return Finding("OK", f"trained by {method}, against no attack")
+        return Finding("OK", f"trained by {method}, against no attack" if method else "nobody says how it was trained")
     one_step = parse_attack(method, {"eps": 0.1}).weak
     groups = results.budgets() if one_step else ()
     pairs = ((name, *two) for name, group in groups for two in one_and_many(group))
