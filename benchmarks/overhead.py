@@ -138,7 +138,7 @@ def main() -> None:
         target = open_target(options.model)
         model, shape = (
             target.module.eval().requires_grad_(False),
-            (3, *((target.wants and target.wants.size) or (32, 32))),
+            (3, *((target.input and target.input.size) or (32, 32))),
         )
     x = torch.rand(options.n, *shape)
     samples = Samples(x, predict(model, x, options.n), torch.arange(options.n))

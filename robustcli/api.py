@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
@@ -25,8 +26,9 @@ from robustcli.measure.document import make_document, read_document
 from robustcli.measure.evaluate import evaluate as measure
 from robustcli.measure.plan import PRESETS, Planned
 from robustcli.measure.session import make_session, provenance_of
+from robustcli.models.inputs import Preprocessing
 from robustcli.models.sources import open_target
-from robustcli.models.target import Target, Wants, key_of
+from robustcli.models.target import Target, key_of
 from robustcli.report.formats import print_document
 from robustcli.store.cache import Cache
 from robustcli.verdict.judge import as_document, before, verdicts
@@ -131,18 +133,16 @@ def evaluate(
         raise unknown("checks", checks, CHECKS)
     spec, own = _read(attacks, eps, options)
     target = open_target(model, spec.weights) if isinstance(model, str | Path) else _of_module(model)
-    images, whole = _images(data, target, spec)
+    whole = _images(data, spec)
+    images = whole.take(slice(spec.limit))
     planned = [Planned(one, (Eps(one.eps),) if isinstance(one, BudgetAttack) else ()) for one in own]
     session = make_session([(target, images, lambda: whole)], spec, planned)
     preflights = before(session) if checks != "off" else {}
     refused = not force and any(one.level == "INVALID" for found in preflights.values() for one in found)
     notes = [("warning", line) for line in session.warnings()]
     notes += [("notice", line) for line in (*images.notices, *session.notices())]
-    if store is None:
-        records = [] if refused else [result.record for result in measure(session)]
-    else:
-        with Cache(Path(store), lambda: provenance_of(session)) as cache:
-            records = [] if refused else [result.record for result in measure(session, cache=cache)]
+    with nullcontext() if store is None else Cache(Path(store), lambda: provenance_of(session)) as cache:
+        records = [] if refused else [result.record for result in measure(session, cache=cache)]
     full = checks == "full" and not refused
     found = verdicts(session, records, preflights, full=full) if checks != "off" else []
     return Evaluation(
@@ -168,24 +168,22 @@ def _read(attacks: Attacks, eps: Any, options: Mapping[str, Any]) -> tuple[EvalS
 def _of_module(module: nn.Module) -> Target:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"model: is a {type(module).__name__}; should be a torch.nn.Module or the text of a model")
-    return Target(module, type(module).__name__, key_of(module), None, (), wants=Wants())
+    return Target(module, type(module).__name__, key_of(module), None, (), input=Preprocessing("auto"))
 
 
-def _images(data: Data, target: Target, spec: EvalSpec) -> tuple[Images, Images]:
-    """The images to measure on, and all of them."""
+def _images(data: Data, spec: EvalSpec) -> Images:
+    """All images, whatever the limit is."""
+    if isinstance(data, Images):
+        return data
     if isinstance(data, str | Path):
         wanted = DataSpec(dataset=str(data), data_dir=spec.data_dir, split=spec.split, allow_sample=spec.allow_sample)
-        whole = load(wanted)
-    elif isinstance(data, Images):
-        whole = data
-    else:
-        try:
-            x, y = data
-        except (TypeError, ValueError):
-            kind = type(data).__name__
-            raise ConfigError(f"data: is a {kind}; should be (x, y), Images, or a data set's name or path") from None
-        whole = from_arrays(x, y)
-    return whole.take(slice(spec.limit)), whole
+        return load(wanted)
+    try:
+        x, y = data
+    except (TypeError, ValueError):
+        kind = type(data).__name__
+        raise ConfigError(f"data: is a {kind}; should be (x, y), Images, or a data set's name or path") from None
+    return from_arrays(x, y)
 
 
 def from_arrays(x: Any, y: Any, classes: Sequence[str] = ()) -> Images:

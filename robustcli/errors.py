@@ -118,6 +118,12 @@ def _letters(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
 
 
+def one_line(error: BaseException) -> str:
+    """An exception's text, or its name where it has none, without line breaks and not endless."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
 def unknown(what: str, name: str, allowed: Iterable[str]) -> ConfigError:
     """The error for a name that is none of the allowed ones."""
     names = sorted(allowed)

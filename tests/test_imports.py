@@ -16,7 +16,7 @@ import robustcli
 
 ROOT = Path(robustcli.__file__).parent
 RANKS = [
-    {"errors", "fields", "text"},
+    {"errors", "fields", "internet", "text"},
     {"disk"},
     {"config", "noise", "device", "provenance"},
     {"data", "models", "attacks"},

@@ -20,7 +20,7 @@ from torch import Tensor
 from robustcli.data.images import Pixels
 from robustcli.data.named import ARRAYS
 from robustcli.disk import open_regular
-from robustcli.errors import DataError, RobustCliError, nearest
+from robustcli.errors import DataError, RobustCliError, nearest, one_line
 
 Array = npt.NDArray[Any]
 
@@ -293,11 +293,6 @@ class _Arrays(NamedTuple):
         if off > _ROUNDING:
             raise self.error(name, f"holds {x.dtype} that are not k/255 (one is {off:.2g} off); {_PIXELS}")
         return np.asarray(levels, dtype=np.uint8)
-
-
-def one_line(error: BaseException) -> str:
-    """An exception's text, or its name where it has none, without line breaks and not endless."""
-    return _truncate(" ".join(str(error).split())) or type(error).__name__
 
 
 def _truncate(text: str) -> str:

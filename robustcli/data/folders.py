@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import torch
 
-from robustcli.data.arrays import MAX_PIXELS, Array, Stored, allocate, one_line
+from robustcli.data.arrays import MAX_PIXELS, Array, Stored, allocate
 from robustcli.disk import open_regular
-from robustcli.errors import DataError
+from robustcli.errors import DataError, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

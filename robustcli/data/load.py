@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import socket
 import sys
 import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,12 +18,13 @@ import platformdirs
 import torch
 
 from robustcli.config import DataSpec
-from robustcli.data.arrays import Stored, channels_first, one_line, read_npz
+from robustcli.data.arrays import Stored, channels_first, read_npz
 from robustcli.data.folders import printable, read_folder
 from robustcli.data.images import Images, overlap, split_validation
 from robustcli.data.named import ARRAYS, DATASETS, SAMPLE, Dataset, Torchvision, expand, locate
 from robustcli.disk import file_hash
-from robustcli.errors import DataError
+from robustcli.errors import DataError, one_line
+from robustcli.internet import reachable
 
 __all__ = ["DATASETS", "SAMPLE", "SAMPLE_FILE", "Images", "data_folder", "load", "overlap", "split_validation"]
 
@@ -83,19 +82,6 @@ def torchvision_datasets(where: str) -> ModuleType:
         ) from None
     found: ModuleType = datasets
     return found
-
-
-def reachable(host: str) -> bool:
-    """Whether `host:port` answers within three seconds, or lies behind a proxy, where only the download can tell."""
-    name, _, port = host.partition(":")
-    scheme = "https" if port == "443" else "http"
-    if scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(name):
-        return True
-    try:
-        socket.create_connection((name, int(port)), timeout=3).close()
-    except OSError:
-        return False
-    return True
 
 
 def _images(stored: Stored, name: str, source: str) -> Images:

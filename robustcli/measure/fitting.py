@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,11 +15,12 @@ from torch import Tensor
 from robustcli.config import EvalSpec
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
-from robustcli.errors import CheckpointError, ConfigError, nearest
+from robustcli.engine.outcome import predict
+from robustcli.errors import AttackError, CheckpointError, ConfigError, nearest, one_line
 from robustcli.fields import parse_number
-from robustcli.models.imagenet import wordnet_order
-from robustcli.models.inputs import NORMALISATIONS, Prepared, Preprocessing
-from robustcli.models.target import Target, Wants, key_of
+from robustcli.models.inputs import Prepared, Preprocessing
+from robustcli.models.onnx_file import OnnxNetwork
+from robustcli.models.target import Target, key_of
 
 FEW = 16
 """How many images an exported graph is held against its reference on."""
@@ -28,7 +32,7 @@ AHEAD = 0.02
 """By how much a normalisation has to be ahead of none, in accuracy."""
 
 CHUNK = 32
-GIVEN = ("normalize", "resize", "crop")
+WORDNET_IDS = Path(__file__).parents[1] / "assets" / "imagenet_wordnet_ids.txt"
 
 
 def fit_target(target: Target, images: Images, whole: Callable[[], Images], spec: EvalSpec, device: str) -> Target:
@@ -45,41 +49,53 @@ def fit_target(target: Target, images: Images, whole: Callable[[], Images], spec
         CheckpointError: it does not fit the images.
         ConfigError: a flag that cannot be read, or does not fit the images.
     """
-    if target.wants is None:
+    if target.input is None or target.shape is not None:
         return target
-    wants, (channels, *_) = target.wants, images.shape
     few = images.batch(_even(images.y, FEW), device)
-    network = target.module.to(device)
-    before = _sizes(wants, spec, images.shape)
-    explicit = read_normalization(spec.normalize, channels) if spec.normalize != "auto" else None
-    own = wants.preprocessing if wants.known and not wants.random else None
-    if explicit is not None:
-        before = before.with_normalization(*explicit)
-    elif own is not None:
-        before = before.with_normalization(own.normalize, own.mean, own.std)
-    outputs = _outputs(Prepared(network, before), few, target, images)
-    if wants.compare is not None:
-        with torch.no_grad():
-            wants.compare(Prepared(network, before).before(few))
+    before = _preprocessing(target.input, spec, images.shape)
+    model = Prepared(target.module, before).to(device)
+    outputs = _outputs(model, few, target, images)
     order, notices = class_order(target, images, outputs)
-    if explicit is None and own is None and not wants.random:
-        before, line = choose_normalization(Prepared(network, before, order), whole(), device)
+    reason = ""
+    for graph in model.modules():
+        if isinstance(graph, OnnxNetwork):
+            graph.compare(model.prepare(few))
+            reason = graph.reason
+    model = Prepared(target.module, before, order).to(device)
+    if before.normalize == "auto":
+        before, line = choose_normalization(model, whole(), device)
+        model = model.otherwise(before).to(device)
         notices.append(f"{target.name}: {line}")
-    made = Prepared(network, before, order)
-    reason = wants.without_gradients()
     if reason:
         notices.append(f"{target.name}: could not be converted to torch ({reason}): it has no gradients")
     return replace(
         target,
-        module=made,
-        key=key_of(made, target.key),
+        module=model,
+        key=key_of(model, target.key),
         shape=images.shape,
         classes=images.classes or tuple(map(str, range(outputs))),
-        wants=None,
-        input=before.as_dict(),
+        input=before,
         notices=(*target.notices, *notices),
         without_gradients=reason,
     )
+
+
+def _preprocessing(said: Preprocessing, spec: EvalSpec, shape: tuple[int, int, int]) -> Preprocessing:
+    """What comes before a network: what the flags say, else what its source says."""
+    if spec.normalize != "auto":
+        said = said.with_normalization(*read_normalization(spec.normalize, shape[0]))
+    if spec.resize is not None or spec.crop is not None:
+        edge = _edge(spec.crop, "--crop")
+        return replace(said, resize=_edge(spec.resize, "--resize"), crop=None if edge is None else (edge, edge))
+    return replace(said, resize=None, crop=None) if said.size == shape[1:] else said
+
+
+def _edge(text: str | None, flag: str) -> int | None:
+    if text is None or text == "none":
+        return None
+    if not text.isdecimal() or not 0 < int(text) <= 4096:
+        raise ConfigError(f"{flag} {text}: should be none or a number of pixels, 1 to 4096")
+    return int(text)
 
 
 def read_normalization(text: str, channels: int) -> tuple[str, tuple[float, ...], tuple[float, ...]]:
@@ -88,8 +104,6 @@ def read_normalization(text: str, channels: int) -> tuple[str, tuple[float, ...]
     Raises:
         ConfigError: an unknown name, or as many values as there are no channels.
     """
-    if text == "none":
-        return "none", (), ()
     if found := re.fullmatch(r"mean=([^=]+),std=([^=]+)", text.replace(" ", "")):
         try:
             mean, std = (tuple(parse_number(part) for part in group.split(",")) for group in found.groups())
@@ -101,33 +115,11 @@ def read_normalization(text: str, channels: int) -> tuple[str, tuple[float, ...]
         if len(mean) != channels or len(std) != channels or min(std) <= 0:
             raise ConfigError(f"--normalize {text}: should be 1 or {channels} values each, std above 0")
         return text, mean, std
-    fitting = {name: value for name, value in NORMALISATIONS.items() if len(value[0]) == channels}
-    if text not in fitting:
-        allowed = f"auto, none, {', '.join(fitting)} or mean=..,std=.. for {channels} channels"
-        raise ConfigError(f"--normalize '{text}': allowed: {allowed}{nearest(text, ['auto', 'none', *fitting])}")
-    return text, *fitting[text]
-
-
-def _sizes(wants: Wants, spec: EvalSpec, shape: tuple[int, int, int]) -> Preprocessing:
-    """Resizing and cropping, without a normalisation: what the flags say, else what brings the images to its size."""
-    resize, crop = (_size(getattr(spec, key), f"--{key}") for key in ("resize", "crop"))
-    said = wants.preprocessing or Preprocessing()
-    interpolation = said.interpolation
-    if spec.resize is not None or spec.crop is not None:
-        return Preprocessing(resize=resize, crop=(crop, crop) if crop else None, interpolation=interpolation)
-    if wants.size is None or wants.size == shape[1:]:
-        return Preprocessing()
-    if said.resize is None:
-        return Preprocessing(resize=wants.size, interpolation=interpolation)
-    return Preprocessing(resize=said.resize, crop=said.crop, interpolation=interpolation)
-
-
-def _size(text: str | None, flag: str) -> int | None:
-    if text is None or text == "none":
-        return None
-    if not text.isdecimal() or not 0 < int(text) <= 4096:
-        raise ConfigError(f"{flag} {text}: should be none or a number of pixels, 1 to 4096")
-    return int(text)
+    usual = Preprocessing().usual(channels)
+    if text not in usual:
+        allowed = f"auto, {', '.join(usual)} or mean=..,std=.. for {channels} channels"
+        raise ConfigError(f"--normalize '{text}': allowed: {allowed}{nearest(text, ['auto', *usual])}")
+    return text, usual[text].mean, usual[text].std
 
 
 def _outputs(model: Prepared, few: Tensor, target: Target, images: Images) -> int:
@@ -137,8 +129,9 @@ def _outputs(model: Prepared, few: Tensor, target: Target, images: Images) -> in
         with frozen(model), torch.no_grad():
             return int(Meter(model).exact(few).shape[1])
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise CheckpointError(f"{target.name}: does not take images of {shown} of {images.name}: {reason}") from error
+        raise CheckpointError(
+            f"{target.name}: does not take images of {shown} of {images.name}: {one_line(error)}"
+        ) from error
 
 
 def class_order(target: Target, images: Images, outputs: int) -> tuple[list[int] | None, list[str]]:
@@ -149,46 +142,46 @@ def class_order(target: Target, images: Images, outputs: int) -> tuple[list[int]
     Raises:
         CheckpointError: the model has other classes; says how many on each side.
     """
-    wanted, has = images.classes, target.classes
-    if not wanted:
-        return None, []
+    wanted, has = images.classes, target.classes if len(target.classes) == outputs else ()
     named = any(not name.isdecimal() for name in wanted)
-    order = wordnet_order(wanted) if outputs == 1000 else None
-    if order is None and named and len(has) == outputs:
-        table = _by_name(has)
-        found = [table.get(_plain(name)) for name in wanted]
-        if None not in found and len(set(found)) == len(found):
-            order = [one for one in found if one is not None]
-    if order is not None:
+    for names in (has, wordnet_ids() if outputs == 1000 else ()):
+        order = _by_name(wanted, names) if named and names else None
         if order == list(range(outputs)):
             return None, []
-        return order, [f"{target.name}: its {outputs} outputs are matched to the {len(wanted)} classes by name"]
-    if outputs != len(wanted):
+        if order is not None:
+            return order, [f"{target.name}: its {outputs} outputs are matched to the {len(wanted)} classes by name"]
+    if wanted and outputs != len(wanted):
         listed = ", ".join(wanted[:4]) + (", ..." if len(wanted) > 4 else "")
         raise CheckpointError(
             f"{target.name}: has {outputs} outputs; {images.name} has {len(wanted)} classes ({listed}), and their "
             "names match none of its own"
         )
-    if named and len(has) == outputs:
-        names = f"({has[0]}, ...) have other names than those of {images.name} ({wanted[0]}, ...)"
-        return None, [f"{target.name}: its classes {names}; they are taken in order"]
+    if named and has:
+        other = f"({has[0]}, ...) have other names than those of {images.name} ({wanted[0]}, ...)"
+        return None, [f"{target.name}: its classes {other}; they are taken in order"]
     return None, []
+
+
+def _by_name(wanted: Sequence[str], names: Sequence[str]) -> list[int] | None:
+    """The output of each class, where each has one of its own; of `tench, Tinca tinca` each part counts."""
+    parts = [(part, index) for index, name in enumerate(names) for part in _parts(name)]
+    counts = Counter(part for part, _ in parts)
+    table = {part: index for part, index in parts if counts[part] == 1}
+    order = [table[name] for name in map(_plain, wanted) if name in table]
+    return order if len(order) == len(set(order)) == len(wanted) else None
+
+
+def _parts(name: str) -> set[str]:
+    return {_plain(part) for part in (name, *name.split(","))}
 
 
 def _plain(name: str) -> str:
     return " ".join(re.sub(r"[_\-]", " ", name.lower()).split())
 
 
-def _by_name(names: Sequence[str]) -> dict[str, int]:
-    """The output of each name that only one has; of `tench, Tinca tinca` each part counts."""
-    table: dict[str, int] = {}
-    twice: set[str] = set()
-    for index, name in enumerate(names):
-        for part in dict.fromkeys(map(_plain, [name, *name.split(",")])):
-            if part in table:
-                twice.add(part)
-            table[part] = index
-    return {part: index for part, index in table.items() if part not in twice}
+def wordnet_ids() -> Sequence[str]:
+    """Those of ImageNet's 1 000 classes, such as `n01440764`, in the order of every model's outputs."""
+    return WORDNET_IDS.read_text(encoding="ascii").split()
 
 
 def choose_normalization(model: Prepared, images: Images, device: str) -> tuple[Preprocessing, str]:
@@ -197,26 +190,26 @@ def choose_normalization(model: Prepared, images: Images, device: str) -> tuple[
     It is tried on CHOICE images, even over the classes, the same for every limit and seed. Less than AHEAD ahead of
     none is none.
     """
-    index, sizes = _even(images.y, CHOICE), model.preprocessing
-    usual = {name: value for name, value in NORMALISATIONS.items() if len(value[0]) == images.shape[0]}
-    choices = {"none": sizes.with_normalization("none")}
-    choices |= {name: sizes.with_normalization(name, *value) for name, value in usual.items()}
-    right = {name: _right(model.otherwise(one), images, index, device) for name, one in choices.items()}
-    best = max(right, key=lambda name: right[name])
-    if right[best] - right["none"] < AHEAD * len(index):
+    index, choices = _even(images.y, CHOICE), model.preprocessing.usual(images.shape[0])
+    counts = dict.fromkeys(choices, 0)
+    for chunk in torch.split(index, CHUNK):
+        found = right_behind(model, choices, images.batch(chunk, device), images.y[chunk].to(device))
+        for name, right in found.items():
+            counts[name] += int(right.sum())
+    best = max(counts, key=lambda name: counts[name])
+    if counts[best] - counts["none"] < AHEAD * len(index):
         best = "none"
-    counts = ", ".join(f"{name} {count}" for name, count in right.items())
-    return choices[best], f"normalisation: {best} (right of {len(index)} images: {counts}); see --normalize"
+    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return choices[best], f"normalisation: {best} (right of {len(index)} images: {shown}); see --normalize"
 
 
-def _right(model: Prepared, images: Images, index: Tensor, device: str) -> int:
-    count = 0
-    with frozen(model), torch.no_grad():
-        meter = Meter(model)
-        for chunk in torch.split(index, CHUNK):
-            pred = meter.exact(images.batch(chunk, device)).argmax(1).cpu()
-            count += int((pred == images.y[chunk]).sum())
-    return count
+def right_behind(model: Prepared, others: Mapping[str, Preprocessing], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    """Which images `x` (n, c, h, w) are right, (n,) bool, behind each other preprocessing that gives logits at all."""
+    found = {}
+    for name, other in others.items():
+        with suppress(AttackError), frozen(model), torch.no_grad():
+            found[name] = predict(model.otherwise(other).to(x.device), x, CHUNK) == y
+    return found
 
 
 def _even(y: Tensor, count: int) -> Tensor:

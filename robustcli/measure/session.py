@@ -20,10 +20,9 @@ from robustcli.data.load import DATASETS, load
 from robustcli.device import pick_device
 from robustcli.engine.samples import Samples
 from robustcli.errors import CheckpointError, ConfigError, DataError
-from robustcli.measure.fitting import GIVEN, fit_target
+from robustcli.measure.fitting import fit_target
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
 from robustcli.measure.record import Subject
-from robustcli.models.inputs import Prepared
 from robustcli.models.sources import open_target
 from robustcli.models.target import Origin, Target
 from robustcli.provenance import provenance
@@ -58,7 +57,8 @@ class Item:
     def subject(self) -> Subject:
         """The target as records name it."""
         target = self.target
-        return Subject(target.name, target.key, target.model, target.method, target.input)
+        before = target.input.as_dict() if target.input else {}
+        return Subject(target.name, target.key, target.model, target.method, before)
 
     @property
     def rows(self) -> int:
@@ -141,10 +141,10 @@ class Session:
 
 
 def _pixels(item: Item) -> int:
-    """H x w of an image, or of what it is resized to where that is more."""
-    module, (_, h, w) = item.target.module, item.images.shape
-    resized = module.resized(h, w) if isinstance(module, Prepared) else (h, w)
-    return max(h * w, math.prod(resized))
+    """H x w of an image, or of what comes to the network where that is more."""
+    (_, *size), before = item.images.shape, item.target.input
+    resized = before.size if before else None
+    return max(math.prod(size), math.prod(resized or ()))
 
 
 def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
@@ -162,7 +162,8 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
             loaded[wanted] = load(wanted)
         opened.append((target, wanted))
     named = _with_unique_names(loaded)
-    return make_session([(target, named[wanted], partial(_whole, wanted)) for target, wanted in opened], spec)
+    whole = {wanted: partial(load, wanted.model_copy(update={"limit": None})) for wanted in loaded}
+    return make_session([(target, named[wanted], whole[wanted]) for target, wanted in opened], spec)
 
 
 def make_session(
@@ -178,8 +179,9 @@ def make_session(
     Raises:
         RobustCliError: a target does not fit its images, or the spec does not fit them.
     """
-    chosen = [f"--{key} {value}" for key in GIVEN if (value := getattr(spec, key)) not in (None, "auto")]
-    if chosen and all(target.wants is None for target, _, _ in opened):
+    flags = ("normalize", "resize", "crop")
+    chosen = [f"--{key} {value}" for key in flags if (value := getattr(spec, key)) not in (None, "auto")]
+    if chosen and all(target.input is None for target, _, _ in opened):
         raise ConfigError(f"{chosen[0]}: goes before a network from elsewhere; a checkpoint has its own first layers")
     device = pick_device(spec.device)
     items = []
@@ -192,11 +194,6 @@ def make_session(
         check_gradients(item)
         items.append(item)
     return Session(tuple(items), spec, device)
-
-
-def _whole(wanted: DataSpec) -> Images:
-    """All images of a split, whatever the limit is."""
-    return load(wanted.model_copy(update={"limit": None}))
 
 
 def _with_unique_names(images_by_spec: dict[DataSpec, Images]) -> dict[DataSpec, Images]:

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Annotated, Any
 
 import torch
@@ -282,23 +281,14 @@ def _reason(error: BaseException) -> str:
 
 
 def _read(path: Path, *, tensors: bool) -> Checkpoint:
-    try:
-        with open_regular(zoo.locate(path)) as file:
+    with tensorfile.refusals(path, "is not a robustcli checkpoint, or is empty, cut off or damaged"):
+        try:
+            file = open_regular(zoo.locate(path))
+        except FileNotFoundError:
+            near = nearest(path.name, [found.name for found in _files(path.parent)])
+            raise CheckpointError(f"{path}: no such checkpoint{near}") from None
+        with file:
             return _check(path, tensorfile.read(file, tensors=tensors), tensors)
-    except CheckpointError:
-        raise
-    except FileNotFoundError:
-        reason = f"no such checkpoint{nearest(path.name, [found.name for found in _files(path.parent)])}"
-    except OSError as error:
-        reason = f"cannot be read: {_reason(error)}"
-    except tensorfile.FlawError as error:
-        reason = str(error)
-    except UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        reason = f"is refused: it holds a pickled object ({found[1] if found else 'unknown'}), which could run code"
-    except Exception:  # whatever a damaged or foreign file makes zipfile, zlib and torch raise
-        reason = "is not a robustcli checkpoint, or is empty, cut off or damaged"
-    raise CheckpointError(f"{path}: {reason}")
 
 
 def _check(path: Path, content: Any, tensors: bool) -> Checkpoint:

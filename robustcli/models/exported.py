@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from robustcli.disk import open_regular
 from robustcli.errors import CheckpointError
+from robustcli.models.logits import logits_of
+from robustcli.models.tensorfile import refusals
 
 OPERATORS = re.compile(
     r"torch\.ops\.(aten|prims|torchvision)\.\w+(\.\w+)?"
@@ -40,6 +42,9 @@ CONTAINERS = frozenset(
 )
 """What a graph's inputs and outputs may be held in; other kinds import a module by its name."""
 
+MANY = 2**31
+"""Images, that no batch has."""
+
 
 class FixedBatch(nn.Module):
     """A network that takes batches of certain sizes only: larger ones are split, smaller ones filled up.
@@ -55,8 +60,6 @@ class FixedBatch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) to logits (n, classes)."""
-        from robustcli.models.logits import logits_of
-
         parts = []
         for chunk in torch.split(x, self.high):
             lacking = max(0, self.low - len(chunk))
@@ -81,16 +84,13 @@ def load_torchscript(path: Path) -> nn.Module:
     Raises:
         CheckpointError: it cannot be read.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"):  # that TorchScript is deprecated
-            module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as error:
-        raise CheckpointError(f"{path}: is no TorchScript file that can be read: {_first_line(error)}") from None
+    with refusals(path, "is no TorchScript file that can be read: {}"), warnings.catch_warnings(action="ignore"):
+        module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     return module
 
 
-def load_exported(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
-    """The network of a `.pt2` file, and the (c, h, w) that it takes, where they are fixed.
+def load_exported(path: Path) -> tuple[nn.Module, tuple[int, int] | None]:
+    """The network of a `.pt2` file, and the (h, w) that it takes, where they are fixed.
 
     `torch.export.load` unpickles what `weights_only` refuses and evaluates the sizes of a graph as Python: so every
     part of the archive is checked first, and what could run anything is refused.
@@ -98,7 +98,7 @@ def load_exported(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
     Raises:
         CheckpointError: the file is damaged, of another kind, or holds an object, a foreign operator or other code.
     """
-    try:
+    with refusals(path, "is no .pt2 file that can be read: {}"):
         with open_regular(path) as file:
             data = file.read()
         logging.getLogger("torch.export").setLevel(logging.ERROR)
@@ -107,34 +107,18 @@ def load_exported(path: Path) -> tuple[nn.Module, tuple[int, int, int] | None]:
             module = program.module(check_guards=False)
         except TypeError:  # before torch 2.9
             module = program.module()
-        user = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
-        if len(user) != 1:
-            raise CheckpointError(f"{path}: takes {len(user)} inputs; should take one batch of images")
-        node = next(node for node in program.graph.nodes if node.name == user[0])
+        names = program.graph_signature.user_inputs
+        if len(names) != 1:
+            raise CheckpointError(f"{path}: takes {len(names)} inputs; should take one batch of images")
+        node = next(node for node in program.graph.nodes if node.name == names[0])
         batch, *rest = node.meta["val"].shape
-    except CheckpointError:
-        raise
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:
-        raise CheckpointError(f"{path}: is no .pt2 file that torch can load: {_first_line(error)}") from None
-    shape = (rest[0], rest[1], rest[2]) if len(rest) == 3 and all(isinstance(one, int) for one in rest) else None
-    low, high = batch_range(batch, program.range_constraints)
-    return (FixedBatch(module, low, high) if low > 1 or high < 2**31 else module), shape
-
-
-def batch_range(batch: Any, ranges: Any) -> tuple[int, int]:
-    """The smallest and the largest batch that a graph takes, from its first dimension."""
-    if isinstance(batch, int):
-        return batch, batch
-    found = ranges.get(batch.node.expr)
-    low, high = (int(found.lower), found.upper) if found is not None else (1, None)
-    try:
-        return max(1, low), int(high)  # type: ignore[arg-type]
-    except (TypeError, OverflowError, ValueError):
-        return max(1, low), 2**31
+        low, high = 1, MANY
+        if isinstance(batch, int):
+            low, high = batch, batch
+        elif (limits := program.range_constraints.get(batch.node.expr)) is not None:
+            low, high = max(1, int(limits.lower)), int(min(limits.upper, MANY))
+    size = (rest[1], rest[2]) if len(rest) == 3 and all(isinstance(one, int) for one in rest) else None
+    return (FixedBatch(module, low, high) if low > 1 or high < MANY else module), size
 
 
 def _checked_archive(data: bytes, path: Path) -> BytesIO:
@@ -235,7 +219,3 @@ def _strings(content: Any) -> Iterator[tuple[str, str]]:
             todo += [(key, one) for one in value]
         elif isinstance(value, str):
             yield key, value
-
-
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,4 +1,4 @@
-"""What comes before a network and after it: resizing, cropping and normalisation as layers, and the order of classes.
+"""What comes before a network and after it: resizing, cropping, normalisation, and the order of classes.
 
 What the attacker changes are the pixels in [0, 1] at the size that the data has.
 """
@@ -6,11 +6,10 @@ What the attacker changes are the pixels in [0, 1] at the size that the data has
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustcli.models.logits import logits_of
@@ -33,7 +32,8 @@ class Preprocessing:
     """What is done to pixels before a network sees them.
 
     Attributes:
-        normalize: its name in `NORMALISATIONS`, `own` for what the model's source says, `none` or `mean=..,std=..`.
+        normalize: its name in `NORMALISATIONS`, `own` for what the model's source says, `none`, `mean=..,std=..`, or
+            `auto` where it has to be found out on images.
         mean, std: a channel; empty without normalisation.
         resize: of the shorter side, or (h, w); None leaves the size.
         crop: (h, w) of the centre; None leaves all.
@@ -47,69 +47,27 @@ class Preprocessing:
     crop: tuple[int, int] | None = None
     interpolation: Interpolation = "bilinear"
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(h, w) of what a square image becomes; None where it keeps its size."""
+        return self.crop or ((self.resize, self.resize) if isinstance(self.resize, int) else self.resize)
+
     def with_normalization(self, name: str, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Preprocessing:
         """The same sizes, and another normalisation."""
         return replace(self, normalize=name, mean=tuple(mean), std=tuple(std))
 
+    def usual(self, channels: int) -> dict[str, Preprocessing]:
+        """The same sizes with no normalisation, and with each usual one for so many channels, by its name."""
+        fitting = {name: value for name, value in NORMALISATIONS.items() if len(value[0]) == channels}
+        normalised = {name: self.with_normalization(name, *value) for name, value in fitting.items()}
+        return {"none": self.with_normalization("none")} | normalised
+
     def as_dict(self) -> dict[str, Any]:
         """What a row says of it."""
-        found: dict[str, Any] = {"normalize": self.normalize}
-        if self.mean:
-            found |= {"mean": list(self.mean), "std": list(self.std)}
-        if self.resize is not None:
-            found |= {"resize": self.resize if isinstance(self.resize, int) else list(self.resize)}
-        if self.crop is not None:
-            found |= {"crop": list(self.crop)}
-        return found | ({"interpolation": self.interpolation} if self.resize is not None else {})
-
-
-class Resize(nn.Module):
-    """Images of another size, by interpolation; gradients flow through it.
-
-    Args:
-        size: of the shorter side, or (h, w).
-        interpolation: how.
-    """
-
-    def __init__(self, size: int | tuple[int, int], interpolation: Interpolation) -> None:
-        super().__init__()
-        self.size, self.interpolation = size, interpolation
-
-    def resized(self, h: int, w: int) -> tuple[int, int]:
-        """(h, w) of an image afterwards."""
-        if not isinstance(self.size, int):
-            return self.size
-        scale = self.size / min(h, w)
-        return (self.size, int(w * scale)) if h <= w else (int(h * scale), self.size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pixels (n, c, h, w) to pixels of the new size."""
-        h, w = x.shape[2:]
-        wanted = self.resized(h, w)
-        if wanted == (h, w):
-            return x
-        if self.interpolation == "nearest":
-            return F.interpolate(x, wanted, mode="nearest-exact")
-        resized = F.interpolate(x, wanted, mode=self.interpolation, align_corners=False, antialias=True)
-        return resized.clamp(0, 1) if self.interpolation == "bicubic" else resized
-
-
-class CenterCrop(nn.Module):
-    """The centre of images; smaller ones are padded with black, as torchvision does it."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pixels (n, c, h, w) to (n, c, *size)."""
-        h, w = x.shape[2:]
-        down, right = (max(0, wanted - has) for wanted, has in zip(self.size, (h, w), strict=True))
-        if down or right:
-            x = F.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
-            h, w = x.shape[2:]
-        top, left = round((h - self.size[0]) / 2), round((w - self.size[1]) / 2)
-        return x[:, :, top : top + self.size[0], left : left + self.size[1]]
+        said = {key: value for key, value in asdict(self).items() if value not in ((), None)}
+        if self.resize is None:
+            del said["interpolation"]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in said.items()}
 
 
 class Prepared(nn.Module):
@@ -126,34 +84,48 @@ class Prepared(nn.Module):
     def __init__(self, network: nn.Module, preprocessing: Preprocessing, order: Sequence[int] | None = None) -> None:
         super().__init__()
         self.preprocessing = preprocessing
-        layers: list[nn.Module] = []
-        if preprocessing.resize is not None:
-            layers.append(Resize(preprocessing.resize, preprocessing.interpolation))
-        if preprocessing.crop is not None:
-            layers.append(CenterCrop(preprocessing.crop))
-        if preprocessing.mean:
-            layers.append(Normalize(preprocessing.mean, preprocessing.std))
-        self.before = nn.Sequential(*layers).eval()
+        self.normalize = Normalize(preprocessing.mean, preprocessing.std).eval() if preprocessing.mean else None
         self.network = network
         self.training = network.training
         self.register_buffer("order", None if order is None else torch.tensor(order), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) in [0, 1] to logits (n, classes)."""
-        if self.order is None and not len(self.before):
-            output: Tensor = self.network(x)
-            return output
-        prepared = self.before(x)
-        output = self.network(prepared)
+        prepared = self.prepare(x)
+        output: Tensor = self.network(prepared)
         return output if self.order is None else logits_of(output, prepared)[:, self.order]
 
-    def resized(self, h: int, w: int) -> tuple[int, int]:
-        """(h, w) of an image once it is resized."""
-        first = self.before[0] if len(self.before) else None
-        return first.resized(h, w) if isinstance(first, Resize) else (h, w)
+    def prepare(self, x: Tensor) -> Tensor:
+        """Pixels (n, c, h, w) in [0, 1] to what the network takes."""
+        settings = self.preprocessing
+        if settings.resize is not None:
+            x = resize(x, settings.resize, settings.interpolation)
+        if settings.crop is not None:
+            x = center_crop(x, settings.crop)
+        return x if self.normalize is None else self.normalize(x)
 
     def otherwise(self, preprocessing: Preprocessing) -> Prepared:
         """The same network behind another preprocessing."""
-        made = Prepared(self.network, preprocessing, None if self.order is None else self.order.tolist())
-        weight = next(self.parameters(), None)
-        return made if weight is None else made.to(weight.device)
+        return Prepared(self.network, preprocessing, None if self.order is None else self.order.tolist())
+
+    def extra_repr(self) -> str:
+        """The sizes, which `key_of` finds nowhere else."""
+        settings = self.preprocessing
+        return f"resize={settings.resize}, crop={settings.crop}, interpolation={settings.interpolation}"
+
+
+def resize(x: Tensor, size: int | tuple[int, int], interpolation: Interpolation) -> Tensor:
+    """Pixels (n, c, h, w) with a shorter side of `size`, or of the size (h, w); gradients flow through it."""
+    from torchvision.transforms.v2 import InterpolationMode, functional  # which takes seconds to import
+
+    mode = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
+    resized: Tensor = functional.resize(x, [size] if isinstance(size, int) else list(size), mode, antialias=True)
+    return resized.clamp(0, 1) if interpolation == "bicubic" else resized
+
+
+def center_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """The centre (n, c, *size) of pixels (n, c, h, w); smaller images are padded with black."""
+    from torchvision.transforms.v2 import functional
+
+    cropped: Tensor = functional.center_crop(x, list(size))
+    return cropped

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +13,73 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.disk import open_regular
-from robustcli.errors import CheckpointError, require_extra
+from robustcli.errors import CheckpointError, one_line, require_extra
 from robustcli.models.exported import FixedBatch
+from robustcli.models.tensorfile import refusals
 
 TOLERANCE = 1e-4
 """How far the logits of the converted network may be from onnxruntime's, relative to the largest."""
 
 
 class OnnxNetwork(nn.Module):
-    """A converted network, beside the graph that it was made of.
+    """A graph, converted to torch where that can be done and is right.
 
     Args:
-        content: the serialised graph, which onnxruntime runs.
-        converted: the network in torch; None where the graph could not be converted.
-        reason: why it could not.
+        model: the graph, with its weights.
+
+    Attributes:
+        converted: the network in torch; None where onnxruntime answers, without gradients.
+        reason: why it does.
     """
 
-    def __init__(self, content: bytes, converted: nn.Module | None, reason: str = "") -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        self.network = converted
-        self.reason = reason
-        self._session = _session(content)
-        self._input = self._session.get_inputs()[0].name
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = torch.get_num_threads()
+        content, providers = model.SerializeToString(), ["CPUExecutionProvider"]
+        self._session = onnxruntime.InferenceSession(content, options, providers=providers)
+        self.converted: nn.Module | None = None
+        self.reason = ""
+        try:
+            import onnxslim
+            from onnx2pytorch import ConvertModel
+
+            self.converted = ConvertModel(onnxslim.slim(model), experimental=True).eval()
+        except Exception as error:
+            self.reason = one_line(error)
 
     def forward(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) to logits (n, classes); without gradients where the graph was not converted."""
-        if self.network is None:
-            return self.reference(x)
-        logits: Tensor = self.network(x)
+        logits: Tensor = self.reference(x) if self.converted is None else self.converted(x)
         return logits
 
     def reference(self, x: Tensor) -> Tensor:
         """What onnxruntime gives for the images, on the CPU, in float32."""
-        found = self._session.run(None, {self._input: x.detach().float().cpu().numpy()})
+        found = self._session.run(None, {self._session.get_inputs()[0].name: x.detach().float().cpu().numpy()})
         return torch.from_numpy(np.array(found[0])).to(x.device)
 
     def compare(self, x: Tensor) -> None:
         """Hold the converted network against onnxruntime on images; where they disagree, it is used no more."""
-        if self.network is None:
+        if self.converted is None:
             return
         try:
             with torch.no_grad():
-                ours, theirs = self.network(x), self.reference(x)
+                ours, theirs = self.converted(x), self.reference(x)
             gap = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-12))
         except Exception as error:
-            self.network, self.reason = None, _first_line(error)
-            return
-        if not gap <= TOLERANCE:
-            self.network, self.reason = None, f"its logits differ from onnxruntime's by {gap:.2g} of the largest"
+            self.reason = one_line(error)
+        else:
+            if gap <= TOLERANCE:
+                return
+            self.reason = f"its logits differ from onnxruntime's by {gap:.2g} of the largest"
+        self.converted = None
 
 
-def load_onnx(path: Path) -> tuple[nn.Module, OnnxNetwork, tuple[int, int, int] | None]:
-    """The network of an ONNX file, what is behind it, and the (c, h, w) that it takes, where they are fixed.
+def load_onnx(path: Path) -> tuple[nn.Module, tuple[int, int] | None]:
+    """The network of an ONNX file, and the (h, w) that it takes, where they are fixed.
 
     Weights in files beside it are read from its folder alone.
 
@@ -76,36 +89,22 @@ def load_onnx(path: Path) -> tuple[nn.Module, OnnxNetwork, tuple[int, int, int] 
     """
     onnx = require_extra("onnx", "onnx", str(path))
     require_extra("onnxruntime", "onnx", str(path))
-    try:
+    logging.getLogger("onnxslim").setLevel(logging.ERROR)
+    with refusals(path, "is no ONNX file that can be read: {}"), warnings.catch_warnings(action="ignore"):
         with open_regular(path) as file:
             model = onnx.load_from_string(file.read())
         _check_external(model, path)
         onnx.load_external_data_for_model(model, str(path.parent))
-        content = model.SerializeToString()
-        with _quiet():
-            converted, reason = _convert(model)
-            network = OnnxNetwork(content, converted, reason)
-    except CheckpointError:
-        raise
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception as error:  # what protobuf, onnx and onnxruntime make of a damaged or foreign file
-        raise CheckpointError(f"{path}: is no ONNX file that can be read: {_first_line(error)}") from None
-    batch, shape = _input_shape(model, path)
-    return (FixedBatch(network, batch, batch) if batch else network), network, shape
-
-
-def _convert(model: Any) -> tuple[nn.Module | None, str]:
-    """The graph in torch, or None and why it cannot be converted."""
-    try:
-        import onnxslim
-        from onnx2pytorch import ConvertModel
-
-        return ConvertModel(onnxslim.slim(model), experimental=True).eval(), ""
-    except Exception as error:
-        return None, _first_line(error)
+        network = OnnxNetwork(model)
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = [one for one in model.graph.input if one.name not in weights]
+    if len(inputs) != 1:
+        raise CheckpointError(f"{path}: takes {len(inputs)} inputs; should take one batch of images")
+    sizes = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim]
+    if len(sizes) != 4:
+        raise CheckpointError(f"{path}: takes an input of {len(sizes)} dimensions; should be (n, c, h, w)")
+    batch, _, h, w = sizes  # 0 where any is taken
+    return (FixedBatch(network, batch, batch) if batch else network), (h, w) if h and w else None
 
 
 def _check_external(model: Any, path: Path) -> None:
@@ -132,36 +131,3 @@ def _tensors(message: Any) -> Iterator[Any]:
         for field, value in one.ListFields():
             if field.message_type is not None:
                 todo += [value] if hasattr(value, "ListFields") else list(value)
-
-
-def _input_shape(model: Any, path: Path) -> tuple[int, tuple[int, int, int] | None]:
-    """The batch that the graph takes, 0 for any, and its (c, h, w), where they are fixed."""
-    weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = [one for one in model.graph.input if one.name not in weights]
-    if len(inputs) != 1:
-        raise CheckpointError(f"{path}: takes {len(inputs)} inputs; should take one batch of images")
-    sizes = [dimension.dim_value for dimension in inputs[0].type.tensor_type.shape.dim]
-    if len(sizes) != 4:
-        raise CheckpointError(f"{path}: takes an input of {len(sizes)} dimensions; should be (n, c, h, w)")
-    return sizes[0], (sizes[1], sizes[2], sizes[3]) if math.prod(sizes[1:]) > 0 else None
-
-
-def _session(content: bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the converters print and warn of on the way."""
-    logging.getLogger("onnxslim").setLevel(logging.ERROR)
-    with warnings.catch_warnings(action="ignore"):
-        yield
-
-
-def _first_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

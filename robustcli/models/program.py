@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
 
 from robustcli.disk import file_hash
-from robustcli.errors import CheckpointError, nearest
+from robustcli.errors import CheckpointError, nearest, one_line
 
 
 def build_network(path: Path, function: str, seed: int = 0) -> tuple[nn.Module, str]:
@@ -30,15 +31,12 @@ def build_network(path: Path, function: str, seed: int = 0) -> tuple[nn.Module, 
         raise CheckpointError(f"{path}: no such file")
     with _imports_from(path.parent) as imported, redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = _run(path)
-        build = getattr(module, function, None)
-        if not callable(build):
-            names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-            raise CheckpointError(f"{path}: has no function '{function}'{nearest(function, names)}")
         try:
-            network = build()
-        except Exception as error:
-            raise CheckpointError(f"{path}:{function}: failed: {_one_line(error, path)}") from error
+            network = _function_of(path, function)()
+        except CheckpointError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise CheckpointError(f"{path}:{function}: failed: {_reason(error, path)}") from error
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"{path}:{function}: returned a {type(network).__name__}; should be a torch.nn.Module")
     digest = hashlib.sha256(function.encode())
@@ -47,18 +45,20 @@ def build_network(path: Path, function: str, seed: int = 0) -> tuple[nn.Module, 
     return network, digest.hexdigest()
 
 
-def _run(path: Path) -> ModuleType:
-    name = f"robustcli_program_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise CheckpointError(f"{path}: is no Python file")
+def _function_of(path: Path, name: str) -> Callable[[], Any]:
+    """The function of that name, once the program has run."""
+    spec = importlib.util.spec_from_file_location(f"robustcli_program_{path.stem}", path.resolve())
+    assert spec is not None, "a .py file has a loader"
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickles of its classes look it up
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise CheckpointError(f"{path}: failed: {_one_line(error, path)}") from error
-    return module
+    sys.modules[spec.name] = module  # dataclasses look it up; `_imports_from` takes it out again
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        names = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+        raise CheckpointError(f"{path}: has no function '{name}'{nearest(name, names)}")
+    found: Callable[[], Any] = function
+    return found
 
 
 @contextmanager
@@ -76,11 +76,8 @@ def _imports_from(folder: Path) -> Iterator[set[Path]]:
                 del sys.modules[name]  # the next program may have a module of that name beside it
 
 
-def _one_line(error: BaseException, path: Path) -> str:
+def _reason(error: BaseException, path: Path) -> str:
     """The error's kind, its message and, where it came from the user's file, the line."""
-    line, trace = "", error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = f" (line {trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}{line}"
+    frames, file = traceback.extract_tb(error.__traceback__), str(path.resolve())
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    return f"{type(error).__name__}: {one_line(error)}" + (f" (line {lines[-1]})" if lines else "")

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustcli.disk import file_hash
-
-if TYPE_CHECKING:
-    from robustcli.models.inputs import Preprocessing
+from robustcli.models.inputs import Preprocessing
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,27 +42,6 @@ class Origin:
 
 
 @dataclass(frozen=True, eq=False)
-class Wants:
-    """What a network from elsewhere says of its input; what it does not say is found out on images.
-
-    Attributes:
-        preprocessing: what its source puts before it; None where nobody says.
-        known: whether its normalisation is that of these weights, and not of the library's own ones.
-        size: (h, w) of the images that it takes; None where that is open or unknown.
-        random: whether its weights are random, so that no accuracy says anything.
-        compare: holds it against its own reference on images, as they reach the network; None where it has none.
-        without_gradients: why it has no gradients, asked after `compare`; "" where it has.
-    """
-
-    preprocessing: Preprocessing | None = None
-    known: bool = False
-    size: tuple[int, int] | None = None
-    random: bool = False
-    compare: Callable[[Tensor], None] | None = None
-    without_gradients: Callable[[], str] = lambda: ""
-
-
-@dataclass(frozen=True, eq=False)
 class Target:
     """A model that takes pixels in [0, 1] and returns logits; normalisation is a part of it.
 
@@ -77,8 +54,7 @@ class Target:
         model, method: the network and how it was trained, where that is known.
         architecture: what the network is built of, where the weights alone do not say.
         origin: of its weights, where that is known.
-        wants: of a network that is not fitted to images yet; None of one that is.
-        input: what is done to pixels before the network, as a row says it; empty where the network does it itself.
+        input: what comes before a network from elsewhere: as its source says, once it is fitted as `module` does it.
         notices: lines to be said before it is measured.
         without_gradients: why attacks that need gradients cannot run; "" where they can.
     """
@@ -92,10 +68,12 @@ class Target:
     method: str | None = None
     architecture: Mapping[str, Any] = field(default_factory=dict)
     origin: Origin | None = None
-    wants: Wants | None = None
-    input: Mapping[str, Any] = field(default_factory=dict)
+    input: Preprocessing | None = None
     notices: tuple[str, ...] = ()
     without_gradients: str = ""
+
+
+LIBRARIES = ("torch", "torchvision", "timm", "transformers", "onnx2pytorch", "robustcli")
 
 
 def key_of(module: nn.Module, code: str = "") -> str:
@@ -106,10 +84,9 @@ def key_of(module: nn.Module, code: str = "") -> str:
         code: the hash of what else decides its logits.
     """
     digest = hashlib.sha256(f"{code} {module}".encode())
-    for kind in sorted({type(one) for one in module.modules()}, key=lambda one: f"{one.__module__}.{one.__qualname__}"):
-        digest.update(_code_of(kind).encode())
-    tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    for name, tensor in sorted(tensors.items()):
+    for code_of_layer in sorted({_code_of(type(layer)) for layer in module.modules()}):
+        digest.update(code_of_layer.encode())
+    for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1)
         digest.update(values.view(torch.uint8).numpy().data if values.numel() else b"")
@@ -119,7 +96,7 @@ def key_of(module: nn.Module, code: str = "") -> str:
 def _code_of(kind: type) -> str:
     """What tells one version of a layer's code from another."""
     package = kind.__module__.partition(".")[0]
-    if package in ("torch", "torchvision", "timm", "transformers", "onnx2pytorch", "robustcli"):
+    if package in LIBRARIES:
         return f"{kind.__module__}.{kind.__qualname__} {version(package)}"
     try:
         return f"{kind.__qualname__} {file_hash(Path(inspect.getfile(kind)))}"

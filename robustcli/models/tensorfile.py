@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
+
+from robustcli.errors import CheckpointError, RobustCliError, one_line
 
 VALUES, DEPTH, BITS = 1_000_000, 32, 256
 """More values, deeper nesting and larger integers than any run of ours has. A list may be in itself many times over."""
@@ -19,6 +26,35 @@ ENTRIES, PICKLE_BYTES = 10_000, 2_000_000
 
 class FlawError(ValueError):
     """A part that no file of ours has; says which and why."""
+
+
+@contextmanager
+def refusals(path: Path, damaged: str, advice: str = "") -> Iterator[None]:
+    """Whatever a reader of the file raises becomes a `CheckpointError` of one line.
+
+    Args:
+        path: of the file.
+        damaged: said of a file that the reader makes nothing of; `{}` in it becomes the reader's message.
+        advice: what to do where it holds an object.
+    """
+    try:
+        yield
+        return
+    except RobustCliError:
+        raise
+    except FileNotFoundError:
+        reason = "no such file"
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror or one_line(error)}"
+    except FlawError as error:
+        reason = str(error)
+    except UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        kind = found[1] if found else "unknown"
+        reason = f"is refused: it holds a pickled object ({kind}), which could run code{advice}"
+    except Exception as error:  # whatever zipfile, zlib, torch, safetensors, protobuf make of a damaged or foreign file
+        reason = damaged.format(one_line(error))
+    raise CheckpointError(f"{path}: {reason}")
 
 
 def read(file: BinaryIO, *, tensors: bool) -> Any:

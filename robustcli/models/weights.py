@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -30,7 +29,7 @@ CONTAINERS = (
 )
 """The keys that training scripts keep a state_dict under; the first one that holds tensors is taken."""
 
-PREFIXES = ("module.", "_orig_mod.", "model.")
+PREFIXES = re.compile(r"module\.|_orig_mod\.|model\.")
 """What DataParallel, `torch.compile` and Lightning put before each name."""
 
 LISTED = 5
@@ -46,33 +45,22 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: the file is missing, damaged, holds an object, or no state_dict.
     """
-    try:
-        with open_regular(path) as file:
-            if path.suffix == ".safetensors":
-                from safetensors.torch import load
+    damaged = "holds no weights that can be read, or is cut off or damaged"
+    advice = "; save its weights alone: torch.save(model.state_dict(), FILE)"
+    with tensorfile.refusals(path, damaged, advice), open_regular(path) as file:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load
 
-                return load(file.read())
-            if zipfile.is_zipfile(file):
-                file.seek(0)
-                content = tensorfile.read(file, tensors=True)
-            else:  # as torch wrote before 1.6
-                file.seek(0)
-                content = torch.load(file, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        found = re.search(r"GLOBAL (\S+)", str(error))
-        raise CheckpointError(
-            f"{path}: is refused: it holds a pickled object ({found[1] if found else 'unknown'}), which could run "
-            "code; save its weights alone: torch.save(model.state_dict(), FILE)"
-        ) from None
-    except tensorfile.FlawError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file") from None
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except Exception:  # whatever a damaged or foreign file makes torch and safetensors raise
-        raise CheckpointError(f"{path}: holds no weights that can be read, or is cut off or damaged") from None
-    return _state_dict(content, path)
+            return load(file.read())
+        zipped = zipfile.is_zipfile(file)
+        file.seek(0)
+        if zipped:
+            content = tensorfile.read(file, tensors=True)
+        else:  # as torch wrote before 1.6
+            content = torch.load(file, map_location="cpu", weights_only=True)
+        weights = _state_dict(content, path)
+        tensorfile.check(weights, "weights", tensors=True, meta=False)
+    return weights
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
@@ -82,12 +70,7 @@ def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
         candidates += [content[key] for key in CONTAINERS if key in content]
     for found in candidates:
         if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
-            weights = {str(key): value for key, value in found.items()}
-            try:
-                tensorfile.check(weights, "weights", tensors=True, meta=False)
-            except tensorfile.FlawError as error:
-                raise CheckpointError(f"{path}: {error}") from None
-            return weights
+            return {str(key): value for key, value in found.items()}
     keys = ", ".join(map(repr, list(content)[:LISTED])) if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
         f"{path}: holds no state_dict, neither bare nor under {', '.join(CONTAINERS)} (it holds: {keys})"
@@ -106,43 +89,35 @@ def put_weights(model: nn.Module, weights: Mapping[str, Tensor], where: object) 
         CheckpointError: a tensor is missing, left over or of another shape; names at most five, with the nearest.
     """
     expected = model.state_dict()
-    found = _renamed(weights, expected.keys())
+    found = rename(weights, expected)
     missing = [key for key in expected if key not in found and not UNUSED.search(key)]
     unexpected = [key for key in found if key not in expected and not UNUSED.search(key)]
-    if missing or unexpected:
-        parts = [
-            f"{what} {_listed(names, others)}"
-            for what, names, others in (("lacks", missing, unexpected), ("has unexpected", unexpected, missing))
-            if names
-        ]
-        raise CheckpointError(f"{where}: does not fit the network: it {'; it '.join(parts)}")
-    for key, value in expected.items():
-        if key in found and found[key].shape != value.shape:
+    reasons = []
+    if missing:
+        reasons.append(f"lacks {_listed(missing, unexpected)}")
+    if unexpected:
+        reasons.append(f"has unexpected {_listed(unexpected, missing)}")
+    if reasons:
+        raise CheckpointError(f"{where}: does not fit the network: it {'; it '.join(reasons)}")
+    fitting = {key: value for key, value in found.items() if key in expected}
+    for key, value in fitting.items():
+        wanted = tuple(expected[key].shape)
+        if value.shape != wanted:
             raise CheckpointError(
-                f"{where}: does not fit the network: '{key}' is {tuple(found[key].shape)}, should be "
-                f"{tuple(value.shape)}"
+                f"{where}: does not fit the network: '{key}' is {tuple(value.shape)}, should be {wanted}"
             )
-    kept = {key: value.to(expected[key].dtype) for key, value in found.items() if key in expected}
-    model.load_state_dict(kept, strict=False)
+    model.load_state_dict(fitting, strict=False)
 
 
-def _renamed(weights: Mapping[str, Tensor], wanted: Iterable[str]) -> Mapping[str, Tensor]:
-    """The weights with those prefixes taken off that make the most names fit."""
-    names = set(wanted)
-    best = weights
-    while True:
-        shorter = [
-            {key.removeprefix(prefix): value for key, value in best.items()}
-            for prefix in PREFIXES
-            if any(key.startswith(prefix) for key in best)
-        ]
-        # `module._orig_mod.` fits only after both are off, so that a step may gain nothing.
-        shorter = [
-            one for one in shorter if len(one) == len(best) and len(names & one.keys()) >= len(names & best.keys())
-        ]
-        if not shorter or len(names & best.keys()) == len(names):
-            return best
-        best = max(shorter, key=lambda one: len(names & one.keys()))
+def rename(weights: Mapping[str, Tensor], names: Collection[str]) -> Mapping[str, Tensor]:
+    """The weights without the prefixes that keep their names from being among a network's `names`."""
+    renamed = {}
+    for key, value in weights.items():
+        name = key
+        while name not in names and (prefix := PREFIXES.match(name)):
+            name = name[prefix.end() :]
+        renamed[name] = value
+    return renamed if len(renamed) == len(weights) else weights
 
 
 def _listed(names: list[str], others: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""The checks of a model before the run, P1 to P12: a few forward and backward passes, made once for all of them."""
+"""The checks of a model before the run (P1 to P12, P16 to P18): a few passes forward and back, made once for all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from robustcli.attacks.norms import Linf
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.run import Samples
 from robustcli.errors import AttackError
+from robustcli.measure.fitting import right_behind
 from robustcli.measure.plan import Planned, budget_warnings
 from robustcli.measure.stats import Table, mcnemar
-from robustcli.models.inputs import NORMALISATIONS, Prepared
-from robustcli.models.logits import logits_of
+from robustcli.models.inputs import Prepared
 from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, When, check, scientific
 
 PASSES = 5
@@ -136,7 +136,6 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
             logits = torch.cat([meter.exact(chunk) for chunk in torch.split(more.x, FEW)])
             alone = _alone(meter, few.x)
         gradients, broken = _gradients(meter, few)
-    otherwise = _otherwise(model, more, is_right(logits, more.y)) if isinstance(model, Prepared) else {}
     return Inspection(
         in_train_mode=in_train_mode,
         samples=more,
@@ -148,31 +147,26 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
         broken=broken,
         autograd_calls=len(calls),
         attacks=tuple(attacks),
-        otherwise=otherwise,
+        otherwise=_otherwise(model, more, is_right(logits, more.y)),
     )
 
 
-def _otherwise(model: Prepared, samples: Samples, right: Tensor) -> dict[str, Tensor]:
+def _otherwise(model: nn.Module, samples: Samples, right: Tensor) -> dict[str, Tensor]:
     """Which samples are right behind another normalisation, by its name; nothing where none could gain enough."""
-    if float(right.double().mean()) > 1 - GAIN:
+    if not isinstance(model, Prepared) or float(right.double().mean()) > 1 - GAIN:
         return {}
     before, channels = model.preprocessing, samples.x.shape[1]
-    others: dict[str, Callable[[Tensor], Tensor]] = {}
-    if before.mean:
-        others["no normalisation"] = model.otherwise(before.with_normalization("none"))
-    for name, (mean, std) in NORMALISATIONS.items():
-        if len(mean) != channels or name == before.normalize:
+    others = {}
+    for name, usual in before.usual(channels).items():
+        if name == before.normalize:
             continue
-        others[f"the normalisation {name}"] = model.otherwise(before.with_normalization(name, mean, std))
-        back = [-m / s for m, s in zip(mean, std, strict=True)], [1 / s for s in std]
-        others[f"{UNDONE}{name}"] = model.otherwise(before.with_normalization(name, *back))
+        others[f"the normalisation {name}" if usual.mean else "no normalisation"] = usual
+        if usual.mean:
+            back = [-m / s for m, s in zip(usual.mean, usual.std, strict=True)], [1 / s for s in usual.std]
+            others[f"{UNDONE}{name}"] = before.with_normalization(name, *back)
+    found = right_behind(model, others, samples.x, samples.y)
     if channels == 3:
-        others[BGR] = lambda x: model(x.flip(1))
-    found = {}
-    for name, other in others.items():
-        with frozen(model), torch.no_grad():
-            logits = torch.cat([logits_of(other(chunk), chunk) for chunk in torch.split(samples.x, FEW)])
-        found[name] = is_right(logits, samples.y)
+        found |= right_behind(model, {BGR: before}, samples.x.flip(1), samples.y)
     return found
 
 

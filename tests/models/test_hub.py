@@ -23,10 +23,9 @@ def _no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_torchvision_with_random_weights_says_what_it_wants() -> None:
     target = open_target("tv:resnet18@none")
-    assert target.wants is not None
-    assert target.wants.size == (224, 224)
-    assert target.wants.preprocessing is not None
-    assert target.wants.preprocessing.resize == 256
+    assert target.input is not None
+    assert target.input.size == (224, 224)
+    assert target.input.resize == 256
     assert not target.classes  # random weights know no classes
 
 
@@ -36,8 +35,8 @@ def test_a_file_of_weights_decides_the_number_of_classes(tmp_path: Path) -> None
     torch.save({"state_dict": resnet18(num_classes=7).state_dict()}, tmp_path / "w.pt")
     target = open_target(f"tv:resnet18@{tmp_path / 'w.pt'}")
     assert target.module.fc.out_features == 7
-    assert target.wants is not None
-    assert not target.wants.known
+    assert target.input is not None
+    assert target.input.normalize == "auto"
 
 
 def test_without_a_network_one_line_names_the_file_and_its_folder(
@@ -68,8 +67,8 @@ def test_timm(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="the extra timm is not installed")
     target = open_target("timm:test_vit@none")
     assert isinstance(target.module, nn.Module)
-    assert target.wants is not None
-    assert target.wants.size == (160, 160)
+    assert target.input is not None
+    assert target.input.size == (160, 160)
     torch.save(timm.create_model("test_vit", num_classes=3).state_dict(), tmp_path / "w.pt")
     assert open_target(f"timm:test_vit@{tmp_path / 'w.pt'}").module.num_classes == 3
     with pytest.raises(CheckpointError, match="did you mean 'test_vit"):
@@ -98,11 +97,10 @@ def folder(tmp_path: Path) -> Path:
 def test_transformers_from_a_folder(folder: Path) -> None:
     target = open_target(f"hf:{folder}")
     assert target.classes == ("cat", "dog", "owl")
-    assert target.wants is not None
-    assert target.wants.known
-    assert target.wants.preprocessing is not None
-    assert target.wants.preprocessing.mean == (0.5, 0.5, 0.5)
-    assert target.wants.size == (16, 16)
+    assert target.input is not None
+    assert target.input.normalize == "own"
+    assert target.input.mean == (0.5, 0.5, 0.5)
+    assert target.input.size == (16, 16)
     assert target.key == open_target(f"hf:{folder}").key != open_target(f"hf:{folder}@none").key
 
 

@@ -23,18 +23,19 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_the_converted_network_is_held_against_onnxruntime(path: Path) -> None:
-    module, network, shape = onnx_file.load_onnx(path)
-    assert shape == (3, 8, 8)
+    network, size = onnx_file.load_onnx(path)
+    assert size == (8, 8)
+    assert isinstance(network, onnx_file.OnnxNetwork)
     network.compare(foreign.images())
     assert not network.reason
-    assert module is network
+    assert network.converted is not None
 
 
 def test_one_that_disagrees_answers_with_onnxruntime_and_without_gradients(path: Path) -> None:
-    _, network, _ = onnx_file.load_onnx(path)
-    assert network.network is not None
+    network, _ = onnx_file.load_onnx(path)
+    assert isinstance(network, onnx_file.OnnxNetwork)
     with torch.no_grad():
-        next(network.network.parameters()).add_(0.5)
+        next(network.parameters()).add_(0.5)
     network.compare(foreign.images())
     assert "differ from onnxruntime's" in network.reason
     x = foreign.images()
@@ -47,9 +48,10 @@ def test_one_that_cannot_be_converted_says_why(path: Path, monkeypatch: pytest.M
         raise NotImplementedError("Conversion not implemented for op_type=Strange.")
 
     monkeypatch.setattr("onnx2pytorch.ConvertModel", fail)
-    module, network, _ = onnx_file.load_onnx(path)
+    network, _ = onnx_file.load_onnx(path)
+    assert isinstance(network, onnx_file.OnnxNetwork)
     assert "op_type=Strange" in network.reason
-    assert torch.allclose(module(foreign.images()), foreign.network()(foreign.images()), atol=1e-5)
+    assert torch.allclose(network(foreign.images()), foreign.network()(foreign.images()), atol=1e-5)
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin"])
@@ -75,7 +77,7 @@ def test_weights_beside_it_are_read(path: Path, tmp_path: Path) -> None:
     onnx.save_model(
         onnx.load(path), folder / "net.onnx", save_as_external_data=True, location="w.bin", size_threshold=0
     )
-    module, _, _ = onnx_file.load_onnx(folder / "net.onnx")
+    module, _ = onnx_file.load_onnx(folder / "net.onnx")
     assert torch.allclose(module(foreign.images()), foreign.network()(foreign.images()), atol=1e-5)
     (folder / "w.bin").unlink()
     with pytest.raises(CheckpointError, match=r"no file w.bin beside it"):

@@ -32,7 +32,6 @@ def test_splits_at_the_last_at_whose_right_side_is_a_file_or_none(tmp_path: Path
     file.touch()
     assert split_source(f"net.py:make@{file}").body == "net.py:make"
     assert split_source("tv:resnet18@none").weights == "none"
-    assert split_source("tv:resnet18@none").file is None
     assert split_source("odd@name.pt").body == "odd@name.pt"
 
 
@@ -74,8 +73,8 @@ def test_random_weights_are_the_same_each_time_and_the_global_rng_stays(program:
     before = torch.random.get_rng_state()
     first, second = (open_target(f"{program}:make@none") for _ in range(2))
     assert first.key == second.key
-    assert first.wants is not None
-    assert first.wants.random
+    assert first.input is not None
+    assert first.input.normalize == "none"
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
