@@ -25,7 +25,7 @@ from robustcli.fields import Eps
 from robustcli.measure.document import make_document, read_document
 from robustcli.measure.evaluate import evaluate as measure
 from robustcli.measure.plan import PRESETS, Planned
-from robustcli.measure.session import make_session, provenance_of
+from robustcli.measure.session import make_session
 from robustcli.models.inputs import Preprocessing
 from robustcli.models.sources import open_target
 from robustcli.models.target import Target, key_of
@@ -141,13 +141,12 @@ def evaluate(
     refused = not force and any(one.level == "INVALID" for found in preflights.values() for one in found)
     notes = [("warning", line) for line in session.warnings()]
     notes += [("notice", line) for line in (*images.notices, *session.notices())]
-    with nullcontext() if store is None else Cache(Path(store), lambda: provenance_of(session)) as cache:
+    with nullcontext() if store is None else Cache(Path(store), session.provenance) as cache:
         records = [] if refused else [result.record for result in measure(session, cache=cache)]
     full = checks == "full" and not refused
     found = verdicts(session, records, preflights, full=full) if checks != "off" else []
-    return Evaluation(
-        make_document("evaluate", records, provenance_of(session), verdict=as_document(found, checks), notes=notes)
-    )
+    verdict = as_document(found, checks)
+    return Evaluation(make_document("evaluate", records, session.provenance(), verdict=verdict, notes=notes))
 
 
 def _read(attacks: Attacks, eps: Any, options: Mapping[str, Any]) -> tuple[EvalSpec, list[Attack]]:
@@ -186,13 +185,8 @@ def _images(data: Data, spec: EvalSpec) -> Images:
     return from_arrays(x, y)
 
 
-def from_arrays(x: Any, y: Any, classes: Sequence[str] = ()) -> Images:
-    """Images of arrays or tensors.
-
-    Args:
-        x: (n, c, h, w) uint8, or floats in [0, 1], which are rounded to 8 bits.
-        y: (n,) classes, from 0.
-        classes: their names; without them they are the model's.
+def from_arrays(x: Any, y: Any) -> Images:
+    """Images of arrays or tensors: x (n, c, h, w) uint8, or floats in [0, 1], which are rounded to 8 bits; y (n,).
 
     Raises:
         DataError: another shape, type or range.
@@ -215,6 +209,6 @@ def from_arrays(x: Any, y: Any, classes: Sequence[str] = ()) -> Images:
         pixels = levels.byte()
     if pixels.dtype != torch.uint8:
         raise DataError(f"data: x is {pixels.dtype}; should be uint8 or floats in [0, 1]")
-    ids, names = torch.arange(len(labels)), tuple(map(str, classes))
-    images = Images(pixels.contiguous(), labels.long(), ids, names, "arrays", "", notices=notices)
+    ids = torch.arange(len(labels))
+    images = Images(pixels.contiguous(), labels.long(), ids, (), "arrays", "", notices=notices)
     return replace(images, source=f"arrays/{images.fingerprint[:12]}")

@@ -139,14 +139,8 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def require_extra(module: str, extra: str, where: str) -> Any:
-    """The module of an optional dependency.
-
-    Raises:
-        ConfigError: it is not installed; names the extra that brings it.
-    """
+    """The module of an optional dependency, or a `ConfigError` that names the extra that brings it."""
     try:
         return import_module(module)
     except ImportError as error:
-        if error.name not in (module, None) and not str(error.name).startswith(f"{module}."):
-            raise ConfigError(f"{where}: {module} cannot be imported: {error}") from error
-        raise ConfigError(f"{where}: needs {module}; pip install 'robustcli[{extra}]'") from None
+        raise ConfigError(f"{where}: needs {module} ({error}); pip install 'robustcli[{extra}]'") from error

@@ -130,7 +130,8 @@ class Measurement:
         if self.request.store is None:
             yield None
             return
-        with Cache(self.request.store, self.origin, keep_all=self.request.flags["keep_adversarials"]) as cache:
+        keep_all = self.request.flags["keep_adversarials"]
+        with Cache(self.request.store, self.session.provenance, keep_all=keep_all) as cache:
             for line in cache.troubles():
                 warn(line)
             yield cache
@@ -177,7 +178,8 @@ class Measurement:
         from robustcli.measure.document import make_document
 
         request, stopped_by = self.request, measured.stopped_by
-        document = make_document(request.command, measured.records, self.origin(), notes=request.notes, **parts)
+        origin = self.session.provenance()
+        document = make_document(request.command, measured.records, origin, notes=request.notes, **parts)
         request.write(document)
         verdict = document["verdict"] or {"checkpoints": []}
         unchecked = any(one["interrupted"] for one in verdict["checkpoints"])
@@ -191,12 +193,6 @@ class Measurement:
         done = f"{len(measured.records)} of {self.session.rows} rows were finished and are kept{cut}{on}"
         fail(done, "interrupted")
         return INTERRUPTED
-
-    def origin(self) -> dict[str, Any]:
-        """Where the numbers come from."""
-        from robustcli.measure.session import provenance_of
-
-        return provenance_of(self.session)
 
 
 def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, float, float], None]:

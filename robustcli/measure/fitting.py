@@ -108,12 +108,10 @@ def read_normalization(text: str, channels: int) -> tuple[str, tuple[float, ...]
         try:
             mean, std = (tuple(parse_number(part) for part in group.split(",")) for group in found.groups())
         except ValueError:
-            raise ConfigError(
-                f"--normalize {text}: should be numbers, as in mean=0.5,0.5,0.5,std=0.25,0.25,0.25"
-            ) from None
+            mean, std = (), ()
         mean, std = (one * channels if len(one) == 1 else one for one in (mean, std))
-        if len(mean) != channels or len(std) != channels or min(std) <= 0:
-            raise ConfigError(f"--normalize {text}: should be 1 or {channels} values each, std above 0")
+        if not len(mean) == len(std) == channels or min(std) <= 0:
+            raise ConfigError(f"--normalize {text}: should be numbers, 1 or {channels} values each, std above 0")
         return text, mean, std
     usual = Preprocessing().usual(channels)
     if text not in usual:

@@ -61,6 +61,13 @@ class Item:
         return Subject(target.name, target.key, target.model, target.method, before)
 
     @property
+    def pixels(self) -> int:
+        """H x w of an image, or of what comes to the network where that is more."""
+        before = self.target.input
+        resized = before.size if before else None
+        return max(math.prod(self.images.shape[1:]), math.prod(resized or ()))
+
+    @property
     def rows(self) -> int:
         """How many rows of a document its plan makes."""
         return sum(planned.rows for planned in self.plan)
@@ -87,7 +94,7 @@ class Session:
         """Samples a chunk: as asked for, else BATCH, and fewer where images are large."""
         if self.spec.batch_size is not None:
             return self.spec.batch_size
-        pixels = max((_pixels(item) for item in self.items), default=1)
+        pixels = max((item.pixels for item in self.items), default=1)
         return max(1, min(BATCH, PIXELS * (1 if self.device == "cpu" else ON_A_GPU) // pixels))
 
     @property
@@ -139,12 +146,11 @@ class Session:
         ]
         return self.spec.as_dict() | {"device": self.device, "runs": runs}
 
-
-def _pixels(item: Item) -> int:
-    """H x w of an image, or of what comes to the network where that is more."""
-    (_, *size), before = item.images.shape, item.target.input
-    resized = before.size if before else None
-    return max(math.prod(size), math.prod(resized or ()))
+    def provenance(self) -> dict[str, Any]:
+        """Where its numbers come from."""
+        fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in self.items))
+        spec = self.resolved()
+        return provenance(seed=self.spec.seed, device=self.device, data_fingerprint=fingerprint, spec=spec)
 
 
 def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
@@ -207,14 +213,6 @@ def _with_unique_names(images_by_spec: dict[DataSpec, Images]) -> dict[DataSpec,
         else images
         for data, images in images_by_spec.items()
     }
-
-
-def provenance_of(session: Session) -> dict[str, Any]:
-    """Where a session's numbers come from."""
-    fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in session.items))
-    return provenance(
-        seed=session.spec.seed, device=session.device, data_fingerprint=fingerprint, spec=session.resolved()
-    )
 
 
 def check_gradients(item: Item) -> None:

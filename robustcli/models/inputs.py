@@ -101,7 +101,9 @@ class Prepared(nn.Module):
         if settings.resize is not None:
             x = resize(x, settings.resize, settings.interpolation)
         if settings.crop is not None:
-            x = center_crop(x, settings.crop)
+            from torchvision.transforms.v2 import functional
+
+            x = functional.center_crop(x, list(settings.crop))  # which pads small images with black
         return x if self.normalize is None else self.normalize(x)
 
     def otherwise(self, preprocessing: Preprocessing) -> Prepared:
@@ -121,11 +123,3 @@ def resize(x: Tensor, size: int | tuple[int, int], interpolation: Interpolation)
     mode = InterpolationMode("nearest-exact" if interpolation == "nearest" else interpolation)
     resized: Tensor = functional.resize(x, [size] if isinstance(size, int) else list(size), mode, antialias=True)
     return resized.clamp(0, 1) if interpolation == "bicubic" else resized
-
-
-def center_crop(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """The centre (n, c, *size) of pixels (n, c, h, w); smaller images are padded with black."""
-    from torchvision.transforms.v2 import functional
-
-    cropped: Tensor = functional.center_crop(x, list(size))
-    return cropped

@@ -114,7 +114,7 @@ def _check_external(model: Any, path: Path) -> None:
         for entry in tensor.external_data:
             if entry.key == "location":
                 place = (folder / entry.value).resolve()
-                if Path(entry.value).is_absolute() or not place.is_relative_to(folder):
+                if not place.is_relative_to(folder):
                     raise CheckpointError(f"{path}: is refused: it names data outside its folder ({entry.value[:80]})")
                 if not place.is_file():
                     raise CheckpointError(f"{path}: its weights are missing: no file {entry.value[:80]} beside it")

@@ -29,11 +29,11 @@ class FlawError(ValueError):
 
 
 @contextmanager
-def refusals(path: Path, damaged: str, advice: str = "") -> Iterator[None]:
+def refusals(path: Path | str, damaged: str, advice: str = "") -> Iterator[None]:
     """Whatever a reader of the file raises becomes a `CheckpointError` of one line.
 
     Args:
-        path: of the file.
+        path: of the file, or a part's name.
         damaged: said of a file that the reader makes nothing of; `{}` in it becomes the reader's message.
         advice: what to do where it holds an object.
     """
@@ -73,7 +73,7 @@ def read(file: BinaryIO, *, tensors: bool) -> Any:
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size for entry in entries):
         raise FlawError("is compressed, which no checkpoint is: it may unpack to any size")
-    if sum(entry.file_size for entry in entries) > os.fstat(file.fileno()).st_size:
+    if sum(entry.file_size for entry in entries) > file.seek(0, os.SEEK_END):
         raise FlawError("claims to hold more than its size")
     beside = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
     if len(entries) > ENTRIES or beside > PICKLE_BYTES:

@@ -563,8 +563,6 @@ def _gain(now: Tensor, other: Tensor, classes: int) -> float:
 
     Little is what a network that knows nothing may reach: it answers all images of one kind alike.
     """
-    only_now, only_other = int((now & ~other).sum()), int((other & ~now).sum())
-    both = int((now & other).sum())
-    table = Table(both, only_other, only_now, len(now) - both - only_now - only_other)
+    table = Table.of(other.tolist(), now.tolist())
     little = float(other.double().mean()) < max(LITTLE, min(MUCH, 3 / classes))
     return 0.0 if little or table.difference <= GAIN or mcnemar(table) >= CHANCE else table.difference

@@ -104,6 +104,16 @@ def test_transformers_from_a_folder(folder: Path) -> None:
     assert target.key == open_target(f"hf:{folder}").key != open_target(f"hf:{folder}@none").key
 
 
+def test_weights_beside_a_folder_decide_the_number_of_classes(folder: Path, tmp_path: Path) -> None:
+    weights = open_target(f"hf:{folder}").module.state_dict()
+    wider = {"classifier.weight": torch.zeros(5, 16), "classifier.bias": torch.zeros(5)}
+    torch.save({f"module.{key}": value for key, value in (weights | wider).items()}, tmp_path / "w.pt")
+    target = open_target(f"hf:{folder}@{tmp_path / 'w.pt'}")
+    assert target.module(torch.rand(2, 3, 16, 16)).logits.shape == (2, 5)
+    assert target.input is not None
+    assert target.input.normalize == "auto"
+
+
 def test_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     (folder / "evil.py").write_text(f"from pathlib import Path\nPath({str(mark)!r}).touch()\nclass C: pass\n")

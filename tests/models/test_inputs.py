@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torchvision.transforms.v2 import functional as tv
 
-from robustcli.models.inputs import Interpolation, Prepared, Preprocessing, center_crop, resize
+from robustcli.models.inputs import Interpolation, Prepared, Preprocessing, resize
 from tests.models import foreign
 
 
@@ -20,10 +20,6 @@ def test_resize_stays_in_the_box(size: int | tuple[int, int], interpolation: Int
     assert resized.min() >= 0
     assert resized.max() <= 1
     assert torch.autograd.grad(resized.sum(), x)[0].abs().sum() > 0
-
-
-def test_crop_pads_what_is_too_small() -> None:
-    assert center_crop(torch.ones(2, 3, 5, 20), (7, 8)).sum() == 2 * 3 * 5 * 8
 
 
 def test_nothing_before_a_network_changes_nothing() -> None:
