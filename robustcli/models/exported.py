@@ -190,8 +190,9 @@ def _is_size(text: str) -> bool:
     return (
         len(text) < 2000
         and "**" not in plain
-        and bool(re.fullmatch(r"[\w\s+\-*/%(),.<>=&|~]*", plain))
-        and (FUNCTIONS.issuperset(names) and not re.search(r"\.\D|\d{20}", plain + " 1"))
+        and re.fullmatch(r"[\w\s+\-*/%(),.<>=&|~]*", plain) is not None
+        and FUNCTIONS.issuperset(names)
+        and not re.search(r"\.\D|\d{20}", plain + " 1")
     )
 
 

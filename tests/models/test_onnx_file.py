@@ -15,6 +15,7 @@ pytest.importorskip("onnx2pytorch", reason="the extra onnx is not installed")
 onnx = pytest.importorskip("onnx")
 
 from robustcli.models import onnx_file  # noqa: E402
+from robustcli.models.target import key_of  # noqa: E402
 
 
 @pytest.fixture
@@ -52,6 +53,8 @@ def test_one_that_cannot_be_converted_says_why(path: Path, monkeypatch: pytest.M
     assert isinstance(network, onnx_file.OnnxNetwork)
     assert "op_type=Strange" in network.reason
     assert torch.allclose(network(foreign.images()), foreign.network()(foreign.images()), atol=1e-5)
+    other, _ = onnx_file.load_onnx(foreign.export_onnx(foreign.network(2), path.with_name("other.onnx")))
+    assert key_of(network) != key_of(other)
 
 
 @pytest.mark.parametrize("location", ["../secret.bin", "/etc/passwd", "link.bin"])
