@@ -69,22 +69,21 @@ class FixedBatch(nn.Module):
         return torch.cat(parts)
 
 
-def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, which holds code beside its tensors."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, zipfile.BadZipFile):
-        return False
-    return any(name.endswith("/constants.pkl") for name in names) and any("/code/" in name for name in names)
+def load_torchscript(path: Path) -> nn.Module | None:
+    """The network of a TorchScript file, on the CPU; None for another file.
 
-
-def load_torchscript(path: Path) -> nn.Module:
-    """The network of a TorchScript file, on the CPU. Its code runs when it is called: whoever names it trusts it.
+    Its code, which lies beside its tensors, runs when it is called: whoever names it trusts it.
 
     Raises:
         CheckpointError: it cannot be read.
     """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, zipfile.BadZipFile):
+        return None
+    if not any("/code/" in name for name in names) or not any(name.endswith("/constants.pkl") for name in names):
+        return None
     with refusals(path, "is no TorchScript file that can be read: {}"), warnings.catch_warnings(action="ignore"):
         module: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     return module

@@ -12,7 +12,7 @@ from robustcli.config import DataSpec, ModelSpec, validated
 from robustcli.disk import file_hash
 from robustcli.errors import CheckpointError, ConfigError
 from robustcli.models import checkpoint, hub
-from robustcli.models.exported import is_torchscript, load_exported, load_torchscript
+from robustcli.models.exported import load_exported, load_torchscript
 from robustcli.models.inputs import Preprocessing
 from robustcli.models.nets import load_model
 from robustcli.models.onnx_file import load_onnx
@@ -94,7 +94,8 @@ def _read_exported(path: Path) -> tuple[nn.Module, tuple[int, int] | None] | Non
         return load_onnx(path)
     if suffix == ".pt2":
         return load_exported(path)
-    return (load_torchscript(path), None) if is_torchscript(path) else None
+    module = load_torchscript(path)
+    return None if module is None else (module, None)
 
 
 def from_checkpoint(path: Path) -> Target:

@@ -532,18 +532,17 @@ def channel_order(inspection: Inspection) -> Finding | None:
     level="SUSPECT",
     source="ours",
 )
-def class_order(inspection: Inspection) -> Finding | None:
+def class_order(inspection: Inspection) -> Finding:
     """Whether output k stands for label k."""
     if float(inspection.right.double().mean()) > 1 - GAIN:
         return Finding("OK", "no other order of the classes can gain")
-    pred = inspection.logits.argmax(1)
+    right, pred, y = inspection.right, inspection.logits.argmax(1), inspection.samples.y
     for shift, rule in ((1, "label + 1"), (-1, "label - 1")):
-        if gain := _gain(inspection.right, pred == inspection.samples.y + shift, inspection.classes):
-            return Finding(
-                "SUSPECT", f"{rule} for each label gains {100 * gain:.1f} points: do they count from 1?", gain
-            )
-    order = _best_order(pred[::2], inspection.samples.y[::2], inspection.classes)
-    if gain := _gain(inspection.right[1::2], pred[1::2] == order[inspection.samples.y[1::2]], inspection.classes):
+        if gain := _gain(right, pred == y + shift, inspection.classes):
+            message = f"{rule} for each label gains {100 * gain:.1f} points: do they count from 1?"
+            return Finding("SUSPECT", message, gain)
+    order = _best_order(pred[::2], y[::2], inspection.classes)
+    if gain := _gain(right[1::2], pred[1::2] == order[y[1::2]], inspection.classes):
         message = f"another order of the classes gains {100 * gain:.1f} points: are the folders sorted as in training?"
         return Finding("SUSPECT", message, gain)
     return Finding("OK", "no other order of the classes gains")
