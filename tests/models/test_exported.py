@@ -90,8 +90,11 @@ def test_a_pickle_in_weights_constants_or_sample_inputs_is_refused(exported: Pat
         rewritten(exported, as_sample),
         rewritten(exported, as_constant, {"data/constants/custom_obj_0": payload}),
         rewritten(exported, lambda part, content: content, legacy),
+        rewritten(exported, as_constant, {"data/constants/tensor_0": payload}),
+        rewritten(exported, lambda part, content: content, {"data/weights/sub/weight_1": payload}),
+        rewritten(exported, lambda part, content: content, {"models/sub/x.json": b"{}"}),
     ):
-        with pytest.raises(CheckpointError, match="is refused: it holds a pickled object") as caught:
+        with pytest.raises(CheckpointError, match=r"is refused: it holds (a pickled object|'\S+', which no)") as caught:
             load_exported(made)
         assert "\n" not in str(caught.value)
     assert not mark.exists()
@@ -105,6 +108,7 @@ def test_a_pickle_in_weights_constants_or_sample_inputs_is_refused(exported: Pat
         "Symbol('s0').__class__",
         "9**9**9**9",
         "exit()",
+        "1<<40000000000",
         "Max(1, [x for x in (1).__class__.__base__.__subclasses__()])",
     ],
 )
@@ -131,6 +135,64 @@ def test_a_graph_that_calls_anything_but_operators_is_refused(target: str, expor
         load_exported(made)
 
 
+@pytest.mark.parametrize("place", ["name", "as_name", "forward_arg_names", "key", "metadata"])
+def test_a_name_that_is_code_is_refused_or_left_out(place: str, exported: Path, tmp_path: Path) -> None:
+    """torch makes Python source of a graph, and of its names as they are."""
+    mark = tmp_path / "mark"
+    code = f"z=__import__('pathlib').Path('{mark}').touch()"
+
+    def change(part: str, content: bytes) -> bytes:
+        if part != "models/model.json":
+            return content
+        graph = json.loads(content)
+        inner = graph["graph_module"]["graph"]
+        if place == "name":
+            inner["inputs"].append({"as_tensor": {"name": code}})
+        elif place == "as_name":
+            inner["nodes"][0]["inputs"][0]["name"] = code
+        elif place == "key":
+            inner["tensor_values"][code] = next(iter(inner["tensor_values"].values()))
+        elif place == "metadata":
+            inner["nodes"][0]["metadata"]["torch_fn"] = code
+        else:
+            graph["graph_module"]["signature"]["forward_arg_names"] = [code]
+        return json.dumps(graph).encode()
+
+    made = rewritten(exported, change)
+    if place == "metadata":
+        load_exported(made)
+    else:
+        with pytest.raises(CheckpointError, match="could run code"):
+            load_exported(made)
+    assert not mark.exists()
+
+
+def test_an_archive_of_another_form_is_refused(exported: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    for name in ("serialized_state_dict.pt", "other/models/model.json"):
+        made = tmp_path / "made.pt2"
+        made.write_bytes(exported.read_bytes())
+        with zipfile.ZipFile(made, "a", zipfile.ZIP_STORED) as archive:
+            archive.writestr(name, pickled({"x": Bomb(mark)}))
+        with pytest.raises(CheckpointError, match="more than one archive"):
+            load_exported(made)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("change", [{"sizes": [{"as_int": 40_000_000_000}]}, {"storage_offset": {"as_int": 10**12}}])
+def test_a_tensor_that_claims_more_than_the_file_holds_is_refused(change: dict[str, Any], exported: Path) -> None:
+    def larger(part: str, content: bytes) -> bytes:
+        if part != "data/weights/model_weights_config.json":
+            return content
+        config = json.loads(content)
+        meta = config["config"]["conv.bias"]["tensor_meta"]
+        meta |= change | ({"strides": [{"as_int": 0}]} if "sizes" in change else {})
+        return json.dumps(config).encode()
+
+    with pytest.raises(CheckpointError, match=r"conv.bias claims \[\d+\] values, and the file holds 4"):
+        load_exported(rewritten(exported, larger))
+
+
 def test_other_archives_are_one_line(tmp_path: Path, exported: Path) -> None:
     packed = tmp_path / "packed.pt2"
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -147,7 +209,7 @@ def test_other_archives_are_one_line(tmp_path: Path, exported: Path) -> None:
     with pytest.raises(CheckpointError, match="two parts of one name"):
         load_exported(tmp_path / "twice.pt2")
     compiled = rewritten(exported, lambda part, content: content, {"data/aotinductor/model/x.so": b"\x7fELF"})
-    with pytest.raises(CheckpointError, match="is compiled code"):
+    with pytest.raises(CheckpointError, match="which no network needs"):
         load_exported(compiled)
 
 

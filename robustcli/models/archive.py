@@ -1,0 +1,200 @@
+"""A `.pt2` archive that anybody may have made, checked part by part before torch reads it.
+
+torch unpickles some parts, evaluates a graph's sizes, and makes Python source of its names. So all that is not on a
+list is refused: what parts there may be, what a graph may call, and what a text in it may look like.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from robustcli.errors import CheckpointError
+from robustcli.models import tensorfile
+
+GRAPH = "models/model.json"
+CONFIGS = {
+    "data/weights/model_weights_config.json": "data/weights/",
+    "data/constants/model_constants_config.json": "data/constants/",
+}
+"""Each lists the tensors of its folder."""
+
+PICKLED = ("data/sample_inputs/model.pt", "data/weights/model.pt", "data/constants/model.pt")
+"""Files of torch's within the archive."""
+
+PARTS = re.compile(
+    "|".join(map(re.escape, (GRAPH, *CONFIGS, *PICKLED)))
+    + r"|data/weights/weight_\d+|data/constants/tensor_\d+"
+    + r"|archive_format|archive_version|byteorder|version|\.data/version|\.data/serialization_id|\.format_version"
+    + r"|\.storage_alignment"
+)
+"""All parts that there may be, below the one root."""
+
+OPERATORS = re.compile(
+    r"torch\.ops\.(aten|prims|torchvision)\.\w+(\.\w+)?"
+    r"|torch\.ops\.higher_order\.(wrap_with_set_grad_enabled|wrap_with_autocast|cond)"
+    r"|torch\.(sym_(int|float|max|min|not|sum|ite|sqrt)|_sym_sqrt)"
+    r"|(math|_operator)\.[a-z]+"
+)
+"""What a graph may call. torch looks any other name up in its own modules, down to `torch.os.system`."""
+
+OPENS_FILES = re.compile(r"aten\.\w*file")
+SYMBOL = re.compile(r"Symbol\('(s|u|zuf)\d+'(, \w+=(True|False|None))*\)|\b(s|u|zuf)\d+\b")
+FUNCTIONS = frozenset(
+    {"Add", "Mul", "Integer", "Rational", "Float", "Max", "Min", "Mod", "PythonMod", "FloorDiv", "CeilDiv", "CleanDiv"}
+    | {"Abs", "Eq", "Ne", "Lt", "Le", "Gt", "Ge", "And", "Or", "Not", "Where", "ToFloat", "TruncToInt"}
+    | {"FloatTrueDiv", "IntTrueDiv", "True", "False", "oo", "int_oo", "evaluate"}
+)
+"""Of what a size may be made. sympy evaluates it as Python, so that nothing else passes; powers could be endless."""
+
+CONTAINERS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"})
+"""What inputs and outputs may be held in; other kinds import a module by its name."""
+
+NAME = re.compile(r"[A-Za-z_]\w*")
+DOTTED = re.compile(r"[\w.\-]*")
+DOTTED_KEYS = frozenset({"fqn", "parameter_name", "buffer_name", "tensor_constant_name", "buffer_to_mutate"})
+VALUES = re.compile(r"[\w.+\-:]*")
+"""Of a version, a device, a kind."""
+
+CONSTANTS = frozenset({"as_string", "as_strings"})
+"""Texts that an operator is given, such as an equation of einsum: written as literals, whatever is in them."""
+
+ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2, 28: 2}
+"""Of a tensor's type, by the number that torch.export gives it."""
+
+
+def checked_archive(data: bytes, path: Path) -> BytesIO:
+    """The archive, written anew from the parts that were checked: torch reads no other, whatever its reader finds.
+
+    What a graph says of the source that it was made from is left out.
+
+    Raises:
+        CheckpointError: a part could run code, read another file, or unpack to more than the file's size.
+    """
+    archive = zipfile.ZipFile(BytesIO(data))
+    entries = archive.infolist()
+    if any(one.compress_type != zipfile.ZIP_STORED for one in entries) or len(data) < sum(
+        one.file_size for one in entries
+    ):
+        raise CheckpointError(f"{path}: is compressed, which no .pt2 file is: it may unpack to any size")
+    roots = {one.filename.partition("/")[0] for one in entries}
+    parts = {one.filename.partition("/")[2]: archive.read(one) for one in entries}
+    if len({one.casefold() for one in parts}) < len(entries) or len(roots) != 1 or not NAME.fullmatch(min(roots)):
+        raise CheckpointError(f"{path}: holds two parts of one name, or more than one archive")
+    for name in parts:
+        if not PARTS.fullmatch(name):
+            raise CheckpointError(f"{path}: is refused: it holds {name[:60]!r}, which no network needs")
+    if parts.get("archive_format") != b"pt2" or GRAPH not in parts:
+        raise CheckpointError(f"{path}: is none of torch.export.save, or of an old version: save it again")
+    graph = json.loads(parts[GRAPH])
+    _drop_metadata(graph)
+    _check(graph, f"{path}: {GRAPH}")
+    parts[GRAPH] = json.dumps(graph).encode()
+    pickled = set(PICKLED)
+    for config, folder in CONFIGS.items():
+        if config in parts:
+            pickled |= _check_tensors(json.loads(parts[config]), parts, folder, f"{path}: {config}")
+    for name in pickled & parts.keys():
+        if parts[name]:
+            _check_pickle(parts[name], f"{path}: {name}")
+    written = BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_STORED) as copy:
+        for name, content in parts.items():
+            copy.writestr(f"{min(roots)}/{name}", content)
+    written.seek(0)
+    return written
+
+
+def _drop_metadata(content: Any) -> None:
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, dict):
+            if isinstance(value.get("metadata"), dict):
+                value["metadata"] = {}
+            todo += value.values()
+        elif isinstance(value, list):
+            todo += value
+
+
+def _check(content: Any, where: str) -> None:
+    """Refuse a graph with any text that is not of its kind."""
+    for key, value in _texts(content):
+        if key == "expr_str":
+            good = _is_size(value)
+        elif key in ("target", "as_operator"):
+            good = bool(OPERATORS.fullmatch(value)) and not OPENS_FILES.search(value)
+        elif key in ("in_spec", "out_spec"):
+            good = not value or all(kind in CONTAINERS for inner, kind in _texts(json.loads(value)) if inner == "type")
+        elif key == "guards_code":
+            good = False
+        elif key in CONSTANTS:
+            good = True
+        elif key in DOTTED_KEYS:
+            good = bool(DOTTED.fullmatch(value))
+        elif key in ("name", "forward_arg_names"):
+            good = not value or bool(NAME.fullmatch(value))
+        else:
+            good = bool(VALUES.fullmatch(value))
+        if not good and key in ("target", "as_operator"):
+            raise CheckpointError(f"{where}: is refused: its graph calls {value[:60]!r}")
+        if not good:
+            raise CheckpointError(f"{where}: is refused: {key or 'the key'} {value[:60]!r} could run code")
+
+
+def _check_tensors(config: Any, parts: dict[str, bytes], folder: str, where: str) -> set[str]:
+    """The parts that are pickled tensors; refuses what claims more values than the archive holds."""
+    pickled = set()
+    for name, entry in config["config"].items():
+        part = f"{folder}{entry['path_name']}"
+        if not DOTTED.fullmatch(name) or part not in parts:
+            raise CheckpointError(
+                f"{where}: is refused: it names {str(entry['path_name'])[:60]!r}, a pickled object or none"
+            )
+        if entry["use_pickle"]:
+            pickled.add(part)
+            continue
+        meta = entry["tensor_meta"]
+        sizes, strides = ([one["as_int"] for one in meta[key]] for key in ("sizes", "strides"))
+        held = len(parts[part]) // ITEM_BYTES[meta["dtype"]]
+        last = meta["storage_offset"]["as_int"] + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
+        if min((*sizes, *strides, 0)) < 0 or math.prod(sizes) > held or (math.prod(sizes) and last >= held):
+            raise CheckpointError(f"{where}: is refused: {name} claims {sizes} values, and the file holds {held}")
+    return pickled
+
+
+def _check_pickle(content: bytes, where: str) -> None:
+    try:
+        tensorfile.read(BytesIO(content), tensors=True)
+    except Exception:  # whatever it holds, torch would go on and unpickle it
+        raise CheckpointError(f"{where}: is refused: it holds a pickled object, which could run code") from None
+
+
+def _is_size(text: str) -> bool:
+    plain = SYMBOL.sub("1", text)
+    return (
+        len(text) < 2000
+        and re.fullmatch(r"[\w\s+\-*/%(),.<>=&|~]*", plain) is not None
+        and FUNCTIONS.issuperset(re.findall(r"[A-Za-z_]\w*", plain))
+        and not re.search(r"\*\*|<<|>>|\.\D|\d{20}", plain + " 1")
+    )
+
+
+def _texts(content: Any) -> Iterator[tuple[str, str]]:
+    """Each text in nested JSON with the key that it is under; each key itself, under `name`."""
+    todo: list[tuple[str, Any]] = [("", content)]
+    while todo:
+        key, value = todo.pop()
+        if isinstance(value, dict):
+            yield from (("", one) for one in value)
+            todo += value.items()
+        elif isinstance(value, list):
+            todo += [(key, one) for one in value]
+        elif isinstance(value, str):
+            yield key, value
