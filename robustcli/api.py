@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from io import StringIO
@@ -15,19 +15,19 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from robustcli.attacks.base import Attack, BudgetAttack
+from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, MinimalAttack
 from robustcli.config import DataSpec, EvalSpec, validated
 from robustcli.data.images import Images
 from robustcli.data.load import load
 from robustcli.disk import write_whole
-from robustcli.errors import ConfigError, DataError, unknown
+from robustcli.errors import ConfigError, DataError, one_line, unknown
 from robustcli.fields import Eps
 from robustcli.measure.document import make_document, read_document
 from robustcli.measure.evaluate import evaluate as measure
 from robustcli.measure.plan import PRESETS, Planned
 from robustcli.measure.session import make_session
 from robustcli.models.inputs import Preprocessing
-from robustcli.models.sources import open_target
+from robustcli.models.sources import check_values, open_target
 from robustcli.models.target import Target, key_of
 from robustcli.report.formats import print_document
 from robustcli.store.cache import Cache
@@ -132,6 +132,8 @@ def evaluate(
     if checks not in CHECKS:
         raise unknown("checks", checks, CHECKS)
     spec, own = _read(attacks, eps, options)
+    if spec.weights is not None and not isinstance(model, str | Path):
+        raise ConfigError(f"weights {spec.weights}: go with the text of a model; a module has its own")
     target = open_target(model, spec.weights) if isinstance(model, str | Path) else _of_module(model)
     whole = _images(data, spec)
     images = whole.take(slice(spec.limit))
@@ -143,6 +145,7 @@ def evaluate(
     notes += [("notice", line) for line in (*images.notices, *session.notices())]
     with nullcontext() if store is None else Cache(Path(store), session.provenance) as cache:
         records = [] if refused else [result.record for result in measure(session, cache=cache)]
+    notes += [("warning", line) for line in (cache.troubles() if cache is not None else ())]
     full = checks == "full" and not refused
     found = verdicts(session, records, preflights, full=full) if checks != "off" else []
     verdict = as_document(found, checks)
@@ -151,23 +154,29 @@ def evaluate(
 
 def _read(attacks: Attacks, eps: Any, options: Mapping[str, Any]) -> tuple[EvalSpec, list[Attack]]:
     """The spec, and the attacks that were given as values."""
-    given = [attacks] if isinstance(attacks, str) or not isinstance(attacks, Sequence) else list(attacks)
+    given = list(attacks) if isinstance(attacks, Iterable) and not isinstance(attacks, str) else [attacks]
     presets = [one for one in given if isinstance(one, str) and one in PRESETS]
     if len(presets) > 1:
         raise ConfigError(f"attacks: names {len(presets)} presets ({', '.join(presets)}); should be one")
     texts = tuple(one for one in given if isinstance(one, str) and one not in PRESETS)
-    budgets = (eps,) if isinstance(eps, str | float | int) else tuple(eps)
+    budgets = () if eps is None else (eps,) if isinstance(eps, str) or not isinstance(eps, Iterable) else tuple(eps)
     values = dict(options) | {"attacks": texts, "preset": presets[0] if presets else None}
     own = [one for one in given if not isinstance(one, str)]
-    if texts or presets or not own:
-        values["eps"] = tuple(map(str, budgets))
+    values["eps"] = tuple(map(str, budgets))
+    for one in own:
+        if not isinstance(one, BudgetAttack | MinimalAttack | Ensemble):
+            raise ConfigError(f"attacks: has a {type(one).__name__}; should be a preset, a SPEC or an attack")
+    if budgets and not (texts or presets) and own:
+        raise ConfigError(f"eps {budgets[0]}: none of the attacks leaves it open; each has its own")
     return validated(EvalSpec, values, "evaluate"), own
 
 
 def _of_module(module: nn.Module) -> Target:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"model: is a {type(module).__name__}; should be a torch.nn.Module or the text of a model")
-    return Target(module, type(module).__name__, key_of(module), None, (), input=Preprocessing("auto"))
+    name = type(module).__name__
+    check_values(module, name)
+    return Target(module, name, key_of(module), None, (), input=Preprocessing("auto"))
 
 
 def _images(data: Data, spec: EvalSpec) -> Images:
@@ -185,14 +194,22 @@ def _images(data: Data, spec: EvalSpec) -> Images:
     return from_arrays(x, y)
 
 
+def _integers(y: Any) -> Any:
+    """Labels of any integer type as those that torch has."""
+    return y.astype(np.int64) if y.dtype.kind in "iu" else y
+
+
 def from_arrays(x: Any, y: Any) -> Images:
     """Images of arrays or tensors: x (n, c, h, w) uint8, or floats in [0, 1], which are rounded to 8 bits; y (n,).
 
     Raises:
         DataError: another shape, type or range.
     """
-    pixels = x.detach().cpu() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
-    labels = y.detach().cpu() if isinstance(y, Tensor) else torch.from_numpy(np.asarray(y))
+    try:
+        pixels = x.detach().cpu() if isinstance(x, Tensor) else torch.from_numpy(np.asarray(x))
+        labels = y.detach().cpu() if isinstance(y, Tensor) else torch.from_numpy(_integers(np.asarray(y)))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"data: x and y should be arrays of numbers: {one_line(error)}") from None
     if pixels.ndim != 4 or labels.shape != pixels.shape[:1] or not len(labels):
         raise DataError(f"data: x is {tuple(pixels.shape)}, y {tuple(labels.shape)}; should be (n, c, h, w) and (n,)")
     if labels.is_floating_point() or labels.is_complex() or int(labels.min()) < 0:

@@ -110,6 +110,11 @@ def test_a_model_that_the_checks_refuse_is_not_measured_unless_forced(x: torch.T
         ({"attacks": ["quick", "standard"]}, "2 presets"),
         ({"checks": "fulll"}, "did you mean 'full'"),
         ({"stepz": 3}, "did you mean 'steps'"),
+        ({"attacks": [robustcli.PGD(eps=0.1)], "eps": 0.2}, "none of the attacks leaves it open"),
+        ({"attacks": [3]}, "has a int; should be"),
+        ({"weights": "w.pt"}, "a module has its own"),
+        ({"x": [[1], [2, 3]]}, "should be arrays of numbers"),
+        ({"y": ["a"] * 12}, "should be arrays of numbers"),
     ],
 )
 def test_a_mistake_is_one_line(change: dict[str, Any], message: str, x: torch.Tensor, y: torch.Tensor) -> None:

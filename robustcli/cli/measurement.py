@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,8 @@ class Measurement:
         from robustcli.measure.session import images_for, open_session
 
         self.request = request
-        self.session = open_session(checkpoints, request.spec)
+        with redirect_stdout(sys.stderr):  # a network may print
+            self.session = open_session(checkpoints, request.spec)
         self.preflights: dict[str, list[Finding]] = {}
         self.refused = False
         specs = [images_for(item.target, request.spec) for item in self.session.items]
@@ -75,6 +77,12 @@ class Measurement:
             on_result: called with each result as soon as it is there.
             matrix: takes each result with its images.
         """
+        with redirect_stdout(sys.stderr):
+            return self._run(keep_images, goal, on_result, matrix)
+
+    def _run(
+        self, keep_images: bool, goal: Goal | None, on_result: Callable[[Result], None], matrix: Matrix | None
+    ) -> Measured:
         from robustcli.attacks.base import MinimalAttack
         from robustcli.device import keep_freed_memory
 
@@ -158,7 +166,8 @@ class Measurement:
         from robustcli.verdict.judge import as_document, verdicts
 
         full = level == "full" and measured.stopped_by is None and not self.refused
-        with err().status("checking") if full and err().is_terminal else nullcontext():
+        status = err().status("checking") if full and err().is_terminal else nullcontext()
+        with redirect_stdout(sys.stderr), status:
             found = verdicts(self.session, measured.records, self.preflights, full=full, pairs=pairs, cells=cells)
         return as_document(found, level)
 

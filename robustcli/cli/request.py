@@ -106,7 +106,7 @@ class Request:
         if self.store is None or any(self.flags.get(flag) for flag in ALWAYS_MEASURED):
             return None
         given = given_checkpoints(self.flags)
-        if any(path.suffix == ".onnx" for path in given):  # its weights may lie in files beside it
+        if any(path.suffix.lower() == ".onnx" for path in given):  # its weights may lie in files beside it
             return None
         try:
             files = [(str(path), file_hash(locate(path))) for path in given] or stamps(sorted(CHECKPOINTS.glob("*.pt")))

@@ -31,6 +31,9 @@ CHOICE = 256
 AHEAD = 0.02
 """By how much a normalisation has to be ahead of none, in accuracy."""
 
+SURELY = 10
+"""By how many images it has to be ahead where there are fewer than CHOICE: a few are chance."""
+
 CHUNK = 32
 WORDNET_IDS = Path(__file__).parents[1] / "assets" / "imagenet_wordnet_ids.txt"
 
@@ -195,7 +198,8 @@ def choose_normalization(model: Prepared, images: Images, device: str) -> tuple[
         for name, right in found.items():
             counts[name] += int(right.sum())
     best = max(counts, key=lambda name: counts[name])
-    if counts[best] - counts["none"] < AHEAD * len(index):
+    ahead = counts[best] - counts["none"]
+    if ahead < AHEAD * len(index) or (len(index) < CHOICE and ahead < SURELY):
         best = "none"
     shown = ", ".join(f"{name} {count}" for name, count in counts.items())
     return choices[best], f"normalisation: {best} (right of {len(index)} images: {shown}); see --normalize"
@@ -205,7 +209,7 @@ def right_behind(model: Prepared, others: Mapping[str, Preprocessing], x: Tensor
     """Which images `x` (n, c, h, w) are right, (n,) bool, behind each other preprocessing that gives logits at all."""
     found = {}
     for name, other in others.items():
-        with suppress(AttackError), frozen(model), torch.no_grad():
+        with suppress(AttackError, AssertionError, ValueError), frozen(model), torch.no_grad():
             found[name] = predict(model.otherwise(other).to(x.device), x, CHUNK) == y
     return found
 

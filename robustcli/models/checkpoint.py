@@ -293,7 +293,10 @@ def _read(path: Path, *, tensors: bool) -> Checkpoint:
 
 def _check(path: Path, content: Any, tensors: bool) -> Checkpoint:
     if not isinstance(content, dict) or type(content.get("schema")) is not int:
-        raise CheckpointError(f"{path}: is not a robustcli checkpoint: it names no schema, as bare weights do not")
+        raise CheckpointError(
+            f"{path}: is not a robustcli checkpoint: it names no schema, as bare weights do not; they go "
+            "with a network: FILE.py:FUNCTION@WEIGHTS"
+        )
     if content["schema"] != SCHEMA:
         raise CheckpointError(f"{path}: has schema {content['schema']}; robustcli {__version__} reads schema {SCHEMA}")
     for key, value in content.items():

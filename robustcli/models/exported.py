@@ -51,7 +51,7 @@ def load_torchscript(path: Path) -> nn.Module | None:
         CheckpointError: it cannot be read.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             names = archive.namelist()
     except (OSError, zipfile.BadZipFile):
         return None

@@ -85,7 +85,7 @@ def _torchvision(name: str) -> Entry:
     names = models.list_models(module=models)
     if name not in names:
         raise CheckpointError(f"tv:{name}: torchvision has no classifier of that name{nearest(name, names)}")
-    build = partial(models.get_model, name, weights=None)
+    build = partial(models.get_model, name)
     default = models.get_model_weights(name).DEFAULT
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     file = folder / Path(default.url).name
@@ -94,7 +94,9 @@ def _torchvision(name: str) -> Entry:
         if not file.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(default.url, str(file), hash_prefix=file.stem.rpartition("-")[2])
-        return _filled(build, file)
+        read_weights(file)  # torchvision may unpickle it
+        network: nn.Module = build(weights=default)
+        return network
 
     def describe(network: nn.Module) -> Settings:
         said = default.transforms()

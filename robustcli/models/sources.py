@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from robustcli.config import DataSpec, ModelSpec, validated
 from robustcli.disk import file_hash
@@ -59,7 +62,8 @@ def open_target(text: str | Path, weights: Path | None = None) -> Target:
     prefix, _, name = source.body.partition(":")
     program = PROGRAM.fullmatch(source.body)
     library = prefix in hub.LIBRARIES
-    if "@" in source.body and (library or program):
+    missing = program and not Path(program[1]).exists()
+    if "@" in source.body and (library or missing or (program and "@" in program[2])):
         raise CheckpointError(f"{named}: no file '{source.body.rpartition('@')[2]}', as the @ names its weights")
 
     classes: tuple[str, ...] = ()
@@ -82,7 +86,27 @@ def open_target(text: str | Path, weights: Path | None = None) -> Target:
     if source.weights is not None:
         before = before.with_normalization("none" if source.weights == hub.RANDOM else "auto")
     model = name if library else None
+    if not program:
+        with suppress(NotImplementedError):  # the mode of an exported graph is built in
+            module.eval()
+    check_values(module, named)
     return Target(module, named, key_of(module, code), None, classes, model, input=before)
+
+
+def check_values(module: nn.Module, name: str) -> None:
+    """Make weights of other floating types float32, in place.
+
+    Raises:
+        CheckpointError: one has no values yet, or is sparse.
+    """
+    for key, weight in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(weight) or weight.is_meta or weight.layout != torch.strided:
+            kind = "is sparse" if weight.layout != torch.strided else "has no values yet"
+            raise CheckpointError(
+                f"{name}: its '{key}' {kind}; call it once, or load its weights, before it is measured"
+            )
+    if any(weight.dtype in (torch.float16, torch.bfloat16, torch.float64) for weight in module.parameters()):
+        module.float()
 
 
 def _read_exported(path: Path) -> tuple[nn.Module, tuple[int, int] | None] | None:

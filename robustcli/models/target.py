@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -73,6 +73,9 @@ class Target:
     without_gradients: str = ""
 
 
+SMALL = 100_000
+"""Values of a tensor that is no parameter and no buffer; larger ones are told by what is shown of them."""
+
 LIBRARIES = ("torch", "torchvision", "timm", "transformers", "onnx2pytorch", "robustcli")
 
 
@@ -86,6 +89,8 @@ def key_of(module: nn.Module, code: str = "") -> str:
     digest = hashlib.sha256(f"{code} {module}".encode())
     for code_of_layer in sorted({_code_of(type(layer)) for layer in module.modules()}):
         digest.update(code_of_layer.encode())
+    for name, layer in module.named_modules():
+        digest.update(f"{name} {_state_of(layer)}".encode())
     for name, tensor in sorted([*module.named_parameters(), *module.named_buffers()]):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         values = tensor.detach().cpu().contiguous().reshape(-1)
@@ -101,4 +106,22 @@ def _code_of(kind: type) -> str:
     try:
         return f"{kind.__qualname__} {file_hash(Path(inspect.getfile(kind)))}"
     except (OSError, TypeError):  # of a notebook, or made at run time
-        return kind.__qualname__
+        return f"{kind.__qualname__} {_functions_in(vars(kind).values())}"
+
+
+def _state_of(layer: nn.Module) -> str:
+    """A layer's plain attributes, such as a scale, and the functions of its hooks."""
+    hooks = [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
+    plain = {
+        key: value.tolist() if isinstance(value, Tensor) and value.numel() < SMALL else repr(value)
+        for key, value in vars(layer).items()
+        if key != "training" and isinstance(value, bool | int | float | str | tuple | list | Tensor)
+    }
+    shown = [item for item in sorted(plain.items(), key=str) if " at 0x" not in str(item)]  # an address is no state
+    return f"{shown} {_functions_in([*vars(layer).values(), *hooks])}"
+
+
+def _functions_in(values: Iterable[object]) -> list[tuple[str, str]]:
+    """The code of plain functions."""
+    codes = [value.__code__ for value in values if inspect.isfunction(value)]
+    return [(code.co_code.hex(), repr([one for one in code.co_consts if not inspect.iscode(one)])) for code in codes]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robustcli.disk import open_regular
 from robustcli.errors import CheckpointError, nearest
 from robustcli.models import tensorfile
+from robustcli.models.nets import FLOATS
 
 CONTAINERS = (
     "state_dict",
@@ -106,6 +107,8 @@ def put_weights(model: nn.Module, weights: Mapping[str, Tensor], where: object) 
             raise CheckpointError(
                 f"{where}: does not fit the network: '{key}' is {tuple(value.shape)}, should be {wanted}"
             )
+        if expected[key].is_floating_point() and value.dtype not in FLOATS:
+            raise CheckpointError(f"{where}: does not fit the network: '{key}' is {value.dtype}, should be floats")
     model.load_state_dict(fitting, strict=False)
 
 

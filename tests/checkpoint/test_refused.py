@@ -111,7 +111,10 @@ def test_files_of_other_kinds(tmp_path: Path) -> None:
     assert fails(path) == unknown
     np.savez(tmp_path / "x.npz", a=np.zeros(3))
     assert fails(tmp_path / "x.npz") == unknown
-    no_schema = "is not a robustcli checkpoint: it names no schema, as bare weights do not"
+    no_schema = (
+        "is not a robustcli checkpoint: it names no schema, as bare weights do not; they go with a network: "
+        "FILE.py:FUNCTION@WEIGHTS"
+    )
     for value in (torch.nn.Linear(2, 2).state_dict(), {"model": {"w": torch.zeros(1)}}, [1, 2], torch.zeros(2), 1):
         torch.save(value, path)
         assert fails(path) == no_schema

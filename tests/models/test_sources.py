@@ -10,6 +10,7 @@ from torch import nn
 
 from robustcli.errors import CheckpointError, ConfigError
 from robustcli.models.sources import open_target, split_source
+from robustcli.models.target import key_of
 from tests.models import foreign
 
 
@@ -138,3 +139,53 @@ def test_two_programs_with_a_module_of_one_name_beside_them(tmp_path: Path, caps
     assert capsys.readouterr().out == ""  # stdout carries results only
     (tmp_path / "2" / "parts.py").write_text("WIDTH = 2\nOTHER = 1\n")
     assert open_target(f"{tmp_path / '2' / 'net.py'}:make@none").key != found[0].key
+
+
+def test_weights_of_other_types_are_made_float32_and_those_without_values_refused(tmp_path: Path) -> None:
+    body = "import torch\nfrom torch import nn\n"
+    kinds = {
+        "half": "nn.Linear(2, 2).half()",
+        "double": "nn.Linear(2, 2).double()",
+        "meta": "nn.Linear(2, 2, device='meta')",
+        "lazy": "nn.LazyLinear(2)",
+    }
+    (tmp_path / "net.py").write_text(body + "".join(f"def {name}(): return {code}\n" for name, code in kinds.items()))
+    for name in ("half", "double"):
+        assert open_target(f"{tmp_path / 'net.py'}:{name}").module.weight.dtype == torch.float32
+    for name in ("meta", "lazy"):
+        with pytest.raises(CheckpointError, match="its 'weight' has no values yet"):
+            open_target(f"{tmp_path / 'net.py'}:{name}")
+
+
+def test_an_at_in_a_folder_is_no_weights(tmp_path: Path) -> None:
+    folder = tmp_path / "a@b"
+    folder.mkdir()
+    (folder / "net.py").write_text(foreign.PROGRAM)
+    assert open_target(f"{folder / 'net.py'}:make").module is not None
+
+
+@pytest.mark.parametrize("change", ["attribute", "hook", "code", "tensor"])
+def test_the_key_follows_what_no_weight_shows(change: str) -> None:
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.shift = 1.0, torch.zeros(2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale
+
+    class Other(Scaled):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.scale + 1
+
+    net, other = Scaled(), Scaled()
+    assert key_of(net) == key_of(other)
+    if change == "attribute":
+        other.scale = 2.0
+    elif change == "tensor":
+        other.shift = torch.ones(2)
+    elif change == "hook":
+        other.register_forward_hook(lambda module, x, y: 2 * y)
+    else:
+        other = Other()
+    assert key_of(net) != key_of(other)
