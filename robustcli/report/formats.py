@@ -78,7 +78,7 @@ def _row_lines(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     for record in records_of(document):
         line = {key: value for key, value in record.as_dict().items() if key not in PER_SAMPLE}
         line["ci_low"], line["ci_high"] = line.pop("ci95")
-        lines.append(line | {"attack": json.dumps(line["attack"])})
+        lines.append({key: json.dumps(value) if isinstance(value, dict) else value for key, value in line.items()})
     return lines
 
 

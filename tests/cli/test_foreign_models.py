@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +88,8 @@ def test_one_network_in_each_form_has_the_same_flags(call: Call, here: Path, col
     assert len({row["checkpoint_sha256"] for row in rows.values()}) == len(forms)
     assert rows["net.pt2"]["input"] == {"normalize": "none"}
     assert rows["net.pt2"]["model"] is None
+    table = call("evaluate", forms[0], *options, "--format", "csv").out
+    assert json.loads(next(csv.DictReader(io.StringIO(table)))["input"]) == {"normalize": "none"}
     beside = call("evaluate", "net.py:make", "--weights", "w.pth", *options, "--format", "json").document["rows"][0]
     assert beside["checkpoint_sha256"] == rows["net.py:make@w.pth"]["checkpoint_sha256"]
 
