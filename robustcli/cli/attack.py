@@ -97,9 +97,7 @@ def _draw(session: Session, result: Result, path: Path) -> None:
     item = session.items[0]
     record = result.record
     split = "" if record.split == "test" else f", {record.split} split"
-    title = (
-        f"{record.label}, {record.ball}, on {record.subject.method} {record.subject.model}{split}: "
-        f"{record.correct} of {record.n} right after the attack"
-    )
+    network = " ".join(filter(None, (record.subject.method, record.subject.model))) or item.target.name
+    title = f"{record.label}, {record.ball}, on {network}{split}: {record.correct} of {record.n} right after the attack"
     save_gallery(choose_pictures(item.target.module, item.images, result.outcome), title, path)
     notice(f"gallery: {path}")

@@ -13,7 +13,7 @@ from robustcli.cli.console import Advance, err, fail, moving_bar, tell, warn
 from robustcli.cli.outputs import check_outputs
 from robustcli.cli.request import Request, exit_code
 from robustcli.cli.signals import INTERRUPTED
-from robustcli.errors import RobustCliError, memory_guard
+from robustcli.errors import ModelError, RobustCliError, memory_guard
 from robustcli.text import short_paths, visible
 
 if TYPE_CHECKING:
@@ -27,6 +27,16 @@ if TYPE_CHECKING:
     from robustcli.measure.transfer import Matrix, Transferred
     from robustcli.store.cache import Cache
     from robustcli.verdict.check import Finding
+
+
+@contextmanager
+def foreign_code() -> Iterator[None]:
+    """Within it a network may print, which goes to stderr, and its `sys.exit` is an error like any other."""
+    with redirect_stdout(sys.stderr):
+        try:
+            yield
+        except SystemExit as error:
+            raise ModelError(f"the model ended the program: sys.exit({error.code!r})") from error
 
 
 @dataclass(frozen=True)
@@ -52,7 +62,7 @@ class Measurement:
         from robustcli.measure.session import images_for, open_session
 
         self.request = request
-        with redirect_stdout(sys.stderr):  # a network may print
+        with foreign_code():
             self.session = open_session(checkpoints, request.spec)
         self.preflights: dict[str, list[Finding]] = {}
         self.refused = False
@@ -77,16 +87,11 @@ class Measurement:
             on_result: called with each result as soon as it is there.
             matrix: takes each result with its images.
         """
-        with redirect_stdout(sys.stderr):
-            return self._run(keep_images, goal, on_result, matrix)
-
-    def _run(
-        self, keep_images: bool, goal: Goal | None, on_result: Callable[[Result], None], matrix: Matrix | None
-    ) -> Measured:
         from robustcli.attacks.base import MinimalAttack
         from robustcli.device import keep_freed_memory
 
-        self._preflight()
+        with foreign_code():
+            self._preflight()
         if self.refused:
             return Measured([], None)
         session = self.session
@@ -104,7 +109,7 @@ class Measurement:
         total = session.total + (matrix.total if matrix else 0)
         with self._cache() as cache, moving_bar(total) as advance:
             try:
-                with memory_guard():
+                with memory_guard(), foreign_code():
                     for result in self._results(cache, goal, keep_images or matrix is not None, advance):
                         records.append(result.record)
                         on_result(result)
@@ -167,7 +172,7 @@ class Measurement:
 
         full = level == "full" and measured.stopped_by is None and not self.refused
         status = err().status("checking") if full and err().is_terminal else nullcontext()
-        with redirect_stdout(sys.stderr), status:
+        with foreign_code(), status:
             found = verdicts(self.session, measured.records, self.preflights, full=full, pairs=pairs, cells=cells)
         return as_document(found, level)
 

@@ -28,7 +28,7 @@ def call_model(model: Any, x: Tensor) -> Any:
         return model(x.clone())
     except (RobustCliError, CancelledError):
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         if (memory := memory_error(error)) is not None:
             raise memory from error
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}{_mismatch_hint(model, x)}"

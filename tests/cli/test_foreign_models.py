@@ -37,6 +37,14 @@ class Net(nn.Module):
         logits = torch.where(far, 0.01 * x.sum(1, keepdim=True) * torch.tensor([1.0, 0, 0][: gap.shape[1]]), -9 * gap)
         return logits.softmax(1) if self.softmax else logits
 
+class Exits(Net):
+    def forward(self, x):
+        print("on the way")
+        if len(x) > 20:
+            raise SystemExit(0)
+        return super().forward(x)
+
+def exits(): return Exits().eval()
 def good(): return Net().eval()
 def in_train_mode(): return Net()
 def softmax_inside(): return Net(softmax=True).eval()
@@ -153,6 +161,14 @@ def test_a_mistake_is_one_line(
     ended = call("evaluate", *arguments, "--dataset", colours, *FEW)
     assert ended.code == code
     assert message in ended.error
+
+
+def test_a_network_that_prints_and_ends_the_program(call: Call, program: str, colours: Path) -> None:
+    options = ["--dataset", colours, "--attack", "fgsm", "--eps", "0.05", "--normalize", "none", "--format", "json"]
+    ended = call("evaluate", f"{program}:exits", *options, "--limit", "20", "--checks", "off")
+    assert ended.document["rows"][0]["n"] == 20
+    assert "on the way" in ended.err
+    assert "the model ended the program: sys.exit(0)" in call("evaluate", f"{program}:exits", *options).error
 
 
 def test_a_foreign_model_needs_to_be_told_its_images(call: Call, program: str) -> None:
