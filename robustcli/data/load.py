@@ -134,6 +134,7 @@ def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
     for file in layout.files:
         if (root / file).stat().st_size > _MAX_BYTES:
             raise DataError(f"{root / file}: has {(root / file).stat().st_size} bytes; at most {_MAX_BYTES} are read")
+    _check_legacy(root / layout.loader / "processed")
     try:
         return _torchvision(layout, root, spec, download=False)
     except (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError, MemoryError) as error:
@@ -189,6 +190,23 @@ def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
                 f"{file}: its checksum (MD5 {found}) is not that of the published file ({known[file.name]}): "
                 f"delete it to get it again{', or unpack it where you trust it' * (file.suffix == '.gz')}"
             )
+
+
+def _check_legacy(folder: Path) -> None:
+    """Refuse what is no tensors where torchvision before 0.9 kept MNIST, although nothing there is used.
+
+    Raises:
+        DataError: names the file.
+    """
+    for file in (folder / name for name in ("training.pt", "test.pt")):
+        if file.is_file():
+            try:
+                torch.load(file, map_location="meta", weights_only=True)
+            except Exception:  # UnpicklingError, BadZipFile, RuntimeError, EOFError and others
+                raise DataError(
+                    f"{file}: is damaged or holds a pickled object, which is never opened; delete it, "
+                    "MNIST is read from the folder raw beside"
+                ) from None
 
 
 def _absence(layout: Torchvision, root: Path) -> str:

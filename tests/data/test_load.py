@@ -133,6 +133,8 @@ def test_files_of_an_older_torchvision_do_not_replace_the_raw_ones(tmp_path):
     for name in ("training.pt", "test.pt"):
         torch.save((torch.zeros(7, 28, 28, dtype=torch.uint8), torch.zeros(7, dtype=torch.int64)), processed / name)
     assert load(DataSpec(data_dir=tmp_path)).y.tolist() == [0, 1, 2, 3]
+    (processed / "test.pt").write_bytes(b"no tensors")
+    assert failure("mnist", data_dir=tmp_path).startswith(f"{processed / 'test.pt'}: is damaged or holds a pickled")
 
 
 @pytest.mark.parametrize("layout", ["MNIST", "FashionMNIST"])
