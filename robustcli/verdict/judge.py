@@ -17,9 +17,11 @@ from robustcli.measure.session import ImageSamples, Item, Session
 from robustcli.measure.transfer import Transferred
 from robustcli.verdict.check import CHECKS, RULES, Finding, When, at_least, findings, rules_for, with_id
 from robustcli.verdict.controls import Setup
+from robustcli.verdict.foreign import try_alternatives
 from robustcli.verdict.model import MORE, inspect_model, spread_over
-from robustcli.verdict.probes import LIMIT, MANY, Measurement, Survivors
+from robustcli.verdict.probes import Measurement
 from robustcli.verdict.rows import MANY_QUERIES, Results, attack_of
+from robustcli.verdict.survivors import LIMIT, MANY, Survivors
 
 Word = Literal["RELIABLE", "PRELIMINARY", "SUSPECT", "INVALID"]
 WORDS: tuple[Word, ...] = ("RELIABLE", "PRELIMINARY", "SUSPECT", "INVALID")
@@ -98,11 +100,13 @@ def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Findin
     if not len(item.images):
         return []
     samples = ImageSamples(item.images, device)[spread_over(len(item.images), MORE)]
+    model = item.target.module.to(device)
     try:
-        inspection = inspect_model(item.target.module.to(device), samples, attacks)
+        inspection = inspect_model(model, samples, attacks)
+        alternatives = try_alternatives(model, inspection)
     except (AttackError, OutOfMemoryError):
         return []
-    return list(findings(inspection, "preflight"))
+    return [*findings(inspection, "preflight"), *findings(alternatives, "preflight")]
 
 
 def after(

@@ -1,4 +1,4 @@
-"""The checks of a model before the run (P1 to P12, P16 to P18): a few passes forward and back, made once for all."""
+"""The checks of a model before the run (P1 to P12): a few passes forward and back, made once for all."""
 
 from __future__ import annotations
 
@@ -19,10 +19,7 @@ from robustcli.attacks.norms import Linf
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.run import Samples
 from robustcli.errors import AttackError
-from robustcli.measure.fitting import right_behind
 from robustcli.measure.plan import Planned, budget_warnings
-from robustcli.measure.stats import Table, mcnemar
-from robustcli.models.inputs import Prepared
 from robustcli.verdict.check import AUTOATTACK, CARLINI, PINTOR, Finding, When, check, scientific
 
 PASSES = 5
@@ -52,15 +49,6 @@ BLIND = 0.5
 HALF_A_LEVEL = 0.5 / 255
 """Rounded to 8 bits, an image of a smaller Linf ball is the one in its middle."""
 
-GAIN, CHANCE = 0.05, 1e-3
-"""Another input or order of classes speaks against this one where it gains more, and not by chance (McNemar)."""
-
-LITTLE, MUCH = 0.3, 0.7
-"""No such accuracy says anything: LITTLE, or 3 in K where that is more, up to MUCH."""
-
-UNDONE = "the inverse of "
-BGR = "channels in the order BGR"
-
 LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": lambda logits, y: -margin(logits, y)}
 
 
@@ -77,8 +65,6 @@ class Inspection:
         gradients: by loss, (m, c, h, w); None where there is none, and `broken` says why.
         autograd_calls: how often autograd was called inside a forward pass.
         attacks: each with its budget.
-        otherwise: of a network from elsewhere, (n,) bool of all samples: which are right behind another normalisation,
-            or with their channels in another order, by its name.
     """
 
     when: ClassVar[When] = "preflight"
@@ -93,7 +79,6 @@ class Inspection:
     broken: str
     autograd_calls: int
     attacks: tuple[Attack, ...]
-    otherwise: dict[str, Tensor]
 
     @property
     def classes(self) -> int:
@@ -147,27 +132,7 @@ def inspect_model(model: nn.Module, samples: Samples, attacks: Sequence[Attack] 
         broken=broken,
         autograd_calls=len(calls),
         attacks=tuple(attacks),
-        otherwise=_otherwise(model, more, is_right(logits, more.y)),
     )
-
-
-def _otherwise(model: nn.Module, samples: Samples, right: Tensor) -> dict[str, Tensor]:
-    """Which samples are right behind another normalisation, by its name; nothing where none could gain enough."""
-    if not isinstance(model, Prepared) or float(right.double().mean()) > 1 - GAIN:
-        return {}
-    before, channels = model.preprocessing, samples.x.shape[1]
-    others = {}
-    for name, usual in before.usual(channels).items():
-        if name == before.normalize:
-            continue
-        others[f"the normalisation {name}" if usual.mean else "no normalisation"] = usual
-        if usual.mean:
-            back = [-m / s for m, s in zip(usual.mean, usual.std, strict=True)], [1 / s for s in usual.std]
-            others[f"{UNDONE}{name}"] = before.with_normalization(name, *back)
-    found = right_behind(model, others, samples.x, samples.y)
-    if channels == 3:
-        found |= right_behind(model, {BGR: before}, samples.x.flip(1), samples.y)
-    return found
 
 
 def spread_over(n: int, count: int) -> Tensor:
@@ -481,87 +446,3 @@ def _problem(attack: Attack) -> str:
     if isinstance(attack.norm, Linf) and eps < HALF_A_LEVEL:
         return f"{name}: eps {eps} is below half a grey level; was it divided by 255 twice?"
     return ""
-
-
-@check(
-    "P16",
-    "normalisation",
-    f"of a network from elsewhere, another usual normalisation, or the inverse of one, gains more than "
-    f"{100 * GAIN:g} points of clean accuracy (p < {CHANCE:g})",
-    level="WARN",
-    source="ours",
-    bars=True,
-)
-def normalisation(inspection: Inspection) -> Finding | None:
-    """Whether pixels reach the network as it expects them; the best of the others is named."""
-    others = {name: right for name, right in inspection.otherwise.items() if name != BGR}
-    if not others:
-        return None
-    best = max(others, key=lambda name: int(others[name].sum()))
-    gain = _gain(inspection.right, others[best], inspection.classes)
-    if not gain:
-        return Finding("OK", "no other normalisation gains")
-    kind = "applied twice" if best.startswith((UNDONE, "no ")) else "missing, or another one"
-    return Finding("WARN", f"{best} gains {100 * gain:.1f} points: the normalisation is {kind}? see --normalize", gain)
-
-
-@check(
-    "P17",
-    "channel order",
-    f"of a network from elsewhere, images in the order BGR gain more than {100 * GAIN:g} points (p < {CHANCE:g})",
-    level="WARN",
-    source="ours",
-    bars=True,
-)
-def channel_order(inspection: Inspection) -> Finding | None:
-    """Whether the network expects blue first, as OpenCV reads images."""
-    if BGR not in inspection.otherwise:
-        return None
-    gain = _gain(inspection.right, inspection.otherwise[BGR], inspection.classes)
-    if not gain:
-        return Finding("OK", "the order RGB fits")
-    message = f"{BGR} gain {100 * gain:.1f} points: flip them in the network, x.flip(1)"
-    return Finding("WARN", message, gain)
-
-
-@check(
-    "P18",
-    "class order",
-    f"labels shifted by one, or in the best other order, gain more than {100 * GAIN:g} points (p < {CHANCE:g}); the "
-    "order is chosen on half of the samples and judged on the others",
-    level="SUSPECT",
-    source="ours",
-)
-def class_order(inspection: Inspection) -> Finding:
-    """Whether output k stands for label k."""
-    if float(inspection.right.double().mean()) > 1 - GAIN:
-        return Finding("OK", "no other order of the classes can gain")
-    right, pred, y = inspection.right, inspection.logits.argmax(1), inspection.samples.y
-    for shift, rule in ((1, "label + 1"), (-1, "label - 1")):
-        if gain := _gain(right, pred == y + shift, inspection.classes):
-            message = f"{rule} for each label gains {100 * gain:.1f} points: do they count from 1?"
-            return Finding("SUSPECT", message, gain)
-    order = _best_order(pred[::2], y[::2], inspection.classes)
-    if gain := _gain(right[1::2], pred[1::2] == order[y[1::2]], inspection.classes):
-        message = f"another order of the classes gains {100 * gain:.1f} points: are the folders sorted as in training?"
-        return Finding("SUSPECT", message, gain)
-    return Finding("OK", "no other order of the classes gains")
-
-
-def _best_order(pred: Tensor, y: Tensor, classes: int) -> Tensor:
-    """(classes,) the output for each label that makes the most samples right, each output once."""
-    from scipy.optimize import linear_sum_assignment
-
-    counts = torch.zeros(classes, classes)
-    counts.index_put_((y.cpu(), pred.cpu()), torch.ones(len(y)), accumulate=True)
-    return torch.from_numpy(linear_sum_assignment(counts.numpy(), maximize=True)[1]).to(y.device)
-
-
-def _gain(now: Tensor, other: Tensor, classes: int) -> float:
-    """By how much more the other way is right, a fraction; 0 where it is GAIN or less, or little, or by chance.
-
-    Little is what a network that knows nothing may reach: it answers all images of one kind alike.
-    """
-    table = Table.of(other.tolist(), now.tolist())
-    little = float(other.double().mean()) < max(LITTLE, min(MUCH, 3 / classes))
-    return 0.0 if little or table.difference <= GAIN or mcnemar(table) >= CHANCE else table.difference

@@ -13,7 +13,7 @@ from torch import nn
 
 from robustcli.models import sources
 from robustcli.testing.masked import MASKS, Wrapped
-from robustcli.verdict import judge, probes, rows
+from robustcli.verdict import judge, rows, survivors
 
 from .conftest import Call
 
@@ -70,8 +70,8 @@ def test_checks_off_ask_nothing_and_say_nothing(call: Call, models: Path, monkey
 
 
 def test_full_checks_can_end_reliable(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
-    monkeypatch.setattr(probes, "DRAWS", 5)
+    monkeypatch.setattr(survivors, "MANY_QUERIES", 20)
+    monkeypatch.setattr(survivors, "DRAWS", 5)
     monkeypatch.setattr(rows, "WIDE_INTERVAL", 1.0)
     attacks = ("--attack", "pgd:eps=0.02", "--limit", "24")
     verdict = call("evaluate", models / "vanilla.pt", *attacks, "--checks", "full", "--format", "json").document[
@@ -152,8 +152,8 @@ def test_other_checks_and_force_are_another_question(call: Call, models: Path) -
 
 
 def test_a_run_from_the_store_has_a_verdict(call: Call, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
-    monkeypatch.setattr(probes, "DRAWS", 5)
+    monkeypatch.setattr(survivors, "MANY_QUERIES", 20)
+    monkeypatch.setattr(survivors, "DRAWS", 5)
     call("evaluate", models / "vanilla.pt", *PGD, "--checks", "off")
     for level in ("quick", "full"):
         ended = call("evaluate", models / "vanilla.pt", *PGD, "--checks", level, "--format", "json")
@@ -180,7 +180,7 @@ def test_ctrl_c_during_the_checks_prints_what_is_finished_and_keeps_no_verdict(
     assert ended.out.count("  The checks were cut short: ") == 2
     document = json.loads(Path("r.json").read_text())
     assert (len(document["rows"]), document["verdict"]["word"]) == (2, "PRELIMINARY")
-    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
+    monkeypatch.setattr(survivors, "MANY_QUERIES", 20)
     assert "R13" not in call(*full, "--format", "json").document["verdict"]["checkpoints"][0]["not_run"]
 
 
@@ -208,7 +208,7 @@ def test_an_attack_along_gradients_on_a_cut_graph_is_one_line(call: Call, models
 def test_a_cut_graph_costs_only_the_checks_that_take_gradients(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probes, "DRAWS", 5)
+    monkeypatch.setattr(survivors, "DRAWS", 5)
     square = ("--attack", "square:eps=0.01,queries=10", "--limit", 12, "--checks", "full", "--format", "json")
     ended = call("evaluate", models / "vanilla.pt", *square)
     assert ended.code == 0, ended.err
@@ -224,8 +224,8 @@ def test_a_cut_graph_costs_only_the_checks_that_take_gradients(
 def test_a_run_that_stops_early_has_a_verdict_on_the_samples_that_all_attacks_met(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, level: str
 ) -> None:
-    monkeypatch.setattr(probes, "MANY_QUERIES", 20)
-    monkeypatch.setattr(probes, "DRAWS", 5)
+    monkeypatch.setattr(survivors, "MANY_QUERIES", 20)
+    monkeypatch.setattr(survivors, "DRAWS", 5)
     attacks = ("--attack", "fgsm:eps=0.1", "--attack", "pgd:eps=0.5,steps=10", "--attack", "deepfool")
     early = ("--until-ci", 14, "--batch-size", 8, "--checks", level, "--format", "json")
     ended = call("evaluate", models / "vanilla.pt", *attacks, *early)

@@ -10,13 +10,19 @@ from torch import nn
 
 from robustcli.attacks import parse_attack
 from robustcli.attacks.base import Attack
+from robustcli.data.images import Images
+from robustcli.engine.run import Samples, run_attack
+from robustcli.measure.evaluate import to_record
 from robustcli.measure.record import Record, Subject
 from robustcli.testing import tiny_net, tiny_samples
 from robustcli.verdict.check import Finding, Level
 from robustcli.verdict.model import Inspection, inspect_model
+from robustcli.verdict.probes import Measurement
 from robustcli.verdict.rows import Results
 
 from ..records import record
+
+EPS = 0.15
 
 
 def make_row(spec: str | Attack, standing: int | Sequence[int], n: int = 100, **changes: Any) -> Record:
@@ -54,6 +60,18 @@ def inspected(model: nn.Module | None = None, n: int = 80) -> Inspection:
     """A model inspected by tiny samples; `tiny_net` where none is given."""
     attacks = [parse_attack("fgsm:eps=0.1"), parse_attack("pgd:eps=0.1")]
     return inspect_model(model or tiny_net(), tiny_samples(tiny_net(), n), attacks)
+
+
+def measured(model: nn.Module, *specs: str, n: int = 20) -> Measurement:
+    """A model that attacks ran on at EPS, or at a budget of their own."""
+    samples = tiny_samples(tiny_net(), n)
+    stored = (samples.x * 255).round().to(torch.uint8)
+    images = Images(stored, samples.y, samples.ids, ("a", "b", "c"), "tiny", "tiny/test")
+    pixels = Samples(stored.float() / 255, samples.y, samples.ids)
+    attacks = [parse_attack(spec if "eps=" in spec else f"{spec}eps={EPS}") for spec in specs]
+    subject = Subject("a.pt", "", "tiny", "vanilla")
+    rows = [to_record(subject, images, run_attack(model, one, pixels)[0]) for one in attacks]
+    return Measurement(model, images, rows)
 
 
 class Answers(nn.Module):
