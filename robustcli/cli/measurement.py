@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from robustcli.cli.console import Advance, err, fail, moving_bar, tell, warn
 from robustcli.cli.outputs import check_outputs
 from robustcli.cli.request import Request, exit_code
 from robustcli.cli.signals import INTERRUPTED
-from robustcli.errors import ModelError, RobustCliError, memory_guard
+from robustcli.errors import ModelError, RobustCliError, memory_guard, one_line
 from robustcli.text import short_paths, visible
 
 if TYPE_CHECKING:
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def foreign_code() -> Iterator[None]:
-    """Within it a network may print, which goes to stderr, and its `sys.exit` is an error like any other."""
-    with redirect_stdout(sys.stderr):
+    """Within it a network may print and warn, which goes to stderr, and its `sys.exit` is an error like any other."""
+    with redirect_stdout(sys.stderr), warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: warn(one_line(message))
         try:
             yield
         except SystemExit as error:

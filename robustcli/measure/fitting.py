@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from robustcli.errors import AttackError, CheckpointError, ConfigError, nearest,
 from robustcli.fields import parse_number
 from robustcli.models.inputs import Prepared, Preprocessing
 from robustcli.models.onnx_file import OnnxNetwork
-from robustcli.models.target import Target, key_of
+from robustcli.models.target import Target
 
 FEW = 16
 """How many images an exported graph is held against its reference on."""
@@ -74,7 +75,7 @@ def fit_target(target: Target, images: Images, whole: Callable[[], Images], spec
     return replace(
         target,
         module=model,
-        key=key_of(model, target.key),
+        key=hashlib.sha256(f"{target.key} {before} {order} {reason}".encode()).hexdigest(),
         shape=images.shape,
         classes=images.classes or tuple(map(str, range(outputs))),
         input=before,

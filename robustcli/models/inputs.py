@@ -110,11 +110,6 @@ class Prepared(nn.Module):
         """The same network behind another preprocessing."""
         return Prepared(self.network, preprocessing, None if self.order is None else self.order.tolist())
 
-    def extra_repr(self) -> str:
-        """The sizes, which `key_of` finds nowhere else."""
-        settings = self.preprocessing
-        return f"resize={settings.resize}, crop={settings.crop}, interpolation={settings.interpolation}"
-
 
 def resize(x: Tensor, size: int | tuple[int, int], interpolation: Interpolation) -> Tensor:
     """Pixels (n, c, h, w) with a shorter side of `size`, or of the size (h, w); gradients flow through it."""

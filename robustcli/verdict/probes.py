@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -50,6 +50,10 @@ SMALL_STEP = 4 / 255
 NOISY = 0.1
 SIDES = 0.001
 CONVERGING = 50
+
+INSIDE = 0.05
+"""So far from 0 and 1 no pixel is where a clamp has no gradient; of digits most are at 0."""
+
 PLANTED = 32
 """Points of the binarisation test."""
 
@@ -113,10 +117,11 @@ class Measurement:
         """What the strongest attack does, with its images."""
         return None if self.strongest is None else self.run(self.strongest)
 
-    def run(self, attack: Attack) -> Outcome:
-        """What an attack does to the images that are right."""
+    def run(self, attack: Attack, samples: Samples | None = None) -> Outcome:
+        """What an attack does to samples, or else to the images that are right."""
         eot = 1 if self.strongest is None else passes_of(self.strongest)
-        return run_attack(self.model, attack, self.correct_samples, seed=self.seed, eot=eot, keep_images=True)[-1]
+        samples = self.correct_samples if samples is None else samples
+        return run_attack(self.model, attack, samples, seed=self.seed, eot=eot, keep_images=True)[-1]
 
     def survivors(self) -> Iterator[Survivors]:
         """Those of each budget."""
@@ -166,15 +171,25 @@ def huge_eps(measured: Measurement) -> Finding:
     "unbounded attack",
     f"DeepFool of {CONVERGING} iterations or more, without a budget, fails on more than {100 * UNBOUNDED_WARNS:g} % of "
     f"the correct points: WARN; on more than {100 * UNBOUNDED_SUSPECTS:g} % beyond chance (p < "
-    f"{UNBOUNDED_BEYOND_CHANCE:g}): SUSPECT",
+    f"{UNBOUNDED_BEYOND_CHANCE:g}): SUSPECT, under --checks full only if so of images {INSIDE:g} inside of [0, 1] too",
     level="SUSPECT",
     source=f"{CARLINI}; ours",
 )
 def without_budget(measured: Measurement) -> Finding:
-    """Whether DeepFool breaks all, where no budget stops it."""
-    outcome = measured.run(DeepFool(iters=CONVERGING))
+    """Whether DeepFool breaks all, where no budget stops it; a clamp before a network stops it, and is no mask."""
+    attack, samples = DeepFool(iters=CONVERGING), measured.correct_samples
+    outcome = measured.run(attack)
     failed, n = int(outcome.robust.sum()), int(outcome.clean.sum())
-    return unbounded_finding(f"deepfool:iters={CONVERGING}", failed, n)
+    found = unbounded_finding(f"deepfool:iters={CONVERGING}", failed, n)
+    if found.level != "SUSPECT":
+        return found
+    inside = measured.run(attack, replace(samples, x=samples.x.clamp(INSIDE, 1 - INSIDE)))
+    left = int(inside.robust.sum())
+    if unbounded_finding("", left, n).level == "SUSPECT":
+        return found
+    message = f"deepfool:iters={CONVERGING}, without a budget, fails on {failed} of {n} samples, and on {left} whose "
+    message += f"pixels are moved {INSIDE:g} inside of [0, 1]: does a clamp stop the gradient at 0 and 1? take it out"
+    return Finding("WARN", message, left / n)
 
 
 @check(

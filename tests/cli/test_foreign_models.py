@@ -171,6 +171,13 @@ def test_a_network_that_prints_and_ends_the_program(call: Call, program: str, co
     assert "the model ended the program: sys.exit(0)" in call("evaluate", f"{program}:exits", *options).error
 
 
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_one_line(call: Call, program: str, colours: Path) -> None:
+    ended = call("evaluate", f"{program}:in_train_mode", "--dataset", colours, *FEW)
+    assert "\nwarning: the model is in train mode; it is measured in eval mode\n" in f"\n{ended.err}"
+    assert "UserWarning" not in ended.err
+
+
 def test_a_foreign_model_needs_to_be_told_its_images(call: Call, program: str) -> None:
     assert "--dataset" in call("evaluate", f"{program}:good", *FEW).error
 

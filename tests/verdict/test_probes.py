@@ -12,9 +12,10 @@ from robustcli.attacks.norms import Linf
 from robustcli.errors import AttackError
 from robustcli.measure.binarisation import Binarised
 from robustcli.testing import tiny_net
-from robustcli.testing.masked import MASKS
+from robustcli.testing.masked import MASKS, Wrapped
 from robustcli.verdict.check import findings
 from robustcli.verdict.probes import (
+    Measurement,
     binarisation,
     binarisation_finding,
     huge_eps,
@@ -76,3 +77,12 @@ def test_a_model_that_the_binarisation_test_does_not_fit_is_not_put_to_it() -> N
     with pytest.raises(AttackError, match="binarisation"):
         binarisation(odd)
     assert "R17" not in levels(findings(odd, "full"))
+
+
+def test_a_clamp_before_the_network_is_no_mask() -> None:
+    net = tiny_net().float()
+    black_or_white = (torch.rand(20, 1, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5).byte() * 255
+    images = replace(measured(net).images, x=black_or_white, y=net(black_or_white / 255).argmax(1))
+    (found,) = without_budget(Measurement(Wrapped(net, before=lambda x: x.clamp(0, 1)), images, []))
+    assert found.level == "WARN"
+    assert "fails on 20 of 20 samples, and on 0 whose pixels are moved" in found.message
