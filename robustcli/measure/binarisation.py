@@ -270,8 +270,8 @@ def find_last_linear(model: nn.Module, x: Tensor) -> nn.Linear:
 
 def _check_what_follows(model: nn.Module, layer: nn.Linear, features: Tensor, probe: Tensor) -> None:
     """Two classes in the place of the last layer's must come out as two, and nothing else must reach the logits."""
-    weight = features.new_zeros(2, features.shape[1])
-    for first in (1.0, -1.0):
+    weight, gaps = features.new_zeros(2, features.shape[1]), []
+    for first in (1.0, -1.0, 1e-3):
         try:
             with torch.no_grad():
                 logits = TwoClasses(model, layer, weight, weight.new_tensor([first, -first]))(probe)
@@ -280,6 +280,9 @@ def _check_what_follows(model: nn.Module, layer: nn.Linear, features: Tensor, pr
         alike = logits.shape == (2, 2) and torch.equal(logits[0], logits[1])
         if not alike or int(logits[0].argmax()) != int(first < 0):
             raise AttackError("binarisation: the model's logits are not made of its last linear layer's one by one")
+        gaps.append(float(logits[0].amax() - logits[0].amin()))
+    if abs(gaps[0] - gaps[2]) <= 1e-4 * gaps[0]:
+        raise AttackError("binarisation: what follows the model's last linear layer gives each two classes one margin")
 
 
 @contextmanager

@@ -142,7 +142,7 @@ def after(
     )
     yield from findings(measured, "reuse")
     if full:
-        for survivors in measured.survivors():
+        for survivors in measured.survivors:
             yield from of_survivors(survivors)
         if len(measured.correct):
             yield from findings(measured, "full")

@@ -40,7 +40,7 @@ from robustcli.verdict.rows import (
     unbounded_finding,
     worst_case,
 )
-from robustcli.verdict.survivors import LIMIT, Survivors
+from robustcli.verdict.survivors import LIMIT, Survivors, stronger_ensemble
 
 GREY = 0.5
 """In Linf every image can be made grey."""
@@ -123,8 +123,12 @@ class Measurement:
         samples = self.correct_samples if samples is None else samples
         return run_attack(self.model, attack, samples, seed=self.seed, eot=eot, keep_images=True)[-1]
 
-    def survivors(self) -> Iterator[Survivors]:
+    @cached_property
+    def survivors(self) -> tuple[Survivors, ...]:
         """Those of each budget."""
+        return tuple(self._survivors())
+
+    def _survivors(self) -> Iterator[Survivors]:
         for name, group in budgets(self.rows):
             flags = torch.tensor(worst_case(self.rows, group), dtype=torch.bool)
             index = flags.nonzero()[:, 0]
@@ -262,7 +266,7 @@ def rounding(measured: Measurement) -> Finding | None:
     "binarisation test",
     f"of adversarials by construction at {PLANTED} points the attack finds under {100 * LEAST_FOUND:g} %, or noise "
     f"finds half: WARN; SUSPECT where it is under {100 * LEAST_FOUND:g} % beyond chance (p < {BEYOND_CHANCE:g}) and a "
-    "stronger attack finds half of those it missed",
+    "stronger attack finds half of those it missed, unless R24 breaks little at this budget",
     level="SUSPECT",
     source="Zimmermann et al. 2022; ours",
 )
@@ -276,7 +280,17 @@ def binarisation(measured: Measurement) -> Finding | None:
     few = samples[spread_over(len(samples), PLANTED).to(samples.x.device)]
     test = binarise(measured.model, attack, few.x, attack.eps, attack.norm, measured.seed, ids=few.ids)
     again = found_again(measured, test, few) if below_chance(test) else 0
-    return binarisation_finding(f"{label(test.attack)} at {test.norm.label} {test.eps}", test, again)
+    agrees = ensemble_agrees(measured.survivors, attack)
+    return binarisation_finding(f"{label(test.attack)} at {test.norm.label} {test.eps}", test, again, agrees)
+
+
+def ensemble_agrees(groups: Sequence[Survivors], attack: BudgetAttack) -> bool:
+    """Whether an ensemble of AutoAttack's grade, at an attack's budget, says that its misses cost little (R24)."""
+    group = next((one for one in groups if (one.norm, one.eps) == (attack.norm, attack.eps)), None)
+    if group is None:
+        return False
+    found = stronger_ensemble(group)
+    return group.graded or (bool(found) and all(one.level != "SUSPECT" for one in found))
 
 
 def below_chance(test: Binarised) -> bool:
@@ -302,16 +316,19 @@ def found_again(measured: Measurement, test: Binarised, samples: Samples) -> int
     return count
 
 
-def binarisation_finding(attack: str, test: Binarised, again: int = 0) -> Finding:
+def binarisation_finding(attack: str, test: Binarised, again: int = 0, agrees: bool = False) -> Finding:
     """R17, where a stronger attack finds `again` of those that were missed.
 
-    Where noise finds half of the planted adversarials, the test is too easy to pass it.
+    Where noise finds half of the planted adversarials, the test is too easy to pass it. Where the ensemble `agrees`
+    with the number, R24 has measured what the attack misses on the network itself.
     """
     found = sum(test.found)
     message = f"of {test.n} adversarials by construction {attack} finds {found}, noise {sum(test.found_at_random)}"
     if test.asr < LEAST_FOUND:
         if below_chance(test) and 2 * again >= test.n - found:
             message += f", a stronger attack {again} of the other {test.n - found}"
+            if agrees:
+                return Finding("WARN", f"{message}: the attack is weak for this model; R24 says by how much", test.asr)
             return Finding("SUSPECT", f"{message}: the attack is too weak for this model", test.asr)
         return Finding("WARN", f"{message}: the attack may be weak for this model", test.asr)
     if not test.passed:

@@ -135,6 +135,7 @@ class PastTheLayer(nn.Module):
         ),
         (lambda: [PastTheLayer()], "are not made of its last linear layer's one by one"),
         (lambda: [Wrapped(nn.Linear(64, 3), after=torch.neg)], "are not made of its last linear layer's one by one"),
+        (lambda: [Wrapped(nn.Linear(64, 3), after=nn.functional.normalize)], "gives each two classes one margin"),
         (lambda: [nn.Linear(64, 3), nn.BatchNorm1d(3)], "takes no two classes"),
     ],
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from robustcli.attacks import parse_attack
+from robustcli.attacks import PGD, AutoAttack, parse_attack
 from robustcli.attacks.norms import Linf
 from robustcli.errors import AttackError
 from robustcli.measure.binarisation import Binarised
@@ -18,6 +18,7 @@ from robustcli.verdict.probes import (
     Measurement,
     binarisation,
     binarisation_finding,
+    ensemble_agrees,
     huge_eps,
     noisy_landscape,
     re_evaluation,
@@ -70,6 +71,18 @@ def test_an_attack_must_find_what_is_there_by_construction(found: int, by_noise:
     assert finding.level == level
     assert binarisation_finding("pgd", test, again=(32 - found) // 2 - 1).level != "SUSPECT"
     assert f"of 32 adversarials by construction pgd finds {found}, noise {by_noise}" in finding.message
+    agreed = binarisation_finding("pgd", test, again=(33 - found) // 2, agrees=True)
+    assert agreed.level == {"SUSPECT": "WARN"}.get(level, level)
+
+
+def test_an_ensemble_says_what_a_weak_attack_missed() -> None:
+    pgd = PGD(EPS, steps=20)
+    good, blind = measured(tiny_net().float(), "pgd:"), measured(BLIND(tiny_net().float()), "pgd:")
+    assert ensemble_agrees(good.survivors, pgd)
+    assert not ensemble_agrees(good.survivors, PGD(EPS / 2)), "at another budget"
+    assert not ensemble_agrees(blind.survivors, pgd)
+    ran = replace(blind.survivors[0], attacks=(pgd, AutoAttack(EPS)))
+    assert ensemble_agrees([ran], pgd), "its own number is judged"
 
 
 def test_a_model_that_the_binarisation_test_does_not_fit_is_not_put_to_it() -> None:

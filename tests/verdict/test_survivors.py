@@ -125,12 +125,12 @@ def test_the_ensemble_draws_starts_of_its_own() -> None:
 
 def test_the_survivors_of_a_budget_withstand_all_of_its_attacks() -> None:
     two = measured(tiny_net().float(), "fgsm:", "pgd:", "pgd:eps=0.3")
-    low, high = two.survivors()
+    low, high = two.survivors
     assert (low.name, high.name) == ("Linf 0.15", "Linf 0.3")
     assert len(low.attacks) == 2
     assert low.count == sum(map(min, zip(*(row.robust for row in two.rows[:2]), strict=True)))
     assert (len(low.standing), low.total) == (low.count, 20)
-    (few, _) = replace(two, limit=2).survivors()
+    (few, _) = replace(two, limit=2).survivors
     assert len(few.standing) == min(2, low.count)
 
 
