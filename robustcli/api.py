@@ -174,6 +174,7 @@ def _read(attacks: Attacks, eps: Any, options: Mapping[str, Any]) -> tuple[EvalS
 def _of_module(module: nn.Module) -> Target:
     if not isinstance(module, nn.Module):
         raise ConfigError(f"model: is a {type(module).__name__}; should be a torch.nn.Module or the text of a model")
+    module = module.module if isinstance(module, nn.DataParallel) else module
     name = type(module).__name__
     check_values(module, name)
     return Target(module, name, key_of(module), None, (), input=Preprocessing("auto"))
@@ -210,6 +211,8 @@ def from_arrays(x: Any, y: Any) -> Images:
         labels = y.detach().cpu() if isinstance(y, Tensor) else torch.from_numpy(_integers(np.asarray(y)))
     except (TypeError, ValueError) as error:
         raise DataError(f"data: x and y should be arrays of numbers: {one_line(error)}") from None
+    if pixels.ndim == 4 and pixels.shape[1] > 3 >= pixels.shape[3]:
+        raise DataError(f"data: x is {tuple(pixels.shape)}; its channels come last: should be (n, c, h, w)")
     if pixels.ndim != 4 or labels.shape != pixels.shape[:1] or not len(labels):
         raise DataError(f"data: x is {tuple(pixels.shape)}, y {tuple(labels.shape)}; should be (n, c, h, w) and (n,)")
     if labels.is_floating_point() or labels.is_complex() or int(labels.min()) < 0:

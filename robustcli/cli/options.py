@@ -49,7 +49,7 @@ Normalize = Annotated[
         "--normalize",
         MODEL,
         "Of pixels in [0, 1], before a network from elsewhere: auto (default: its own, or what fits best), none, "
-        "imagenet, cifar10, half, mnist or mean=..,std=..",
+        "imagenet, cifar10, half, bytes, mnist or mean=..,std=..",
     ),
 ]
 Resize = Annotated[

@@ -15,11 +15,12 @@ from torch import Tensor
 
 from robustcli.config import EvalSpec
 from robustcli.data.images import Images
-from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.guard import frozen
 from robustcli.engine.outcome import predict
 from robustcli.errors import AttackError, CheckpointError, ConfigError, nearest, one_line
 from robustcli.fields import parse_number
 from robustcli.models.inputs import Prepared, Preprocessing
+from robustcli.models.logits import call_model, logits_of
 from robustcli.models.onnx_file import OnnxNetwork
 from robustcli.models.target import Target
 
@@ -65,7 +66,7 @@ def fit_target(target: Target, images: Images, whole: Callable[[], Images], spec
         if isinstance(graph, OnnxNetwork):
             graph.compare(model.prepare(few))
             reason = graph.reason
-    model = Prepared(target.module, before, order).to(device)
+    model = Prepared(target.module, before, order, outputs).to(device)
     if before.normalize == "auto":
         before, line = choose_normalization(model, whole(), device)
         model = model.otherwise(before).to(device)
@@ -116,6 +117,8 @@ def read_normalization(text: str, channels: int) -> tuple[str, tuple[float, ...]
         mean, std = (one * channels if len(one) == 1 else one for one in (mean, std))
         if not len(mean) == len(std) == channels or min(std) <= 0:
             raise ConfigError(f"--normalize {text}: should be numbers, 1 or {channels} values each, std above 0")
+        if max(mean) > 1:
+            raise ConfigError(f"--normalize {text}: is for pixels in [0, 255]; here they lie in [0, 1]: divide by 255")
         return text, mean, std
     usual = Preprocessing().usual(channels)
     if text not in usual:
@@ -127,12 +130,13 @@ def read_normalization(text: str, channels: int) -> tuple[str, tuple[float, ...]
 def _outputs(model: Prepared, few: Tensor, target: Target, images: Images) -> int:
     """How many logits it gives; whatever fails on the first images is told here."""
     shown = "x".join(map(str, images.shape))
+    labels = len(images.classes) or int(images.y.max()) + 1
     try:
         with frozen(model), torch.no_grad():
-            return int(Meter(model).exact(few).shape[1])
+            return logits_of(call_model(model, few), few, labels - 1).shape[1]
     except Exception as error:
         raise CheckpointError(
-            f"{target.name}: does not take images of {shown} of {images.name}: {one_line(error)}"
+            f"{target.name}: fails on images of {shown} of {images.name}: {one_line(error)}"
         ) from error
 
 
@@ -193,16 +197,16 @@ def choose_normalization(model: Prepared, images: Images, device: str) -> tuple[
     none is none.
     """
     index, choices = _even(images.y, CHOICE), model.preprocessing.usual(images.shape[0])
-    counts = dict.fromkeys(choices, 0)
+    counts: dict[str, int] = {}
     for chunk in torch.split(index, CHUNK):
         found = right_behind(model, choices, images.batch(chunk, device), images.y[chunk].to(device))
         for name, right in found.items():
-            counts[name] += int(right.sum())
-    best = max(counts, key=lambda name: counts[name])
-    ahead = counts[best] - counts["none"]
+            counts[name] = counts.get(name, 0) + int(right.sum())
+    best = max(counts, key=lambda name: counts[name], default="none")
+    ahead = counts.get(best, 0) - counts.get("none", 0)
     if ahead < AHEAD * len(index) or (len(index) < CHOICE and ahead < SURELY):
         best = "none"
-    shown = ", ".join(f"{name} {count}" for name, count in counts.items())
+    shown = ", ".join(f"{name} {counts.get(name, 'fails')}" for name in choices)
     return choices[best], f"normalisation: {best} (right of {len(index)} images: {shown}); see --normalize"
 
 

@@ -27,6 +27,11 @@ from robustcli.disk import file_hash, open_regular
 from robustcli.errors import CheckpointError, ConfigError, nearest
 from robustcli.models import tensorfile, zoo
 
+BARE = (
+    "is not a robustcli checkpoint: it names no schema, as bare weights do not; they go with a network: "
+    "FILE.py:FUNCTION@WEIGHTS"
+)
+
 SCHEMA = 1
 NAME_BYTES = 200
 """Of a file's name, at most; what is written beside it has a name that is longer, and a file system takes 255."""
@@ -281,7 +286,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _read(path: Path, *, tensors: bool) -> Checkpoint:
-    with tensorfile.refusals(path, "is not a robustcli checkpoint, or is empty, cut off or damaged"):
+    damaged = "is not a robustcli checkpoint, or is empty, cut off or damaged"
+    if path.suffix == ".safetensors":
+        damaged = BARE
+    with tensorfile.refusals(path, damaged, advice=f"; {tensorfile.ADVICE}"):
         try:
             file = open_regular(zoo.locate(path))
         except FileNotFoundError:
@@ -293,10 +301,7 @@ def _read(path: Path, *, tensors: bool) -> Checkpoint:
 
 def _check(path: Path, content: Any, tensors: bool) -> Checkpoint:
     if not isinstance(content, dict) or type(content.get("schema")) is not int:
-        raise CheckpointError(
-            f"{path}: is not a robustcli checkpoint: it names no schema, as bare weights do not; they go "
-            "with a network: FILE.py:FUNCTION@WEIGHTS"
-        )
+        raise CheckpointError(f"{path}: {BARE}")
     if content["schema"] != SCHEMA:
         raise CheckpointError(f"{path}: has schema {content['schema']}; robustcli {__version__} reads schema {SCHEMA}")
     for key, value in content.items():

@@ -122,7 +122,9 @@ def _timm(name: str) -> Entry:
         return sizes.with_normalization("own", said["mean"], said["std"]), tuple(names)
 
     build = partial(timm.create_model, name)
-    return Entry(build, partial(build, pretrained=True), _hub_cache(), describe)
+    said = None if name.startswith("hf-hub:") else timm.models.get_pretrained_cfg(name)
+    repository = name.removeprefix("hf-hub:") if said is None else said.hf_hub_id
+    return Entry(build, partial(build, pretrained=True), _hub_cache(repository), describe)
 
 
 def _transformers(name: str) -> Entry:
@@ -133,7 +135,8 @@ def _transformers(name: str) -> Entry:
         raise CheckpointError(f"{where}: no config.json in that folder")
     source = str(folder) if folder.is_dir() else name
     classifier = transformers.AutoModelForImageClassification
-    with _library_errors(where, _hub_cache()):
+    cache = "its files would be there" if folder.is_dir() else _hub_cache(name)
+    with _library_errors(where, cache):
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
             raise CheckpointError(f"{where}: is a {config.model_type}, not an image classifier")
@@ -154,7 +157,7 @@ def _transformers(name: str) -> Entry:
         return _processing(said, _height_width(getattr(config, "image_size", None))), () if unnamed else names
 
     pretrained = partial(classifier.from_pretrained, source, config=config, trust_remote_code=False)
-    return Entry(build, pretrained, _hub_cache(), describe)
+    return Entry(build, pretrained, cache, describe)
 
 
 LIBRARIES: dict[str, Callable[[str], Entry]] = {"tv": _torchvision, "timm": _timm, "hf": _transformers}
@@ -192,10 +195,10 @@ def _client(module: str, extra: str, where: str) -> Any:
         return require_extra(module, extra, where)
 
 
-def _hub_cache() -> str:
+def _hub_cache(repository: str | None) -> str:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    return f"its files would be in {HF_HUB_CACHE}"
+    return f"its files, those of huggingface.co/{repository}, would be in {HF_HUB_CACHE}"
 
 
 def _drawn(build: Callable[[], nn.Module]) -> nn.Module:

@@ -21,8 +21,11 @@ NORMALISATIONS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "mnist": ((0.1307,), (0.3081,)),
     "half-grey": ((0.5,), (0.5,)),
+    "bytes": ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+    "bytes-grey": ((0.0,), (1 / 255,)),
 }
-"""The usual ones, (mean, std) a channel. `half` takes pixels to [-1, 1], as many transformers want them."""
+"""The usual ones, (mean, std) a channel: `half` takes pixels to [-1, 1], as many transformers want them, `bytes` to
+[0, 255]."""
 
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 
@@ -77,12 +80,20 @@ class Prepared(nn.Module):
         network: takes what `preprocessing` makes; returns what `logits_of` takes.
         preprocessing: of pixels (n, c, h, w) in [0, 1].
         order: (classes,) the network's output for each class of the data; None where they are the same.
+        outputs: how many logits the network has; None where that is not known yet.
     """
 
     order: Tensor | None
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, order: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        order: Sequence[int] | None = None,
+        outputs: int | None = None,
+    ) -> None:
         super().__init__()
+        self.outputs = outputs
         self.preprocessing = preprocessing
         self.normalize = Normalize(preprocessing.mean, preprocessing.std).eval() if preprocessing.mean else None
         self.network = network
@@ -93,7 +104,10 @@ class Prepared(nn.Module):
         """Pixels (n, c, h, w) in [0, 1] to logits (n, classes)."""
         prepared = self.prepare(x)
         output: Tensor = self.network(prepared)
-        return output if self.order is None else logits_of(output, prepared)[:, self.order]
+        if self.outputs is None and self.order is None:
+            return output
+        logits = logits_of(output, prepared, (self.outputs or 0) - 1)
+        return logits if self.order is None else logits[:, self.order]
 
     def prepare(self, x: Tensor) -> Tensor:
         """Pixels (n, c, h, w) in [0, 1] to what the network takes."""
@@ -108,7 +122,8 @@ class Prepared(nn.Module):
 
     def otherwise(self, preprocessing: Preprocessing) -> Prepared:
         """The same network behind another preprocessing."""
-        return Prepared(self.network, preprocessing, None if self.order is None else self.order.tolist())
+        order = None if self.order is None else self.order.tolist()
+        return Prepared(self.network, preprocessing, order, self.outputs)
 
 
 def resize(x: Tensor, size: int | tuple[int, int], interpolation: Interpolation) -> Tensor:

@@ -21,8 +21,8 @@ from robustcli.errors import CheckpointError, nearest, one_line
 def build_network(path: Path, function: str, seed: int = 0) -> tuple[nn.Module, str]:
     """The network that a function without arguments returns, and the hash of the files it is made by.
 
-    Its weights, where the function draws them, are drawn from `seed`; the global RNG is left as it was. What the
-    program prints goes to stderr. Its folder is the first that it imports from.
+    Its weights, where the function draws them, are drawn from `seed`; the global RNG and the default type are left as
+    they were. What the program prints goes to stderr. Its folder is the first that it imports from.
 
     Raises:
         CheckpointError: the file or the function is missing, the program fails, or what it returns is no module.
@@ -31,14 +31,18 @@ def build_network(path: Path, function: str, seed: int = 0) -> tuple[nn.Module, 
         raise CheckpointError(f"{path}: no such file")
     with _imports_from(path.parent) as imported, redirect_stdout(sys.stderr), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        default = torch.get_default_dtype()
         try:
             network = _function_of(path, function)()
         except CheckpointError:
             raise
         except (Exception, SystemExit) as error:
             raise CheckpointError(f"{path}:{function}: failed: {_reason(error, path)}") from error
+        finally:
+            torch.set_default_dtype(default)
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"{path}:{function}: returned a {type(network).__name__}; should be a torch.nn.Module")
+    network = network.module if isinstance(network, nn.DataParallel) else network
     digest = hashlib.sha256(function.encode())
     for file in sorted({path.resolve(), *imported}):
         digest.update(f"{file.name} {file_hash(file)}".encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,8 +86,11 @@ def open_target(text: str | Path, weights: Path | None = None) -> Target:
         before = before.with_normalization("none" if source.weights == hub.RANDOM else "auto")
     model = name if library else None
     if not program:
-        with suppress(NotImplementedError):  # the mode of an exported graph is built in
+        try:
             module.eval()
+        except NotImplementedError:  # the mode of an exported graph is built in
+            for part in module.modules():
+                part.training = False
     check_values(module, named)
     return Target(module, named, key_of(module, code), None, classes, model, input=before)
 

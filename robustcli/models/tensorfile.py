@@ -24,6 +24,10 @@ ENTRIES, PICKLE_BYTES = 10_000, 2_000_000
 """More tensors, and more bytes for what is beside them, than any run has; 64 bytes of memory may come of each one."""
 
 
+ADVICE = "save the network's weights alone: torch.save(model.state_dict(), FILE)"
+"""What to do about a file that holds an object."""
+
+
 class FlawError(ValueError):
     """A part that no file of ours has; says which and why."""
 

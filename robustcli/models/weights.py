@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ CONTAINERS = (
     "state_dict_ema",
     "model_ema",
     "ema",
+    "ema_model",
 )
 """The keys that training scripts keep a state_dict under; the first one that holds tensors is taken."""
 
@@ -47,8 +49,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         CheckpointError: the file is missing, damaged, holds an object, or no state_dict.
     """
     damaged = "holds no weights that can be read, or is cut off or damaged"
-    advice = "; save its weights alone: torch.save(model.state_dict(), FILE)"
-    with tensorfile.refusals(path, damaged, advice), open_regular(path) as file:
+    with tensorfile.refusals(path, damaged, f"; {tensorfile.ADVICE}"), open_regular(path) as file:
         if path.suffix == ".safetensors":
             from safetensors.torch import load
 
@@ -66,12 +67,20 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
     """The tensors of a file's content, wherever a training script keeps them."""
-    candidates = [content]
+    candidates = {"": content}
     if isinstance(content, Mapping):
-        candidates += [content[key] for key in CONTAINERS if key in content]
-    for found in candidates:
-        if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
-            return {str(key): value for key, value in found.items()}
+        candidates |= {key: content[key] for key in CONTAINERS if key in content}
+    found = [
+        name
+        for name, value in candidates.items()
+        if isinstance(value, Mapping) and value and all(isinstance(one, Tensor) for one in value.values())
+    ]
+    if len(found) > 1:
+        others = ", ".join(map(repr, found[1:]))
+        message = f"{path}: the weights under '{found[0]}' are taken; it holds {others} too: save that alone to take it"
+        warnings.warn(message, stacklevel=2)
+    if found:
+        return {str(key): value for key, value in candidates[found[0]].items()}
     keys = ", ".join(map(repr, list(content)[:LISTED])) if isinstance(content, Mapping) else type(content).__name__
     raise CheckpointError(
         f"{path}: holds no state_dict, neither bare nor under {', '.join(CONTAINERS)} (it holds: {keys})"

@@ -46,6 +46,9 @@ SAME_LOGITS = 1e-4
 BATCH_MOVES = 1e-3
 BLIND = 0.5
 
+FEW_AT_BOUNDS = 0.01
+"""Of the pixels: so few may have no gradient by chance."""
+
 HALF_A_LEVEL = 0.5 / 255
 """Rounded to 8 bits, an image of a smaller Linf ball is the one in its middle."""
 
@@ -322,8 +325,8 @@ def broken_graph(inspection: Inspection) -> Finding:
 @check(
     "P8",
     "zero gradients",
-    "a correct point's gradient is 0 or not finite: WARN from one point on; SUSPECT where under every loss that the "
-    "gradient attacks use more than half of the points have none",
+    "a correct point's gradient is 0 or not finite, or none reaches the pixels at 0 and 1: WARN from one on; SUSPECT "
+    "where under every loss that the gradient attacks use more than half of the points have none",
     level="SUSPECT",
     source=f"{AUTOATTACK}; {PINTOR}; ours",
 )
@@ -337,6 +340,12 @@ def zero_gradients(inspection: Inspection) -> Finding | None:
     used = {loss for attack in inspection.attacks for loss in attack.losses} & shares.keys()
     each = ", ".join(f"{100 * share:.0f} % under the {name}" for name, share in shares.items())
     worst, least = max(shares.values(), default=0.0), min((shares[name] for name in used), default=0.0)
+    at_bounds = (inspection.few.x == 0) | (inspection.few.x == 1)
+    share = float(at_bounds.double().mean())
+    blocked = share > FEW_AT_BOUNDS and not any(gradient[at_bounds].any() for gradient in gradients.values())
+    if blocked and worst < 1 and least <= BLIND:
+        message = f"no pixel at 0 or 1, {100 * share:.0f} % of all, has a gradient: is there a clamp? take it out"
+        return Finding("WARN", message, share)
     if worst == 0:
         return Finding("OK", "every correct point has a gradient", 0.0)
     message = f"correct points without a usable gradient: {each}"

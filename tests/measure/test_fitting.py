@@ -38,10 +38,11 @@ class ByColour(nn.Module):
         super().__init__()
         mean, std = NORMALISATIONS.get(name, ((0.0,) * 3, (1.0,) * 3))
         self.register_buffer("colours", (COLOURS / 255 - torch.tensor(mean)) / torch.tensor(std))
+        self.scale = 255.0 if name == "bytes" else 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         colours: Tensor = self.colours  # type: ignore[assignment]
-        gap = (x.mean((2, 3))[:, None] - colours).norm(dim=2)
+        gap = (x.mean((2, 3))[:, None] - colours).norm(dim=2) / self.scale
         # Far from all that it knows, everything is red.
         return torch.where(gap.min(1, keepdim=True).values < 0.3, -gap, torch.tensor([1.0, 0.0, 0.0]))
 
@@ -60,7 +61,7 @@ def row(fitted: Target) -> dict[str, object]:
     return fitted.input.as_dict()
 
 
-@pytest.mark.parametrize("name", ["none", "imagenet", "half"])
+@pytest.mark.parametrize("name", ["none", "imagenet", "half", "bytes"])
 def test_auto_takes_the_normalisation_that_the_network_expects(name: str) -> None:
     fitted = fit(target(ByColour(name)), pictures())
     assert row(fitted)["normalize"] == name
@@ -102,6 +103,7 @@ def test_an_explicit_choice_is_taken_as_it_is() -> None:
         ("mean=1,2,std=1", "1 or 3 values each"),
         ("mean=a,std=1", "should be numbers"),
         ("mean=0,std=0", "std above 0"),
+        ("mean=125,std=60", "divide by 255"),
     ],
 )
 def test_a_normalisation_that_cannot_be(text: str, message: str) -> None:
@@ -155,7 +157,7 @@ def test_a_count_that_does_not_fit_shows_both(outputs: int) -> None:
 
 
 def test_a_network_that_fails_on_the_images_is_one_line() -> None:
-    with pytest.raises(CheckpointError, match="does not take images of 3x9x9 of colours") as caught:
+    with pytest.raises(CheckpointError, match="fails on images of 3x9x9 of colours") as caught:
         fit(target(linear(3), said=NONE), pictures(size=9))
     assert "\n" not in str(caught.value)
 
@@ -170,6 +172,35 @@ def test_one_that_is_held_against_its_reference_as_images_reach_it(tmp_path: Pat
     assert row(fitted)["resize"] == [8, 8]
     assert "differ from onnxruntime's" in fitted.without_gradients
     assert "it has no gradients" in fitted.notices[0]
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_fixed_batch_is_held_against_its_reference_too(batch: int, tmp_path: Path) -> None:
+    pytest.importorskip("onnx2pytorch", reason="the extra onnx is not installed")
+    one = open_target(foreign.export_onnx(foreign.network(), tmp_path / "net.onnx", batch))
+    assert not fit(one, pictures(size=8), normalize="none").without_gradients
+
+
+class WithFeatures(ByColour):
+    """Returns features beside its logits."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return x.flatten(1), super().forward(x)
+
+
+def test_logits_beside_features_are_those_as_wide_as_there_are_classes() -> None:
+    fitted = fit(target(WithFeatures()), pictures())
+    assert fitted.module(pictures().batch(slice(4))).shape == (4, 3)
+
+
+def test_a_candidate_that_fails_is_said() -> None:
+    class Picky(ByColour):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.min() < 0:
+                raise ValueError("negative")
+            return super().forward(x)
+
+    assert "imagenet fails, cifar10 fails, half fails" in fit(target(Picky()), pictures()).notices[0]
 
 
 def test_the_size_is_a_part_of_the_key() -> None:

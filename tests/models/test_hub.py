@@ -74,7 +74,8 @@ def test_timm(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="did you mean 'test_vit"):
         open_target("timm:test_vitt")
     with pytest.raises(
-        CheckpointError, match=r"timm:test_vit: cannot be had .*its files would be in .*@none takes random"
+        CheckpointError,
+        match=r"timm:test_vit: cannot be had .*those of huggingface.co/timm/test_vit.* would be in .*@none takes",
     ):
         open_target("timm:test_vit")
 

@@ -157,6 +157,25 @@ def test_weights_of_other_types_are_made_float32_and_those_without_values_refuse
             open_target(f"{tmp_path / 'net.py'}:{name}")
 
 
+def test_a_default_type_of_the_program_and_data_parallel_stay_its_own(tmp_path: Path) -> None:
+    body = "import torch\nfrom torch import nn\ntorch.set_default_dtype(torch.float64)\n"
+    (tmp_path / "net.py").write_text(body + "def make(): return nn.DataParallel(nn.Linear(2, 2).eval())\n")
+    module = open_target(f"{tmp_path / 'net.py'}:make").module
+    assert torch.get_default_dtype() == torch.float32
+    assert isinstance(module, nn.Linear)
+    assert not module.training
+
+
+def test_bare_weights_and_pickles_name_the_way_out(tmp_path: Path, weights: Path) -> None:
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(CheckpointError, match="save the network's weights alone"):
+        open_target(tmp_path / "whole.pt")
+    for path in (weights, tmp_path / "w.safetensors"):
+        path.touch()
+        with pytest.raises(CheckpointError, match="they go with a network: FILE"):
+            open_target(path)
+
+
 def test_an_at_in_a_folder_is_no_weights(tmp_path: Path) -> None:
     folder = tmp_path / "a@b"
     folder.mkdir()

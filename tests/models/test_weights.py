@@ -36,6 +36,14 @@ def test_wherever_a_script_keeps_them_and_whatever_stands_before_them(how: str, 
     assert all(torch.equal(value, other.state_dict()[key]) for key, value in net.state_dict().items())
 
 
+def test_averaged_weights_beside_the_others_are_said(tmp_path: Path) -> None:
+    net, averaged = foreign.network(), foreign.network(2)
+    torch.save({"model": net.state_dict(), "model_ema": averaged.state_dict()}, tmp_path / "w.pth")
+    with pytest.warns(UserWarning, match="under 'model' are taken; it holds 'model_ema' too"):
+        found = read_weights(tmp_path / "w.pth")
+    assert all(torch.equal(value, found[key]) for key, value in net.state_dict().items())
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_files_of_older_versions(zipped: bool, tmp_path: Path) -> None:
     torch.save(foreign.network().state_dict(), tmp_path / "w.pth", _use_new_zipfile_serialization=zipped)
@@ -98,7 +106,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     for name, content in (("module.pt", foreign.network()), ("global.pt", {"state_dict": {}, "args": Bomb(mark)})):
         torch.save(content, tmp_path / name)
-        with pytest.raises(CheckpointError, match=r"holds a pickled object .*save its weights alone"):
+        with pytest.raises(CheckpointError, match=r"holds a pickled object .*save the network's weights alone"):
             read_weights(tmp_path / name)
     torch.save(Bomb(mark), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(CheckpointError):

@@ -12,7 +12,7 @@ from torch.nn.functional import one_hot
 
 from robustcli.attacks import parse_attack
 from robustcli.testing import tiny_net, tiny_samples
-from robustcli.testing.masked import MASKS, Mask
+from robustcli.testing.masked import MASKS, Mask, Wrapped
 from robustcli.testing.state import require_unchanged, state_of
 from robustcli.verdict.check import LEVELS, Finding, findings
 from robustcli.verdict.model import Inspection, clean_accuracy, inspect_model
@@ -166,3 +166,11 @@ def test_an_inspection_leaves_model_random_state_and_autograd_as_they_were() -> 
     inspect_model(model, samples)
     require_unchanged("the inspection", before, state_of(model, samples))
     assert torch.autograd.grad is autograd
+
+
+def test_a_clamp_that_stops_the_gradient_of_black_and_white_pixels_is_named() -> None:
+    samples = tiny_samples(tiny_net(), 20)
+    black_or_white = replace(samples, x=torch.where(samples.x < 0.5, samples.x, 1.0))
+    clamped = Wrapped(tiny_net(), before=lambda x: x.clamp(0, 1))
+    assert "is there a clamp?" in found(inspect_model(clamped, black_or_white))["P8"].message
+    assert found(inspect_model(tiny_net(), black_or_white))["P8"].level == "OK"
