@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,8 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustcli.disk import open_regular
 from robustcli.errors import CheckpointError, nearest, one_line, require_extra
 from robustcli.internet import reachable
+from robustcli.models import tensorfile
 from robustcli.models.inputs import Interpolation, Preprocessing
 from robustcli.models.weights import put_weights, read_weights, rename
 
@@ -134,12 +137,16 @@ def _transformers(name: str) -> Entry:
     if name.startswith((".", "/", "~")) and not (folder / "config.json").is_file():
         raise CheckpointError(f"{where}: no config.json in that folder")
     source = str(folder) if folder.is_dir() else name
+    if folder.is_dir():
+        _check_folder(folder)
     classifier = transformers.AutoModelForImageClassification
     cache = "its files would be there" if folder.is_dir() else _hub_cache(name)
     with _library_errors(where, cache):
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
         if type(config) not in transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
             raise CheckpointError(f"{where}: is a {config.model_type}, not an image classifier")
+        if "/" in str(getattr(config, "_attn_implementation", "")):
+            raise CheckpointError(f"{where}: is refused: its config names code of the hub")
         try:
             said = transformers.ImageProcessingMixin.get_image_processor_dict(source)[0]
         except OSError:  # it has none
@@ -158,6 +165,27 @@ def _transformers(name: str) -> Entry:
 
     pretrained = partial(classifier.from_pretrained, source, config=config, trust_remote_code=False)
     return Entry(build, pretrained, cache, describe)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder with a file outside it, a file that is none, or weights that hold an object.
+
+    Raises:
+        CheckpointError: names it.
+    """
+    root = folder.resolve()
+    if root.parent.name == "snapshots":  # the hub's cache, where each file is a link to a blob
+        root = root.parents[1]
+    for path in folder.iterdir():
+        named = [path]
+        if path.name.endswith(".index.json"):
+            with tensorfile.refusals(path, "is no index of weights"), open_regular(path) as file:
+                named += [folder / str(part) for part in set(json.load(file)["weight_map"].values())]
+        for one in named:
+            if not one.resolve().is_relative_to(root) or not (one.is_file() or one.is_dir()):
+                raise CheckpointError(f"{path}: is refused: {one.name} is outside its folder, missing or no plain file")
+            if one.name.startswith("pytorch_model") and one.suffix == ".bin":
+                read_weights(one)  # transformers reads what this lets pass
 
 
 LIBRARIES: dict[str, Callable[[str], Entry]] = {"tv": _torchvision, "timm": _timm, "hf": _transformers}

@@ -22,6 +22,9 @@ from robustcli.models.program import build_network
 from robustcli.models.target import Origin, Target, key_of
 from robustcli.models.weights import put_weights, read_weights
 
+TORCHSCRIPT = (".pt", ".pth", ".ts", ".jit", ".torchscript")
+"""How a TorchScript file's name ends: its code runs, which no file of weights may by another name."""
+
 PROGRAM = re.compile(r"(.+\.py):([^:]+)")
 
 
@@ -120,7 +123,7 @@ def _read_exported(path: Path) -> tuple[nn.Module, tuple[int, int] | None] | Non
         return load_onnx(path)
     if suffix == ".pt2":
         return load_exported(path)
-    module = load_torchscript(path)
+    module = load_torchscript(path) if suffix in TORCHSCRIPT else None
     return None if module is None else (module, None)
 
 

@@ -20,12 +20,18 @@ from robustcli.errors import CheckpointError, RobustCliError, one_line
 VALUES, DEPTH, BITS = 1_000_000, 32, 256
 """More values, deeper nesting and larger integers than any run of ours has. A list may be in itself many times over."""
 
+GROWS = re.compile(rb"bytearray|_codecs")
+"""What torch's safe unpickler lets a pickle call, and that makes gigabytes of a few bytes."""
+
 ENTRIES, PICKLE_BYTES = 10_000, 2_000_000
 """More tensors, and more bytes for what is beside them, than any run has; 64 bytes of memory may come of each one."""
 
 
 ADVICE = "save the network's weights alone: torch.save(model.state_dict(), FILE)"
 """What to do about a file that holds an object."""
+
+
+TO_ANY_SIZE = "is refused: it may unpack to any size"
 
 
 class FlawError(ValueError):
@@ -82,6 +88,8 @@ def read(file: BinaryIO, *, tensors: bool) -> Any:
     beside = max((entry.file_size for entry in entries if entry.filename.endswith("data.pkl")), default=0)
     if len(entries) > ENTRIES or beside > PICKLE_BYTES:
         raise FlawError("has too many parts")
+    if any(GROWS.search(archive.read(entry)) for entry in entries if entry.filename.endswith("data.pkl")):
+        raise FlawError(TO_ANY_SIZE)
     # torch compares no checksums, and gives uninitialised memory for an entry whose folder bit (16) is set: a flipped
     # bit would pass for a weight.
     if tensors and (archive.testzip() or any(entry.external_attr & 16 for entry in entries)):

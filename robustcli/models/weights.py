@@ -59,6 +59,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if zipped:
             content = tensorfile.read(file, tensors=True)
         else:  # as torch wrote before 1.6
+            if tensorfile.GROWS.search(file.read()):
+                raise tensorfile.FlawError(tensorfile.TO_ANY_SIZE)
+            file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
         weights = _state_dict(content, path)
         tensorfile.check(weights, "weights", tensors=True, meta=False)

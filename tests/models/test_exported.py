@@ -110,6 +110,9 @@ def test_a_pickle_in_weights_constants_or_sample_inputs_is_refused(exported: Pat
         "exit()",
         "1<<40000000000",
         "Max(1, [x for x in (1).__class__.__base__.__subclasses__()])",
+        "(1,)*600000000",
+        "Max(*(1, 2))",
+        f"Mod({'*'.join(f'(s{i}+s{i + 1})' for i in range(12))}, s0)",
     ],
 )
 def test_a_size_that_is_code_is_refused(text: str, exported: Path, tmp_path: Path) -> None:
@@ -127,12 +130,43 @@ def test_a_size_that_is_code_is_refused(text: str, exported: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    "target", ["torch.os.system", "torch.ops.load_library", "torch.load", "torch.ops.aten.from_file.default", "#x:y"]
+    "target",
+    ["torch.os.system", "torch.ops.load_library", "torch.load", "#x:y", "torch.ops.aten.nothing.default"]
+    + [f"torch.ops.aten.{name}.default" for name in ("from_file", "save", "_print", "warn")],
 )
 def test_a_graph_that_calls_anything_but_operators_is_refused(target: str, exported: Path) -> None:
     made = rewritten(exported, in_json("models/model.json", "torch.ops.aten.relu.default", target))
     with pytest.raises(CheckpointError, match="its graph calls"):
         load_exported(made)
+
+
+@pytest.mark.parametrize("spec", ["in_spec", "out_spec"])
+@pytest.mark.parametrize(
+    "context", [{"__enum__": True, "fqn": "evil:X", "name": "x"}, [{"__enum__": True, "fqn": "evil:X", "name": "x"}]]
+)
+def test_a_container_that_imports_a_module_is_refused(spec: str, context: Any, exported: Path, tmp_path: Path) -> None:
+    """torch imports what `__enum__` names, and ctypes loads a library by an attribute's name."""
+
+    def change(part: str, content: bytes) -> bytes:
+        if part != "models/model.json":
+            return content
+        graph = json.loads(content)
+        for entry in graph["graph_module"]["module_call_graph"]:
+            if entry.get("signature"):
+                content = json.loads(entry["signature"][spec])
+                content[1]["context"] = json.dumps(context)
+                entry["signature"][spec] = json.dumps(content)
+        return json.dumps(graph).encode()
+
+    with pytest.raises(CheckpointError, match=f"{spec} .* could run code"):
+        load_exported(rewritten(exported, change))
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin", ".ckpt"])
+def test_torchscript_runs_by_its_own_names_alone(suffix: str, tmp_path: Path) -> None:
+    foreign.script(foreign.network(), tmp_path / f"net{suffix}")
+    with pytest.raises(CheckpointError):
+        open_target(tmp_path / f"net{suffix}")
 
 
 @pytest.mark.parametrize("place", ["name", "as_name", "forward_arg_names", "key", "metadata"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,28 @@ def test_code_that_comes_with_a_model_is_not_run(folder: Path, tmp_path: Path) -
     with pytest.raises(CheckpointError):
         open_target(f"hf:{folder}")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["index", "link", "pipe"])
+def test_a_folder_that_names_what_is_outside_is_refused(kind: str, folder: Path, tmp_path: Path) -> None:
+    weights, outside = folder / "model.safetensors", tmp_path / "outside.safetensors"
+    weights.rename(outside)
+    if kind == "index":
+        parts = dict.fromkeys(open_target(f"hf:{folder}@none").module.state_dict(), "../outside.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": parts}))
+    elif kind == "link":
+        weights.symlink_to(outside)
+    else:
+        os.mkfifo(weights)
+    with pytest.raises(CheckpointError, match="is outside its folder, missing or no plain file"):
+        open_target(f"hf:{folder}")
+
+
+def test_attention_code_of_the_hub_is_refused(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"_attn_implementation": "evil/kernel"}))
+    with pytest.raises(CheckpointError, match="names code of the hub"):
+        open_target(f"hf:{folder}")
 
 
 @pytest.mark.parametrize("text", ["hf:./absent", "hf:nobody/nothing"])

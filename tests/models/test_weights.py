@@ -91,6 +91,13 @@ class Bomb:
         return (Path.touch, (self.path,))
 
 
+class Grows:
+    """Becomes gigabytes of a few bytes, by what torch's safe unpickler allows."""
+
+    def __reduce__(self) -> Any:
+        return (bytearray, (5 * 10**9,))
+
+
 def header(size: int) -> bytes:
     return struct.pack("<Q", size) + b"{}"
 
@@ -112,6 +119,13 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         read_weights(tmp_path / "old.pt")
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_that_grows_is_refused(zipped: bool, tmp_path: Path) -> None:
+    torch.save({"x": Grows()}, tmp_path / "w.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="may unpack to any size"):
+        read_weights(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(
