@@ -86,10 +86,8 @@ class Bomb:
 def test_a_pickle_bomb_does_not_go_off(tmp_path: Path, read: Any) -> None:
     path, crater = tmp_path / "run.pt", tmp_path / "crater"
     torch.save(stored(resume={"optimizer": Bomb(crater)}), path)
-    assert (
-        fails(path, read)
-        == f"is refused: it holds a pickled object ({os.mkdir.__module__}.mkdir), which could run code"
-    )
+    refused = f"is refused: it holds a pickled object ({os.mkdir.__module__}.mkdir), which could run code; save the"
+    assert fails(path, read).startswith(refused)
     torch.save(stored(resume={"optimizer": Bomb(crater)}), path, _use_new_zipfile_serialization=False)
     fails(path, read)
     path.write_bytes(pickle.dumps(stored(resume={"optimizer": Bomb(crater)})))
