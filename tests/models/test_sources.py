@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from robustcli.errors import CheckpointError, ConfigError
 from robustcli.models.sources import open_target, split_source
 from robustcli.models.target import key_of
 from tests.models import foreign
+
+NEEDS_ONNX = pytest.mark.skipif(find_spec("onnx") is None, reason="the extra onnx is not installed")
 
 
 @pytest.fixture
@@ -86,7 +89,7 @@ def test_random_weights_are_the_same_each_time_and_the_global_rng_stays(program:
         ("{program}", "name the function that builds the network"),
         ("{program}:make@absent.pt", "no file 'absent.pt', as the @ names its weights"),
         ("{folder}/absent.py:make", "no such file"),
-        ("{folder}/absent.onnx", "no such file"),
+        pytest.param("{folder}/absent.onnx", "no such file", marks=NEEDS_ONNX),
         ("{folder}/absent.pt2", "no such file"),
         ("{weights}", "as bare weights do not"),
         ("tv:resnet51", "did you mean 'resnet50'?"),
