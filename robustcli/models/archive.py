@@ -59,14 +59,15 @@ FUNCTIONS = frozenset(
 """What a size may call. sympy evaluates it as Python, so that nothing else passes; powers could be endless."""
 
 SIZES = (
-    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Constant, ast.Name, ast.Call, ast.Load),
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.Constant, ast.Name, ast.Call, ast.keyword, ast.Load),
     *(ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.USub, ast.UAdd),
     *(ast.Invert, ast.BitAnd, ast.BitOr, ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE),
 )
 """Of what a size is made: no tuples, which a product makes as long as it likes."""
 
+PRODUCTS = frozenset({"Mul", "Mod", "PythonMod", "FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv", "FloatTrueDiv"})
 LONGEST, MOST_PRODUCTS = 2000, 10
-"""Characters of a size, and products in it, which sympy multiplies out."""
+"""Characters of a size, and products and quotients in it, which sympy multiplies out; exports of six networks have 3."""
 
 CONTAINERS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"})
 """What inputs and outputs may be held in; other kinds import a module by its name."""
@@ -229,13 +230,19 @@ def _is_size(text: str) -> bool:
         return False
     names = {node.id for node in nodes if isinstance(node, ast.Name)}
     numbers = [node.value for node in nodes if isinstance(node, ast.Constant)]
+    factors = [len(node.args) for node in nodes if isinstance(node, ast.Call) and _called(node) in PRODUCTS]
+    products = sum(isinstance(node, ast.Mult | ast.Mod | ast.FloorDiv) for node in nodes) + sum(factors) - len(factors)
     return (
         all(isinstance(node, SIZES) for node in nodes)
         and names <= FUNCTIONS
-        and not any(isinstance(node, ast.Call) and node.keywords for node in nodes)
+        and {node.arg for node in nodes if isinstance(node, ast.keyword)} <= {"evaluate"}
         and all(isinstance(number, int | float) and abs(number) < 2**63 for number in numbers)
-        and sum(isinstance(node, ast.Mult | ast.Mod) for node in nodes) <= MOST_PRODUCTS
+        and products <= MOST_PRODUCTS
     )
+
+
+def _called(node: ast.Call) -> str:
+    return node.func.id if isinstance(node.func, ast.Name) else ""
 
 
 def _texts(content: Any) -> Iterator[tuple[str, str]]:

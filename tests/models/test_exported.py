@@ -112,7 +112,9 @@ def test_a_pickle_in_weights_constants_or_sample_inputs_is_refused(exported: Pat
         "Max(1, [x for x in (1).__class__.__base__.__subclasses__()])",
         "(1,)*600000000",
         "Max(*(1, 2))",
-        f"Mod({'*'.join(f'(s{i}+s{i + 1})' for i in range(12))}, s0)",
+        f"Mod({'*'.join(f'(s{i}+s{i + 1})' for i in range(18))}, s0)",
+        f"Mod(Mul({', '.join(f'Add(s{i}, s{i + 1})' for i in range(18))}), s0)",
+        "Max(1, key=s0)",
     ],
 )
 def test_a_size_that_is_code_is_refused(text: str, exported: Path, tmp_path: Path) -> None:
