@@ -67,7 +67,7 @@ SIZES = (
 
 PRODUCTS = frozenset({"Mul", "Mod", "PythonMod", "FloorDiv", "CeilDiv", "CleanDiv", "IntTrueDiv", "FloatTrueDiv"})
 LONGEST, MOST_PRODUCTS = 2000, 10
-"""Characters of a size, and products in it, which sympy multiplies out; those of four networks for images of any size have 3."""
+"""Characters of a size, and products in it, which sympy multiplies out; four networks for images of any size have 3."""
 
 CONTAINERS = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict"})
 """What inputs and outputs may be held in; other kinds import a module by its name."""
