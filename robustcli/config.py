@@ -166,6 +166,7 @@ class EvalSpec(Spec):
     curve: bool = False
     eight_bit: bool = False
     batch_size: PositiveInt | None = None
+    workers: int | None = Field(None, ge=0, le=256)
     seed: Seed = 0
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"

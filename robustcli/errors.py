@@ -124,6 +124,12 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= 300 else f"{text[:300]}..."
 
 
+def listed(names: Iterable[str], most: int = 3) -> str:
+    """The first few names, and `...` where there are more."""
+    found = list(names)
+    return ", ".join(found[:most]) + ", ..." * (len(found) > most)
+
+
 def unknown(what: str, name: str, allowed: Iterable[str]) -> ConfigError:
     """The error for a name that is none of the allowed ones."""
     names = sorted(allowed)

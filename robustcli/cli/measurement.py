@@ -158,9 +158,18 @@ class Measurement:
         from robustcli.measure.evaluate import evaluate
 
         on_progress = progress_of(self.session, advance)
+
+        def notice(line: str) -> None:
+            if ("warning", line) not in self.request.notes:  # of several models on the same images
+                self.request.tell(line, "warning")
+
         if goal is None:
-            return evaluate(self.session, keep_images=keep_images, on_progress=on_progress, cache=cache)
-        return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache)
+            found = evaluate(
+                self.session, keep_images=keep_images, on_progress=on_progress, cache=cache, on_notice=notice
+            )
+        else:
+            found = evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=notice)
+        return found
 
     def verdict(
         self, measured: Measured, pairs: Sequence[Pair] = (), cells: Sequence[Transferred] = ()
@@ -206,7 +215,11 @@ class Measurement:
             raise stopped_by
         cut = "; the checks were cut short" if stopped_by is None else ""
         on = "; the same command goes on from there" if request.store is not None else ""
-        done = f"{len(measured.records)} of {self.session.rows} rows were finished and are kept{cut}{on}"
+        sizes = {item.subject: len(item.images) for item in self.session.items}
+        partial = [record for record in measured.records if record.n < sizes[record.subject]]
+        finished = len(measured.records) - len(partial)
+        part = f", {len(partial)} on {partial[0].n} of {sizes[partial[0].subject]} samples," if partial else ""
+        done = f"{finished} of {self.session.rows} rows were finished{part} and are kept{cut}{on}"
         fail(done, "interrupted")
         return INTERRUPTED
 

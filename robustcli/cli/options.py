@@ -116,6 +116,15 @@ BatchSize = Annotated[
         "and memory only.",
     ),
 ]
+Workers = Annotated[
+    int | None,
+    option(
+        "--workers",
+        COMPUTE,
+        "Processes that decode image files while the network computes, where memory does not hold all of them (default "
+        "one a core, at most 8); 0 for none.",
+    ),
+]
 Seed = Annotated[int | None, option("--seed", COMPUTE, "Of every random draw (default 0).")]
 Device = Annotated[str | None, option("--device", COMPUTE, "auto (default), cpu, cuda or cuda:N.")]
 Dtype = Annotated[
@@ -177,6 +186,7 @@ def _common_flags(
     limit: Limit = None,
     no_sample: NoSample = False,
     batch_size: BatchSize = None,
+    workers: Workers = None,
     seed: Seed = None,
     device: Device = None,
     dtype: Dtype = None,

@@ -33,7 +33,7 @@ GREY_DIGITS = (1, 28, 28)
 INVALID = 5
 """The exit code where a verdict says so."""
 
-WITHOUT_EFFECT = frozenset({"checkpoint", "style", "json_file", "batch_size", "store", "no_store"})
+WITHOUT_EFFECT = frozenset({"checkpoint", "style", "json_file", "batch_size", "workers", "store", "no_store"})
 """Flags that do not change the results."""
 
 ALWAYS_MEASURED = (

@@ -67,6 +67,19 @@ class Files:
             x[i] = pixels
         return torch.from_numpy(x)
 
+    def read(self, index: torch.Tensor) -> tuple[torch.Tensor, dict[int, str]]:
+        chosen = self.take(index)
+        x, bad = torch.zeros(len(chosen), *self.shape[1:], dtype=torch.uint8), {}
+        for i, file in enumerate(chosen.files):
+            try:
+                pixels = _decode(file)
+                if pixels.shape[1:] != tuple(self.shape[2:]) or len(pixels) > self.shape[1]:
+                    raise DataError(f"{file}: has pixels of {pixels.shape}, which its header does not say")
+                x[i] = torch.from_numpy(np.array(pixels))
+            except DataError as error:
+                bad[i] = str(error).removeprefix(f"{file}: ")
+        return x, bad
+
     def take(self, index: torch.Tensor | slice) -> Files:
         """The chosen images, with nothing decoded."""
         chosen = self.files[index] if isinstance(index, slice) else [self.files[i] for i in index.tolist()]

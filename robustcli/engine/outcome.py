@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,16 @@ class Outcome:
     backwards: int
     ensemble: str | None = None
     recalled: int = 0
+
+
+def merge(parts: Sequence[Outcome], order: Tensor | None = None) -> Outcome:
+    """What one attack did to the samples of several parts, in their order or by the positions `order` (n,) of it."""
+    columns = ("clean", "robust", "distance", "pred", "pred_after", *(("x_adv",) if parts[0].x_adv is not None else ()))
+    costs = ("seconds", "forwards", "backwards", "recalled")
+    joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in columns}
+    changes: dict[str, Any] = {name: column if order is None else column[order] for name, column in joined.items()}
+    changes |= {name: sum(getattr(part, name) for part in parts) for name in costs}
+    return replace(parts[0], by_iter=tuple(map(sum, zip(*(part.by_iter for part in parts), strict=True))), **changes)
 
 
 def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int, eot: int = 1) -> Tensor:

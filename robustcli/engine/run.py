@@ -262,6 +262,7 @@ class Run:
         else:
             size *= 2  # there is no graph for a way back to keep
         chunks = list(chunks_of(active, missing, size))
+        self.samples.expect([index for index, _ in chunks])
         tasks = [
             partial(self._perturb, attack, index, noise(index))
             for index, _ in chunks

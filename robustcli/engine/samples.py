@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,6 +32,9 @@ class Samples:
     def __getitem__(self, index: Tensor | slice) -> Samples:
         return Samples(self.x[index], self.y[index], self.ids[index])
 
+    def expect(self, parts: Sequence[Tensor]) -> None:
+        """All of them are there."""
+
 
 class SampleSource(Protocol):
     """Samples that are read when they are indexed, each checked where it was stored."""
@@ -49,6 +53,10 @@ class SampleSource(Protocol):
 
     def __getitem__(self, index: Tensor | slice) -> Samples:
         """The chosen samples, on the device of `y`."""
+        ...
+
+    def expect(self, parts: Sequence[Tensor]) -> None:
+        """Take note of the positions (k,) that will be asked for, in turn."""
         ...
 
 

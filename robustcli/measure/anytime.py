@@ -8,14 +8,13 @@ from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import label
 from robustcli.attacks.base import BudgetAttack, at_budgets
-from robustcli.engine.run import Outcome
+from robustcli.engine.outcome import Outcome, merge
 from robustcli.errors import AttackError
 from robustcli.measure.evaluate import Result, run_item, to_record
 from robustcli.measure.plan import Planned
@@ -60,6 +59,7 @@ def evaluate_towards(
     on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
     cache: Cache | None = None,
     clock: Callable[[], float] = time.monotonic,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
     """As `evaluate`, the cheap attacks first, each on a random part of the samples until the goal is reached.
 
@@ -74,7 +74,8 @@ def evaluate_towards(
         deadline = None if end is None else clock() + (end - clock()) / (len(session.items) - i)
         try:
             for planned in sorted(item.plan, key=lambda planned: planned.runs * planned.attack.cost):
-                run = _Slices(item, session, goal, deadline, partial(on_progress, item.target.name), cache, clock)
+                progress = partial(on_progress, item.target.name)
+                run = _Slices(item, session, goal, deadline, progress, cache, clock, on_notice)
                 for index, outcome in run.rows(planned):
                     record = to_record(item.subject, item.images.take(index), outcome, session.spec.split)
                     yield Result(record, outcome)
@@ -93,6 +94,7 @@ class _Slices:
     on_progress: Callable[[Planned, float, float], None]
     cache: Cache | None
     clock: Callable[[], float]
+    on_notice: Callable[[str], None]
 
     def rows(self, planned: Planned) -> list[tuple[Tensor, Outcome]]:
         """Each row of an attack on the samples that it came to: their positions, and what it did to them."""
@@ -103,10 +105,11 @@ class _Slices:
             try:
                 with _until(self.item.target.module, self._over):
                     part = replace(self.item, images=self.item.images.take(index), plan=[planned])
-                    outcomes = list(run_item(part, self.session, False, self.on_progress, self.cache))
+                    found = list(run_item(part, self.session, False, self.on_progress, self.cache, self.on_notice))
             except _TimeIsUpError:
                 break
-            parts.append((index, outcomes))
+            readable = torch.isin(self.item.images.ids[index], found[0][0].ids)
+            parts.append((index[readable], [outcome for _, outcome in found]))
             done += len(index)
             if self.goal.reached([outcome for _, outcome in merge_slices(parts)]):
                 break
@@ -151,16 +154,7 @@ def merge_slices(parts: Sequence[tuple[Tensor, Sequence[Outcome]]]) -> list[tupl
         return []
     index = torch.cat([index for index, _ in parts])
     order = index.argsort()
-    return [(index[order], _merged(row, order)) for row in zip(*(outcomes for _, outcomes in parts), strict=True)]
-
-
-def _merged(row: Sequence[Outcome], order: Tensor) -> Outcome:
-    columns = ("clean", "robust", "distance", "pred", "pred_after")
-    costs = ("seconds", "forwards", "backwards", "recalled")
-    changes: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in row])[order] for name in columns}
-    changes |= {name: sum(getattr(part, name) for part in row) for name in costs}
-    by_iter = tuple(map(sum, zip(*(part.by_iter for part in row), strict=True)))
-    return replace(row[0], by_iter=by_iter, **changes)
+    return [(index[order], merge(row, order)) for row in zip(*(outcomes for _, outcomes in parts), strict=True)]
 
 
 @dataclass(frozen=True)

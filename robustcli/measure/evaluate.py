@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain, groupby
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import describe, label
-from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, passes_of
+from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, at_budgets, passes_of
+from robustcli.data.decoding import blocks_of, fits_a_block
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
-from robustcli.engine.outcome import Work, predict_samples
+from robustcli.engine.outcome import Work, merge, predict_samples
 from robustcli.engine.run import Outcome, stream_attack
 from robustcli.engine.samples import Samples, SampleSource
-from robustcli.errors import AttackError
+from robustcli.errors import AttackError, DataError, RobustCliError, listed
 from robustcli.measure.eightbit import correct_8bit
 from robustcli.measure.journal import CacheJournal
 from robustcli.measure.plan import Planned
@@ -40,6 +44,7 @@ def evaluate(
     keep_images: bool = False,
     on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
     cache: Cache | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
@@ -53,6 +58,7 @@ def evaluate(
         on_progress: takes the checkpoint and the attack, how many more samples were worked off, and how many turned out
             to need no work: see `run_attack`.
         cache: what was measured before. Where images are needed all is measured: not every sample's image is kept.
+        on_notice: takes a line on what could not be measured.
 
     Raises:
         AttackError: an attack or a model broke its contract; names the checkpoint.
@@ -60,9 +66,11 @@ def evaluate(
     keep = keep_images or session.spec.eight_bit
     for item in session.items:
         try:
-            for outcome in run_item(item, session, keep, partial(on_progress, item.target.name), cache):
-                record = to_record(item.subject, item.images, outcome, session.spec.split)
-                rounded = correct_8bit(item.target.module, item.images, outcome, session.batch_size)
+            for images, outcome in run_item(
+                item, session, keep, partial(on_progress, item.target.name), cache, on_notice
+            ):
+                record = to_record(item.subject, images, outcome, session.spec.split)
+                rounded = correct_8bit(item.target.module, images, outcome, session.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
                 yield Result(replace(record, correct_8bit=rounded), kept)
         except AttackError as error:
@@ -107,39 +115,151 @@ def run_item(
     keep_images: bool,
     on_progress: Callable[[Planned, float, float], None],
     cache: Cache | None,
-) -> Iterator[Outcome]:
-    """What each attack of an item's plan does to its images, with its share of the clean predictions' cost."""
-    spec, images = session.spec, item.images
-    journal = None
-    if cache is not None:
-        journal = CacheJournal(cache, item.target, images, spec, recalls=not keep_images)
-    model = item.target.module.to(session.device)
-    samples = ImageSamples(images, session.device)
-    passes = [max(spec.eot or 1, passes_of(planned.attack)) for planned in item.plan]
-    clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
-    for planned, eot in zip(item.plan, passes, strict=True):
-        if eot not in clean:
-            pred, spent = predict_clean(model, samples, session.batch_size, journal, eot)
-            rows = sum(one.rows for one, its in zip(item.plan, passes, strict=True) if its == eot)
-            clean[eot] = pred, iter(spent.split(rows))
-        pred, shares = clean[eot]
-        found = stream_attack(
-            model,
+    on_notice: Callable[[str], None] = lambda _: None,
+) -> Iterator[tuple[Images, Outcome]]:
+    """What each attack of an item's plan does to its images, with its share of the clean predictions' cost.
+
+    Images that memory does not hold are read block by block, each once for all attacks that follow each other and meet
+    every sample alone; an ensemble, whose members meet what is left of all, reads what it needs. What cannot be decoded
+    is in no row, and a notice says so. A stop leaves rows on the blocks that are finished.
+    """
+    return _ItemRun(item, session, keep_images, on_progress, cache, on_notice).rows()
+
+
+@dataclass(frozen=True)
+class _ItemRun:
+    """See `run_item`. By passes: `spent` is the cost of the clean predictions, `shares` what no row has got yet."""
+
+    item: Item
+    session: Session
+    keep_images: bool
+    on_progress: Callable[[Planned, float, float], None]
+    cache: Cache | None
+    on_notice: Callable[[str], None]
+    spent: dict[int, Work] = field(default_factory=dict)
+    shares: dict[int, Iterator[Work]] = field(default_factory=dict)
+
+    def rows(self) -> Iterator[tuple[Images, Outcome]]:
+        images, plan = self.item.images, self.item.plan
+        clean: dict[int, Tensor] = {}
+        if not isinstance(images.x, Tensor) and fits_a_block(images) and self._is_missing(images, plan).any():
+            (images,) = self._read(images)
+        if isinstance(images.x, Tensor) or not self._is_missing(images, plan).any():
+            yield from self._whole(images, plan, clean)
+            return
+        for is_ensemble, found in groupby(plan, lambda one: isinstance(one.attack, Ensemble)):
+            group = list(found)
+            if not is_ensemble or not clean:
+                images, clean = yield from self._in_blocks(images, () if is_ensemble else group, clean)
+            if is_ensemble:
+                yield from self._whole(images, group, clean)
+
+    def _whole(
+        self, images: Images, group: Sequence[Planned], clean: dict[int, Tensor]
+    ) -> Iterator[tuple[Images, Outcome]]:
+        """Attack all images at once, with the clean predictions that are missing."""
+        for planned in group:
+            eot = self._passes(planned)
+            if eot not in clean:
+                clean[eot] = self._predict(images, eot)
+            for outcome in self._attack(images, planned, clean[eot]):
+                yield images, self._charge(outcome, eot)
+
+    def _in_blocks(
+        self, images: Images, group: Sequence[Planned], clean: dict[int, Tensor]
+    ) -> Generator[tuple[Images, Outcome], None, tuple[Images, dict[int, Tensor]]]:
+        """Attack block by block; returns the images that can be decoded, with all their clean predictions."""
+        parts: list[list[Outcome]] = []
+        places, pred = [], {self._passes(one): list[Tensor]() for one in self.item.plan}
+        missing, stopped = self._is_missing(images, group), None
+        known = [images.take((~missing).nonzero()[:, 0])] if not missing.all() else []
+        try:
+            for block in chain(known, self._read(images.take(missing.nonzero()[:, 0]))):
+                place = torch.isin(images.ids, block.ids).nonzero()[:, 0]
+                own = {eot: clean[eot][place] if clean else self._predict(block, eot) for eot in pred}
+                attacked = [self._attack(block, planned, own[self._passes(planned)]) for planned in group]
+                parts.append([outcome for outcomes in attacked for outcome in outcomes])
+                places.append(place)
+                for eot, values in own.items():
+                    pred[eot].append(values)
+        except (KeyboardInterrupt, RobustCliError) as reason:
+            stopped = reason
+        order = torch.cat(places).argsort() if places else torch.arange(0)
+        read = images.take(torch.cat(places)[order]) if places else images
+        passes = [self._passes(planned) for planned in group for _ in range(planned.rows)]
+        for eot, row in zip(passes, zip(*parts, strict=True), strict=False):
+            yield read, self._charge(merge(row, order), eot)
+        if stopped is not None:
+            raise stopped
+        return read, {eot: torch.cat(values)[order] for eot, values in pred.items()}
+
+    def _read(self, images: Images) -> Iterator[Images]:
+        """Blocks in memory; a notice says what cannot be decoded, and is in none of them."""
+        broken: dict[Path, str] = {}
+        with closing(blocks_of(images, self.session.workers)) as blocks:
+            for block, unreadable in blocks:
+                for planned in self.item.plan if unreadable else ():
+                    self.on_progress(planned, 0.0, float(planned.rows * len(unreadable)))
+                broken |= unreadable
+                yield block
+        if broken:
+            reasons = listed(f"{file} ({reason})" for file, reason in broken.items())
+            some = f"{images.name}: {len(broken)} of {len(self.item.images)} images cannot be decoded"
+            if len(broken) == len(self.item.images):
+                raise DataError(f"{some}: {reasons}")
+            self.on_notice(f"{some} and are left out: {reasons}")
+
+    def _is_missing(self, images: Images, group: Sequence[Planned]) -> Tensor:
+        """(n,) bool, which samples have to be looked at: something of them is not in the store."""
+        journal, missing = self._journal(images), torch.zeros(len(images)).bool()
+        if journal is None:
+            return ~missing
+        for planned in group or self.item.plan:
+            eot = self._passes(planned)
+            attacks = at_budgets(planned.attack, planned.budgets) if group else []
+            for attack in (None, *attacks):
+                missing |= ~journal.knows(attack, eot)
+        return missing
+
+    def _passes(self, planned: Planned) -> int:
+        return max(self.session.spec.eot or 1, passes_of(planned.attack))
+
+    def _charge(self, outcome: Outcome, eot: int) -> Outcome:
+        """A row with its share of the clean predictions' cost."""
+        if eot not in self.shares:
+            rows = sum(one.rows for one in self.item.plan if self._passes(one) == eot)
+            self.shares[eot] = iter(self.spent[eot].split(rows))
+        share = next(self.shares[eot])
+        return replace(outcome, seconds=outcome.seconds + share.seconds, forwards=outcome.forwards + share.forwards)
+
+    def _journal(self, images: Images) -> CacheJournal | None:
+        if self.cache is None:
+            return None
+        return CacheJournal(self.cache, self.item.target, images, self.session.spec, recalls=not self.keep_images)
+
+    def _predict(self, images: Images, eot: int) -> Tensor:
+        session, model = self.session, self.item.target.module.to(self.session.device)
+        samples = ImageSamples(images, session.device)
+        pred, spent = predict_clean(model, samples, session.batch_size, self._journal(images), eot)
+        self.spent[eot] = self.spent.get(eot, Work()) + spent
+        return pred
+
+    def _attack(self, images: Images, planned: Planned, pred: Tensor) -> Iterator[Outcome]:
+        session = self.session
+        return stream_attack(
+            self.item.target.module.to(session.device),
             planned.attack,
-            samples,
+            ImageSamples(images, session.device, session.workers),
             budgets=planned.budgets,
-            seed=spec.seed,
+            seed=session.spec.seed,
             batch_size=session.batch_size,
             pred=pred,
-            keep_images=keep_images,
-            dtype=getattr(torch, spec.dtype),
-            on_progress=partial(on_progress, planned),
-            journal=journal,
-            eot=eot,
+            keep_images=self.keep_images,
+            dtype=getattr(torch, session.spec.dtype),
+            on_progress=partial(self.on_progress, planned),
+            journal=self._journal(images),
+            eot=self._passes(planned),
         )
-        for outcome in found:
-            share = next(shares)
-            yield replace(outcome, seconds=outcome.seconds + share.seconds, forwards=outcome.forwards + share.forwards)
 
 
 def predict_clean(

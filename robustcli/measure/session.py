@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from robustcli.attacks import ATTACKS, describe
 from robustcli.config import DataSpec, EvalSpec
+from robustcli.data.decoding import Part, default_workers, read_ahead
+from robustcli.data.folders import Files
 from robustcli.data.images import Images, overlap, repeats
 from robustcli.data.load import DATASETS, load
 from robustcli.device import pick_device
@@ -30,11 +33,21 @@ from robustcli.text import short_paths
 
 
 class ImageSamples:
-    """Images as an attack takes them, on a device, read when they are indexed."""
+    """Images as an attack takes them, on a device, read when they are indexed.
 
-    def __init__(self, images: Images, device: str | torch.device = "cpu") -> None:
-        self.images, self.device = images, device
+    Args:
+        images: in memory, or read from files.
+        device: where samples are wanted.
+        workers: processes that decode what is expected.
+    """
+
+    def __init__(self, images: Images, device: str | torch.device = "cpu", workers: int = 0) -> None:
+        self.images, self.device, self.workers = images, device, workers
         self.y, self.ids = images.y.to(device), images.ids.to(device)
+        self._lock = Lock()
+        self._expected: deque[bytes] = deque()
+        self._ahead: Iterator[Part] = iter(())
+        self._recent: dict[bytes, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -42,7 +55,27 @@ class ImageSamples:
     def __getitem__(self, index: Tensor | slice) -> Samples:
         """The chosen samples, with their pixels."""
         place = index if isinstance(index, slice) else index.cpu()
-        return Samples(self.images.batch(place, self.device), self.y[index], self.ids[index])
+        found = None if isinstance(place, slice) else self._find(place)
+        x = self.images.batch(place, self.device) if found is None else found.to(self.device).float() / 255
+        return Samples(x, self.y[index], self.ids[index])
+
+    def expect(self, parts: Sequence[Tensor]) -> None:
+        """Say which samples will be asked for, in turn: files are decoded ahead."""
+        if isinstance(self.images.x, Files) and self.workers:
+            places = [part.cpu() for part in parts if len(part)]
+            with self._lock:
+                self._expected = deque(place.numpy().tobytes() for place in places)
+                self._ahead, self._recent = read_ahead(self.images.x, places, self.workers), {}
+
+    def _find(self, place: Tensor) -> Tensor | None:
+        """The pixels of samples that are expected, or that were asked for a moment ago."""
+        key = place.numpy().tobytes()
+        with self._lock:
+            while key in self._expected:
+                self._recent[self._expected.popleft()] = next(self._ahead)[0]
+                for old in list(self._recent)[:-RECENT]:
+                    del self._recent[old]
+            return self._recent.get(key)
 
 
 @dataclass(frozen=True)
@@ -73,6 +106,9 @@ class Item:
         return sum(planned.rows for planned in self.plan)
 
 
+RECENT = 8
+"""Chunks of files that are kept once they are decoded: each is looked at again when its images are judged."""
+
 BATCH = 128
 PIXELS = BATCH * 64 * 64
 """Of a chunk, at most: 56 images of 96 x 96 and 10 of 224 x 224. A layer of 32 filters keeps 67 MB of them."""
@@ -96,6 +132,11 @@ class Session:
             return self.spec.batch_size
         pixels = max((item.pixels for item in self.items), default=1)
         return max(1, min(BATCH, PIXELS * (1 if self.device == "cpu" else ON_A_GPU) // pixels))
+
+    @property
+    def workers(self) -> int:
+        """Processes that decode files ahead, where images are not in memory."""
+        return default_workers() if self.spec.workers is None else self.spec.workers
 
     @property
     def rows(self) -> int:
