@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from robustcli.fields import Eps
 from robustcli.measure.document import make_document, read_document
 from robustcli.measure.evaluate import evaluate as measure
 from robustcli.measure.plan import PRESETS, Planned
-from robustcli.measure.session import make_session
+from robustcli.measure.session import fit_for, make_session
 from robustcli.models.inputs import Preprocessing
 from robustcli.models.sources import check_values, open_target
 from robustcli.models.target import Target, key_of
@@ -135,16 +136,16 @@ def evaluate(
     if spec.weights is not None and not isinstance(model, str | Path):
         raise ConfigError(f"weights {spec.weights}: go with the text of a model; a module has its own")
     target = open_target(model, spec.weights) if isinstance(model, str | Path) else _of_module(model)
-    whole = _images(data, spec)
-    images = whole.take(slice(spec.limit))
+    images, whole = _images(data, spec, target)
     planned = [Planned(one, (Eps(one.eps),) if isinstance(one, BudgetAttack) else ()) for one in own]
-    session = make_session([(target, images, lambda: whole)], spec, planned)
+    session = make_session([(target, images, whole)], spec, planned)
     preflights = before(session) if checks != "off" else {}
     refused = not force and any(one.level == "INVALID" for found in preflights.values() for one in found)
     notes = [("warning", line) for line in session.warnings()]
     notes += [("notice", line) for line in (*images.notices, *session.notices())]
     with nullcontext() if store is None else Cache(Path(store), session.provenance) as cache:
-        records = [] if refused else [result.record for result in measure(session, cache=cache)]
+        warn = lambda line: notes.append(("warning", line))  # noqa: E731
+        records = [] if refused else [one.record for one in measure(session, cache=cache, on_notice=warn)]
     notes += [("warning", line) for line in (cache.troubles() if cache is not None else ())]
     full = checks == "full" and not refused
     found = verdicts(session, records, preflights, full=full) if checks != "off" else []
@@ -180,19 +181,27 @@ def _of_module(module: nn.Module) -> Target:
     return Target(module, name, key_of(module), None, (), input=Preprocessing("auto"))
 
 
-def _images(data: Data, spec: EvalSpec) -> Images:
-    """All images, whatever the limit is."""
-    if isinstance(data, Images):
-        return data
+def _images(data: Data, spec: EvalSpec, target: Target) -> tuple[Images, Callable[[], Images]]:
+    """The images up to the limit, and what gives all of them."""
     if isinstance(data, str | Path):
-        wanted = DataSpec(dataset=str(data), data_dir=spec.data_dir, split=spec.split, allow_sample=spec.allow_sample)
-        return load(wanted)
-    try:
-        x, y = data
-    except (TypeError, ValueError):
-        kind = type(data).__name__
-        raise ConfigError(f"data: is a {kind}; should be (x, y), Images, or a data set's name or path") from None
-    return from_arrays(x, y)
+        wanted = DataSpec(
+            dataset=str(data),
+            data_dir=spec.data_dir,
+            split=spec.split,
+            limit=spec.limit,
+            allow_sample=spec.allow_sample,
+            fit=fit_for(target, spec),
+        )
+        return load(wanted), partial(load, wanted.model_copy(update={"limit": None}))
+    if not isinstance(data, Images):
+        try:
+            x, y = data
+        except (TypeError, ValueError):
+            kind = type(data).__name__
+            raise ConfigError(f"data: is a {kind}; should be (x, y), Images, or a data set's name or path") from None
+        data = from_arrays(x, y)
+    whole = data
+    return whole.take(slice(DataSpec(limit=spec.limit).count)), lambda: whole
 
 
 def _integers(y: Any) -> Any:

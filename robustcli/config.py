@@ -5,6 +5,7 @@ Built-in defaults < YAML < flags. `--batch-size`, the YAML key `batch_size` and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -42,7 +43,17 @@ from robustcli.fields import (
     split_list,
 )
 
-__all__ = ["DataSpec", "EvalSpec", "ModelSpec", "Spec", "TrainSpec", "default_budgets", "field_names", "paper_budgets"]
+__all__ = [
+    "DataSpec",
+    "EvalSpec",
+    "Fit",
+    "ModelSpec",
+    "Spec",
+    "TrainSpec",
+    "default_budgets",
+    "field_names",
+    "paper_budgets",
+]
 __all__ += ["parse_yaml", "read_yaml", "shown", "to_yaml", "validated"]
 # From `fields`, for attacks outside this package that import them from here.
 __all__ += ["STRICT", "Budget", "Eps", "Eta", "Etas", "Fraction", "Names", "NonNegative", "Number", "Positive", "Seed"]
@@ -78,14 +89,53 @@ Dataset = Annotated[str, AfterValidator(_not_empty)]
 Folder = Annotated[Path, BeforeValidator(_not_empty)]
 
 
+class Fit(Spec):
+    """How images of different sizes are made one as they are decoded.
+
+    `crop` is (h, w) of the centre; `resize` is of the shorter side, or (h, w): without it, an image is scaled until it
+    just covers `crop`.
+    """
+
+    crop: tuple[int, int] = (224, 224)
+    resize: int | tuple[int, int] | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest"] = "bilinear"
+
+    def __str__(self) -> str:
+        h, w = self.crop
+        if isinstance(self.resize, int):
+            return f"resized to a shorter side of {self.resize} and cropped to {w}x{h}"
+        whole = f"resized to {self.resize[1]}x{self.resize[0]}" if self.resize else "resized to cover the crop"
+        return whole if self.resize == self.crop else f"{whole} and cropped to {w}x{h}"
+
+
+def _read_limit(value: object) -> object:
+    """`--limit` of samples: N, or `first:N`."""
+    text = str(value).strip()
+    if isinstance(value, bool) or not re.fullmatch(r"(first:)?0*[1-9][0-9]{0,15}", text):
+        raise ValueError("should be a number of samples from 1 on, an integer, or first:N")
+    return text if ":" in text else int(text)
+
+
+Limit = Annotated[int | str | None, BeforeValidator(lambda value: None if value is None else _read_limit(value))]
+
+
 class DataSpec(Spec):
-    """Which images: a data set's name or a path, where it lies, and how many of it."""
+    """Which images: a data set's name or a path, where it lies, how many of it, and how sizes that differ are made one.
+
+    `limit` takes the first N, of a folder or a list in turn from each class; `first:N` takes the first N of these too.
+    """
 
     dataset: Dataset = "mnist"
     data_dir: Folder | None = None
     split: Literal["train", "test"] = "test"
-    limit: PositiveInt | None = None
+    limit: Limit = None
     allow_sample: bool = True
+    fit: Fit | None = None
+
+    @property
+    def count(self) -> int | None:
+        """How many images at most."""
+        return None if self.limit is None else int(str(self.limit).removeprefix("first:"))
 
 
 class ModelSpec(Spec):
@@ -150,7 +200,7 @@ class EvalSpec(Spec):
     dataset: Dataset | None = None
     data_dir: Folder | None = None
     split: Literal["train", "test"] = "test"
-    limit: PositiveInt | None = None
+    limit: Limit = None
     allow_sample: bool = True
     attacks: tuple[str, ...] = ()
     preset: Literal["quick", "paper", "standard"] | None = None

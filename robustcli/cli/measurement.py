@@ -65,7 +65,7 @@ class Measurement:
 
         self.request = request
         with foreign_code():
-            self.session = open_session(checkpoints, request.spec)
+            self.session = open_session(checkpoints, request.spec, request.index)
         self.preflights: dict[str, list[Finding]] = {}
         self.refused = False
         specs = [images_for(item.target, request.spec) for item in self.session.items]

@@ -65,7 +65,14 @@ DataDir = Annotated[
 ]
 NoSample = Annotated[bool, option("--no-sample", DATA, "Do not fall back on the bundled 5 000 digits.")]
 Split = Annotated[str | None, option("--split", DATA, "train or test (default).")]
-Limit = Annotated[int | None, option("--limit", DATA, "Take the first N samples, in stored order.")]
+Limit = Annotated[
+    str | None,
+    option(
+        "--limit",
+        DATA,
+        "Take the first N samples, in stored order; of folders and lists from each class in turn (first:N: not so).",
+    ),
+]
 Attacks = Annotated[
     list[str] | None,
     option(

@@ -73,6 +73,11 @@ class Request:
         """The spec that the flags mean; a mistake in any of them is an error before anything is opened."""
         return read_flags(self.flags)
 
+    @property
+    def index(self) -> Path | None:
+        """The folder beside the store where what is known of image files is kept."""
+        return None if self.store is None else self.store.with_suffix(".images")
+
     def tell(self, text: str, kind: str = "notice") -> None:
         """Write a line to stderr, as `console.tell` does, and note it for the document."""
         self.notes.append((kind, text))

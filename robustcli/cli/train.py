@@ -45,7 +45,7 @@ def train(
     fraction: train_options.Fraction = None,
     layers: train_options.Layers = None,
     eps: train_options.Eps = None,
-    limit: options.Limit = None,
+    limit: train_options.Limit = None,
     data_dir: options.DataDir = None,
     no_sample: options.NoSample = False,
     device: options.Device = None,

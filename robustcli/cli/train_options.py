@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from robustcli.cli.options import OUTPUT, option
+from robustcli.cli.options import DATA, OUTPUT, option
 from robustcli.errors import ConfigError
 from robustcli.models import zoo
 
@@ -43,6 +43,7 @@ Settings = Annotated[
 ]
 BatchSize = Annotated[int | None, option("--batch-size", METHOD, "Samples a step (default 128).")]
 Epochs = Annotated[int | None, option("--epochs", METHOD, "Passes over the training images (default 12).")]
+Limit = Annotated[int | None, option("--limit", DATA, "Take the first N training images, in stored order.")]
 LearningRate = Annotated[str | None, option("--lr", METHOD, "Learning rate (default 0.001).")]
 Eta = Annotated[
     str | None, option("--eta", METHOD, "Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robustcli.config import Fit
 from robustcli.data.images import Pixels
 from robustcli.data.named import ARRAYS
 from robustcli.disk import open_regular
@@ -43,7 +44,7 @@ class Stored(NamedTuple):
     """One split as it was read, up to a limit.
 
     x: (n, c, h, w) uint8, or what reads them; y: (n,) int64; labels: those of the whole split; notices: what the user
-    should know of it.
+    should know of it; ids, content, fit: as those of `Images`; without ids, they are places.
     """
 
     x: Tensor | Pixels
@@ -51,6 +52,9 @@ class Stored(NamedTuple):
     classes: tuple[str, ...]
     labels: Tensor
     notices: tuple[str, ...] = ()
+    ids: Tensor | None = None
+    content: Tensor | None = None
+    fit: Fit | None = None
 
 
 def channels_first(x: Array) -> Tensor:

@@ -1,38 +1,29 @@
-"""Images from a user's own folder of class folders; where they are many, each is decoded when it is indexed."""
+"""Images in files, such as those of class folders; where they are many, each is decoded when it is indexed."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
-import math
 import os
-import warnings
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from math import prod
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 
-from robustcli.data.arrays import MAX_PIXELS, Array, Stored, allocate
-from robustcli.disk import open_regular
+from robustcli.config import DataSpec, Fit
+from robustcli.data.arrays import Stored, allocate
+from robustcli.data.decoding import decode, why
+from robustcli.data.index import Entry, Progress, read_index
 from robustcli.errors import DataError, one_line
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What Pillow may read. It knows more, and starts Ghostscript for one of them, whatever a file's suffix says."""
 SUFFIXES = frozenset(
     {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 )
-MAX_BYTES = 128 << 20
-"""The most bytes that an image's file may have: 32 million pixels in colour, as they are, take 92 MiB."""
-_VALIDATION = ("val", "valid", "validation")
-_GREY = ("1", "L", "LA", "La", "I", "F")  # and I;16, in several orders of bytes
+VALIDATION = ("val", "valid", "validation")
 IN_MEMORY = 64 << 20
 """Up to so many bytes, decoded, the images of a folder are read at once: a damaged one is then found at once."""
 
@@ -41,88 +32,197 @@ class Files:
     """The pixels of image files, (n, c, h, w) uint8, each file decoded when it is indexed.
 
     Args:
-        files: the n files.
+        files: the paths of the n files.
         shape: (c, h, w) of each.
+        fit: how they are made one size, where they are not.
     """
 
-    def __init__(self, files: Sequence[Path], shape: tuple[int, int, int]) -> None:
-        self.files = files
+    def __init__(self, files: Sequence[str], shape: tuple[int, int, int], fit: Fit | None = None) -> None:
+        self.files, self.fit = files, fit
         self.shape = torch.Size((len(files), *shape))
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: torch.Tensor | slice) -> torch.Tensor:
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
         """The chosen images.
 
         Raises:
-            DataError: names the file that cannot be read, or is not what its header said.
+            DataError: names the first file that cannot be read, or is not what its header said.
         """
-        chosen = self.take(index)
-        x = allocate((len(chosen), *self.shape[1:]), chosen.files[0].parent if chosen.files else Path())
-        for i, file in enumerate(chosen.files):
-            pixels = _decode(file)
-            if pixels.shape[1:] != tuple(self.shape[2:]) or len(pixels) > self.shape[1]:
-                raise DataError(f"{file}: has pixels of {pixels.shape}, which its header does not say")
-            x[i] = pixels
-        return torch.from_numpy(x)
+        x, broken = self.read(index)
+        for at, reason in sorted(broken.items()):
+            raise DataError(f"{self.take(index).files[at]}: cannot be read as an image: {reason}")
+        return x
 
-    def read(self, index: torch.Tensor) -> tuple[torch.Tensor, dict[int, str]]:
-        chosen = self.take(index)
-        x, bad = torch.zeros(len(chosen), *self.shape[1:], dtype=torch.uint8), {}
+    def read(self, index: Tensor | slice) -> tuple[Tensor, dict[int, str]]:
+        """The chosen images (k, c, h, w), and why, by position in `index`, some cannot be read; these are zeros."""
+        chosen, broken = self.take(index), {}
+        x = allocate((len(chosen), *self.shape[1:]), Path(chosen.files[0]).parent if chosen.files else Path())
         for i, file in enumerate(chosen.files):
             try:
-                pixels = _decode(file)
+                pixels = decode(file, self.fit)
                 if pixels.shape[1:] != tuple(self.shape[2:]) or len(pixels) > self.shape[1]:
-                    raise DataError(f"{file}: has pixels of {pixels.shape}, which its header does not say")
-                x[i] = torch.from_numpy(np.array(pixels))
+                    raise DataError(f"{file}: it has pixels of {pixels.shape}, which its header does not say")
+                x[i] = pixels
             except DataError as error:
-                bad[i] = str(error).removeprefix(f"{file}: ")
-        return x, bad
+                x[i], broken[i] = 0, why(error, file)
+        return torch.from_numpy(x), broken
 
-    def take(self, index: torch.Tensor | slice) -> Files:
+    def take(self, index: Tensor | slice) -> Files:
         """The chosen images, with nothing decoded."""
         chosen = self.files[index] if isinstance(index, slice) else [self.files[i] for i in index.tolist()]
         c, h, w = self.shape[1:]
-        return Files(chosen, (c, h, w))
+        return Files(chosen, (c, h, w), self.fit)
 
 
-class _Header(NamedTuple):
-    """What an image's header says: its (width, height) as it is shown, whether it is grey, whether frames follow."""
+class Listing(NamedTuple):
+    """The files of one split.
 
-    size: tuple[int, int]
-    grey: bool
-    frames: bool
+    root: a folder; names: of the files below it, in stored order; labels: of each; classes: by label; path: the data
+    set's own; notices: what the user should know of it.
+    """
+
+    root: Path
+    names: Sequence[str]
+    labels: Sequence[int]
+    classes: tuple[str, ...]
+    path: Path
+    notices: tuple[str, ...] = ()
 
 
-def read_folder(path: Path, split: str, limit: int | None = None) -> tuple[Stored, str]:
-    """The images of a split and a digest of all its files (their names and bytes).
+def read_files(
+    listing: Listing, spec: DataSpec, index: Path | None = None, progress: Progress = lambda *_: None
+) -> tuple[Stored, str]:
+    """The images of a listing, and a digest of all its files (their names and bytes).
 
-    Either `path/train/CLASS/*.png` and `path/test/CLASS/*.png` (or `val` where `test` has no class folders), or
-    `path/CLASS/*.png` alone: then every fifth image of a class, sorted by name, is a test image. Classes take turns, so
-    that the first `limit` images are balanced.
+    Classes take turns, so that the first `limit` images are balanced; an id is a file's place among all files in this
+    order, the broken ones included. Images are made 8-bit, upright as their EXIF says, and grey, or RGB as soon as one
+    file of the split is in colour; where their sizes differ, each becomes of one as `spec.fit` says. Files that cannot
+    be read are left out; of those that are not decoded yet, only the headers are known.
 
-    Images are made 8-bit, upright as their EXIF says, and grey, or RGB as soon as one file of the split is in colour.
+    Args:
+        listing: of a split.
+        spec: says how many and how they are made of one size.
+        index: the folder where what is known of the files is kept.
+        progress: is told of the files that are read for it.
 
     Raises:
-        DataError: names the folder or file that is missing, empty, unreadable or unlike the first one.
+        DataError: no file can be read, or their sizes differ and nothing says what to do.
     """
+    root, path = listing.root, listing.path
+    turns: Counter[int] = Counter()
+    keys = []
+    for place, label in enumerate(listing.labels):
+        keys.append((turns[label], label, place))
+        turns[label] += 1
+    order = [place for *_, place in sorted(keys)]
+    names, labels = [listing.names[i] for i in order], [listing.labels[i] for i in order]
+    files = [os.path.join(root, name) for name in names]  # noqa: PTH118
     try:
-        groups, notices = _class_files(path, split)
-        turns = sorted((turn, label) for label, files in enumerate(groups.values()) for turn in range(len(files)))
-        by_label = list(groups.values())
-        files = [by_label[label][turn] for turn, label in turns]
+        entries, trouble = read_index(root, names, path, index, progress)
         digest = hashlib.sha256()
-        for file in files:
-            digest.update(os.fsencode(file.relative_to(path).as_posix()) + b"\0" + _hash(file))
-        found, changes = _pixels(files[:limit], files[len(files[:limit]) :])
-        x = found[:] if math.prod(found.shape) <= IN_MEMORY else found
+        for name, entry in zip(names, entries, strict=True):
+            digest.update(os.fsencode(name.replace(os.sep, "/")) + b"\0" + bytes.fromhex(entry.sha256))
+        broken = {i: entry.error for i, entry in enumerate(entries) if entry.error}
+        good = [i for i in range(len(files)) if i not in broken]
+        notices = [
+            *listing.notices,
+            *trouble,
+            *_contradictions(path, [entries[i] for i in good], [labels[i] for i in good]),
+        ]
+        if not good:
+            raise DataError(f"{path}: {_describe_broken(broken, names)}")
+        fit, notice = _fit(path, {i: entries[i] for i in good}, files, spec.fit)
+        notices += notice
+        height, width = fit.crop if fit else (entries[good[0]].height, entries[good[0]].width)
+        shape = (1 if all(entries[i].grey for i in good) else 3, height, width)
+        wanted = good if spec.limit is None or isinstance(spec.limit, int) else sorted(good, key=order.__getitem__)
+        count = min(spec.count or len(good), len(good))
+        lazy = Files([files[i] for i in wanted], shape, fit)
+        small = count * prod(shape) <= IN_MEMORY
+        x, kept = _decode_all(lazy, wanted, count, broken) if small else (lazy.take(slice(count)), wanted[:count])
     except OSError as error:
-        raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or one_line(error)}") from None
-    labels = torch.tensor([label for _, label in turns])
-    notices += [f"{path}: {change}" for change in changes]
-    names, lines = (tuple(map(printable, texts)) for texts in (groups, notices))
-    return Stored(x, labels[: len(x)], names, labels, lines), digest.hexdigest()
+        raise DataError(f"{error.filename or root}: cannot be read: {error.strerror or one_line(error)}") from None
+    if broken:
+        notices.insert(len(listing.notices), f"{path}: {_describe_broken(broken, names)}")
+    if not kept:
+        raise DataError(f"{path}: {_describe_broken(broken, names)}")
+    notices += _changes(path, [entries[i] for i in kept], shape[0] == 3)
+    content = b"".join(hashlib.blake2b(f"{entries[i].sha256} {fit}".encode(), digest_size=8).digest() for i in kept)
+    every = torch.tensor(labels)
+    classes, lines = (tuple(map(printable, texts)) for texts in (listing.classes, notices))
+    stored = Stored(
+        x,
+        every[kept],
+        classes,
+        every[[i for i in range(len(files)) if i not in broken]],
+        lines,
+        ids=torch.tensor(kept),
+        content=torch.frombuffer(bytearray(content), dtype=torch.int64),
+        fit=fit,
+    )
+    return stored, digest.hexdigest()
+
+
+def _decode_all(
+    files: Files, places: Sequence[int], count: int, broken: dict[int, str]
+) -> tuple[Tensor | Files, list[int]]:
+    """The first `count` images that can be decoded, and their places; those that cannot are added to `broken`."""
+    parts, kept, at = list[Tensor](), list[int](), 0
+    while len(kept) < count and at < len(files):
+        step = min(count - len(kept), len(files) - at)
+        x, failed = files.read(slice(at, at + step))
+        fine = [i for i in range(step) if i not in failed]
+        broken |= {places[at + i]: reason for i, reason in failed.items()}
+        parts, kept, at = [*parts, x[fine]], [*kept, *(places[at + i] for i in fine)], at + step
+    return torch.cat(parts), kept
+
+
+def _describe_broken(broken: Mapping[int, str], names: Sequence[str]) -> str:
+    named = [f"{names[i]} ({broken[i]})" for i in sorted(broken)[:3]]
+    listed = ", ".join(named) + ", ..." * (len(broken) > 3)
+    return f"{len(broken)} of {len(names)} images cannot be read and are left out: {listed}"
+
+
+def _fit(
+    name: Path, entries: Mapping[int, Entry], files: Sequence[str], fit: Fit | None
+) -> tuple[Fit | None, list[str]]:
+    """How images are made one size; None where they have one."""
+    first: dict[tuple[int, int], int] = {}
+    for i, entry in entries.items():
+        first.setdefault((entry.width, entry.height), i)
+    if len(first) == 1:
+        return None, []
+    if fit is not None:
+        return fit, [f"{name}: images have {len(first)} sizes: each is {fit} as it is decoded; eps is of these pixels"]
+    (one, i), (other, k) = list(first.items())[:2]
+    raise DataError(
+        f"{files[k]}: has {other[0]}x{other[1]} pixels, but {files[i]} has {one[0]}x{one[1]} pixels: attack, "
+        "evaluate and compare make images one size (--resize, --crop); to train on them, resize the files before"
+    )
+
+
+def _contradictions(name: Path, entries: Sequence[Entry], labels: Sequence[int]) -> list[str]:
+    """A line that counts the files that lie, byte for byte, under several classes."""
+    classes: dict[str, set[int]] = defaultdict(set)
+    for entry, label in zip(entries, labels, strict=True):
+        classes[entry.sha256].add(label)
+    count = sum(len(classes[entry.sha256]) > 1 for entry in entries)
+    return (
+        [f"{name}: {count} images lie under more than one class, byte for byte: these contradict each other"]
+        if count
+        else []
+    )
+
+
+def _changes(name: Path, entries: Sequence[Entry], colour: bool) -> list[str]:
+    grey, longer = sum(entry.grey for entry in entries), sum(entry.frames for entry in entries)
+    said = {
+        f"{grey} of {len(entries)} images are grey and were made RGB, as others are in colour": grey and colour,
+        f"{longer} of {len(entries)} images have more than one frame: the first is read": longer,
+    }
+    return [f"{name}: {line}" for line, true in said.items() if true]
 
 
 def printable(name: str) -> str:
@@ -130,34 +230,48 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _hash(file: Path) -> bytes:
-    """SHA-256 of a file that is an image's size."""
-    with open_regular(file) as opened:
-        size = os.fstat(opened.fileno()).st_size
-        if not size:
-            raise DataError(f"{file}: cannot be read as an image: it is empty")
-        if size > MAX_BYTES:
-            raise DataError(f"{file}: has {size} bytes; at most {MAX_BYTES} ({MAX_BYTES >> 20} MiB) an image are read")
-        return hashlib.file_digest(opened, "sha256").digest()
+# Folders
 
 
-# Which files
+def list_folder(path: Path, split: str) -> Listing:
+    """The images of a split of a folder.
+
+    Either `path/train/CLASS/*.png` and `path/test/CLASS/*.png` (or `val` where `test` has no class folders), or
+    `path/CLASS/*.png` alone: then every fifth image of a class, sorted by name, is a test image. Links that lead out of
+    the folder are not followed.
+
+    Raises:
+        DataError: names the folder that is missing or empty.
+    """
+    try:
+        return _class_files(path, split)
+    except OSError as error:
+        raise DataError(f"{error.filename or path}: cannot be read: {error.strerror or one_line(error)}") from None
 
 
-def _class_files(path: Path, split: str) -> tuple[dict[str, list[Path]], list[str]]:
-    """The split's files by class, both sorted, and what the user should know of them."""
-    places, notices = {"train": path / "train", "test": path / "test"}, []
-    by_split = {name: _folders(place) for name, place in places.items()}
+def _class_files(path: Path, split: str) -> Listing:
+    root, outside, notices = os.path.realpath(path), set[str](), list[str]()
+
+    def folders_in(place: Path) -> list[Path]:
+        visible = (child for child in place.iterdir() if not child.name.startswith(".")) if place.is_dir() else ()
+        found = sorted((child for child in visible if child.is_dir()), key=attrgetter("name"))
+        outside.update(str(child.relative_to(path)) for child in found if not is_inside(child, root))
+        return [child for child in found if str(child.relative_to(path)) not in outside]
+
+    places = {"train": path / "train", "test": path / "test"}
+    by_split = {name: folders_in(place) for name, place in places.items()}
     own_layout = any(by_split.values())
-    held_out = next((name for name in _VALIDATION if _folders(path / name)), None)
-    if own_layout and not by_split["test"] and held_out:
-        places["test"], by_split["test"] = path / held_out, _folders(path / held_out)
+    held_out = next((name for name in VALIDATION if folders_in(path / name)), None)
+    if held_out and not by_split["test"] and (own_layout or len(folders_in(path)) == 1):
+        places["test"], by_split["test"] = path / held_out, folders_in(path / held_out)
+        own_layout = True
         if split == "test":
             notices.append(f"{path}: {held_out}/ is the test split: there are no class folders in test/")
-    folders, where = (by_split[split], places[split]) if own_layout else (_folders(path), path)
+    folders, where = (by_split[split], places[split]) if own_layout else (folders_in(path), path)
     if len(folders) < 2:
+        links = f" ({len(outside)} links that lead outside {path} are left out)" if outside else ""
         raise DataError(
-            f"{where}: holds {len(folders)} class folders; at least 2 are needed, such as {where}/CLASS/1.png"
+            f"{where}: holds {len(folders)} class folders{links}; at least 2 are needed, such as {where}/CLASS/1.png"
         )
     train, test = ({folder.name for folder in by_split[name]} for name in ("train", "test"))
     if train and test and train != test:
@@ -165,37 +279,50 @@ def _class_files(path: Path, split: str) -> tuple[dict[str, list[Path]], list[st
             f"{path}: class folder '{min(train ^ test)}' is in only one of train and {places['test'].name}; "
             "both need all classes"
         )
-    groups = {}
-    for folder in folders:
-        files = _images_in(folder)
+    names, labels, read = list[str](), list[int](), 0
+    for label, folder in enumerate(folders):
+        files = _images_in(folder, path, root, outside)
+        read += len(files)
         if not files:
             raise DataError(f"{folder}: this class folder holds no image ({', '.join(sorted(SUFFIXES))})")
         if not own_layout:
             files = [file for i, file in enumerate(files) if (i % 5 == 4) == (split == "test")]
         if not files:
             raise DataError(f"{folder}: every fifth image of a class is a test image, and this one has fewer than 5")
-        groups[folder.name] = files
-    return groups, notices + _describe_unread(path, folders, {*by_split["train"], *by_split["test"], *folders})
+        names += files
+        labels += [label] * len(files)
+    left_out = {"links that lead outside": sorted(outside)} if outside else {}
+    left_out |= _unread(path, folders, {*by_split["train"], *by_split["test"], *folders})
+    if count := sum(map(len, left_out.values())):
+        listed = ", ".join(f"{len(found)} {reason} ({_abbreviate(found)})" for reason, found in left_out.items())
+        notices.append(f"{path}: {count} of {count + read} files left out: {listed}")
+    return Listing(path, names, labels, tuple(folder.name for folder in folders), path, tuple(notices))
 
 
-def _folders(path: Path) -> list[Path]:
-    visible = (child for child in path.iterdir() if not child.name.startswith(".")) if path.is_dir() else ()
-    return sorted((child for child in visible if child.is_dir()), key=attrgetter("name"))
+def is_inside(path: str | Path, root: str) -> bool:
+    """Whether what a path leads to, all links followed, lies below a folder, which is no link."""
+    return os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    """The image files in a class folder, not in folders below it."""
+def _images_in(folder: Path, path: Path, root: str, outside: set[str]) -> list[str]:
+    """The image files in a class folder, not in folders below it, by their names from `path` on."""
+    found, start = list[str](), f"{folder.relative_to(path)}{os.sep}"
     with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if _is_image(entry.name) and not entry.is_dir()]
-    return [folder / name for name in sorted(names)]
+        for entry in entries:
+            link = entry.is_symlink()
+            # Of a link in a circle, is_dir is an error.
+            if _is_image(entry.name) and not (os.path.isdir(entry.path) if link else entry.is_dir()):  # noqa: PTH112
+                fine = not link or is_inside(entry.path, root)
+                (found.append if fine else outside.add)(start + entry.name)
+    return sorted(found)
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in SUFFIXES
+    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
 
 
-def _describe_unread(path: Path, folders: Sequence[Path], known: set[Path]) -> list[str]:
-    """A line that says what is not read: other files in the class folders, and images elsewhere.
+def _unread(path: Path, folders: Sequence[Path], known: set[Path]) -> dict[str, list[str]]:
+    """What is not read, by the reason: other files in the class folders, and images elsewhere.
 
     Args:
         path: the data set's folder.
@@ -203,178 +330,23 @@ def _describe_unread(path: Path, folders: Sequence[Path], known: set[Path]) -> l
         known: all class folders.
     """
     reasons: dict[str, list[str]] = defaultdict(list)
-    read = 0
     for folder in folders:
         for place, _, names in os.walk(folder):  # links to folders are not followed, so that it comes to an end
+            below = Path(place) != folder
             for name in names:
-                if Path(place) != folder:
+                if below:
                     reasons["in sub-folders"].append(str(Path(place).relative_to(path)))
-                elif _is_image(name):
-                    read += 1
-                elif name.startswith("."):
-                    reasons["hidden"].append(name)
-                else:
-                    reasons["of another suffix"].append(Path(name).suffix or name)
+                elif not _is_image(name):
+                    reason = "hidden" if name.startswith(".") else "of another suffix"
+                    reasons[reason].append(name if reason == "hidden" else Path(name).suffix or name)
     for place, children, names in os.walk(path):
         children[:] = [child for child in children if Path(place, child) not in known]
         where = str(Path(place).relative_to(path))
-        if outside := [name if where == "." else where for name in names if _is_image(name)]:
-            reasons["elsewhere"] += outside
-    count = sum(map(len, reasons.values()))
-    listed = ", ".join(f"{len(found)} {reason} ({_abbreviate(found)})" for reason, found in reasons.items())
-    return [f"{path}: {count} of {count + read} files left out: {listed}"] if count else []
+        if elsewhere := [name if where == "." else where for name in names if _is_image(name)]:
+            reasons["elsewhere"] += elsewhere
+    return reasons
 
 
 def _abbreviate(names: Sequence[str]) -> str:
     different = sorted(set(names))
     return ", ".join(different[:3]) + ", ..." * (len(different) > 3)
-
-
-# What is in them
-
-
-@contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Nothing on stderr, where libtiff itself writes what it then raises."""
-    try:
-        before = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-
-
-def _is_grey(image: Image) -> bool:
-    """Whether it has one channel and perhaps transparency, or a palette of greys."""
-    if image.mode not in ("P", "PA"):
-        return image.mode.partition(";")[0] in _GREY
-    colours = np.reshape(image.getpalette() or (), (-1, 3))
-    return bool((colours == colours[:, :1]).all())
-
-
-def _pixels(files: Sequence[Path], rest: Sequence[Path]) -> tuple[Files, list[str]]:
-    """The pixels of files whose headers agree, and what is changed of them; one in colour among `rest` counts too."""
-    headers: list[_Header] = []
-    for file in files:
-        headers.append(_header(file))
-        if headers[-1].size != headers[0].size:
-            sizes = ["{}x{} pixels".format(*header.size) for header in (headers[-1], headers[0])]
-            raise DataError(f"{file}: has {sizes[0]}, but {files[0]} has {sizes[1]}")
-    colour = not all(header.grey for header in headers) or any(map(_in_colour, rest))
-    grey, longer = sum(header.grey for header in headers), sum(header.frames for header in headers)
-    changes = []
-    if grey and colour:
-        changes.append(f"{grey} of {len(files)} images are grey and were made RGB, as others are in colour")
-    if longer:
-        changes.append(f"{longer} of {len(files)} images have more than one frame: the first is read")
-    width, height = headers[0].size
-    return Files(files, (3 if colour else 1, height, width)), changes
-
-
-def _in_colour(file: Path) -> bool:
-    """Whether an image is in colour; one that cannot be read is not."""
-    try:
-        return not _header(file).grey
-    except DataError:
-        return False
-
-
-def _header(file: Path) -> _Header:
-    with _open_image(file) as image:
-        width, height = image.size
-        if image.mode in ("P", "PA"):
-            image.load()  # its palette
-        on_its_side = _orientation(image) in range(5, 9)
-        size = (height, width) if on_its_side else (width, height)
-        return _Header(size, _is_grey(image), bool(getattr(image, "is_animated", False)))
-
-
-def _decode(file: Path) -> Array:
-    """An image as (c, h, w) uint8 with 1 or 3 channels."""
-    with _open_image(file) as image:
-        image.load()
-        return _to_uint8(_rotate(image))
-
-
-@contextmanager
-def _open_image(file: Path) -> Iterator[Image]:
-    """An image of a size and a mode that are read; whatever goes wrong with it within is a DataError.
-
-    What Pillow warns of and logs is kept off the terminal.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    log = logging.getLogger("PIL")
-    if not log.handlers:  # else the errors that it logs are printed, beside those that it raises
-        log.addHandler(logging.NullHandler())
-    try:
-        with (
-            open_regular(file) as opened,
-            warnings.catch_warnings(action="ignore"),
-            Image.open(opened, formats=FORMATS) as image,
-            _no_stderr() if image.format == "TIFF" else nullcontext(),
-        ):
-            width, height = image.size
-            if not 0 < width * height <= MAX_PIXELS:
-                raise DataError(f"{file}: has {width}x{height} pixels; at most {MAX_PIXELS} an image are read")
-            if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM")):
-                raise DataError(f"{file}: has pixels of mode {image.mode}; allowed: 8 or 16 bits a channel")
-            yield image
-    except DataError:
-        raise
-    except Image.DecompressionBombError:
-        raise DataError(f"{file}: has too many pixels; at most {MAX_PIXELS} an image are read") from None
-    except UnidentifiedImageError:
-        listed = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
-        raise DataError(f"{file}: cannot be read as an image: it is no {listed}, or is damaged") from None
-    except Exception as error:  # Pillow's readers raise nearly everything, such as struct.error
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise DataError(f"{file}: cannot be read as an image: {reason}") from None
-
-
-def _orientation(image: Image) -> int:
-    """What its EXIF says of how it is turned, from 1 to 8; EXIF that is damaged says nothing."""
-    from PIL import ExifTags
-
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
-        return 1
-
-
-def _rotate(image: Image) -> Image:
-    """The image turned as its EXIF says."""
-    from PIL.Image import Transpose
-
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    turn = turns.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
-
-
-def _to_uint8(image: Image) -> Array:
-    """(c, h, w) uint8 of an image in any mode: grey stays grey, transparency is dropped, 16 bits become 8."""
-    mode = image.mode
-    if mode.startswith("I"):
-        values = np.asarray(image).astype(np.uint32)
-        return np.asarray((values + 128) // 257, dtype=np.uint8)[None]  # to the nearest: 65535 is 257 * 255
-    if mode in ("RGBa", "La"):  # their colours were multiplied by alpha, and are divided by it again
-        image = image.convert(mode.upper())
-    wanted = "L" if _is_grey(image) else "RGB"
-    if image.mode != wanted:
-        image = image.convert(wanted)
-    pixels = np.asarray(image)
-    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -10,8 +11,13 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from robustcli.config import Fit
+
 CHUNK = 4096
 """Images that are read together where all have to be."""
+
+CHUNK_BYTES = 1 << 26
+"""And those that are decoded together."""
 
 
 class Pixels(Protocol):
@@ -24,6 +30,10 @@ class Pixels(Protocol):
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """The chosen images."""
+        ...
+
+    def read(self, index: Tensor | slice) -> tuple[Tensor, dict[int, str]]:
+        """The chosen images, and why, by position in `index`, some cannot be read; these are zeros."""
         ...
 
     def take(self, index: Tensor | slice) -> Pixels:
@@ -45,6 +55,8 @@ class Images:
         population: how many images of each class there are before a limit; empty where that is not known.
         note: why these are not the images of the data set that the spec names, as one clause; empty where they are.
         notices: lines that say what was left out or changed as they were read.
+        content: (n,) int64, 8 bytes of the BLAKE2 of each image's file and of `fit`; None where they are of no files.
+        fit: how images were made one size as they were decoded; None where they have one.
     """
 
     x: Tensor | Pixels
@@ -56,6 +68,8 @@ class Images:
     note: str = ""
     population: tuple[int, ...] = ()
     notices: tuple[str, ...] = ()
+    content: Tensor | None = None
+    fit: Fit | None = None
 
     def __len__(self) -> int:
         return len(self.y)
@@ -68,10 +82,16 @@ class Images:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of images and labels, their shapes and order included; names do not matter."""
+        """SHA-256 of images (of their files, where they have some) and labels, their shapes and order included.
+
+        Names do not matter.
+        """
         digest = hashlib.sha256(f"{tuple(self.x.shape)} torch.uint8;".encode())
-        for start in range(0, len(self), CHUNK):
-            digest.update(self.x[start : start + CHUNK].flatten().numpy().data)
+        if self.content is not None:
+            digest.update(b"files;" + self.content.numpy().tobytes())
+        else:
+            for start in range(0, len(self), CHUNK):
+                digest.update(self.x[start : start + CHUNK].flatten().numpy().data)
         digest.update(f"{tuple(self.y.shape)} {self.y.dtype};".encode())
         digest.update(self.y.numpy().data)
         return digest.hexdigest()
@@ -80,12 +100,16 @@ class Images:
     def hashes(self) -> Tensor:
         """(n,) int64: 8 bytes of each image's BLAKE2, of its (h, w, c) and its pixels in that order.
 
-        Equal images have equal hashes, in whatever file and under whatever label they are.
+        Equal images have equal hashes, in whatever file and under whatever label they are. One that cannot be decoded
+        is black.
         """
         start = hashlib.blake2b(repr((*self.shape[1:], self.shape[0])).encode(), digest_size=8)
         found = bytearray()
-        for first in range(0, len(self), CHUNK):
-            for image in self.x[first : first + CHUNK].permute(0, 2, 3, 1).contiguous().numpy():
+        chunk = CHUNK if isinstance(self.x, Tensor) else max(1, CHUNK_BYTES // math.prod(self.shape))
+        for first in range(0, len(self), chunk):
+            part = slice(first, first + chunk)
+            pixels = self.x[part] if isinstance(self.x, Tensor) else self.x.read(part)[0]
+            for image in pixels.permute(0, 2, 3, 1).contiguous().numpy():
                 digest = start.copy()
                 digest.update(image.data)
                 found += digest.digest()
@@ -98,7 +122,17 @@ class Images:
     def take(self, index: Tensor | slice) -> Images:
         """The chosen images, in the order of `index`."""
         x = self.x[index] if isinstance(self.x, Tensor) else self.x.take(index)
-        return replace(self, x=x, y=self.y[index], ids=self.ids[index])
+        content = None if self.content is None else self.content[index]
+        return replace(self, x=x, y=self.y[index], ids=self.ids[index], content=content)
+
+    def sample(self, index: Tensor) -> Images:
+        """The chosen images in memory, but for those that cannot be decoded."""
+        chosen = self.take(index)
+        if isinstance(chosen.x, Tensor):
+            return chosen
+        x, broken = chosen.x.read(slice(None))
+        readable = torch.tensor([i for i in range(len(x)) if i not in broken], dtype=torch.int64)
+        return replace(chosen, x=x).take(readable)
 
     @property
     def levels(self) -> Tensor:
@@ -106,8 +140,8 @@ class Images:
         return self.x[:]
 
     def in_memory(self) -> Images:
-        """The same images, all of them read."""
-        return replace(self, x=self.levels)
+        """The same images, all of them read; what tells them apart is their pixels."""
+        return replace(self, x=self.levels, content=None)
 
 
 def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:

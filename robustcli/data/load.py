@@ -19,8 +19,9 @@ import torch
 
 from robustcli.config import DataSpec
 from robustcli.data.arrays import Stored, channels_first, read_npz
-from robustcli.data.folders import printable, read_folder
+from robustcli.data.folders import list_folder, printable, read_files
 from robustcli.data.images import Images, overlap, split_validation
+from robustcli.data.index import Progress
 from robustcli.data.named import ARRAYS, DATASETS, SAMPLE, Dataset, Torchvision, expand, locate
 from robustcli.disk import file_hash
 from robustcli.errors import DataError, one_line
@@ -33,11 +34,16 @@ _MAX_BYTES = 1 << 30
 SAMPLE_FILE = Path(__file__).parents[1] / "assets" / "mnist-sample.npz"
 
 
-def load(spec: DataSpec) -> Images:
-    """The images of a spec, in stored order, cut to its `limit`.
+def load(spec: DataSpec, index: Path | None = None, progress: Progress = lambda *_: None) -> Images:
+    """The images of a spec, in stored order, of folders in turn from each class, cut to its `limit`.
 
     `mnist` falls back on the bundled sample where neither MNIST nor a network is there and `spec.allow_sample` allows
     it; the result's `name` is then `mnist-sample` and its `note` the reason, for the caller to say so.
+
+    Args:
+        spec: which images.
+        index: the folder where what is known of image files is kept, so that they are opened once.
+        progress: is told how many files of how many have been opened for it.
 
     Raises:
         ConfigError: the name is unknown.
@@ -47,12 +53,12 @@ def load(spec: DataSpec) -> Images:
     try:
         path = locate(spec.dataset)
         if path is not None:
-            images = _from_path(path, spec)
+            images = _from_path(path, spec, index, progress)
         else:
             images = _sample(spec.split) if spec.dataset == SAMPLE else _named(spec)
     except OSError as error:  # such as a folder that may not be entered
         raise DataError(f"--dataset {spec.dataset}: {error.filename}: {error.strerror or error}") from None
-    return images.take(slice(spec.limit))
+    return images.take(slice(spec.count))
 
 
 def is_here(dataset: str, data_dir: Path | None) -> bool:
@@ -85,9 +91,10 @@ def torchvision_datasets(where: str) -> ModuleType:
 
 
 def _images(stored: Stored, name: str, source: str) -> Images:
-    ids = torch.arange(len(stored.y))
+    ids = torch.arange(len(stored.y)) if stored.ids is None else stored.ids
     population = tuple(torch.bincount(stored.labels, minlength=len(stored.classes)).tolist())
-    return Images(stored.x, stored.y, ids, stored.classes, name, source, population=population, notices=stored.notices)
+    found = Images(stored.x, stored.y, ids, stored.classes, name, source, population=population, notices=stored.notices)
+    return replace(found, content=stored.content, fit=stored.fit)
 
 
 def _sample(split: str) -> Images:
@@ -97,11 +104,11 @@ def _sample(split: str) -> Images:
         return replace(images, ids=torch.from_numpy(arrays[f"ids_{split}"].astype(np.int64)))
 
 
-def _from_path(path: Path, spec: DataSpec) -> Images:
+def _from_path(path: Path, spec: DataSpec, index: Path | None, progress: Progress) -> Images:
     if path.is_dir():
-        stored, digest = read_folder(path, spec.split, spec.limit)
+        stored, digest = read_files(list_folder(path, spec.split), spec, index, progress)
     else:
-        stored = read_npz(path, spec.split, spec.limit)
+        stored = read_npz(path, spec.split, spec.count)
         digest = file_hash(path)
     return _images(stored, printable(path.resolve().stem), f"{digest}/{spec.split}")
 
@@ -115,7 +122,7 @@ def _named(spec: DataSpec) -> Images:
     if _all_files(root, known.torchvision.files):
         stored = _read_layout(known.torchvision, root, spec)
     elif npz.is_file():
-        stored = read_npz(npz, spec.split, spec.limit)
+        stored = read_npz(npz, spec.split, spec.count)
     else:
         try:
             stored = _download(known.torchvision, root, spec)

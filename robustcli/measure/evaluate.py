@@ -8,15 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, groupby
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from robustcli.attacks import describe, label
 from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, at_budgets, passes_of
-from robustcli.data.decoding import blocks_of, fits_a_block
 from robustcli.data.images import Images
+from robustcli.data.prefetch import blocks_of, fits_a_block
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.outcome import Work, merge, predict_samples
 from robustcli.engine.run import Outcome, stream_attack
@@ -195,7 +194,7 @@ class _ItemRun:
 
     def _read(self, images: Images) -> Iterator[Images]:
         """Blocks in memory; a notice says what cannot be decoded, and is in none of them."""
-        broken: dict[Path, str] = {}
+        broken: dict[str, str] = {}
         with closing(blocks_of(images, self.session.workers)) as blocks:
             for block, unreadable in blocks:
                 for planned in self.item.plan if unreadable else ():

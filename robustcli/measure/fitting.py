@@ -56,8 +56,8 @@ def fit_target(target: Target, images: Images, whole: Callable[[], Images], spec
     """
     if target.input is None or target.shape is not None:
         return target
-    few = images.batch(_even(images.y, FEW), device)
-    before = _preprocessing(target.input, spec, images.shape)
+    few = images.sample(_even(images.y, FEW)).batch(slice(None), device)
+    before = _preprocessing(target.input, spec, images)
     model = Prepared(target.module, before).to(device)
     outputs = _outputs(model, few, target, images)
     order, notices = class_order(target, images, outputs)
@@ -85,17 +85,25 @@ def fit_target(target: Target, images: Images, whole: Callable[[], Images], spec
     )
 
 
-def _preprocessing(said: Preprocessing, spec: EvalSpec, shape: tuple[int, int, int]) -> Preprocessing:
+def _preprocessing(said: Preprocessing, spec: EvalSpec, images: Images) -> Preprocessing:
     """What comes before a network: what the flags say, else what its source says."""
+    shape = images.shape
     if spec.normalize != "auto":
         said = said.with_normalization(*read_normalization(spec.normalize, shape[0]))
+    if images.fit is not None:  # they were made of the network's size as they were decoded
+        return replace(said, resize=None, crop=None)
     if spec.resize is not None or spec.crop is not None:
-        edge = _edge(spec.crop, "--crop")
-        return replace(said, resize=_edge(spec.resize, "--resize"), crop=None if edge is None else (edge, edge))
+        edge = read_edge(spec.crop, "--crop")
+        return replace(said, resize=read_edge(spec.resize, "--resize"), crop=None if edge is None else (edge, edge))
     return replace(said, resize=None, crop=None) if said.size == shape[1:] else said
 
 
-def _edge(text: str | None, flag: str) -> int | None:
+def read_edge(text: str | None, flag: str) -> int | None:
+    """The number of pixels that `--resize` or `--crop` names; None for none.
+
+    Raises:
+        ConfigError: it names no such number.
+    """
     if text is None or text == "none":
         return None
     if not text.isdecimal() or not 0 < int(text) <= 4096:
@@ -199,7 +207,8 @@ def choose_normalization(model: Prepared, images: Images, device: str) -> tuple[
     index, choices = _even(images.y, CHOICE), model.preprocessing.usual(images.shape[0])
     counts: dict[str, int] = {}
     for chunk in torch.split(index, CHUNK):
-        found = right_behind(model, choices, images.batch(chunk, device), images.y[chunk].to(device))
+        part = images.sample(chunk)
+        found = right_behind(model, choices, part.batch(slice(None), device), part.y.to(device))
         for name, right in found.items():
             counts[name] = counts.get(name, 0) + int(right.sum())
     best = max(counts, key=lambda name: counts[name], default="none")

@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from robustcli.attacks import ATTACKS, describe
-from robustcli.config import DataSpec, EvalSpec
-from robustcli.data.decoding import Part, default_workers, read_ahead
+from robustcli.config import DataSpec, EvalSpec, Fit
 from robustcli.data.folders import Files
 from robustcli.data.images import Images, overlap, repeats
 from robustcli.data.load import DATASETS, load
+from robustcli.data.prefetch import Part, default_workers, read_ahead
 from robustcli.device import pick_device
 from robustcli.engine.samples import Samples
 from robustcli.errors import CheckpointError, ConfigError, DataError
-from robustcli.measure.fitting import fit_target
+from robustcli.measure.fitting import fit_target, read_edge
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
 from robustcli.measure.record import Subject
 from robustcli.models.sources import open_target
@@ -194,8 +194,13 @@ class Session:
         return provenance(seed=self.spec.seed, device=self.device, data_fingerprint=fingerprint, spec=spec)
 
 
-def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
+def open_session(paths: Sequence[Path], spec: EvalSpec, index: Path | None = None) -> Session:
     """Open the targets and their images, and plan the attacks; nothing is computed yet.
+
+    Args:
+        paths: the targets.
+        spec: of the evaluation.
+        index: the folder where what is known of image files is kept, as `load` takes it.
 
     Raises:
         RobustCliError: something is missing or does not fit.
@@ -205,11 +210,16 @@ def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
     for path in paths:
         target = open_target(path, spec.weights)
         wanted = images_for(target, spec)
-        if wanted not in loaded:
-            loaded[wanted] = load(wanted)
+        as_they_are = wanted.model_copy(update={"fit": None})
+        if as_they_are in loaded:  # of one size: the same for each target
+            wanted = as_they_are
+        elif wanted not in loaded:
+            images = load(wanted, index)
+            wanted = wanted if images.fit else as_they_are
+            loaded[wanted] = images
         opened.append((target, wanted))
     named = _with_unique_names(loaded)
-    whole = {wanted: partial(load, wanted.model_copy(update={"limit": None})) for wanted in loaded}
+    whole = {wanted: partial(load, wanted.model_copy(update={"limit": None}), index) for wanted in loaded}
     return make_session([(target, named[wanted], whole[wanted]) for target, wanted in opened], spec)
 
 
@@ -293,7 +303,25 @@ def images_for(target: Target, spec: EvalSpec) -> DataSpec:
         split=spec.split,
         limit=spec.limit,
         allow_sample=spec.allow_sample and (origin is None or origin.name != "mnist"),
+        fit=fit_for(target, spec),
     )
+
+
+def fit_for(target: Target, spec: EvalSpec) -> Fit | None:
+    """How images of different sizes become one: what the target takes, else what flags say, else the weights, else 224.
+
+    None where the flags say that they stay as they are.
+    """
+    if target.shape is not None:
+        return Fit(crop=target.shape[1:])
+    if spec.resize is not None or spec.crop is not None:
+        resize, crop = read_edge(spec.resize, "--resize"), read_edge(spec.crop, "--crop")
+        edge = crop or resize
+        return None if edge is None else Fit(crop=(edge, edge), resize=resize)
+    before = target.input
+    if before is None or before.size is None:
+        return Fit(resize=256)
+    return Fit(crop=before.size, resize=before.resize, interpolation=before.interpolation)
 
 
 def check_fit(target: Target, images: Images, split: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from robustcli.config import DataSpec, EvalSpec
-from robustcli.data import decoding, folders
+from robustcli.data import folders, prefetch
 from robustcli.data.folders import Files
 from robustcli.data.load import load
 from robustcli.errors import DataError
@@ -45,8 +44,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def large(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is in files is decoded as it is asked for, in small blocks."""
     monkeypatch.setattr(folders, "IN_MEMORY", 0)
-    monkeypatch.setattr(decoding, "BLOCK", SMALL)
-    monkeypatch.setattr(decoding, "PIECE", 3)
+    monkeypatch.setattr(prefetch, "BLOCK", SMALL)
+    monkeypatch.setattr(prefetch, "PIECE", 3)
 
 
 def session_on(folder: Path, **changes: Any) -> Session:
@@ -119,13 +118,13 @@ def test_what_the_store_knows_is_not_decoded(
 def test_a_file_that_cannot_be_decoded_is_in_no_row_and_is_named(
     digits: Path, expected: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
-    monkeypatch.setattr(decoding, "BLOCK", block)
+    monkeypatch.setattr(prefetch, "BLOCK", block)
     folder = tmp_path / "photos"
     for path in digits.rglob("*.png"):
         (folder / path.relative_to(digits)).parent.mkdir(parents=True, exist_ok=True)
         (folder / path.relative_to(digits)).write_bytes(path.read_bytes())
     session = session_on(folder, workers=0)
-    cut = session.items[0].images.x.files[17]  # type: ignore[union-attr]
+    cut = Path(session.items[0].images.x.files[17])  # type: ignore[union-attr]
     cut.write_bytes(cut.read_bytes()[:-40])
     notices: list[str] = []
     moved: list[float] = []
@@ -170,17 +169,11 @@ def test_a_stop_leaves_rows_on_the_blocks_that_are_finished(
     monkeypatch.setattr(Files, "read", interrupted)
     rows: list[Record] = []
     with pytest.raises(KeyboardInterrupt):
-        rows.extend(iterate(evaluate(session), rows))
+        rows.extend(result.record for result in evaluate(session))
     done = sum(map(len, calls[:3]))
     assert [row.n for row in rows] == [done] * 4
     wanted = {(name, eps): robust for name, eps, _, robust, *_ in expected}
     assert all(row.robust == wanted[row.name, row.budget][:done] for row in rows)
-
-
-def iterate(results: Iterator[Any], rows: list[Record]) -> list[Record]:
-    for result in results:
-        rows.append(result.record)
-    return []
 
 
 def test_what_is_expected_is_decoded_once_and_kept_for_a_moment(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
