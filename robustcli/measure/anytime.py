@@ -159,6 +159,9 @@ def _merged(row: Sequence[Outcome], order: Tensor) -> Outcome:
     costs = ("seconds", "forwards", "backwards", "recalled")
     changes: dict[str, Any] = {name: torch.cat([getattr(part, name) for part in row])[order] for name in columns}
     changes |= {name: sum(getattr(part, name) for part in row) for name in costs}
+    if samples := [part.sampled for part in row if part.sampled is not None]:
+        sums = {name: sum(one[name] for one in samples) for name in ("survivors", "probed", "broken", "unmet")}
+        changes["sampled"] = {"members": samples[0]["members"]} | sums
     by_iter = tuple(map(sum, zip(*(part.by_iter for part in row), strict=True)))
     return replace(row[0], by_iter=by_iter, **changes)
 
