@@ -203,7 +203,7 @@ class EvalSpec(Spec):
     limit: Limit = None
     allow_sample: bool = True
     attacks: tuple[str, ...] = ()
-    preset: Literal["quick", "paper", "standard"] | None = None
+    preset: Literal["quick", "paper", "standard", "fast"] | None = None
     eps: Annotated[tuple[Budget, ...], BeforeValidator(split_list)] = ()
     norm: str | None = None
     steps: PositiveInt | None = None

@@ -70,7 +70,10 @@ Under each table of `evaluate`, `attack` and `compare` stands a verdict on each 
 
 RELIABLE takes that such an ensemble ran at each budget, on all samples or on the survivors (R24), that R12 and R13 ran
 (for R13, Square with 1 000 queries counts too), and that no check warns that *bars* the word (in the table below).
-`quick` has all that with `--preset standard` alone. Where R24 warns, the verdict says which number to quote.
+`quick` has all that with `--preset standard` alone, and with `--preset fast`, whose Square and FAB-T meet a sample of
+the survivors unless they break one of it: the number is judged as it stands, and R24 says beside it what the sample
+leaves open (of the survivors not met, at most the upper end of the sample's 95 % Wilson interval). Where R24 warns, the
+verdict says which number to quote.
 
 Whatever the word: **every number is an upper bound; an adaptive attack may lower it.** Under the table stand the
 findings at WARN or above, and how many checks were not run; the JSON holds all, and names what was not run.

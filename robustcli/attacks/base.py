@@ -94,7 +94,11 @@ class SweepingAttack(BudgetAttack, Protocol):
 
 @runtime_checkable
 class Ensemble(BudgetAttack, Protocol):
-    """Budget attacks that run one after the other, each on what those before it left standing."""
+    """Budget attacks that run one after the other, each on what those before it left standing.
+
+    One more property is read where it is there: `sampled`, how many of the members, the last ones, meet a sample of
+    what stands, and all of it only where one of them breaks one of the sample.
+    """
 
     @property
     def members(self) -> tuple[BudgetAttack, ...]:

@@ -87,8 +87,8 @@ Preset = Annotated[
     option(
         "--preset",
         ATTACK,
-        "quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box) "
-        "or standard (AutoAttack).",
+        "quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box), "
+        "standard (AutoAttack) or fast (the same, its last two attacks on a sample of what the others leave).",
     ),
 ]
 Eps = Annotated[

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -33,6 +34,8 @@ class Outcome:
         ensemble: of a member of an ensemble, that one's name: it met what the members before it left standing, and
             what they broke counts as broken.
         recalled: how many of the samples were known already; the work is what was spent on them when they were not.
+        sampled: of an ensemble whose last `members` met a sample first, and of these: how many `survivors` there were
+            before, how many were `probed`, how many of these `broken`, and how many were `unmet` in the end.
     """
 
     attack: Attack
@@ -48,6 +51,7 @@ class Outcome:
     backwards: int
     ensemble: str | None = None
     recalled: int = 0
+    sampled: Mapping[str, Any] | None = None
 
 
 def merge(parts: Sequence[Outcome], order: Tensor | None = None) -> Outcome:
@@ -57,6 +61,9 @@ def merge(parts: Sequence[Outcome], order: Tensor | None = None) -> Outcome:
     joined = {name: torch.cat([getattr(part, name) for part in parts]) for name in columns}
     changes: dict[str, Any] = {name: column if order is None else column[order] for name, column in joined.items()}
     changes |= {name: sum(getattr(part, name) for part in parts) for name in costs}
+    if samples := [part.sampled for part in parts if part.sampled is not None]:
+        sums = {name: sum(one[name] for one in samples) for name in ("survivors", "probed", "broken", "unmet")}
+        changes["sampled"] = {"members": samples[0]["members"]} | sums
     return replace(parts[0], by_iter=tuple(map(sum, zip(*(part.by_iter for part in parts), strict=True))), **changes)
 
 
@@ -173,7 +180,9 @@ class OutcomeBuilder:
         self.pictures: dict[int, Tensor] = {}
         self.most_pictures = most_pictures
         self.spent = Work()
-        self.recalled = 0
+        self.computed = torch.zeros_like(self.clean)
+        """(n,) bool, which samples are not recalled."""
+        self.sampled: Mapping[str, Any] | None = None
 
     def restore(self, index: Tensor, robust: Tensor, distance: Tensor, pred_after: Tensor, broken_at: Tensor) -> None:
         """Set what is known already of the samples `index` (k,); a sample that was wrong before stays wrong."""
@@ -181,6 +190,24 @@ class OutcomeBuilder:
         self.distance[index] = distance.to(self.distance)
         self.pred_after[index] = pred_after
         self.broken_at[index] = broken_at
+
+    def copy(self) -> OutcomeBuilder:
+        """The same results, to go on from, with no work spent yet."""
+        other = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(other, name, value.clone())
+        other.pictures, other.spent = dict(self.pictures), Work()
+        return other
+
+    def adopt(self, other: OutcomeBuilder, index: Tensor) -> None:
+        """Take over the results that a copy has got for the samples `index` (k,), and the work spent on them."""
+        for name in ("robust", "distance", "pred_after", "computed", "x_adv"):
+            own, its = getattr(self, name), getattr(other, name)
+            if own is not None:
+                own[index] = its[index]
+        self.pictures |= other.pictures
+        self.spent += other.spent
 
     def record(self, meter: Meter, chunk: Samples, index: Tensor, x_adv: Tensor, by: Attack | None = None) -> None:
         """Judge the images `x_adv` of the samples `index`: a fresh forward pass says what is broken.
@@ -240,7 +267,8 @@ class OutcomeBuilder:
             forwards=self.spent.forwards,
             backwards=self.spent.backwards,
             ensemble=None if member is None else self.attack.name,
-            recalled=self.recalled,
+            recalled=int((~self.computed).sum()),
+            sampled=self.sampled,
         )
 
 
@@ -252,8 +280,8 @@ class Journal(Protocol):
         """Of how many broken samples a row the images are wanted."""
         ...
 
-    def recall(self, row: OutcomeBuilder, member: int | None, /) -> Tensor:
-        """Restore what is known of a row; (n,) bool, which samples that is."""
+    def recall(self, row: OutcomeBuilder, member: int | None, index: Tensor, /) -> Tensor:
+        """Restore what is known of a row's samples `index` (k,); (n,) bool, which samples that is."""
         ...
 
     def keep(

@@ -46,6 +46,9 @@ from robustcli.noise import Noise
 
 __all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_attack"]
 
+LEAST_SAMPLE, SAMPLE = 50, 0.1
+"""Of what stands, those that an ensemble's sampled members meet first: so many, or a larger share."""
+
 P = ParamSpec("P")
 
 
@@ -170,30 +173,81 @@ class Run:
     def attack_ensemble(self, ensemble: Ensemble, started: Work) -> Iterator[Outcome]:
         """Each member on what those before it left standing; all work since `started` is the members'."""
         clock = Stopwatch(self.meter, started)
-        row = self._row(ensemble)
-        self.progress.start(len(self.samples), len(ensemble.members) + 1, [member.cost for member in ensemble.members])
-        for i, member in enumerate(ensemble.members):
-            with clock.paused():
-                missing = self._recall(row, i)
-            standing = missing[row.robust[missing]]
-            self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
-            noise = partial(self._noise, attack=ensemble, stream=f"attempt {i}")
-            for finished in self._attack_in_chunks([(row, member)], standing, missing, noise):
-                self._keep(clock, [row], finished, i)
+        row, members = self._row(ensemble), ensemble.members
+        unsampled = len(members) - getattr(ensemble, "sampled", 0)
+        self.progress.start(len(self.samples), len(members) + 1, [member.cost for member in members])
+        for i, member in enumerate(members[:unsampled]):
+            self._run_member(row, ensemble, i, clock)
             yield row.outcome(member)
             clock, row.spent = Stopwatch(self.meter), Work()
+        if unsampled < len(members):
+            yield from self._sample_first(row, ensemble, unsampled)
         self.progress.end()
         yield row.outcome()
+
+    def _sample_first(self, row: OutcomeBuilder, ensemble: Ensemble, first: int) -> Iterator[Outcome]:
+        """The members from `first` on meet a sample of what stands; once one of them breaks one, all meet all of it.
+
+        It depends on what stands alone, whatever of it the journal knows. A member's outcome must not have what a later
+        one broke of the sample: the sample's results are copies until all before are known.
+        """
+        standing = row.robust.nonzero()[:, 0]
+        chosen = self._choose(ensemble, standing)
+        probes: list[OutcomeBuilder] = []
+        while first + len(probes) < len(ensemble.members) and (not probes or bool(probes[-1].robust[chosen].all())):
+            probe = (probes[-1] if probes else row).copy()
+            self._run_member(probe, ensemble, first + len(probes), Stopwatch(self.meter), chosen)
+            probes.append(probe)
+        broken = int((~probes[-1].robust[chosen]).sum())
+        others = standing[~torch.isin(standing, chosen)]
+        counts = {"survivors": len(standing), "probed": len(chosen), "broken": broken}
+        names = tuple(member.name for member in ensemble.members[first:])
+        row.sampled = {"members": names, "unmet": 0 if broken else len(others)} | counts if len(standing) else None
+        for i, member in enumerate(ensemble.members[first:]):
+            left = standing
+            if i < len(probes):
+                row.adopt(probes[i], chosen)
+                left = others
+            if broken:
+                self._run_member(row, ensemble, first + i, Stopwatch(self.meter), left)
+            yield row.outcome(member)
+            row.spent = Work()
+        if self.journal is not None:
+            self.journal.keep([row], torch.arange(len(self.samples)), [Work()], None)
+
+    def _choose(self, ensemble: Ensemble, standing: Tensor) -> Tensor:
+        """Which of the samples `standing` (m,) are the sample (k,), in their order: those of the smallest draws."""
+        if not len(standing):
+            return standing
+        by_id = standing[self.samples.ids[standing].argsort()]  # equal draws are in the ids' order
+        like = torch.empty(len(by_id), 1, dtype=torch.float64, device=by_id.device)
+        draws = self._noise(by_id, ensemble, "sample").uniform(like)[:, 0]
+        k = max(LEAST_SAMPLE, math.ceil(SAMPLE * len(standing)))
+        return by_id[draws.argsort(stable=True)[:k]].sort().values
+
+    def _run_member(
+        self, row: OutcomeBuilder, ensemble: Ensemble, i: int, clock: Stopwatch, index: Tensor | None = None
+    ) -> None:
+        """Member number i on what stands (of the samples `index`), as far as the journal does not know it."""
+        with clock.paused():
+            missing = self._recall(row, i, None if index is None else index[row.robust[index]])
+        standing = missing[row.robust[missing]]
+        self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
+        noise = partial(self._noise, attack=ensemble, stream=f"attempt {i}")
+        for finished in self._attack_in_chunks([(row, ensemble.members[i])], standing, missing, noise):
+            self._keep(clock, [row], finished, i)
 
     def _row(self, attack: Attack) -> OutcomeBuilder:
         pictures = self.journal.pictures if self.journal else 0
         return OutcomeBuilder(self.samples, self.pred, attack, self.keep_images, pictures, self.eot)
 
-    def _recall(self, row: OutcomeBuilder, member: int | None = None) -> Tensor:
-        """Restore what the journal knows; which samples (m,) it does not."""
-        if self.journal is None:
-            return torch.arange(len(self.samples), device=self.pred.device)
-        return (~self.journal.recall(row, member)).nonzero()[:, 0]
+    def _recall(self, row: OutcomeBuilder, member: int | None = None, index: Tensor | None = None) -> Tensor:
+        """Restore what the journal knows of the samples `index`, or of all; which of them (m,) it does not."""
+        missing = torch.arange(len(self.samples), device=self.pred.device) if index is None else index
+        if self.journal is not None:
+            missing = missing[~self.journal.recall(row, member, missing)[missing]]
+        row.computed[missing] = True
+        return missing
 
     def _by_missing(self, rows: Sequence[OutcomeBuilder]) -> list[tuple[list[OutcomeBuilder], Tensor]]:
         """The rows in groups that lack the same samples, with these: their work can be shared."""

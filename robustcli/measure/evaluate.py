@@ -24,7 +24,7 @@ from robustcli.errors import AttackError, DataError, RobustCliError, listed
 from robustcli.measure.eightbit import correct_8bit
 from robustcli.measure.journal import CacheJournal
 from robustcli.measure.plan import Planned
-from robustcli.measure.record import Kind, Record, Subject
+from robustcli.measure.record import Kind, Record, Sampled, Subject
 from robustcli.measure.session import ImageSamples, Item, Session
 from robustcli.store.cache import Cache
 
@@ -105,6 +105,7 @@ def to_record(subject: Subject, images: Images, outcome: Outcome, split: str = "
         backwards=outcome.backwards,
         ensemble=outcome.ensemble,
         cached=outcome.recalled,
+        sampled=None if outcome.sampled is None else Sampled(**outcome.sampled),
     )
 
 

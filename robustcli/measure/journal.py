@@ -72,16 +72,16 @@ class CacheJournal:
         }
         self.cache.keep([Chunk(self.series(None, eot=eot), entries, {})])
 
-    def recall(self, board: OutcomeBuilder, member: int | None) -> Tensor:
-        """Restore on a board what is known of its row; (n,) bool, which samples that is."""
+    def recall(self, board: OutcomeBuilder, member: int | None, index: Tensor) -> Tensor:
+        """Restore on a board what is known of its row's samples `index` (k,); (n,) bool, which samples that is."""
         pictured = self.series(board.attack) if self.keep_all else None
-        known, entries = self._look_up(self.series(board.attack, member), pictured, board.pred.tolist())
+        known, entries = self._look_up(self.series(board.attack, member), pictured, board.pred.tolist(), index.tolist())
         device = board.robust.device
         columns = [torch.tensor(column, device=device) for column in zip(*entries, strict=True)][:5]
         if entries:
             robust, distance, _, pred_after, broken_at = columns
             board.restore(known.to(device).nonzero()[:, 0], robust, distance, pred_after, broken_at)
-        board.spent, board.recalled = _spent(entries), len(entries)
+        board.spent += _spent(entries)
         return known.to(device)
 
     def keep(self, boards: Sequence[OutcomeBuilder], span: Tensor, shares: Sequence[Work], member: int | None) -> None:
@@ -93,14 +93,21 @@ class CacheJournal:
             pictures = self._pictures(board, self.series(board.attack))
             if isinstance(board.attack, Ensemble) and member is not None:
                 whole: dict[Digest, Entry] = {}
-                if member + 1 == len(board.attack.members):  # the worst case has done no work of its own
+                last = member + 1 == len(board.attack.members) and not getattr(board.attack, "sampled", 0)
+                if last:  # the worst case has done no work of its own
                     whole = {
                         sample: entry._replace(seconds=0, forwards=0, backwards=0) for sample, entry in entries.items()
                     }
                 chunks += [Chunk(series, entries, {}), Chunk(self.series(board.attack), whole, pictures)]
             else:
+                if isinstance(board.attack, Ensemble):  # its whole, where that is not known, or was better
+                    known = self.cache.recall(series)
+                    entries = {
+                        at: one for at, one in entries.items() if at not in known or known[at].robust > one.robust
+                    }
                 chunks.append(Chunk(series, entries, pictures))
-        self.cache.keep([chunk for chunk in chunks if chunk.entries or chunk.pictures])
+        if chunks := [chunk for chunk in chunks if chunk.entries or chunk.pictures]:
+            self.cache.keep(chunks)
 
     def series(self, attack: Attack | None, member: int | None = None, eot: int = 1) -> Series:
         """A row, judged by as many passes as `run_item` says; without an attack, that of the clean predictions."""
@@ -131,9 +138,13 @@ class CacheJournal:
         return self._series[key]
 
     def _look_up(
-        self, series: Series, pictured: Series | None = None, pred: Sequence[int] | None = None
+        self,
+        series: Series,
+        pictured: Series | None = None,
+        pred: Sequence[int] | None = None,
+        index: Sequence[int] | None = None,
     ) -> tuple[Tensor, list[Entry]]:
-        """(n,) bool, which samples are known, and what is, in their order.
+        """(n,) bool, which samples (of `index`) are known, and what is, in their order.
 
         Of a broken sample that should be `pictured`, nothing is known where its image is not; nor of one that does not
         fit its class, the network's classes, or the clean predictions `pred`.
@@ -152,6 +163,9 @@ class CacheJournal:
         if found and pictured is not None:
             kept = self.cache.pictured(pictured)
             found = {at: entry for at, entry in found.items() if entry.robust or not entry.distance or at in kept}
+        if index is not None and len(index) < len(self.samples):
+            wanted = {self.samples[i] for i in index}
+            found = {at: entry for at, entry in found.items() if at in wanted}
         known = torch.tensor([sample in found for sample in self.samples], dtype=torch.bool)
         return known, [found[sample] for sample in self.samples if sample in found]
 

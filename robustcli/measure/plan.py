@@ -23,8 +23,9 @@ PRESETS = {
     "quick": ("fgsm", "pgd:steps=20", "deepfool:iters=5"),
     "paper": ("fgsm", "deepfool:iters=5,box=none"),
     "standard": ("autoattack",),
+    "fast": ("autoattack:version=fast",),
 }
-"""What `--preset` runs: seconds; what the BatchOut paper shows; what the field trusts."""
+"""What `--preset` runs: seconds; what the BatchOut paper shows; what the field trusts; its answer in less time."""
 
 FLAGS = ("eps", "norm", "steps", "iters", "eot")
 """Flags that fill in what a SPEC leaves open."""

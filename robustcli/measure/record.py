@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
@@ -53,6 +53,40 @@ class Subject:
 
 
 @dataclass(frozen=True)
+class Sampled:
+    """What the last members of an ensemble met: a sample of what stood, and all of it where they broke one.
+
+    Attributes:
+        members: their names.
+        survivors: how many samples stood before them.
+        probed, broken: how many are in the sample, and how many of these they broke.
+        unmet: how many survivors they have not met.
+    """
+
+    members: tuple[str, ...]
+    survivors: Count
+    probed: Count
+    broken: Count
+    unmet: Count
+
+    @property
+    def most(self) -> float:
+        """How many of the unmet could be broken: the upper end of the 95 % interval."""
+        return self.unmet * wilson(self.broken, self.probed)[1]
+
+    def text(self, n: int) -> str:
+        """In words, of a run of n samples."""
+        names, of = " and ".join(self.members), f"{self.probed} of {self.survivors} survivors"
+        if self.unmet:
+            return (
+                f"{names} on {of} broke {self.broken or 'none'}: at most {100 * self.most / n:.1f} points less (95 %)"
+            )
+        if self.broken and self.probed < self.survivors:
+            return f"{names} ran on all {self.survivors} survivors, as {self.broken} of a sample of {self.probed} broke"
+        return f"{names} ran on all {self.survivors} survivors"
+
+
+@dataclass(frozen=True)
 class Record:
     """One model under one attack at one budget, by sample; rates are computed when shown.
 
@@ -76,6 +110,7 @@ class Record:
             where that was not looked at.
         cached: how many of the samples were known from an earlier run; the work is what was spent on them then.
         bound: which side of the true robust accuracy it is on.
+        sampled: of an ensemble whose last members met a sample first, and of these members.
     """
 
     subject: Subject
@@ -100,6 +135,7 @@ class Record:
     correct_8bit: Count | None = None
     cached: Count = 0
     bound: Bound = "upper"
+    sampled: Sampled | None = None
 
     def __post_init__(self) -> None:
         for name in ("y", "pred", "pred_after", "robust", "distance"):
@@ -107,6 +143,8 @@ class Record:
                 raise ValueError(f"{name}: has {len(getattr(self, name))} values for {self.n} ids")
         if max((*self.by_iter, self.correct_8bit or 0)) > self.n:
             raise ValueError(f"{'by_iter' if max(self.by_iter, default=0) > self.n else 'correct_8bit'}: is over n")
+        if (part := self.sampled) and not part.broken <= part.probed <= part.survivors - part.unmet <= self.n:
+            raise ValueError("sampled: its numbers contradict each other")
         if (self.budget is None) != (self.kind == "minimal"):
             raise ValueError(f"budget: should be {'null' if self.budget else 'given'} where kind is {self.kind}")
 
@@ -196,6 +234,9 @@ class Record:
             row["by_iter"] = list(self.by_iter)
         if self.ensemble is not None:
             row["ensemble"] = self.ensemble
+        if self.sampled is not None:
+            low = max(0.0, self.correct - self.sampled.most) / self.n if self.n else 0.0
+            row["sampled"] = asdict(self.sampled) | {"members": list(self.sampled.members), "accuracy_low": low}
         columns = {name: list(getattr(self, name)) for name in ("ids", "robust", "y", "pred", "pred_after")}
         return row | columns | {"distance": finite(self.distance)}
 
@@ -208,7 +249,9 @@ class Record:
         """
         if not isinstance(row, Mapping):
             raise DataError("should be an object")
-        fields = (cls.__dataclass_fields__.keys() - {"subject", "by_iter", "ensemble"}) | set(SUBJECT_KEYS.values())
+        fields = (cls.__dataclass_fields__.keys() - {"subject", "by_iter", "ensemble", "sampled"}) | set(
+            SUBJECT_KEYS.values()
+        )
         for key in sorted(fields - row.keys()):
             raise DataError(f"{key}: is missing")
         subject = {key: row[name] for key, name in SUBJECT_KEYS.items()} | {"input": row.get("input", {})}

@@ -112,7 +112,7 @@ def median(record: Record) -> str:
 
 
 def notes_on(records: Sequence[Record]) -> list[str]:
-    """A note on each minimal-norm attack, and where rounding to 8 bits saves more than 1 point."""
+    """On each minimal-norm attack, what an ensemble's sample leaves open, and where 8 bits save more than 1 point."""
     notes = []
     for record in records:
         if record.kind == "minimal":
@@ -124,6 +124,8 @@ def notes_on(records: Sequence[Record]) -> list[str]:
             after, before = percent(record.correct_8bit, record.n), percent(record.correct, record.n)
             rounded = f"accuracy % with its images rounded to 8 bits {after}, before {before}"
             notes.append(f"{record.name} {record.ball}: {rounded}.")
+        if record.sampled is not None and record.ensemble is None:
+            notes.append(f"{record.name} {record.ball}: {record.sampled.text(record.n)}.")
     return notes
 
 

@@ -186,13 +186,17 @@ class Cache:
 
 
 def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set[Digest]) -> None:
-    """Add a chunk; what another process has written in the meantime stays, but for what was `rejected`."""
+    """Add a chunk; what is there stays, but for what was `rejected`, and what stood and is broken now."""
     number = series_id(connection, chunk.series)
     for table in ("samples", "adversarials") if rejected else ():
         connection.executemany(
             f"DELETE FROM {table} WHERE series = ? AND sample = ? AND digest = ?",  # noqa: S608
             [(number, *sample) for sample in chunk.entries if sample in rejected],
         )
+    connection.executemany(
+        "DELETE FROM samples WHERE series = ? AND sample = ? AND digest = ? AND robust = 1",
+        [(number, *sample) for sample, entry in chunk.entries.items() if not entry.robust],
+    )
     connection.executemany(
         "INSERT OR IGNORE INTO samples VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [(number, *sample, *entry, run) for sample, entry in chunk.entries.items()],

@@ -320,8 +320,8 @@ def black_box(results: Results) -> Iterator[Finding]:
                 yield black_box_finding(attack_of(row), name, broken, sum(flags), broken / len(flags))
     for before, after in consecutive_members(results.common):
         if is_black_box(attack_of(after)):
-            broken = before.correct - after.correct
-            yield black_box_finding(attack_of(after), after.ball, broken, before.correct, broken / after.n)
+            broken, met = before.correct - after.correct, before.correct - (after.sampled.unmet if after.sampled else 0)
+            yield black_box_finding(attack_of(after), after.ball, broken, met, broken / after.n)
 
 
 def black_box_finding(attack: Attack, name: str, broken: int, n: int, share: float) -> Finding:
@@ -435,11 +435,12 @@ def only_weak(results: Results) -> Finding | None:
 
 @also("R24")
 def autoattack_ran(results: Results) -> Iterator[Finding]:
-    """R24 at each budget where an ensemble of AutoAttack's grade ran on all samples."""
+    """R24 at each budget where an ensemble of AutoAttack's grade ran on all samples, or says what it leaves open."""
     for name, group in results.budgets():
         for row in group:
             if is_autoattack_grade(attack_of(row), results.randomised):
-                yield Finding("OK", f"at {name} {row.label} ran on all samples", budget=name)
+                sample = f"; {row.sampled.text(row.n)}" if row.sampled else ""
+                yield Finding("OK", f"at {name} {row.label} ran on all samples{sample}", budget=name)
 
 
 @check(

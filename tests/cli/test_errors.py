@@ -68,7 +68,7 @@ NAMES = [
     ("train --dataset [red]x", "'[red]x'"),
     ("evaluate --format jsn", "--format 'jsn' did you mean 'json'"),
     ("evaluate nowhere.pt --checks ful", "--checks 'ful' (allowed: full, off, quick); did you mean 'full'?"),
-    ("evaluate --preset standrad", "--preset standrad: input should be 'quick', 'paper' or 'standard'"),
+    ("evaluate --preset standrad", "--preset standrad: input should be 'quick', 'paper', 'standard' or 'fast'"),
     ("evaluate --split val", "--split val 'train' 'test'"),
     ("evaluate --norm l3 --attack pgd --eps 1", "--norm 'l3' l2, linf"),
     ("evaluate --device gpu", "--device 'gpu' auto, cpu, cuda"),

@@ -15,7 +15,7 @@ from robustcli.data.images import Images
 from robustcli.engine.run import Outcome
 from robustcli.errors import DataError
 from robustcli.measure.evaluate import to_record
-from robustcli.measure.record import Record, Subject
+from robustcli.measure.record import Record, Sampled, Subject
 from robustcli.measure.stats import wilson
 
 from ..records import record
@@ -83,6 +83,7 @@ def records(draw: st.DrawFn) -> Record:
         backwards=draw(counts),
         ensemble=draw(st.none() | names) if attack == "fgsm" else None,
         correct_8bit=draw(st.none() | few),
+        sampled=draw(st.none() | st.just(Sampled(("square", "fab-t"), n, n // 3, n // 9, n - n // 3))),
         cached=draw(counts),
     )
 
@@ -116,6 +117,7 @@ def test_a_row_has_the_budget_as_it_was_written_and_counts_with_their_interval()
         (record("fmn", distance=(1.0, INF, INF)), "minimal", None, {"unconverged"}),
         (record("pgd", bisected=True, distance=(0.1, 0.2, 0.3)), "minimal", 0.2, {"unconverged"}),
         (record("autoattack"), "ensemble", None, set()),
+        (record("autoattack", sampled=Sampled(("square",), 2, 1, 0, 1)), "ensemble", None, {"sampled"}),
         (record("apgd", ensemble="autoattack"), "budget", None, {"ensemble"}),
     ],
     ids=lambda value: getattr(value, "name", None),
@@ -125,6 +127,11 @@ def test_a_kind_has_its_own_keys(made: Record, kind: str, median: float | None, 
     assert (row["kind"], row["bound"], row["median_distance"]) == (kind, "upper", median)
     assert row.keys() - record().as_dict().keys() == more
     assert row["distance"][-1] == (None if made.robust[-1] else made.distance[-1])
+
+
+def test_a_row_has_the_lower_end_of_what_a_sample_leaves_open() -> None:
+    row = through_json(record("autoattack", robust="1" * 131 + "0" * 69, sampled=Sampled(("square",), 131, 50, 0, 81)))
+    assert row["sampled"]["accuracy_low"] == pytest.approx((131 - 81 * wilson(0, 50)[1]) / 200)
 
 
 def test_no_samples_divide_by_nothing() -> None:
@@ -149,6 +156,9 @@ REQUIRED = record("deepfool", by_iter=(4, 2)).as_dict().keys() - {
 }
 
 
+SAMPLED = {"members": ["square"], "survivors": 4, "probed": 1, "broken": 0, "unmet": 3}
+
+
 @pytest.mark.parametrize("key", sorted(REQUIRED))
 def test_a_key_that_is_missing_is_named(key: str) -> None:
     row = record().as_dict()
@@ -170,6 +180,7 @@ def test_a_key_that_is_missing_is_named(key: str) -> None:
         *[({"distance": [0, 0, far, 0]}, "distance.2: ") for far in (-0.1, math.nan, "1", [])],
         *[({"seconds": value}, "seconds: ") for value in (math.nan, INF, -1, None, "2")],
         *[({"forwards": -1}, "forwards: "), ({"backwards": 1.5}, "backwards: "), ({"cached": None}, "cached: ")],
+        *[({"sampled": {**SAMPLED, "probed": 5}}, "sampled: its numbers"), ({"sampled": {}}, "sampled.members: ")],
         *[({"by_iter": [5]}, "by_iter: "), ({"by_iter": [-1]}, "by_iter.0: "), ({"correct_8bit": 5}, "correct_8bit: ")],
     ],
     ids=str,

@@ -12,7 +12,7 @@ from robustcli.fields import Eps
 from robustcli.measure.compare import contests, families, pairs
 from robustcli.measure.curve import Curve, Group, curves
 from robustcli.measure.document import make_document
-from robustcli.measure.record import Record
+from robustcli.measure.record import Record, Sampled
 from robustcli.measure.transfer import Transferred
 from robustcli.report.table import Table, percent
 from robustcli.report.views import COLUMNS, class_table, curve_table, evaluation_table, sparkline, tables
@@ -113,6 +113,22 @@ def test_rounding_is_told_where_it_saves_more_than_a_point(correct_8bit: int | N
     lines = [note for note in evaluation_table([made]).notes if "8 bits" in note]
     words = "fgsm Linf 8/255: accuracy % with its images rounded to 8 bits 32.0, before 30.0."
     assert lines == ([words] if noted else [])
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((50, 0, 81), "square and fab-t on 50 of 131 survivors broke none: at most 2.9 points less (95 %)"),
+        ((50, 2, 0), "square and fab-t ran on all 131 survivors, as 2 of a sample of 50 broke"),
+        ((131, 2, 0), "square and fab-t ran on all 131 survivors"),
+    ],
+)
+def test_what_a_sample_leaves_open_is_told_once(counts: tuple[int, int, int], words: str) -> None:
+    sampled = Sampled(("square", "fab-t"), 131, *counts)
+    member = half("square", n=200, ensemble="autoattack", sampled=sampled)
+    whole = half("autoattack:version=fast", n=200, sampled=sampled)
+    notes = evaluation_table([member, whole]).notes
+    assert [note for note in notes if "survivors" in note] == [f"autoattack:version=fast Linf 8/255: {words}."]
 
 
 @pytest.mark.parametrize("name", ["attack", "evaluate", "curve", "compare"])

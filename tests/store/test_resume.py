@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from robustcli.attacks import FABT, AutoAttack, BudgetAttack, Square, UniformNoise, autoattack
 from robustcli.config import EvalSpec
 from robustcli.engine import run as driver
 from robustcli.measure import session as module
@@ -160,3 +161,87 @@ def test_the_images_of_the_first_broken_samples_are_stored(measured: Any, tmp_pa
         )
     broken = {row.attack["name"]: row.clean_correct - row.correct for row in rows if row.ensemble is None}
     assert sorted(stored.values()) == sorted(min(FIRST, count) for count in broken.values())
+
+
+# --- An ensemble that meets a sample first
+
+FAST = {"attacks": ("autoattack:version=fast,queries=4",)}
+SAMPLED = ({"eps": EvalSpec(eps="0.1").eps}, {"eps": EvalSpec(eps="0.02").eps, "seed": 2})
+"""A budget at which the sample is broken, and one at which it stands."""
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples of 5, and first members that leave something to break."""
+
+    def weak(whole: AutoAttack) -> tuple[BudgetAttack, ...]:
+        eps = whole.eps
+        return UniformNoise(eps), UniformNoise(eps, draws=2), Square(eps, queries=whole.queries), FABT(eps, iters=3)
+
+    monkeypatch.setitem(autoattack.VERSIONS, "fast", weak)
+    monkeypatch.setattr(driver, "LEAST_SAMPLE", 5)
+
+
+@pytest.mark.parametrize("budget", SAMPLED, ids=["broken", "stands"])
+def test_a_sample_is_recalled_and_gives_the_same_rows(
+    measured: Any, forwards: list[int], few: None, budget: Any
+) -> None:
+    plain, first = measured(None, **FAST, **budget), measured(**FAST, **budget)
+    forwards.clear()
+    second = measured(**FAST, **budget)
+    assert forwards == []
+    for rows in (first, second):
+        assert [(essence(row), row.sampled) for row in rows] == [(essence(row), row.sampled) for row in plain]
+        assert [(row.forwards, row.backwards) for row in rows[1:]] == [
+            (row.forwards, row.backwards) for row in plain[1:]
+        ]
+    assert [(row.cached, row.n) for row in first + second] == 5 * [(0, 61)] + 5 * [(61, 61)]
+    assert plain[-1].sampled is not None
+    assert (plain[-1].sampled.broken > 0) == (plain[-1].sampled.unmet == 0) == (budget is SAMPLED[0])
+
+
+@pytest.mark.parametrize("budget", SAMPLED, ids=["broken", "stands"])
+def test_an_interrupted_run_goes_on_with_the_same_sample(
+    measured: Any, monkeypatch: pytest.MonkeyPatch, few: None, budget: Any
+) -> None:
+    plain = measured(None, **FAST, **budget)
+    checked, calls = driver.Meter._check_logits, 0
+
+    def stops(self: Any, logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls % 20 == 0 and calls < 200:
+            raise KeyboardInterrupt
+        return checked(self, logits, x)
+
+    monkeypatch.setattr(driver.Meter, "_check_logits", stops)
+    while True:
+        try:
+            rows = measured(**FAST, **budget, batch_size=3)
+            break
+        except KeyboardInterrupt:
+            continue
+    assert calls > 200
+    assert [(essence(row), row.sampled) for row in rows] == [(essence(row), row.sampled) for row in plain]
+
+
+def test_what_stood_in_a_small_run_and_is_broken_in_a_larger_one_is_broken_in_the_store(
+    measured: Any, monkeypatch: pytest.MonkeyPatch, few: None, tmp_path: Path
+) -> None:
+    budget = SAMPLED[1]
+
+    def whole() -> dict[int, int]:
+        with Cache(tmp_path / "r.db") as cache:
+            assert cache.connection is not None
+            sql = "SELECT sample, robust FROM samples JOIN series ON series.id = series WHERE label LIKE 'autoattack%'"
+            return dict(cache.connection.execute(sql))
+
+    (small,) = by_sample(measured(**FAST, **budget)[-1:])
+    assert whole() == small
+    monkeypatch.setattr(driver, "SAMPLE", 1.0)
+    (large,) = by_sample(measured(**FAST, **budget)[-1:])
+    assert sum(large.values()) < sum(small.values())
+    assert whole() == large
+    monkeypatch.setattr(driver, "SAMPLE", 0.1)
+    assert by_sample(measured(**FAST, **budget)[-1:]) == [small], "flags do not depend on what the store knows"
+    assert whole() == large

@@ -11,7 +11,7 @@ import pytest
 
 from robustcli.attacks import parse_attack
 from robustcli.measure.compare import Pair, pairs
-from robustcli.measure.record import Subject
+from robustcli.measure.record import Sampled, Subject
 from robustcli.verdict import rows
 from robustcli.verdict.check import Finding, findings
 from robustcli.verdict.judge import of_pairs
@@ -156,6 +156,8 @@ def test_rows_of_a_run_that_stopped_early_are_cut_to_what_all_met() -> None:
     [
         ("autoattack:eps=0.1", True),
         ("autoattack:eps=0.1,norm=l2", True),
+        ("autoattack:eps=0.1,version=fast", True),
+        ("autoattack:eps=5,norm=l1,version=fast", True),
         ("autoattack:eps=5,norm=l1", True),
         ("autoattack:eps=0.1,eot=20", True),
         ("autoattack:eps=0.1,version=rand", True),
@@ -169,6 +171,19 @@ def test_rows_of_a_run_that_stopped_early_are_cut_to_what_all_met() -> None:
 def test_which_attacks_are_of_autoattacks_grade(spec: str, graded: bool) -> None:
     assert is_autoattack_grade(parse_attack(spec)) == graded
     assert is_autoattack_grade(parse_attack(spec), randomised=False) == (graded and "rand" not in spec)
+
+
+def test_what_an_ensemble_met_a_sample_of_is_judged_by_the_sample_and_the_interval_stands_beside_it() -> None:
+    sampled = Sampled(("square", "fab-t"), 80, 50, 0, 30)
+    specs = [f"{one}:eps=0.1" for one in ("apgd", "apgd-t", "square", "fab-t")]
+    rows_ = [
+        make_row(one, 80, ensemble="autoattack", sampled=sampled if i > 1 else None) for i, one in enumerate(specs)
+    ]
+    found = [*rows_, make_row("autoattack:eps=0.1,version=fast", 80, sampled=sampled)]
+    (ran,) = rows.autoattack_ran(results(*found))
+    assert (ran.level, ran.budget) == ("OK", "Linf 0.1")
+    assert "square and fab-t on 50 of 80 survivors broke none: at most 2.1 points less (95 %)" in ran.message
+    assert "square:queries=5000 at Linf 0.1 breaks 0 of 50 that" in rows.black_box(results(*found))[0].message
 
 
 # --- Two checkpoints
