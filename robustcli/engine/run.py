@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import ParamSpec
@@ -39,6 +39,7 @@ from robustcli.engine.outcome import (
     split_evenly,
 )
 from robustcli.engine.progress import Progress, ProgressTracker
+from robustcli.engine.ranks import SharedJournal
 from robustcli.engine.samples import Samples, SampleSource, check_samples
 from robustcli.engine.threads import plan_threads, run_in_threads
 from robustcli.errors import AttackError
@@ -63,6 +64,7 @@ def stream_attack(
     on_progress: Progress = lambda done, spared: None,
     journal: Journal | None = None,
     eot: int = 1,
+    shared: SharedJournal | None = None,
 ) -> Iterator[Outcome]:
     """Attack the samples that the model gets right, and measure what is left; `run_attack` returns a list.
 
@@ -90,6 +92,7 @@ def stream_attack(
         journal: what remembers samples from one run to the next: what it knows is not computed again, and it gets
             each chunk as it is done.
         eot: passes that each prediction of a randomised model is averaged over; an attack's own, where those are more.
+        shared: with other processes, each of which computes a part of the samples; all get all outcomes.
 
     Raises:
         AttackError: the attack left its ball or the box, the model returned no usable logits, or the samples are no
@@ -115,7 +118,7 @@ def stream_attack(
         if pred is None:
             pred = predict_samples(meter.exact, samples, batch_size, eot)
         progress = ProgressTracker(on_progress, meter)
-        run = Run(meter, samples, pred, seed, batch_size, keep_images, progress, journal, eot)
+        run = Run(meter, samples, pred, seed, batch_size, keep_images, progress, journal, eot, shared)
         ensembles = [one for one in attacks if isinstance(one, Ensemble)]
         if not ensembles:
             yield from run.attack(attacks, started)
@@ -149,6 +152,7 @@ class Run:
     progress: ProgressTracker
     journal: Journal | None
     eot: int
+    shared: SharedJournal | None
 
     def attack(self, attacks: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk; all work since `started`, with the clean pass, is theirs."""
@@ -159,10 +163,11 @@ class Run:
         self.progress.start(len(self.samples) * len(rows), 1, [attacks[0].cost])
         self.progress.enter(0, sum(int(rows[0].clean[missing].sum()) * len(group) for group, missing in groups))
         for group, missing in groups:
-            for finished in self._attack_rows(group, missing):
-                self._keep(clock, group, finished)
-            if self.journal is None:  # the clean predictions are someone's work where nothing was attacked, too
-                self._charge(group, clock.lap(len(group)))
+            with self._stage(group, missing) as mine:
+                for finished in self._attack_rows(group, mine):
+                    self._keep(clock, group, finished)
+                if self.journal is None:  # the clean predictions are someone's work where nothing was attacked, too
+                    self._charge(group, clock.lap(len(group)))
             clock = Stopwatch(self.meter)
         self.progress.end()
         return [row.outcome() for row in rows]
@@ -175,15 +180,24 @@ class Run:
         for i, member in enumerate(ensemble.members):
             with clock.paused():
                 missing = self._recall(row, i)
-            standing = missing[row.robust[missing]]
-            self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
             noise = partial(self._noise, attack=ensemble, stream=f"attempt {i}")
-            for finished in self._attack_in_chunks([(row, member)], standing, missing, noise):
-                self._keep(clock, [row], finished, i)
+            with self._stage([row], missing, i) as mine:
+                standing = mine[row.robust[mine]]
+                self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
+                for finished in self._attack_in_chunks([(row, member)], standing, mine, noise):
+                    self._keep(clock, [row], finished, i)
             yield row.outcome(member)
             clock, row.spent = Stopwatch(self.meter), Work()
         self.progress.end()
         yield row.outcome()
+
+    def _stage(
+        self, rows: Sequence[OutcomeBuilder], missing: Tensor, member: int | None = None
+    ) -> AbstractContextManager[Tensor]:
+        """Within it the samples that this process attacks; after it the rows have those of all processes."""
+        if self.shared is None:
+            return nullcontext(missing)
+        return self.shared.stage(rows, missing, rows[0].robust, member)
 
     def _row(self, attack: Attack) -> OutcomeBuilder:
         pictures = self.journal.pictures if self.journal else 0

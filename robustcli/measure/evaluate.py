@@ -15,6 +15,7 @@ from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, passes
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.outcome import Work, predict_samples
+from robustcli.engine.ranks import Ranks, SharedJournal
 from robustcli.engine.run import Outcome, stream_attack
 from robustcli.engine.samples import Samples, SampleSource
 from robustcli.errors import AttackError
@@ -40,6 +41,7 @@ def evaluate(
     keep_images: bool = False,
     on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
     cache: Cache | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
@@ -53,14 +55,16 @@ def evaluate(
         on_progress: takes the checkpoint and the attack, how many more samples were worked off, and how many turned out
             to need no work: see `run_attack`.
         cache: what was measured before. Where images are needed all is measured: not every sample's image is kept.
+        ranks: the processes that share the work, each of which makes this call; rank 0 alone has a cache.
 
     Raises:
         AttackError: an attack or a model broke its contract; names the checkpoint.
+        ProcessError: another process failed.
     """
     keep = keep_images or session.spec.eight_bit
     for item in session.items:
         try:
-            for outcome in run_item(item, session, keep, partial(on_progress, item.target.name), cache):
+            for outcome in run_item(item, session, keep, partial(on_progress, item.target.name), cache, ranks):
                 record = to_record(item.subject, item.images, outcome, session.spec.split)
                 rounded = correct_8bit(item.target.module, item.images, outcome, session.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
@@ -107,19 +111,21 @@ def run_item(
     keep_images: bool,
     on_progress: Callable[[Planned, float, float], None],
     cache: Cache | None,
+    ranks: Ranks | None = None,
 ) -> Iterator[Outcome]:
     """What each attack of an item's plan does to its images, with its share of the clean predictions' cost."""
     spec, images = session.spec, item.images
     journal = None
     if cache is not None:
         journal = CacheJournal(cache, item.target, images, spec, recalls=not keep_images)
+    shared = None if ranks is None else SharedJournal(ranks, journal)
     model = item.target.module.to(session.device)
     samples = ImageSamples(images, session.device)
     passes = [max(spec.eot or 1, passes_of(planned.attack)) for planned in item.plan]
     clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
     for planned, eot in zip(item.plan, passes, strict=True):
         if eot not in clean:
-            pred, spent = predict_clean(model, samples, session.batch_size, journal, eot)
+            pred, spent = predict_clean(model, samples, session.batch_size, journal, eot, ranks)
             rows = sum(one.rows for one, its in zip(item.plan, passes, strict=True) if its == eot)
             clean[eot] = pred, iter(spent.split(rows))
         pred, shares = clean[eot]
@@ -134,8 +140,9 @@ def run_item(
             keep_images=keep_images,
             dtype=getattr(torch, spec.dtype),
             on_progress=partial(on_progress, planned),
-            journal=journal,
+            journal=shared if shared is not None and shared.pictures else journal,
             eot=eot,
+            shared=shared,
         )
         for outcome in found:
             share = next(shares)
@@ -143,7 +150,12 @@ def run_item(
 
 
 def predict_clean(
-    model: nn.Module, samples: Samples | SampleSource, batch_size: int, journal: CacheJournal | None, eot: int = 1
+    model: nn.Module,
+    samples: Samples | SampleSource,
+    batch_size: int,
+    journal: CacheJournal | None,
+    eot: int = 1,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Work]:
     """The clean predictions (n,), and what was spent on them; those that are known are not made again.
 
@@ -153,15 +165,19 @@ def predict_clean(
     pred, known, spent = torch.zeros(n).long(), torch.zeros(n).bool(), Work()
     if journal is not None:
         pred, known, spent = journal.predictions(eot)
+    if ranks is not None:  # what rank 0 knows
+        pred, known = ranks.sum(pred), ranks.sum(known.long()).bool()
     missing = (~known).nonzero()[:, 0]
     if len(missing):
-        index = missing.to(samples.y.device)
+        mine = missing if ranks is None else ranks.part(missing)
         started = time.perf_counter()
         with frozen(model):
             meter = Meter(model, largest=int(samples.y.max()))
-            pred[missing] = predict_samples(meter, samples, batch_size, eot, index).cpu()
+            pred[mine] = predict_samples(meter, samples, batch_size, eot, mine.to(samples.y.device)).cpu()
         work = Work(time.perf_counter() - started, meter.forwards)
+        if ranks is not None:
+            pred[missing], work = ranks.sum(pred[missing]), ranks.total(work)
         spent += work
         if journal is not None:
-            journal.keep_predictions(missing, pred[missing], samples.y[index].cpu(), work, eot)
+            journal.keep_predictions(missing, pred[missing], samples.y.cpu()[missing], work, eot)
     return pred.to(samples.y.device), spent
