@@ -50,6 +50,12 @@ class OutOfMemoryError(RobustCliError):
     exit_code = 3
 
 
+class ProcessError(RobustCliError):
+    """Another process of the same run that failed or is gone (exit 3)."""
+
+    exit_code = 3
+
+
 class TrainingError(RobustCliError):
     """A training run that cannot go on (exit 3)."""
 

@@ -42,7 +42,7 @@ def compare(
     A checkpoint is a row, an attack and budget a column. Below, pair by pair: the difference with its interval, and
     McNemar's exact test. Without checkpoints: all in checkpoints/ that share the newest one's data set.
     """
-    request = begin("compare", context.params)
+    request = begin("compare", context.params, context.obj)
 
     from robustcli.measure.compare import contests, families, pairs
 

@@ -65,7 +65,7 @@ def evaluate(
 
     Example: `robustcli evaluate --attack fgsm --attack deepfool --eps 0.1,0.3 --iters 5`
     """
-    request = begin("evaluate", context.params)
+    request = begin("evaluate", context.params, context.obj)
     spec = request.spec
     threshold = read_threshold(fail_under)
     if threshold is not None and not spec.curve and not has_budget(spec):

@@ -12,6 +12,7 @@ from robustcli import __version__
 from robustcli.cli import attack, compare, doctor, evaluate, listing, report, reproduce, results, train
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
+from robustcli.cli.processes import share
 from robustcli.cli.signals import ignore_signals, raise_on_signals
 from robustcli.errors import ConfigError, RobustCliError, lookup, memory_guard, nearest
 
@@ -87,7 +88,11 @@ def _invoke(arguments: list[str]) -> int:
         _check_folder()
     try:
         # Not `command.main`, which would turn Ctrl-C into an exit without a word.
-        with memory_guard(), command.make_context("robustcli", list(arguments)) as context:
+        with (
+            memory_guard(),
+            share(arguments) as ranks,
+            command.make_context("robustcli", list(arguments), obj=ranks) as context,
+        ):
             command.invoke(context)
     except typer.Exit as done:
         return done.exit_code

@@ -10,11 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from robustcli import __version__
 from robustcli.cli.console import Advance, err, fail, moving_bar, tell, warn
 from robustcli.cli.outputs import check_outputs
 from robustcli.cli.request import Request, exit_code
-from robustcli.cli.signals import INTERRUPTED
-from robustcli.errors import ModelError, RobustCliError, memory_guard, one_line
+from robustcli.cli.signals import INTERRUPTED, ignore_signals
+from robustcli.errors import ConfigError, ModelError, ProcessError, RobustCliError, memory_guard, one_line
 from robustcli.text import short_paths, visible
 
 if TYPE_CHECKING:
@@ -69,7 +72,8 @@ class Measurement:
         self.preflights: dict[str, list[Finding]] = {}
         self.refused = False
         specs = [images_for(item.target, request.spec) for item in self.session.items]
-        check_outputs(request.flags, [Path(spec.dataset) for spec in specs])
+        if request.leads:
+            check_outputs(request.flags, [Path(spec.dataset) for spec in specs])
 
     def run(
         self,
@@ -92,8 +96,14 @@ class Measurement:
         from robustcli.attacks.base import MinimalAttack
         from robustcli.device import keep_freed_memory
 
-        with foreign_code():
-            self._preflight()
+        leads, ranks = self.request.leads, self.request.ranks
+        if ranks is not None:
+            if goal is not None:
+                raise ConfigError("--budget, --until-ci: are of one process, and here are several (torchrun)")
+            ranks.agree(**self._facts())
+        if leads:
+            with foreign_code():
+                self._preflight()
         if self.refused:
             return Measured([], None)
         session = self.session
@@ -118,8 +128,25 @@ class Measurement:
                         for n in matrix.take(result) if matrix else ():
                             advance(0, n)
             except (KeyboardInterrupt, RobustCliError) as reason:
-                return Measured(records, reason)
+                if not leads:
+                    raise
+                gone = reason if ranks is None else ranks.cause(reason)
+                if isinstance(gone, ProcessError):
+                    ignore_signals()  # torchrun sends SIGTERM where a process has died: what is left is to say so
+                return Measured(records, gone)
+        if not leads:
+            raise typer.Exit
         return Measured(records, None)
+
+    def _facts(self) -> dict[str, str]:
+        """What several processes have to agree on before they share the work."""
+        items, own = self.session.items, ("device", "data_dir", "batch_size")
+        plan = {key: value for key, value in self.session.resolved().items() if key not in own}
+        return {
+            "a_model": str([item.target.key for item in items]),
+            "images": str([item.images.fingerprint for item in items]),
+            "a_plan": f"{__version__} {plan}",
+        }
 
     def _preflight(self) -> None:
         """The checks before a run; what is INVALID is a line each, and refuses the run unless `--force`."""
@@ -164,12 +191,15 @@ class Measurement:
                 self.request.tell(line, "warning")
 
         if goal is None:
-            found = evaluate(
-                self.session, keep_images=keep_images, on_progress=on_progress, cache=cache, on_notice=notice
+            return evaluate(
+                self.session,
+                keep_images=keep_images,
+                on_progress=on_progress,
+                cache=cache,
+                on_notice=notice,
+                ranks=self.request.ranks,
             )
-        else:
-            found = evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=notice)
-        return found
+        return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=notice)
 
     def verdict(
         self, measured: Measured, pairs: Sequence[Pair] = (), cells: Sequence[Transferred] = ()
@@ -211,8 +241,6 @@ class Measurement:
         if stopped_by is None and not unchecked:
             request.remember(document, self.session)
             return exit_code(document)
-        if isinstance(stopped_by, RobustCliError):
-            raise stopped_by
         cut = "; the checks were cut short" if stopped_by is None else ""
         on = "; the same command goes on from there" if request.store is not None else ""
         sizes = {item.subject: len(item.images) for item in self.session.items}
@@ -220,6 +248,10 @@ class Measurement:
         finished = len(measured.records) - len(partial)
         part = f", {len(partial)} on {partial[0].n} of {sizes[partial[0].subject]} samples," if partial else ""
         done = f"{finished} of {self.session.rows} rows were finished{part} and are kept{cut}{on}"
+        if isinstance(stopped_by, ProcessError):
+            raise ProcessError(f"{stopped_by}; {done}")
+        if isinstance(stopped_by, RobustCliError):
+            raise stopped_by
         fail(done, "interrupted")
         return INTERRUPTED
 

@@ -21,6 +21,7 @@ from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
 from robustcli.models.zoo import locate
 
 if TYPE_CHECKING:
+    from robustcli.engine.ranks import Ranks
     from robustcli.measure.session import Session
 
 CHECKPOINTS = Path("checkpoints")
@@ -57,21 +58,25 @@ class Request:
     Args:
         command: its name.
         flags: as the parser gives them.
+        ranks: the processes that share the work; only rank 0 writes anything.
 
     Raises:
         RobustCliError: a file or a store that cannot be used so.
     """
 
-    def __init__(self, command: str, flags: Mapping[str, Any]) -> None:
-        check_outputs(flags)
-        self.command, self.flags = command, flags
-        self.store = store_path(flags)
+    def __init__(self, command: str, flags: Mapping[str, Any], ranks: Ranks | None = None) -> None:
+        self.leads = ranks is None or ranks.rank == 0
+        if self.leads:
+            check_outputs(flags)
+        self.command, self.flags, self.ranks = command, flags, ranks
+        self.store = store_path(flags) if self.leads else None
         self.notes: list[tuple[str, str]] = []
 
     @cached_property
     def spec(self) -> EvalSpec:
         """The spec that the flags mean; a mistake in any of them is an error before anything is opened."""
-        return read_flags(self.flags)
+        spec = read_flags(self.flags)
+        return spec.model_copy(update={"device": self.ranks.own_device(spec.device)}) if self.ranks else spec
 
     @property
     def index(self) -> Path | None:
@@ -169,9 +174,9 @@ class Request:
         remember(self.store, self.key, document, stamps(dict.fromkeys(files)), until)
 
 
-def begin(command: str, flags: Mapping[str, Any]) -> Request:
+def begin(command: str, flags: Mapping[str, Any], ranks: Ranks | None = None) -> Request:
     """A request whose flags are right, and that the store has no document for: else that one ends the command."""
-    request = Request(command, flags)
+    request = Request(command, flags, ranks)
     request.answer_from_store()
     _ = request.spec
     return request

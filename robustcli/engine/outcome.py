@@ -83,7 +83,9 @@ def predict_samples(
 ) -> Tensor:
     """(k,) predicted classes of the samples `index` (k,), or of all; no more than a batch is read at once."""
     index = torch.arange(len(samples), device=samples.y.device) if index is None else index
-    parts = [predict(model, samples[part].x, batch_size, eot) for part in torch.split(index, batch_size) if len(part)]
+    wanted = [part for part in torch.split(index, batch_size) if len(part)]
+    samples.expect(wanted)
+    parts = [predict(model, samples[part].x, batch_size, eot) for part in wanted]
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=samples.y.device)
 
 

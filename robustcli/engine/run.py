@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from functools import partial, update_wrapper
 from typing import ParamSpec
@@ -39,6 +39,7 @@ from robustcli.engine.outcome import (
     split_evenly,
 )
 from robustcli.engine.progress import Progress, ProgressTracker
+from robustcli.engine.ranks import SharedJournal
 from robustcli.engine.samples import Samples, SampleSource, check_samples
 from robustcli.engine.threads import plan_threads, run_in_threads
 from robustcli.errors import AttackError
@@ -66,6 +67,7 @@ def stream_attack(
     on_progress: Progress = lambda done, spared: None,
     journal: Journal | None = None,
     eot: int = 1,
+    shared: SharedJournal | None = None,
 ) -> Iterator[Outcome]:
     """Attack the samples that the model gets right, and measure what is left; `run_attack` returns a list.
 
@@ -93,6 +95,7 @@ def stream_attack(
         journal: what remembers samples from one run to the next: what it knows is not computed again, and it gets
             each chunk as it is done.
         eot: passes that each prediction of a randomised model is averaged over; an attack's own, where those are more.
+        shared: with other processes, each of which computes a part of the samples; all get all outcomes.
 
     Raises:
         AttackError: the attack left its ball or the box, the model returned no usable logits, or the samples are no
@@ -118,7 +121,7 @@ def stream_attack(
         if pred is None:
             pred = predict_samples(meter.exact, samples, batch_size, eot)
         progress = ProgressTracker(on_progress, meter)
-        run = Run(meter, samples, pred, seed, batch_size, keep_images, progress, journal, eot)
+        run = Run(meter, samples, pred, seed, batch_size, keep_images, progress, journal, eot, shared)
         ensembles = [one for one in attacks if isinstance(one, Ensemble)]
         if not ensembles:
             yield from run.attack(attacks, started)
@@ -152,6 +155,7 @@ class Run:
     progress: ProgressTracker
     journal: Journal | None
     eot: int
+    shared: SharedJournal | None
 
     def attack(self, attacks: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk; all work since `started`, with the clean pass, is theirs."""
@@ -162,10 +166,11 @@ class Run:
         self.progress.start(len(self.samples) * len(rows), 1, [attacks[0].cost])
         self.progress.enter(0, sum(int(rows[0].clean[missing].sum()) * len(group) for group, missing in groups))
         for group, missing in groups:
-            for finished in self._attack_rows(group, missing):
-                self._keep(clock, group, finished)
-            if self.journal is None:  # the clean predictions are someone's work where nothing was attacked, too
-                self._charge(group, clock.lap(len(group)))
+            with self._stage(group, missing) as mine:
+                for finished in self._attack_rows(group, mine):
+                    self._keep(clock, group, finished)
+                if self.journal is None:  # the clean predictions are someone's work where nothing was attacked, too
+                    self._charge(group, clock.lap(len(group)))
             clock = Stopwatch(self.meter)
         self.progress.end()
         return [row.outcome() for row in rows]
@@ -213,7 +218,8 @@ class Run:
             yield row.outcome(member)
             row.spent = Work()
         if self.journal is not None:
-            self.journal.keep([row], torch.arange(len(self.samples)), [Work()], None)
+            with self._stage([row], torch.arange(len(self.samples), device=self.pred.device)) as mine:
+                self.journal.keep([row], mine, [Work()], None)
 
     def _choose(self, ensemble: Ensemble, standing: Tensor) -> Tensor:
         """Which of the samples `standing` (m,) are the sample (k,), in their order: those of the smallest draws."""
@@ -231,11 +237,20 @@ class Run:
         """Member number i on what stands (of the samples `index`), as far as the journal does not know it."""
         with clock.paused():
             missing = self._recall(row, i, None if index is None else index[row.robust[index]])
-        standing = missing[row.robust[missing]]
-        self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
         noise = partial(self._noise, attack=ensemble, stream=f"attempt {i}")
-        for finished in self._attack_in_chunks([(row, ensemble.members[i])], standing, missing, noise):
-            self._keep(clock, [row], finished, i)
+        with self._stage([row], missing, i) as mine:
+            standing = mine[row.robust[mine]]
+            self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
+            for finished in self._attack_in_chunks([(row, ensemble.members[i])], standing, mine, noise):
+                self._keep(clock, [row], finished, i)
+
+    def _stage(
+        self, rows: Sequence[OutcomeBuilder], missing: Tensor, member: int | None = None
+    ) -> AbstractContextManager[Tensor]:
+        """Within it the samples that this process attacks; after it the rows have those of all processes."""
+        if self.shared is None:
+            return nullcontext(missing)
+        return self.shared.stage(rows, missing, rows[0].robust, member)
 
     def _row(self, attack: Attack) -> OutcomeBuilder:
         pictures = self.journal.pictures if self.journal else 0

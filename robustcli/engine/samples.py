@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +32,11 @@ class Samples:
     def __getitem__(self, index: Tensor | slice) -> Samples:
         return Samples(self.x[index], self.y[index], self.ids[index])
 
+    @property
+    def broken(self) -> Mapping[int, str]:
+        """None of them."""
+        return {}
+
     def expect(self, parts: Sequence[Tensor]) -> None:
         """All of them are there."""
 
@@ -47,6 +52,11 @@ class SampleSource(Protocol):
     @property
     def ids(self) -> Tensor:
         """(n,) int64, unique."""
+        ...
+
+    @property
+    def broken(self) -> Mapping[int, str]:
+        """Why samples that were expected cannot be read, by position."""
         ...
 
     def __len__(self) -> int: ...

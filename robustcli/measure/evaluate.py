@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from robustcli.attacks import describe, label
 from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, at_budgets, passes_of
+from robustcli.data.folders import Files
 from robustcli.data.images import Images
 from robustcli.data.prefetch import blocks_of, fits_a_block
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.outcome import Work, merge, predict_samples
+from robustcli.engine.ranks import Ranks, SharedJournal
 from robustcli.engine.run import Outcome, stream_attack
 from robustcli.engine.samples import Samples, SampleSource
 from robustcli.errors import AttackError, DataError, RobustCliError, listed
@@ -44,6 +46,7 @@ def evaluate(
     on_progress: Callable[[str, Planned, float, float], None] = lambda *_: None,
     cache: Cache | None = None,
     on_notice: Callable[[str], None] = lambda _: None,
+    ranks: Ranks | None = None,
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
@@ -58,16 +61,17 @@ def evaluate(
             to need no work: see `run_attack`.
         cache: what was measured before. Where images are needed all is measured: not every sample's image is kept.
         on_notice: takes a line on what could not be measured.
+        ranks: the processes that share the work, each of which makes this call; rank 0 alone has a cache.
 
     Raises:
         AttackError: an attack or a model broke its contract; names the checkpoint.
+        ProcessError: another process failed.
     """
     keep = keep_images or session.spec.eight_bit
     for item in session.items:
         try:
-            for images, outcome in run_item(
-                item, session, keep, partial(on_progress, item.target.name), cache, on_notice
-            ):
+            progress = partial(on_progress, item.target.name)
+            for images, outcome in run_item(item, session, keep, progress, cache, on_notice, ranks):
                 record = to_record(item.subject, images, outcome, session.spec.split)
                 rounded = correct_8bit(item.target.module, images, outcome, session.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
@@ -116,6 +120,7 @@ def run_item(
     on_progress: Callable[[Planned, float, float], None],
     cache: Cache | None,
     on_notice: Callable[[str], None] = lambda _: None,
+    ranks: Ranks | None = None,
 ) -> Iterator[tuple[Images, Outcome]]:
     """What each attack of an item's plan does to its images, with its share of the clean predictions' cost.
 
@@ -123,7 +128,7 @@ def run_item(
     every sample alone; an ensemble, whose members meet what is left of all, reads what it needs. What cannot be decoded
     is in no row, and a notice says so. A stop leaves rows on the blocks that are finished.
     """
-    return _ItemRun(item, session, keep_images, on_progress, cache, on_notice).rows()
+    return _ItemRun(item, session, keep_images, on_progress, cache, on_notice, ranks).rows()
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,7 @@ class _ItemRun:
     on_progress: Callable[[Planned, float, float], None]
     cache: Cache | None
     on_notice: Callable[[str], None]
+    ranks: Ranks | None
     spent: dict[int, Work] = field(default_factory=dict)
     shares: dict[int, Iterator[Work]] = field(default_factory=dict)
 
@@ -147,12 +153,16 @@ class _ItemRun:
         if isinstance(images.x, Tensor) or not self._is_missing(images, plan).any():
             yield from self._whole(images, plan, clean)
             return
+        if self.ranks is not None:  # each reads its own part of whatever is attacked
+            images, clean = self._predict_readable(images)
+            yield from self._whole(images, plan, clean)
+            return
         for is_ensemble, found in groupby(plan, lambda one: isinstance(one.attack, Ensemble)):
-            group = list(found)
-            if not is_ensemble or not clean:
-                images, clean = yield from self._in_blocks(images, () if is_ensemble else group, clean)
             if is_ensemble:
-                yield from self._whole(images, group, clean)
+                images, clean = (images, clean) if clean else self._predict_readable(images)
+                yield from self._whole(images, list(found), clean)
+            else:
+                images, clean = yield from self._in_blocks(images, list(found), clean)
 
     def _whole(
         self, images: Images, group: Sequence[Planned], clean: dict[int, Tensor]
@@ -161,7 +171,7 @@ class _ItemRun:
         for planned in group:
             eot = self._passes(planned)
             if eot not in clean:
-                clean[eot] = self._predict(images, eot)
+                clean[eot] = self._predict(ImageSamples(images, self.session.device), eot)
             for outcome in self._attack(images, planned, clean[eot]):
                 yield images, self._charge(outcome, eot)
 
@@ -176,7 +186,8 @@ class _ItemRun:
         try:
             for block in chain(known, self._read(images.take(missing.nonzero()[:, 0]))):
                 place = torch.isin(images.ids, block.ids).nonzero()[:, 0]
-                own = {eot: clean[eot][place] if clean else self._predict(block, eot) for eot in pred}
+                samples = ImageSamples(block, self.session.device)
+                own = {eot: clean[eot][place] if clean else self._predict(samples, eot) for eot in pred}
                 attacked = [self._attack(block, planned, own[self._passes(planned)]) for planned in group]
                 parts.append([outcome for outcomes in attacked for outcome in outcomes])
                 places.append(place)
@@ -193,33 +204,54 @@ class _ItemRun:
             raise stopped
         return read, {eot: torch.cat(values)[order] for eot, values in pred.items()}
 
+    def _predict_readable(self, images: Images) -> tuple[Images, dict[int, Tensor]]:
+        """The images that can be decoded, and all their clean predictions."""
+        clean: dict[int, Tensor] = {}
+        for eot in dict.fromkeys(map(self._passes, self.item.plan)):
+            samples = ImageSamples(images, self.session.device, self.session.workers)
+            clean[eot] = self._predict(samples, eot)
+            readable = (clean[eot] >= 0).cpu()
+            assert isinstance(images.x, Files)
+            names = [(i, images.x.files[i]) for i in (~readable).nonzero()[:, 0].tolist()]
+            self._leave_out({name: samples.broken.get(i, "in another process") for i, name in names})
+            images = images.take(readable.nonzero()[:, 0])
+            clean = {passes: pred[readable.to(pred.device)] for passes, pred in clean.items()}
+        return images, clean
+
     def _read(self, images: Images) -> Iterator[Images]:
-        """Blocks in memory; a notice says what cannot be decoded, and is in none of them."""
+        """Blocks in memory, without what cannot be decoded."""
         broken: dict[str, str] = {}
         with closing(blocks_of(images, self.session.workers)) as blocks:
             for block, unreadable in blocks:
-                for planned in self.item.plan if unreadable else ():
-                    self.on_progress(planned, 0.0, float(planned.rows * len(unreadable)))
                 broken |= unreadable
                 yield block
-        if broken:
-            reasons = listed(f"{file} ({reason})" for file, reason in broken.items())
-            some = f"{images.name}: {len(broken)} of {len(self.item.images)} images cannot be decoded"
-            if len(broken) == len(self.item.images):
-                raise DataError(f"{some}: {reasons}")
-            self.on_notice(f"{some} and are left out: {reasons}")
+        self._leave_out(broken)
+
+    def _leave_out(self, broken: Mapping[str, str]) -> None:
+        """Say that files cannot be decoded, and why.
+
+        Raises:
+            DataError: none can.
+        """
+        if not broken:
+            return
+        reasons = listed(f"{file} ({reason})" for file, reason in broken.items())
+        some = f"{self.item.images.name}: {len(broken)} of {len(self.item.images)} images cannot be decoded"
+        if len(broken) == len(self.item.images):
+            raise DataError(f"{some}: {reasons}")
+        for planned in self.item.plan:
+            self.on_progress(planned, 0.0, float(planned.rows * len(broken)))
+        self.on_notice(f"{some} and are left out: {reasons}")
 
     def _is_missing(self, images: Images, group: Sequence[Planned]) -> Tensor:
-        """(n,) bool, which samples have to be looked at: something of them is not in the store."""
-        journal, missing = self._journal(images), torch.zeros(len(images)).bool()
-        if journal is None:
-            return ~missing
-        for planned in group or self.item.plan:
-            eot = self._passes(planned)
-            attacks = at_budgets(planned.attack, planned.budgets) if group else []
-            for attack in (None, *attacks):
-                missing |= ~journal.knows(attack, eot)
-        return missing
+        """(n,) bool, which samples have to be looked at: something of them is not in the store, which rank 0 has."""
+        journal = self._journal(images)
+        missing = torch.full((len(images),), journal is None and (self.ranks is None or self.ranks.rank == 0))
+        if journal is not None:
+            for planned in group:
+                for attack in (None, *at_budgets(planned.attack, planned.budgets)):
+                    missing |= ~journal.knows(attack, self._passes(planned))
+        return missing if self.ranks is None else self.ranks.sum(missing.long()).bool()
 
     def _passes(self, planned: Planned) -> int:
         return max(self.session.spec.eot or 1, passes_of(planned.attack))
@@ -237,15 +269,16 @@ class _ItemRun:
             return None
         return CacheJournal(self.cache, self.item.target, images, self.session.spec, recalls=not self.keep_images)
 
-    def _predict(self, images: Images, eot: int) -> Tensor:
+    def _predict(self, samples: ImageSamples, eot: int) -> Tensor:
         session, model = self.session, self.item.target.module.to(self.session.device)
-        samples = ImageSamples(images, session.device)
-        pred, spent = predict_clean(model, samples, session.batch_size, self._journal(images), eot)
+        journal = self._journal(samples.images)
+        pred, spent = predict_clean(model, samples, session.batch_size, journal, eot, self.ranks)
         self.spent[eot] = self.spent.get(eot, Work()) + spent
         return pred
 
     def _attack(self, images: Images, planned: Planned, pred: Tensor) -> Iterator[Outcome]:
-        session = self.session
+        session, journal = self.session, self._journal(images)
+        shared = None if self.ranks is None else SharedJournal(self.ranks, journal)
         return stream_attack(
             self.item.target.module.to(session.device),
             planned.attack,
@@ -257,31 +290,44 @@ class _ItemRun:
             keep_images=self.keep_images,
             dtype=getattr(torch, session.spec.dtype),
             on_progress=partial(self.on_progress, planned),
-            journal=self._journal(images),
+            journal=shared if shared is not None and shared.pictures else journal,
             eot=self._passes(planned),
+            shared=shared,
         )
 
 
 def predict_clean(
-    model: nn.Module, samples: Samples | SampleSource, batch_size: int, journal: CacheJournal | None, eot: int = 1
+    model: nn.Module,
+    samples: Samples | SampleSource,
+    batch_size: int,
+    journal: CacheJournal | None,
+    eot: int = 1,
+    ranks: Ranks | None = None,
 ) -> tuple[Tensor, Work]:
     """The clean predictions (n,), and what was spent on them; those that are known are not made again.
 
-    Of a randomised model they are those of the mean logits of `eot` passes, as those after the attack are.
+    A sample that cannot be read has -1. Of a randomised model they are those of the mean logits of `eot` passes, as
+    those after the attack are.
     """
     n = len(samples)
     pred, known, spent = torch.zeros(n).long(), torch.zeros(n).bool(), Work()
     if journal is not None:
         pred, known, spent = journal.predictions(eot)
+    if ranks is not None:  # what rank 0 knows
+        pred, known = ranks.sum(pred), ranks.sum(known.long()).bool()
     missing = (~known).nonzero()[:, 0]
     if len(missing):
-        index = missing.to(samples.y.device)
+        mine = missing if ranks is None else ranks.part(missing)
         started = time.perf_counter()
         with frozen(model):
             meter = Meter(model, largest=int(samples.y.max()))
-            pred[missing] = predict_samples(meter, samples, batch_size, eot, index).cpu()
+            pred[mine] = predict_samples(meter, samples, batch_size, eot, mine.to(samples.y.device)).cpu()
+            pred[list(samples.broken)] = -1
         work = Work(time.perf_counter() - started, meter.forwards)
+        if ranks is not None:
+            pred[missing], work = ranks.sum(pred[missing]), ranks.total(work)
         spent += work
         if journal is not None:
-            journal.keep_predictions(missing, pred[missing], samples.y[index].cpu(), work, eot)
+            read = missing[pred[missing] >= 0]
+            journal.keep_predictions(read, pred[read], samples.y.cpu()[read], work, eot)
     return pred.to(samples.y.device), spent

@@ -35,6 +35,8 @@ from robustcli.text import short_paths
 class ImageSamples:
     """Images as an attack takes them, on a device, read when they are indexed.
 
+    `broken` has those that were expected and cannot be decoded, by position, with the reason: they are black.
+
     Args:
         images: in memory, or read from files.
         device: where samples are wanted.
@@ -45,7 +47,8 @@ class ImageSamples:
         self.images, self.device, self.workers = images, device, workers
         self.y, self.ids = images.y.to(device), images.ids.to(device)
         self._lock = Lock()
-        self._expected: deque[bytes] = deque()
+        self.broken: dict[int, str] = {}
+        self._expected: deque[tuple[bytes, list[int]]] = deque()
         self._ahead: Iterator[Part] = iter(())
         self._recent: dict[bytes, Tensor] = {}
 
@@ -64,15 +67,17 @@ class ImageSamples:
         if isinstance(self.images.x, Files) and self.workers:
             places = [part.cpu() for part in parts if len(part)]
             with self._lock:
-                self._expected = deque(place.numpy().tobytes() for place in places)
+                self._expected = deque((place.numpy().tobytes(), place.tolist()) for place in places)
                 self._ahead, self._recent = read_ahead(self.images.x, places, self.workers), {}
 
     def _find(self, place: Tensor) -> Tensor | None:
         """The pixels of samples that are expected, or that were asked for a moment ago."""
         key = place.numpy().tobytes()
         with self._lock:
-            while key in self._expected:
-                self._recent[self._expected.popleft()] = next(self._ahead)[0]
+            while any(key == other for other, _ in self._expected):
+                (other, positions), (x, broken) = self._expected.popleft(), next(self._ahead)
+                self._recent[other] = x
+                self.broken |= {positions[i]: reason for i, reason in broken.items()}
                 for old in list(self._recent)[:-RECENT]:
                     del self._recent[old]
             return self._recent.get(key)

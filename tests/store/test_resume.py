@@ -137,7 +137,7 @@ def test_images_that_changed_are_measured_again(measured: Any, monkeypatch: pyte
     measured(attacks=("fgsm",))
     take = module.load
 
-    def altered(spec: Any) -> Any:
+    def altered(spec: Any, *_: Any) -> Any:
         images = take(spec)
         x = images.x.clone()
         x[7] = 255 - x[7]
