@@ -175,7 +175,7 @@ def _of_torchvision(spec: DataSpec, index: Path | None, progress: Progress) -> I
 
     if name == "imagenet" and (root / "imagenet").is_dir():
         return finish(list_folder(root / "imagenet", spec.split))
-    if (is_here(name, spec.data_dir) and not npz.is_file()) or (name == "imagenet" and (root / "meta.bin").is_file()):
+    if any((root / place).exists() for place in (*layout.files, *["meta.bin"] * (name == "imagenet"))):
         try:
             return read(download=False)
         except _TORCHVISION as error:
@@ -212,10 +212,10 @@ def _connected(host: str, root: Path, download: Callable[[], T]) -> T:
         raise ConnectionError(f"there is no network ({host.partition(':')[0]} does not answer)")
     try:
         return download()
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
+    except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and not isinstance(error, (urllib.error.URLError, TimeoutError, ConnectionError)):
+            raise DataError(f"--data-dir {root}: cannot be written: {error.strerror or error}") from None
         raise ConnectionError(f"the download failed ({one_line(error)})") from None
-    except OSError as error:
-        raise DataError(f"--data-dir {root}: cannot be written: {error.strerror or error}") from None
 
 
 def _torchvision(layout: Torchvision, root: Path, spec: DataSpec, download: bool) -> Stored:

@@ -100,8 +100,8 @@ def test_lines_that_cannot_stand_are_told_and_the_rest_is_read(tmp_path):
     assert images.notices == (
         f"{path}: 7 of 11 lines left out: 1 missing (photos/none.png), 3 with an empty path or label (b, photos/2.png, "
         "photos/4.png), 2 named before (./photos/1.png, photos/3.png), 1 with several labels (photos/3.png)",
-        f"{path}: 2 of 4 images cannot be read and are left out: list.csv (it is no BMP, GIF, JPEG, PNG, PPM, TIFF or "
-        "WEBP, or is damaged), photos (is a folder)",
+        f"{path}: 2 of 4 images cannot be read and are left out: photos (is a folder), list.csv (it is no BMP, GIF, "
+        "JPEG, PNG, PPM, TIFF or WEBP, or is damaged)",
     )
 
 

@@ -19,8 +19,8 @@ from .conftest import draw, failure, load_path, write_idx, write_npz
 
 
 ALLOWED = (
-    "a name such as mnist or cifar10 (`robustcli list datasets`), an .npz or .pt file of arrays, a .csv or .txt list of "
-    "path,label or a folder of class folders"
+    "a name such as mnist or cifar10 (`robustcli list datasets`), an .npz or .pt file of arrays, a .csv or .txt list "
+    "of path,label or a folder of class folders"
 )
 
 
