@@ -64,20 +64,43 @@ def load(spec: DataSpec, index: Path | None = None, progress: Progress = lambda 
         DataError: the data set is missing (with the ways to get it) or unusable, or `spec.data_dir` is no folder and
             cannot be made by a download.
     """
+    name = known_name(spec.dataset)
     try:
-        path = locate(spec.dataset)
-        if path is not None:
-            images = _from_path(path, spec, index, progress)
+        if name is not None and known(name).shape:
+            return (_sample(spec.split) if name == SAMPLE else _named(spec)).take(slice(spec.count))
+        found = _find(spec)
+        stored, digest = read_files(found, spec, index, progress) if isinstance(found, Listing) else (found, "")
+        if name is None:
+            path = expand(Path(spec.dataset), "--dataset")
+            name, digest = printable(path.resolve().stem), digest or file_hash(path)
         else:
-            name = known_name(spec.dataset) or spec.dataset
-            spec = spec.model_copy(update={"dataset": name})
-            if not known(name).shape:
-                images = _of_torchvision(spec, index, progress)
-            else:
-                images = _sample(spec.split) if name == SAMPLE else _named(spec)
+            digest = name
     except OSError as error:  # such as a folder that may not be entered
         raise DataError(f"--dataset {spec.dataset}: {error.filename}: {error.strerror or error}") from None
-    return images.take(slice(spec.count))
+    return _images(stored, name, f"{digest}/{spec.split}").take(slice(spec.count))
+
+
+def list_files(spec: DataSpec) -> Listing | None:
+    """The image files of a data set, the broken ones included; None where it holds its images in arrays.
+
+    Raises:
+        RobustCliError: as `load` does.
+    """
+    name = known_name(spec.dataset)
+    found = None if name is not None and known(name).shape else _find(spec)
+    return found if isinstance(found, Listing) else None
+
+
+def _find(spec: DataSpec) -> Stored | Listing:
+    """What is at a path, or what torchvision's class of a name knows."""
+    path = locate(spec.dataset)
+    if path is None:
+        return _of_torchvision(spec, str(known_name(spec.dataset)))
+    if path.is_dir():
+        return list_folder(path, spec.split)
+    if path.suffix.lower() in LISTS:
+        return list_rows(path, spec.split)
+    return (read_npz if path.suffix.lower() == ".npz" else read_pt)(path, spec.split, spec.count)
 
 
 def is_here(dataset: str, data_dir: Path | None) -> bool:
@@ -106,16 +129,6 @@ def _sample(split: str) -> Images:
     images = _images(read_npz(SAMPLE_FILE, split), SAMPLE, "mnist/train")
     with np.load(SAMPLE_FILE) as arrays:
         return replace(images, ids=torch.from_numpy(arrays[f"ids_{split}"].astype(np.int64)))
-
-
-def _from_path(path: Path, spec: DataSpec, index: Path | None, progress: Progress) -> Images:
-    if path.is_dir() or path.suffix.lower() in LISTS:
-        listing = list_folder(path, spec.split) if path.is_dir() else list_rows(path, spec.split)
-        stored, digest = read_files(listing, spec, index, progress)
-    else:
-        stored = (read_npz if path.suffix.lower() == ".npz" else read_pt)(path, spec.split, spec.count)
-        digest = file_hash(path)
-    return _images(stored, printable(path.resolve().stem), f"{digest}/{spec.split}")
 
 
 def _named(spec: DataSpec) -> Images:
@@ -155,35 +168,28 @@ def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
         raise DataError(f"{where}: a file is damaged, delete it to get it again ({one_line(error)})") from None
 
 
-def _of_torchvision(spec: DataSpec, index: Path | None, progress: Progress) -> Images:
+def _of_torchvision(spec: DataSpec, name: str) -> Stored | Listing:
     """A data set that torchvision's class knows: its layout, then NAME.npz, then a download."""
-    name, root, layout = spec.dataset, data_folder(spec.data_dir), known(spec.dataset).torchvision
+    root, layout = data_folder(spec.data_dir), known(name).torchvision
     assert layout is not None
-    kind, reason, npz = (
-        set_class(layout.loader, f"--dataset {name}"),
-        f"is not in {root} (--data-dir)",
-        root / f"{name}.npz",
-    )
+    kind, npz = set_class(layout.loader, f"--dataset {name}"), root / f"{name}.npz"
 
-    def finish(found: Stored | Listing) -> Images:
-        stored = read_files(found, spec, index, progress)[0] if isinstance(found, Listing) else found
-        return _images(stored, name, f"{name}/{spec.split}")
-
-    def read(download: bool) -> Images:
+    def read(download: bool) -> Stored | Listing:
         data = open_set(layout.loader, root, name, spec.split, download=download)
-        return finish(read_set(data, spec, root, root / layout.files[0]))
+        return read_set(data, spec, root, root / layout.files[0])
 
-    if name == "imagenet" and (root / "imagenet").is_dir():
-        return finish(list_folder(root / "imagenet", spec.split))
+    if name == "imagenet" and (root / name).is_dir():
+        return list_folder(root / name, spec.split)
+    reason = f"is not in {root} (--data-dir)"
     if any((root / place).exists() for place in (*layout.files, *["meta.bin"] * (name == "imagenet"))):
         try:
             return read(download=False)
         except _TORCHVISION as error:
             reason = f"cannot be read from {root} ({one_line(error)})"
     if npz.is_file():
-        return finish(read_npz(npz, spec.split, spec.count))
-    host = host_of(kind)
+        return read_npz(npz, spec.split, spec.count)
     try:
+        host = host_of(kind)
         if host is None:
             raise ConnectionError("torchvision does not download it")
         return _connected(host, root, lambda: read(download=True))
@@ -242,6 +248,19 @@ def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
                 f"{file}: its checksum (MD5 {found}) is not that of the published file ({sums[file.name]}): "
                 f"delete it to get it again{', or unpack it where you trust it' * (file.suffix == '.gz')}"
             )
+
+
+def check_published(spec: DataSpec) -> list[str]:
+    """A line for each of torchvision's files that is not as it was published, where that is known."""
+    name = known_name(spec.dataset)
+    layout = known(name).torchvision if name else None
+    lines = []
+    for file in (*layout.files, *layout.archives) if layout and name and known(name).shape else ():
+        try:
+            _check_sums(layout, data_folder(spec.data_dir), [file]) if layout else None
+        except DataError as error:
+            lines.append(str(error))
+    return lines
 
 
 def _check_legacy(folder: Path) -> None:

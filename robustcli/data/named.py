@@ -13,7 +13,7 @@ ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 """What an `.npz` or a `.pt` holds."""
 LISTS = (".csv", ".txt")
 """The suffixes of lists of `path,label`."""
-_FILES = (".npz", ".pt", ".pth", *LISTS)
+FILES = (".npz", ".pt", ".pth", *LISTS)
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def locate(dataset: str) -> Path | None:
         there, folder = path.exists(), path.is_dir()
     except OSError as error:  # such as a name that is too long, or below a folder that may not be entered
         raise DataError(f"--dataset {dataset}: {error.strerror}") from None
-    if folder or (there and path.suffix.lower() in _FILES):
+    if folder or (there and path.suffix.lower() in FILES):
         return path
     if there:
         raise DataError(f"--dataset {dataset}: is neither {kinds.replace(' or a folder', ' nor a folder')}")
@@ -172,7 +172,7 @@ def locate(dataset: str) -> Path | None:
 def _beside(path: Path) -> list[str]:
     """The names next to a path that might have been meant."""
     try:
-        others = [other for other in path.parent.iterdir() if other.suffix.lower() in _FILES or other.is_dir()]
+        others = [other for other in path.parent.iterdir() if other.suffix.lower() in FILES or other.is_dir()]
         return [other.name for other in others if other.name != path.name]  # it is there as a link to nothing
     except OSError:
         return []
