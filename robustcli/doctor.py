@@ -15,8 +15,9 @@ import torch
 from robustcli import __version__
 from robustcli.attacks import ATTACKS, label, parse_attack
 from robustcli.config import DataSpec, EvalSpec, field_names
-from robustcli.data.load import data_folder, is_here, load, torchvision_datasets
+from robustcli.data.load import data_folder, is_here, load
 from robustcli.data.named import DATASETS, SAMPLE
+from robustcli.data.torchvision_sets import torchvision_datasets
 from robustcli.device import multiplies, pick_device
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError, DataError, RobustCliError
@@ -196,7 +197,7 @@ def _intact(entry: zoo.Entry) -> bool:
 
 def _data(data_dir: Path | None) -> Iterator[Finding]:
     folder = data_folder(data_dir)
-    for name in DATASETS:
+    for name in (name for name, known in DATASETS.items() if known.shape):
         if not is_here(name, data_dir):
             message = f"not in {folder}; give its folder by --data-dir or $ROBUSTCLI_DATA, or let it be downloaded"
             yield Finding(name, "note", message)

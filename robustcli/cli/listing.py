@@ -66,7 +66,7 @@ def _datasets() -> Listing:
     from robustcli.data.named import DATASETS
 
     rows = (
-        (name, dataset.description, "x".join(map(str, dataset.shape)), str(len(dataset.classes)))
+        (name, dataset.description, "x".join(map(str, dataset.shape)), str(len(dataset.classes) or ""))
         for name, dataset in DATASETS.items()
     )
     return ("dataset", "what it is", "shape", "classes"), rows

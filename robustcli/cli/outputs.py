@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustcli.config import shown
-from robustcli.data.named import DATASETS, expand
+from robustcli.data.named import expand, known_name
 from robustcli.disk import open_regular
 from robustcli.errors import ConfigError
 
@@ -79,7 +79,7 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
     Raises:
         ConfigError: names the flag, the file and why.
     """
-    data = [one for one in (flags.get("dataset"), *map(str, also_read)) if one and one not in DATASETS]
+    data = [one for one in (flags.get("dataset"), *map(str, also_read)) if one and not known_name(one)]
     reads = [("the checkpoint", path) for path in given_checkpoints(flags)]
     reads += [("the data set", expand(Path(one), "--dataset")) for one in data]
     named = {flag: Path(flags[key]) for key, flag in FLAGS.items() if flags.get(key)}
@@ -112,7 +112,7 @@ def _check_store(path: Path, reads: Iterable[Read]) -> None:
 
 def read_by(config: Path | None, dataset: str) -> list[Read]:
     """What a training reads."""
-    data = [] if dataset in DATASETS else [("the data set", expand(Path(dataset), "--dataset"))]
+    data = [] if known_name(dataset) else [("the data set", expand(Path(dataset), "--dataset"))]
     return data + ([("the config", config)] if config else [])
 
 

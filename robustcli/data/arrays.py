@@ -1,4 +1,4 @@
-"""Images from a user's own `.npz` of arrays."""
+"""Images from a user's own `.npz` of arrays, or `.pt` of tensors."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robustcli import tensorfile
 from robustcli.config import Fit
 from robustcli.data.images import Pixels
 from robustcli.data.named import ARRAYS
@@ -96,7 +97,7 @@ def read_npz(path: Path, split: str, limit: int | None = None) -> Stored:
     """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
-            return _read_split(_Arrays(path, archive), split, limit)
+            return _read_split(_Arrays(path, _Zip(path, archive)), split, limit)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except RobustCliError:
@@ -155,8 +156,68 @@ class _Header(NamedTuple):
     length: int
 
 
-class _Arrays(NamedTuple):
-    """The arrays in an open `.npz`, checked as they are read."""
+def read_pt(path: Path, split: str, limit: int | None = None) -> Stored:
+    """The split of a `.pt`: a dict of tensors that are what an `.npz` holds; images are (n, h, w) or (n, c, h, w).
+
+    Raises:
+        DataError: names the file, the tensor, what was found and what is allowed.
+    """
+    with (
+        tensorfile.refusals(path, "cannot be read as a file that torch.save wrote: {}", kind=DataError),
+        open_regular(path) as file,
+    ):
+        content = tensorfile.read(file, tensors=True)
+        if not isinstance(content, dict) or not any(name in content for name in ARRAYS):
+            what = "a model's checkpoint or weights" if isinstance(content, dict) else f"a {type(content).__name__}"
+            raise tensorfile.FlawError(f"holds {what}, and no images: a .pt of images is a dict of {', '.join(ARRAYS)}")
+        tensorfile.check(content, "it", tensors=True, meta=False)
+        return _read_split(_Arrays(path, _Tensors.of(path, content)), split, limit)
+
+
+class _Tensors(NamedTuple):
+    """The tensors of a `.pt`, channels last as in an `.npz`."""
+
+    arrays: dict[str, Array]
+
+    @classmethod
+    def of(cls, path: Path, content: dict[str, Any]) -> _Tensors:
+        arrays = {}
+        for name in (*ARRAYS, *((CLASSES,) if CLASSES in content else ())):
+            value = content.get(name)
+            if isinstance(value, Tensor):
+                value = value.detach()
+                value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+                if value.ndim == 4 and value.shape[1] not in (1, 3):
+                    allowed = "(n, h, w) or (n, c, h, w) with c = 1 or 3"
+                    raise DataError(f"{path}: '{name}' has the shape {value.shape}; allowed: {allowed}")
+                arrays[name] = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
+            elif isinstance(value, list | tuple):
+                if not all(isinstance(one, str) for one in value):
+                    raise DataError(f"{path}: '{name}' is a {type(value).__name__} of other values than text")
+                arrays[name] = np.array(value, dtype=np.str_)
+            elif value is not None:
+                raise DataError(f"{path}: '{name}' is a {type(value).__name__}; should be a tensor")
+        return cls(arrays)
+
+    def names(self) -> list[str]:
+        return list(self.arrays)
+
+    def header(self, name: str) -> _Header:
+        """What the array is."""
+        return _Header(self.arrays[name].shape, False, self.arrays[name].dtype, 0)
+
+    def read_whole(self, name: str) -> Array:
+        """The array."""
+        return self.arrays[name]
+
+    def blocks(self, name: str, rows: int, columns: int) -> Iterator[Array]:
+        """The first `rows` rows of `columns` items: (m, columns) a block."""
+        for rest in np.array_split(self.arrays[name][:rows], max(1, rows * columns // _CHUNK)):
+            yield rest.reshape(len(rest), columns)
+
+
+class _Zip(NamedTuple):
+    """The arrays in an open `.npz`."""
 
     path: Path
     archive: zipfile.ZipFile
@@ -166,17 +227,6 @@ class _Arrays(NamedTuple):
 
     def names(self) -> list[str]:
         return [member.removesuffix(".npy") for member in self.archive.namelist() if member.endswith(".npy")]
-
-    def require(self, names: Sequence[str]) -> None:
-        found = self.names()
-        for name in names:
-            if name not in found:
-                listed = ", ".join(found) or "nothing"
-                near = nearest(name, set(found) - set(names))
-                raise self.error(name, f"is missing (the file holds {_truncate(listed)}){near}")
-        for name in (*names, CLASSES):
-            if found.count(name) > 1:
-                raise self.error(name, "is in the file more than once")
 
     def header(self, name: str) -> _Header:
         """The header, once the array holds as many bytes as it says, and no pickles."""
@@ -220,6 +270,33 @@ class _Arrays(NamedTuple):
                 m = min(step, rows - start)
                 yield np.frombuffer(file.read(m * columns * header.dtype.itemsize), header.dtype).reshape(m, columns)
 
+
+class _Arrays(NamedTuple):
+    """The arrays of a file, checked as they are read."""
+
+    path: Path
+    source: _Zip | _Tensors
+
+    def error(self, name: str, reason: str) -> DataError:
+        return DataError(f"{self.path}: array '{name}' {reason}")
+
+    def names(self) -> list[str]:
+        return self.source.names()
+
+    def header(self, name: str) -> _Header:
+        return self.source.header(name)
+
+    def require(self, names: Sequence[str]) -> None:
+        found = self.names()
+        for name in names:
+            if name not in found:
+                listed = ", ".join(found) or "nothing"
+                near = nearest(name, set(found) - set(names))
+                raise self.error(name, f"is missing (the file holds {_truncate(listed)}){near}")
+        for name in (*names, CLASSES):
+            if found.count(name) > 1:
+                raise self.error(name, "is in the file more than once")
+
     def image_shape(self, name: str) -> tuple[int, ...]:
         """(h, w, c) of the images in `name`."""
         shape = self.header(name).shape
@@ -239,7 +316,7 @@ class _Arrays(NamedTuple):
             raise self.error(name, "is empty")
         if shape[0] > MAX_LABELS:
             raise self.error(name, f"holds {shape[0]} labels; at most {MAX_LABELS} are read")
-        y = self.read_whole(name).reshape(-1)
+        y = self.source.read_whole(name).reshape(-1)
         if y.min() < 0:
             raise self.error(name, f"holds the label {y.min()}; labels start at 0")
         return y
@@ -254,7 +331,7 @@ class _Arrays(NamedTuple):
             raise self.error(CLASSES, f"has the shape {shape} and holds {dtype}; {allowed}")
         if shape[0] * dtype.itemsize > _MAX_NAMES:
             raise self.error(CLASSES, f"takes {shape[0] * dtype.itemsize} bytes; at most {_MAX_NAMES} are read")
-        found = self.read_whole(CLASSES).tolist()
+        found = self.source.read_whole(CLASSES).tolist()
         try:
             names = [name.decode() if isinstance(name, bytes) else name.encode().decode() for name in found]
         except ValueError:
@@ -275,11 +352,11 @@ class _Arrays(NamedTuple):
         n = min(total, limit or total)
         x = allocate((n, c, h, w), self.path)
         if fortran:  # the image's index runs fastest: a row holds one pixel of all images
-            rows = [self.to_uint8(name, block[:, :n]) for block in self.blocks(name, c * w * h, total)]
+            rows = [self.to_uint8(name, block[:, :n]) for block in self.source.blocks(name, c * w * h, total)]
             x[:] = np.concatenate(rows).reshape(c, w, h, n).transpose(3, 0, 2, 1)
             return x
         start = 0
-        for block in self.blocks(name, n, h * w * c):
+        for block in self.source.blocks(name, n, h * w * c):
             images = self.to_uint8(name, block).reshape(-1, h, w, c)
             x[start : start + len(images)] = images.transpose(0, 3, 1, 2)
             start += len(images)

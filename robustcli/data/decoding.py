@@ -59,7 +59,7 @@ def decode(file: str, fit: Fit | None = None) -> Array:
     """
     with _open_image(file) as image:
         image.load()
-        made = _to_8_bits(_rotate(image))
+        made = to_8_bits(_rotate(image))
         pixels = np.asarray(made if fit is None else fitted(made, fit))
         return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -184,7 +184,7 @@ def _rotate(image: Image) -> Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _to_8_bits(image: Image) -> Image:
+def to_8_bits(image: Image) -> Image:
     """An image of any mode as L, where it is grey, or RGB: transparency is dropped, 16 bits become 8."""
     from PIL.Image import fromarray
 

@@ -294,14 +294,20 @@ def _class_files(path: Path, split: str) -> Listing:
     left_out = {"links that lead outside": sorted(outside)} if outside else {}
     left_out |= _unread(path, folders, {*by_split["train"], *by_split["test"], *folders})
     if count := sum(map(len, left_out.values())):
-        listed = ", ".join(f"{len(found)} {reason} ({_abbreviate(found)})" for reason, found in left_out.items())
-        notices.append(f"{path}: {count} of {count + read} files left out: {listed}")
+        notices.append(describe_left_out(path, left_out, count + read, "files"))
     return Listing(path, names, labels, tuple(folder.name for folder in folders), path, tuple(notices))
 
 
-def is_inside(path: str | Path, root: str) -> bool:
+def is_inside(path: str | Path, root: str, resolve: bool = True) -> bool:
     """Whether what a path leads to, all links followed, lies below a folder, which is no link."""
-    return os.path.realpath(path).startswith(root.rstrip(os.sep) + os.sep)
+    return (os.path.realpath(path) if resolve else str(path)).startswith(root.rstrip(os.sep) + os.sep)
+
+
+def describe_left_out(path: Path, left_out: Mapping[str, Sequence[str]], of: int, what: str) -> str:
+    """A line that says what of a data set is left out: the names by the reason."""
+    count = sum(map(len, left_out.values()))
+    listed = ", ".join(f"{len(found)} {reason} ({_abbreviate(found)})" for reason, found in left_out.items())
+    return f"{path}: {count} of {of} {what} left out: {listed}"
 
 
 def _images_in(folder: Path, path: Path, root: str, outside: set[str]) -> list[str]:

@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import os
-import sys
 import urllib.error
-import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from typing import TypeVar
 
 import numpy as np
 import platformdirs
 import torch
 
 from robustcli.config import DataSpec
-from robustcli.data.arrays import Stored, channels_first, read_npz
-from robustcli.data.folders import list_folder, printable, read_files
+from robustcli.data.arrays import Stored, channels_first, read_npz, read_pt
+from robustcli.data.folders import Listing, list_folder, printable, read_files
 from robustcli.data.images import Images, overlap, split_validation
 from robustcli.data.index import Progress
-from robustcli.data.named import ARRAYS, DATASETS, SAMPLE, Dataset, Torchvision, expand, locate
+from robustcli.data.lists import list_rows
+from robustcli.data.named import (
+    ARRAYS,
+    DATASETS,
+    LISTS,
+    SAMPLE,
+    Dataset,
+    Torchvision,
+    expand,
+    known,
+    known_name,
+    locate,
+)
+from robustcli.data.torchvision_sets import host_of, open_set, read_set, set_class
 from robustcli.disk import file_hash
 from robustcli.errors import DataError, one_line
 from robustcli.internet import reachable
 
 __all__ = ["DATASETS", "SAMPLE", "SAMPLE_FILE", "Images", "data_folder", "load", "overlap", "split_validation"]
 
+T = TypeVar("T")
+
 _MAX_BYTES = 1 << 30
 """Of a file in torchvision's layout, each of which is read whole: MNIST's largest has 47 MB."""
+_TORCHVISION = (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError, MemoryError)
+"""What torchvision raises of files that are missing or damaged."""
 SAMPLE_FILE = Path(__file__).parents[1] / "assets" / "mnist-sample.npz"
 
 
@@ -50,20 +64,50 @@ def load(spec: DataSpec, index: Path | None = None, progress: Progress = lambda 
         DataError: the data set is missing (with the ways to get it) or unusable, or `spec.data_dir` is no folder and
             cannot be made by a download.
     """
+    name = known_name(spec.dataset)
     try:
-        path = locate(spec.dataset)
-        if path is not None:
-            images = _from_path(path, spec, index, progress)
+        if name is not None and known(name).shape:
+            return (_sample(spec.split) if name == SAMPLE else _named(spec)).take(slice(spec.count))
+        found = _find(spec)
+        stored, digest = read_files(found, spec, index, progress) if isinstance(found, Listing) else (found, "")
+        if name is None:
+            path = expand(Path(spec.dataset), "--dataset")
+            name, digest = printable(path.resolve().stem), digest or file_hash(path)
         else:
-            images = _sample(spec.split) if spec.dataset == SAMPLE else _named(spec)
+            digest = name
     except OSError as error:  # such as a folder that may not be entered
         raise DataError(f"--dataset {spec.dataset}: {error.filename}: {error.strerror or error}") from None
-    return images.take(slice(spec.count))
+    return _images(stored, name, f"{digest}/{spec.split}").take(slice(spec.count))
+
+
+def list_files(spec: DataSpec) -> Listing | None:
+    """The image files of a data set, the broken ones included; None where it holds its images in arrays.
+
+    Raises:
+        RobustCliError: as `load` does.
+    """
+    name = known_name(spec.dataset)
+    found = None if name is not None and known(name).shape else _find(spec)
+    return found if isinstance(found, Listing) else None
+
+
+def _find(spec: DataSpec) -> Stored | Listing:
+    """What is at a path, or what torchvision's class of a name knows."""
+    path = locate(spec.dataset)
+    if path is None:
+        return _of_torchvision(spec, str(known_name(spec.dataset)))
+    if path.is_dir():
+        return list_folder(path, spec.split)
+    if path.suffix.lower() in LISTS:
+        return list_rows(path, spec.split)
+    return (read_npz if path.suffix.lower() == ".npz" else read_pt)(path, spec.split, spec.count)
 
 
 def is_here(dataset: str, data_dir: Path | None) -> bool:
     """Whether a data set of `DATASETS` can be loaded without a download."""
-    root, layout = data_folder(data_dir), DATASETS[dataset].torchvision
+    root, layout = data_folder(data_dir), known(dataset).torchvision
+    if layout is not None and not known(dataset).shape and any((root / place).exists() for place in layout.files):
+        return True
     return layout is None or _all_files(root, layout.files) or (root / f"{dataset}.npz").is_file()
 
 
@@ -71,23 +115,6 @@ def data_folder(data_dir: Path | None) -> Path:
     """`data_dir`, else `$ROBUSTCLI_DATA`, else the user's cache folder."""
     chosen = data_dir or os.environ.get("ROBUSTCLI_DATA") or platformdirs.user_cache_dir("robustcli")
     return expand(Path(chosen), "--data-dir")
-
-
-def torchvision_datasets(where: str) -> ModuleType:
-    """Torchvision's data sets.
-
-    Raises:
-        DataError: it cannot be imported, as where it does not match torch; names `where` and what to do.
-    """
-    try:
-        from torchvision import datasets
-    except (ImportError, RuntimeError, OSError) as error:
-        raise DataError(
-            f"{where}: torchvision cannot be imported ({one_line(error)}): install the pair that matches torch: "
-            "pip install --upgrade torch torchvision"
-        ) from None
-    found: ModuleType = datasets
-    return found
 
 
 def _images(stored: Stored, name: str, source: str) -> Images:
@@ -104,36 +131,27 @@ def _sample(split: str) -> Images:
         return replace(images, ids=torch.from_numpy(arrays[f"ids_{split}"].astype(np.int64)))
 
 
-def _from_path(path: Path, spec: DataSpec, index: Path | None, progress: Progress) -> Images:
-    if path.is_dir():
-        stored, digest = read_files(list_folder(path, spec.split), spec, index, progress)
-    else:
-        stored = read_npz(path, spec.split, spec.count)
-        digest = file_hash(path)
-    return _images(stored, printable(path.resolve().stem), f"{digest}/{spec.split}")
-
-
 def _named(spec: DataSpec) -> Images:
     """A data set of `DATASETS`: torchvision's layout, then NAME.npz, then a download, then the sample."""
-    name, root, known = spec.dataset, data_folder(spec.data_dir), DATASETS[spec.dataset]
-    assert known.torchvision is not None, "the bundled sample is not looked for"
+    name, root, described = spec.dataset, data_folder(spec.data_dir), known(spec.dataset)
+    assert described.torchvision is not None, "the bundled sample is not looked for"
     npz = root / f"{name}.npz"
     absent = spec.data_dir is not None and not root.is_dir()  # before the download, which may leave a folder
-    if _all_files(root, known.torchvision.files):
-        stored = _read_layout(known.torchvision, root, spec)
+    if _all_files(root, described.torchvision.files):
+        stored = _read_layout(described.torchvision, root, spec)
     elif npz.is_file():
         stored = read_npz(npz, spec.split, spec.count)
     else:
         try:
-            stored = _download(known.torchvision, root, spec)
+            stored = _download(described.torchvision, root, spec)
         except ConnectionError as error:
             if absent:
                 raise DataError(f"--data-dir {root}: no such folder, and {error}") from None
-            reason = f"{_absence(known.torchvision, root)}, and {error}"
+            reason = f"{_absence(described.torchvision, root)}, and {error}"
             if name == "mnist" and spec.allow_sample:
                 return replace(_sample(spec.split), note=f"MNIST is {reason}")
-            raise DataError(_ways_out(name, known.torchvision, reason)) from None
-    return _images(_check(stored, known, name, root), name, f"{name}/{spec.split}")
+            raise DataError(_ways_out(name, described.torchvision, reason)) from None
+    return _images(_check(stored, described, name, root), name, f"{name}/{spec.split}")
 
 
 def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
@@ -144,10 +162,39 @@ def _read_layout(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
     _check_legacy(root / layout.loader / "processed")
     try:
         return _torchvision(layout, root, spec, download=False)
-    except (OSError, RuntimeError, ValueError, TypeError, LookupError, EOFError, AssertionError, MemoryError) as error:
+    except _TORCHVISION as error:
         _check_sums(layout, root, layout.files)
         where = (root / layout.files[0]).parent
         raise DataError(f"{where}: a file is damaged, delete it to get it again ({one_line(error)})") from None
+
+
+def _of_torchvision(spec: DataSpec, name: str) -> Stored | Listing:
+    """A data set that torchvision's class knows: its layout, then NAME.npz, then a download."""
+    root, layout = data_folder(spec.data_dir), known(name).torchvision
+    assert layout is not None
+    kind, npz = set_class(layout.loader, f"--dataset {name}"), root / f"{name}.npz"
+
+    def read(download: bool) -> Stored | Listing:
+        data = open_set(layout.loader, root, name, spec.split, download=download)
+        return read_set(data, spec, root, root / layout.files[0])
+
+    if name == "imagenet" and (root / name).is_dir():
+        return list_folder(root / name, spec.split)
+    reason = f"is not in {root} (--data-dir)"
+    if any((root / place).exists() for place in (*layout.files, *["meta.bin"] * (name == "imagenet"))):
+        try:
+            return read(download=False)
+        except _TORCHVISION as error:
+            reason = f"cannot be read from {root} ({one_line(error)})"
+    if npz.is_file():
+        return read_npz(npz, spec.split, spec.count)
+    try:
+        host = host_of(kind)
+        if host is None:
+            raise ConnectionError("torchvision does not download it")
+        return _connected(host, root, lambda: read(download=True))
+    except ConnectionError as error:
+        raise DataError(_ways_out(name, layout, f"{reason}, and {error}")) from None
 
 
 def _download(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
@@ -157,24 +204,28 @@ def _download(layout: Torchvision, root: Path, spec: DataSpec) -> Stored:
         ConnectionError: no route to the mirror, or it does not deliver.
     """
     _check_sums(layout, root, layout.archives)
-    if not _all_files(root, layout.archives) and not reachable(layout.host):
-        raise ConnectionError(f"there is no network ({layout.host.partition(':')[0]} does not answer)")
+    host = "" if _all_files(root, layout.archives) else layout.host
+    return _connected(host, root, lambda: _torchvision(layout, root, spec, download=True))
+
+
+def _connected(host: str, root: Path, download: Callable[[], T]) -> T:
+    """What a download gives.
+
+    Raises:
+        ConnectionError: no route to the host, where there is one, or it does not deliver.
+    """
+    if host and not reachable(host):
+        raise ConnectionError(f"there is no network ({host.partition(':')[0]} does not answer)")
     try:
-        return _torchvision(layout, root, spec, download=True)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, RuntimeError) as error:
+        return download()
+    except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and not isinstance(error, (urllib.error.URLError, TimeoutError, ConnectionError)):
+            raise DataError(f"--data-dir {root}: cannot be written: {error.strerror or error}") from None
         raise ConnectionError(f"the download failed ({one_line(error)})") from None
-    except OSError as error:
-        raise DataError(f"--data-dir {root}: cannot be written: {error.strerror or error}") from None
 
 
 def _torchvision(layout: Torchvision, root: Path, spec: DataSpec, download: bool) -> Stored:
-    # stdout is for results: torchvision prints there. numpy deprecates what CIFAR-10's old pickles make it do.
-    with contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        loader = getattr(torchvision_datasets(f"--dataset {spec.dataset}"), layout.loader)
-        # MNIST/processed/*.pt, which torchvision wrote before 0.9, would else replace MNIST/raw without a word.
-        raw_only = type(layout.loader, (loader,), {"_check_legacy_exist": lambda self: False})
-        loaded = raw_only(str(root), train=spec.split == "train", download=download)
+    loaded = open_set(layout.loader, root, spec.dataset, spec.split, download=download)
     labels = torch.as_tensor(loaded.targets)
     return Stored(channels_first(np.asarray(loaded.data)), labels, (), labels)
 
@@ -186,17 +237,30 @@ def _check_sums(layout: Torchvision, root: Path, files: Sequence[str]) -> None:
         DataError: names the file and both checksums.
     """
     there = [root / file for file in files if (root / file).is_file()]
-    loader = getattr(torchvision_datasets(layout.loader), layout.loader) if there else None
+    loader = set_class(layout.loader, layout.loader) if there else None
     published = [*getattr(loader, "resources", ()), (getattr(loader, "filename", ""), getattr(loader, "tgz_md5", ""))]
     published += [*getattr(loader, "train_list", ()), *getattr(loader, "test_list", ())]
-    known = dict(published)
+    sums = dict(published)
     for file in there:
         found = file_hash(file, "md5")
-        if found != known.get(file.name, found):
+        if found != sums.get(file.name, found):
             raise DataError(
-                f"{file}: its checksum (MD5 {found}) is not that of the published file ({known[file.name]}): "
+                f"{file}: its checksum (MD5 {found}) is not that of the published file ({sums[file.name]}): "
                 f"delete it to get it again{', or unpack it where you trust it' * (file.suffix == '.gz')}"
             )
+
+
+def check_published(spec: DataSpec) -> list[str]:
+    """A line for each of torchvision's files that is not as it was published, where that is known."""
+    name = known_name(spec.dataset)
+    layout = known(name).torchvision if name else None
+    lines = []
+    for file in (*layout.files, *layout.archives) if layout and name and known(name).shape else ():
+        try:
+            _check_sums(layout, data_folder(spec.data_dir), [file]) if layout else None
+        except DataError as error:
+            lines.append(str(error))
+    return lines
 
 
 def _check_legacy(folder: Path) -> None:
@@ -232,15 +296,15 @@ def _ways_out(name: str, layout: Torchvision, reason: str) -> str:
     )
 
 
-def _check(stored: Stored, known: Dataset, name: str, root: Path) -> Stored:
+def _check(stored: Stored, described: Dataset, name: str, root: Path) -> Stored:
     """`stored` with its data set's class names, once shape and labels fit."""
     (n, *shape), top = stored.x.shape, int(stored.y.max()) if len(stored.y) else -1
-    if tuple(shape) != known.shape or not 0 < n == len(stored.y) or top >= len(known.classes):
+    if tuple(shape) != described.shape or not 0 < n == len(stored.y) or top >= len(described.classes):
         raise DataError(
             f"{root}: '{name}' there holds {n} images of {tuple(shape)} and {len(stored.y)} labels up to {top}; "
-            f"{name} has images of {known.shape} and labels up to {len(known.classes) - 1}"
+            f"{name} has images of {described.shape} and labels up to {len(described.classes) - 1}"
         )
-    return stored._replace(classes=known.classes)
+    return stored._replace(classes=described.classes)
 
 
 def _all_files(root: Path, files: Sequence[str]) -> bool:

@@ -18,7 +18,8 @@ from robustcli.attacks import ATTACKS, describe
 from robustcli.config import DataSpec, EvalSpec, Fit
 from robustcli.data.folders import Files
 from robustcli.data.images import Images, overlap, repeats
-from robustcli.data.load import DATASETS, load
+from robustcli.data.load import load
+from robustcli.data.named import known_name
 from robustcli.data.prefetch import Part, default_workers, read_ahead
 from robustcli.device import pick_device
 from robustcli.engine.samples import Samples
@@ -265,7 +266,7 @@ def _with_unique_names(images_by_spec: dict[DataSpec, Images]) -> dict[DataSpec,
     ends = short_paths([data.dataset for data in images_by_spec])
     return {
         data: replace(images, name=ends[data.dataset])
-        if images.name in repeated and data.dataset not in DATASETS
+        if images.name in repeated and not known_name(data.dataset)
         else images
         for data, images in images_by_spec.items()
     }
@@ -379,7 +380,7 @@ def data_warnings(target: Target, images: Images, split: str) -> list[str]:
         return []
     lines = []
     # Of a folder, the digest is that of one split's files; a data set with a name has none.
-    known = origin.dataset.lower().endswith(".npz") or (split == "train" and origin.dataset not in DATASETS)
+    known = origin.dataset.lower().endswith(".npz") or (split == "train" and not known_name(origin.dataset))
     if known and origin.name == images.name and _changed(origin, images):
         lines.append(f"{images.name}: is not the data that {name} was trained on, or it has changed since")
     if equal := repeats(origin.hashes, images) if split == "test" else 0:

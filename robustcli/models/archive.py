@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
+from robustcli import tensorfile
 from robustcli.errors import CheckpointError
-from robustcli.models import tensorfile
 
 GRAPH = "models/model.json"
 CONFIGS = {

@@ -22,10 +22,10 @@ from pydantic import AfterValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli import __version__
+from robustcli import __version__, tensorfile
 from robustcli.disk import file_hash, open_regular
 from robustcli.errors import CheckpointError, ConfigError, nearest
-from robustcli.models import tensorfile, zoo
+from robustcli.models import zoo
 
 BARE = (
     "is not a robustcli checkpoint: it names no schema, as bare weights do not; they go with a network: "

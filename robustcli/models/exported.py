@@ -14,7 +14,7 @@ from robustcli.disk import open_regular
 from robustcli.errors import CheckpointError
 from robustcli.models.archive import checked_archive
 from robustcli.models.logits import logits_of
-from robustcli.models.tensorfile import refusals
+from robustcli.tensorfile import refusals
 
 MANY = 2**31
 """Images, that no batch has."""

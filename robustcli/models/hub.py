@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustcli import tensorfile
 from robustcli.disk import open_regular
 from robustcli.errors import CheckpointError, nearest, one_line, require_extra
 from robustcli.internet import reachable
-from robustcli.models import tensorfile
 from robustcli.models.inputs import Interpolation, Preprocessing
 from robustcli.models.weights import put_weights, read_weights, rename
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from robustcli.disk import open_regular
 from robustcli.errors import CheckpointError, one_line, require_extra
 from robustcli.models.exported import FixedBatch
-from robustcli.models.tensorfile import refusals
+from robustcli.tensorfile import refusals
 
 TOLERANCE = 1e-4
 """How far the logits of the converted network may be from onnxruntime's, relative to the largest."""

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustcli import tensorfile
 from robustcli.disk import open_regular
 from robustcli.errors import CheckpointError, nearest
-from robustcli.models import tensorfile
 from robustcli.models.nets import FLOATS
 
 CONTAINERS = (

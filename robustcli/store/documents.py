@@ -17,7 +17,7 @@ import pydantic
 from pydantic import StrictInt, StrictStr
 
 import robustcli
-from robustcli.data.named import DATASETS, expand
+from robustcli.data.named import LISTS, expand, known, known_name
 from robustcli.store.content import parse, unpack
 from robustcli.store.database import StoreError, connect, select, sqlite_errors, transaction
 
@@ -78,11 +78,16 @@ def data_files(dataset: str, folder: Path) -> list[Path]:
         dataset: a name, or a path.
         folder: where data sets with a name lie.
     """
-    known = DATASETS.get(dataset)
-    if known is None:
-        return [expand(Path(dataset), "--dataset")]
-    layout = known.torchvision
-    return [] if layout is None else [*(folder / file for file in layout.files), folder / f"{dataset}.npz"]
+    name = known_name(dataset)
+    if name is None:
+        path = expand(Path(dataset), "--dataset")
+        if path.suffix.lower() not in LISTS or path.is_dir():
+            return [path]
+        from robustcli.data.lists import read_rows  # which brings torch
+
+        return [path, *(path.parent / name for name, *_ in read_rows(path))]
+    layout = known(name).torchvision
+    return [] if layout is None else [*(folder / file for file in layout.files), folder / f"{name}.npz"]
 
 
 def code_stamp() -> str:

@@ -9,8 +9,8 @@ from typing import Any
 
 from robustcli.config import DataSpec, ModelSpec, TrainSpec, default_budgets, validated
 from robustcli.data.images import Images, split_validation
-from robustcli.data.load import DATASETS, data_folder, is_here, load
-from robustcli.data.named import expand
+from robustcli.data.load import data_folder, is_here, load
+from robustcli.data.named import expand, known_name
 from robustcli.device import pick_device
 from robustcli.errors import CheckpointError, ConfigError, DataError, TrainingError
 from robustcli.models import MODELS, checkpoint
@@ -72,11 +72,11 @@ def prepare(
     method = method.resolve(MODELS[model_spec.name], default_budgets(images.shape)[1])
     recipe = method.recipe()
     fill_slots(model, recipe.filling)
-    dataset = images.name if spec.dataset in DATASETS else str(expand(Path(spec.dataset), "--dataset").resolve())
+    dataset = images.name if known_name(spec.dataset) else str(expand(Path(spec.dataset), "--dataset").resolve())
     resolved = spec.model_copy(update={"method": describe_method(method), "model": model_spec.name, "dataset": dataset})
     place = pick_device(device)
     origin = provenance(seed=spec.seed, device=place, data_fingerprint=images.fingerprint)
-    folder = data_folder(data_dir).absolute() if dataset in DATASETS else None
+    folder = data_folder(data_dir).absolute() if known_name(dataset) else None
     job = Job(model.to(place), recipe, resolved, train, validation, place)
     return Prepared(job, model_spec, images, origin, folder)
 
@@ -152,7 +152,7 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
         raise CheckpointError(f"--resume {path}: its data_dir should be text, and 'resumed' of its provenance a list")
     try:
         spec = validated(TrainSpec, saved.spec, "its spec")
-        if data_dir is None and folder and spec.dataset in DATASETS and is_here(spec.dataset, Path(folder)):
+        if data_dir is None and folder and known_name(spec.dataset) and is_here(spec.dataset, Path(folder)):
             data_dir = Path(folder)
         prepared = prepare(spec, data_dir, allow_sample=False, device=device)
     except ConfigError as error:

@@ -18,7 +18,10 @@ from .conftest import draw, failure, load_path, write_idx, write_npz
 # Paths and names
 
 
-ALLOWED = "cifar10, fashion-mnist, mnist, mnist-sample, an .npz file or a folder of class folders"
+ALLOWED = (
+    "a name such as mnist or cifar10 (`robustcli list datasets`), an .npz or .pt file of arrays, a .csv or .txt list "
+    "of path,label or a folder of class folders"
+)
 
 
 @pytest.mark.parametrize("path", ["./none", "data.npy", "foo/bar", "a.NPZ", "none.npz", "~none.d/x.npz", "/none/x"])
@@ -34,9 +37,11 @@ def test_what_looks_like_a_path_and_is_not_there_is_said(tmp_path, monkeypatch, 
 
 
 def test_a_file_of_another_kind_is_said(tmp_path):
-    (tmp_path / "a.csv").write_text("of another kind")
-    for path in (tmp_path / "a.csv", "/dev/null"):
-        assert failure(path).startswith(f"--dataset {path}: is neither an .npz file (x_train, y_train,")
+    (tmp_path / "a.json").write_text("of another kind")
+    for path in (tmp_path / "a.json", "/dev/null"):
+        assert failure(path).startswith(
+            f"--dataset {path}: is neither an .npz or .pt file of arrays, a .csv or .txt list"
+        )
 
 
 def test_a_mistyped_path_gets_the_nearest_beside_it(tmp_path, monkeypatch):

@@ -91,7 +91,7 @@ def test_images_are_kept_only_when_they_are_asked_for(checkpoints: Paths) -> Non
 def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypatch: pytest.MonkeyPatch) -> None:
     loads: list[DataSpec] = []
 
-    def counted(spec: DataSpec, *_: Any) -> Images:
+    def counted(spec: DataSpec, index: Path | None = None) -> Images:
         loads.append(spec)
         return load(spec)
 

@@ -39,13 +39,16 @@ class FlawError(ValueError):
 
 
 @contextmanager
-def refusals(path: Path | str, damaged: str, advice: str = "") -> Iterator[None]:
-    """Whatever a reader of the file raises becomes a `CheckpointError` of one line.
+def refusals(
+    path: Path | str, damaged: str, advice: str = "", kind: type[RobustCliError] = CheckpointError
+) -> Iterator[None]:
+    """Whatever a reader of the file raises becomes an error of one line.
 
     Args:
         path: of the file, or a part's name.
         damaged: said of a file that the reader makes nothing of; `{}` in it becomes the reader's message.
         advice: what to do where it holds an object.
+        kind: of the error.
     """
     try:
         yield
@@ -60,11 +63,11 @@ def refusals(path: Path | str, damaged: str, advice: str = "") -> Iterator[None]
         reason = str(error)
     except UnpicklingError as error:
         found = re.search(r"GLOBAL (\S+)", str(error))
-        kind = found[1] if found else "unknown"
-        reason = f"is refused: it holds a pickled object ({kind}), which could run code{advice}"
+        name = found[1] if found else "unknown"
+        reason = f"is refused: it holds a pickled object ({name}), which could run code{advice}"
     except Exception as error:  # whatever zipfile, zlib, torch, safetensors, protobuf make of a damaged or foreign file
         reason = damaged.format(one_line(error))
-    raise CheckpointError(f"{path}: {reason}")
+    raise kind(f"{path}: {reason}")
 
 
 def read(file: BinaryIO, *, tensors: bool) -> Any:

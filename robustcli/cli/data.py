@@ -1,0 +1,155 @@
+"""`robustcli data`: the data sets that are here, what is in one, and what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from robustcli.cli import options
+from robustcli.cli.console import notice, out
+from robustcli.cli.request import STORE
+from robustcli.errors import DataError, unknown
+
+if TYPE_CHECKING:
+    from robustcli.config import DataSpec
+
+data = typer.Typer(help="List data sets, say what is in one, and check its files.", rich_markup_mode="markdown")
+
+Which = Annotated[str, typer.Argument(help="A data set's name or path, as --dataset takes it.", show_default=False)]
+Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
+
+Shown = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
+"""A title, headers and cells."""
+
+INDEX = STORE.with_suffix(".images")
+"""Where what is known of image files is kept, once there are results."""
+MOST = 20
+"""Rows of a table; the JSON has all."""
+
+
+@data.command("list")
+def list_sets(data_dir: options.DataDir = None, style: Style = "table") -> None:
+    """A data set a line: those with a name, whether they are here or how to get them, and the files of the data folder.
+
+    Example: `robustcli data list`
+    """
+    from robustcli.data.load import data_folder, is_here
+    from robustcli.data.named import DATASETS, FILES
+
+    _check_style(style)
+    folder = data_folder(data_dir)
+    rows: list[dict[str, Any]] = []
+    for name, known in DATASETS.items():
+        here, kind = is_here(name, data_dir), known.torchvision
+        files = f"{kind.files[0]} or {name}.npz" if kind else ""
+        get = "" if here else f"--dataset {name} (downloads it where it can), or put {files} there"
+        rows.append(
+            {"name": name, "here": here, "where": str(folder) if here and kind else "bundled" * here, "get": get}
+        )
+    own = {place.split("/")[0] for known in DATASETS.values() if known.torchvision for place in known.torchvision.files}
+    try:
+        others = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError as error:
+        raise DataError(f"--data-dir {folder}: {error.strerror}") from None
+    rows += [
+        {"name": path.name, "here": True, "where": str(path), "get": ""}
+        for path in others
+        if path.suffix.lower() in FILES or (path.is_dir() and path.name not in own and not path.name.startswith("."))
+    ]
+    cells = [(row["name"], "yes" if row["here"] else "no", row["where"] or row["get"]) for row in rows]
+    headers = ("data set", "here", "where, or how to get it")
+    _show({"schema": 1, "folder": str(folder), "datasets": rows}, style, [("", headers, cells)])
+
+
+@data.command()
+def info(name: Which, data_dir: options.DataDir = None, style: Style = "table") -> None:
+    """Images by split and class, their shape, bytes and source, and what is left out.
+
+    Example: `robustcli data info mnist-sample`
+    """
+    from robustcli.data.inspection import describe
+
+    _check_style(style)
+    found = describe(_spec(name, data_dir), _index())
+    keys = ("images", "shape", "fit", "format", "bytes", "source", "reason")
+    cells = [
+        (split, key, "x".join(map(str, value)) if isinstance(value, list) else str(value))
+        for split, said in found["splits"].items()
+        for key in keys
+        if (value := said.get(key)) is not None
+    ]
+    classes = {label: None for said in found["splits"].values() for label in said.get("classes", {})}
+    counts = [
+        (label, *(str(said.get("classes", {}).get(label, 0)) for said in found["splits"].values())) for label in classes
+    ]
+    _show(found, style, [(name, ("split", "", ""), cells), ("", ("class", *found["splits"]), counts)])
+    for line in dict.fromkeys(line for said in found["splits"].values() for line in said.get("notices", ())):
+        notice(line)
+
+
+@data.command()
+def verify(name: Which, data_dir: options.DataDir = None, style: Style = "table") -> None:
+    """Read every image: broken files, duplicates, test images that are in train. Exit 3 for broken ones and for these.
+
+    Example: `robustcli data verify mnist-sample`
+    """
+    from robustcli.data.inspection import verify as check
+
+    _check_style(style)
+    found = check(_spec(name, data_dir), _index())
+    splits, both = found["splits"], found["test_in_train"]
+    broken = [(split, one["file"], one["reason"]) for split, said in splits.items() for one in said["broken"]]
+    broken += [("", "checksum", line) for line in found["checksums"]]
+    equal = [
+        (split, "equal", what, ", ".join(group))
+        for split, said in splits.items()
+        for key, what in (("same_class", "in one class"), ("several_classes", "in several classes"))
+        for group in said[key]
+    ]
+    equal += [("both", "equal", "test and train", " = ".join(pair)) for pair in both]
+    tables: list[Shown] = [
+        ("cannot be read", ("split", "file", "why"), broken),
+        ("the same content", ("split", "", "where", "files"), equal),
+    ]
+    _show(found, style, [table for table in tables if table[2]])
+    counts = {key: sum(len(said[key]) for said in splits.values()) for key in ("same_class", "several_classes")}
+    images = ", ".join(f"{said['images']} {split}" for split, said in splits.items())
+    notice(
+        f"{name}: {images} images; {len(broken)} broken; groups of equal ones: {counts['same_class']} in one class, "
+        f"{counts['several_classes']} in several; {len(both)} test images are in train"
+    )
+    for line in found["missing"]:
+        notice(line)
+    if broken or both:
+        raise typer.Exit(3)
+
+
+def _spec(name: str, data_dir: Any) -> DataSpec:
+    from robustcli.config import DataSpec, validated
+
+    return validated(DataSpec, {"dataset": name, "data_dir": data_dir, "allow_sample": False}, "data")
+
+
+def _index() -> Any:
+    return INDEX if INDEX.parent.is_dir() else None
+
+
+def _show(document: dict[str, Any], style: str, tables: Iterable[Shown]) -> None:
+    from robustcli.report.formats import print_tables
+    from robustcli.report.table import Table
+
+    if style == "json":
+        out().file.write(json.dumps(document) + "\n")
+        return
+    for title, headers, cells in tables:
+        more = (f"and {len(cells) - MOST} more: --format json",) if len(cells) > MOST and title else ()
+        table = Table(title, headers, tuple(cells[:MOST] if more else cells), more, left=len(headers))
+        print_tables([table], "table", out())
+
+
+def _check_style(style: str) -> None:
+    if style not in ("table", "json"):
+        raise unknown("--format", style, ("table", "json"))
