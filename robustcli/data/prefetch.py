@@ -64,27 +64,28 @@ def read_ahead(files: Files, parts: Sequence[Tensor], workers: int) -> Iterator[
     Args:
         files: the images.
         parts: positions (k,) among them.
-        workers: processes; with 0, a part is decoded when it is asked for.
+        workers: processes; with 0, or of few images, a part is decoded when it is asked for.
     """
-    if not workers:
-        yield from map(files.read, parts)
-        return
     pieces = [piece for part in parts for piece in torch.split(part, PIECE)]
+    if len(pieces) <= workers or not workers:
+        return map(files.read, parts)
     room = min(AHEAD, shutil.disk_usage(SHARED).free // 2) if SHARED.is_dir() else AHEAD
-    each = max(1, room // (workers * PIECE * math.prod(files.shape[1:])))
     loader = DataLoader(
         _Pieces(files, pieces),
         batch_size=None,
-        num_workers=min(workers, len(pieces)),
-        prefetch_factor=min(each, len(pieces)),
+        num_workers=workers,
+        prefetch_factor=max(1, min(len(pieces), room // (workers * PIECE * math.prod(files.shape[1:])))),
         worker_init_fn=_prepare_worker,
     )
-    decoded = iter(loader)
-    for part in parts:
-        x, start = torch.empty(len(part), *files.shape[1:], dtype=torch.uint8), 0
-        broken: dict[int, str] = {}
-        while start < len(part):
-            pixels, reasons = next(decoded)
+    return _join(iter(loader), [len(part) for part in parts], files)  # the processes start here, in this thread
+
+
+def _join(pieces: Iterator[Part], sizes: Sequence[int], files: Files) -> Iterator[Part]:
+    """Pieces as the parts, of these sizes, that they were cut from."""
+    for size in sizes:
+        x, broken, start = torch.empty(size, *files.shape[1:], dtype=torch.uint8), dict[int, str](), 0
+        while start < size:
+            pixels, reasons = next(pieces)
             x[start : start + len(pixels)] = pixels
             broken |= {start + i: reason for i, reason in reasons.items()}
             start += len(pixels)
