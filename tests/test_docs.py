@@ -23,7 +23,7 @@ from robustcli.models.sources import open_target
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = ("train", "attack", "evaluate", "compare", "report", "results", "reproduce", "doctor", "list")
+COMMANDS = ("train", "attack", "evaluate", "compare", "report", "results", "reproduce", "doctor", "list", "data")
 ELSEWHERE = ("reproduce", "doctor")
 """Takes minutes, or finds the images lent here to be none of MNIST: they have tests of their own in tests/cli."""
 FEW = ["--limit", "16"]
