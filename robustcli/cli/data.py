@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -66,21 +66,20 @@ def info(name: Which, data_dir: options.DataDir = None, style: Style = "table") 
 
     Example: `robustcli data info mnist-sample`
     """
-    from robustcli.data.inspection import describe
+    from robustcli.data.inspection import inspect
 
     _check_style(style)
-    found = describe(_spec(name, data_dir), _index())
+    found = inspect(_spec(name, data_dir), _index())
     splits = found["splits"].values()
     cells = [
         (key, *(str(said.get(key) or "-") for said in splits))
         for key in ("images", "shape", "fit", "format", "bytes", "source", "reason")
         if any(said.get(key) for said in splits)
     ]
-    for label in dict.fromkeys(label for said in splits for label in said.get("classes", ())):
-        cells.append((f"class {label}", *(str(said.get("classes", {}).get(label, 0)) for said in splits)))
+    labels = dict.fromkeys(label for said in splits for label in said.get("classes", ()))
+    cells += [(f"class {one}", *(str(said.get("classes", {}).get(one, 0)) for said in splits)) for one in labels]
     _show(found, style, (name, *found["splits"]), cells)
-    for line in dict.fromkeys(line for said in splits for line in said.get("notices", ())):
-        notice(line)
+    _tell(splits)
 
 
 @data.command()
@@ -89,10 +88,10 @@ def verify(name: Which, data_dir: options.DataDir = None, style: Style = "table"
 
     Example: `robustcli data verify mnist-sample`
     """
-    from robustcli.data.inspection import verify as check
+    from robustcli.data.inspection import inspect
 
     _check_style(style)
-    found = check(_spec(name, data_dir), _index())
+    found = inspect(_spec(name, data_dir), _index(), every=True)
     splits, both = found["splits"], found["test_in_train"]
     broken = [(split, file, why) for split, said in splits.items() for file, why in said.get("broken", {}).items()]
     broken += [("", "checksum", line) for line in found["checksums"]]
@@ -105,9 +104,7 @@ def verify(name: Which, data_dir: options.DataDir = None, style: Style = "table"
     ]
     cells = [*broken, *(("both", " = ".join(pair), "a test image is in train") for pair in both), *equal]
     _show(found, style, ("split", "file", "what"), cells)
-    for said in splits.values():
-        for line in (*said.get("notices", ()), *([said["reason"]] if "reason" in said else ())):
-            notice(line)
+    _tell(splits.values())
     images = ", ".join(f"{said['images']} {split}" for split, said in splits.items())
     groups = {key: sum(len(said.get(key, ())) for said in splits.values()) for key in kinds}
     notice(
@@ -122,6 +119,12 @@ def _spec(name: str, data_dir: Path | None) -> DataSpec:
     from robustcli.config import DataSpec, validated
 
     return validated(DataSpec, {"dataset": name, "data_dir": data_dir, "allow_sample": False}, "data")
+
+
+def _tell(splits: Iterable[dict[str, Any]]) -> None:
+    """What was left out, and why a split is missing."""
+    for line in dict.fromkeys(line for said in splits for line in said.get("notices", [said.get("reason")])):
+        notice(line)
 
 
 def _index() -> Path | None:

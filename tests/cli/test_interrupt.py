@@ -155,7 +155,7 @@ def test_a_signal_that_is_ignored_stays_so_as_under_nohup(
 def test_a_signal_before_any_work_is_one_line(
     call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    monkeypatch.setattr("robustcli.measure.session.load", lambda _: signal.raise_signal(number))
+    monkeypatch.setattr("robustcli.measure.session.load", lambda *_: signal.raise_signal(number))
     ended = call("evaluate")
     assert (ended.code, ended.out, ended.error) == (CODES[number], "", "error: interrupted")
 
