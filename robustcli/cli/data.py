@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,13 +22,8 @@ data = typer.Typer(help="List data sets, say what is in one, and check its files
 Which = Annotated[str, typer.Argument(help="A data set's name or path, as --dataset takes it.", show_default=False)]
 Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
 
-Shown = tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]]
-"""A title, headers and cells."""
-
 INDEX = STORE.with_suffix(".images")
 """Where what is known of image files is kept, once there are results."""
-MOST = 20
-"""Rows of a table; the JSON has all."""
 
 
 @data.command("list")
@@ -61,7 +57,7 @@ def list_sets(data_dir: options.DataDir = None, style: Style = "table") -> None:
     ]
     cells = [(row["name"], "yes" if row["here"] else "no", row["where"] or row["get"]) for row in rows]
     headers = ("data set", "here", "where, or how to get it")
-    _show({"schema": 1, "folder": str(folder), "datasets": rows}, style, [("", headers, cells)])
+    _show({"schema": 1, "folder": str(folder), "datasets": rows}, style, headers, cells)
 
 
 @data.command()
@@ -70,24 +66,20 @@ def info(name: Which, data_dir: options.DataDir = None, style: Style = "table") 
 
     Example: `robustcli data info mnist-sample`
     """
-    from robustcli.data.inspection import describe
+    from robustcli.data.inspection import inspect
 
     _check_style(style)
-    found = describe(_spec(name, data_dir), _index())
-    keys = ("images", "shape", "fit", "format", "bytes", "source", "reason")
+    found = inspect(_spec(name, data_dir), _index())
+    splits = found["splits"].values()
     cells = [
-        (split, key, "x".join(map(str, value)) if isinstance(value, list) else str(value))
-        for split, said in found["splits"].items()
-        for key in keys
-        if (value := said.get(key)) is not None
+        (key, *(str(said.get(key) or "-") for said in splits))
+        for key in ("images", "shape", "fit", "format", "bytes", "source", "reason")
+        if any(said.get(key) for said in splits)
     ]
-    classes = {label: None for said in found["splits"].values() for label in said.get("classes", {})}
-    counts = [
-        (label, *(str(said.get("classes", {}).get(label, 0)) for said in found["splits"].values())) for label in classes
-    ]
-    _show(found, style, [(name, ("split", "", ""), cells), ("", ("class", *found["splits"]), counts)])
-    for line in dict.fromkeys(line for said in found["splits"].values() for line in said.get("notices", ())):
-        notice(line)
+    labels = dict.fromkeys(label for said in splits for label in said.get("classes", ()))
+    cells += [(f"class {one}", *(str(said.get("classes", {}).get(one, 0)) for said in splits)) for one in labels]
+    _show(found, style, (name, *found["splits"]), cells)
+    _tell(splits)
 
 
 @data.command()
@@ -96,58 +88,57 @@ def verify(name: Which, data_dir: options.DataDir = None, style: Style = "table"
 
     Example: `robustcli data verify mnist-sample`
     """
-    from robustcli.data.inspection import verify as check
+    from robustcli.data.inspection import inspect
 
     _check_style(style)
-    found = check(_spec(name, data_dir), _index())
+    found = inspect(_spec(name, data_dir), _index(), every=True)
     splits, both = found["splits"], found["test_in_train"]
-    broken = [(split, one["file"], one["reason"]) for split, said in splits.items() for one in said["broken"]]
+    broken = [(split, file, why) for split, said in splits.items() for file, why in said.get("broken", {}).items()]
     broken += [("", "checksum", line) for line in found["checksums"]]
+    kinds = {"same_class": "equal, in one class", "several_classes": "equal, in several classes"}
     equal = [
-        (split, "equal", what, ", ".join(group))
+        (split, ", ".join(group), kind)
         for split, said in splits.items()
-        for key, what in (("same_class", "in one class"), ("several_classes", "in several classes"))
-        for group in said[key]
+        for key, kind in kinds.items()
+        for group in said.get(key, ())
     ]
-    equal += [("both", "equal", "test and train", " = ".join(pair)) for pair in both]
-    tables: list[Shown] = [
-        ("cannot be read", ("split", "file", "why"), broken),
-        ("the same content", ("split", "", "where", "files"), equal),
-    ]
-    _show(found, style, [table for table in tables if table[2]])
-    counts = {key: sum(len(said[key]) for said in splits.values()) for key in ("same_class", "several_classes")}
+    cells = [*broken, *(("both", " = ".join(pair), "a test image is in train") for pair in both), *equal]
+    _show(found, style, ("split", "file", "what"), cells)
+    _tell(splits.values())
     images = ", ".join(f"{said['images']} {split}" for split, said in splits.items())
+    groups = {key: sum(len(said.get(key, ())) for said in splits.values()) for key in kinds}
     notice(
-        f"{name}: {images} images; {len(broken)} broken; groups of equal ones: {counts['same_class']} in one class, "
-        f"{counts['several_classes']} in several; {len(both)} test images are in train"
+        f"{name}: {images} images; {len(broken)} broken; groups of equal ones: {groups['same_class']} in one class, "
+        f"{groups['several_classes']} in several; {len(both)} test images are in train"
     )
-    for line in found["missing"]:
-        notice(line)
     if broken or both:
         raise typer.Exit(3)
 
 
-def _spec(name: str, data_dir: Any) -> DataSpec:
+def _spec(name: str, data_dir: Path | None) -> DataSpec:
     from robustcli.config import DataSpec, validated
 
     return validated(DataSpec, {"dataset": name, "data_dir": data_dir, "allow_sample": False}, "data")
 
 
-def _index() -> Any:
+def _tell(splits: Iterable[dict[str, Any]]) -> None:
+    """What was left out, and why a split is missing."""
+    for line in dict.fromkeys(line for said in splits for line in said.get("notices", [said.get("reason")])):
+        notice(line)
+
+
+def _index() -> Path | None:
     return INDEX if INDEX.parent.is_dir() else None
 
 
-def _show(document: dict[str, Any], style: str, tables: Iterable[Shown]) -> None:
+def _show(document: dict[str, Any], style: str, headers: tuple[str, ...], cells: Sequence[tuple[str, ...]]) -> None:
     from robustcli.report.formats import print_tables
     from robustcli.report.table import Table
 
     if style == "json":
         out().file.write(json.dumps(document) + "\n")
-        return
-    for title, headers, cells in tables:
-        more = (f"and {len(cells) - MOST} more: --format json",) if len(cells) > MOST and title else ()
-        table = Table(title, headers, tuple(cells[:MOST] if more else cells), more, left=len(headers))
-        print_tables([table], "table", out())
+    elif cells:
+        print_tables([Table("", headers, tuple(cells), left=len(headers))], style, out())
 
 
 def _check_style(style: str) -> None:

@@ -97,7 +97,7 @@ def read_npz(path: Path, split: str, limit: int | None = None) -> Stored:
     """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
-            return _read_split(_Arrays(path, _Zip(path, archive)), split, limit)
+            return _read_split(_Arrays(path, archive), split, limit)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except RobustCliError:
@@ -171,65 +171,55 @@ def read_pt(path: Path, split: str, limit: int | None = None) -> Stored:
             what = "a model's checkpoint or weights" if isinstance(content, dict) else f"a {type(content).__name__}"
             raise tensorfile.FlawError(f"holds {what}, and no images: a .pt of images is a dict of {', '.join(ARRAYS)}")
         tensorfile.check(content, "it", tensors=True, meta=False)
-        return _read_split(_Arrays(path, _Tensors.of(path, content)), split, limit)
+        names = [name for name in (*ARRAYS, CLASSES) if name in content]
+        arrays = {name: _channels_last(path, name, content[name]) for name in names}
+        return _read_split(_Arrays(path, arrays), split, limit)
 
 
-class _Tensors(NamedTuple):
-    """The tensors of a `.pt`, channels last as in an `.npz`."""
-
-    arrays: dict[str, Array]
-
-    @classmethod
-    def of(cls, path: Path, content: dict[str, Any]) -> _Tensors:
-        arrays = {}
-        for name in (*ARRAYS, *((CLASSES,) if CLASSES in content else ())):
-            value = content.get(name)
-            if isinstance(value, Tensor):
-                value = value.detach()
-                value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-                if value.ndim == 4 and value.shape[1] not in (1, 3):
-                    allowed = "(n, h, w) or (n, c, h, w) with c = 1 or 3"
-                    raise DataError(f"{path}: '{name}' has the shape {value.shape}; allowed: {allowed}")
-                arrays[name] = value.transpose(0, 2, 3, 1) if value.ndim == 4 else value
-            elif isinstance(value, list | tuple):
-                if not all(isinstance(one, str) for one in value):
-                    raise DataError(f"{path}: '{name}' is a {type(value).__name__} of other values than text")
-                arrays[name] = np.array(value, dtype=np.str_)
-            elif value is not None:
-                raise DataError(f"{path}: '{name}' is a {type(value).__name__}; should be a tensor")
-        return cls(arrays)
-
-    def names(self) -> list[str]:
-        return list(self.arrays)
-
-    def header(self, name: str) -> _Header:
-        """What the array is."""
-        return _Header(self.arrays[name].shape, False, self.arrays[name].dtype, 0)
-
-    def read_whole(self, name: str) -> Array:
-        """The array."""
-        return self.arrays[name]
-
-    def blocks(self, name: str, rows: int, columns: int) -> Iterator[Array]:
-        """The first `rows` rows of `columns` items: (m, columns) a block."""
-        for rest in np.array_split(self.arrays[name][:rows], max(1, rows * columns // _CHUNK)):
-            yield rest.reshape(len(rest), columns)
+def _channels_last(path: Path, name: str, value: object) -> Array:
+    """A value of a `.pt` as the array of an `.npz`."""
+    if isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
+        return np.array(value, dtype=np.str_)
+    if not isinstance(value, Tensor):
+        raise DataError(
+            f"{path}: '{name}' is a {type(value).__name__}; should be a tensor, or text in a list of classes"
+        )
+    array: Array = (value.float() if value.dtype == torch.bfloat16 else value).detach().numpy()
+    if array.ndim == 4 and array.shape[1] not in (1, 3):
+        allowed = "(n, h, w) or (n, c, h, w) with c = 1 or 3"
+        raise DataError(f"{path}: '{name}' has the shape {array.shape}; allowed: {allowed}")
+    return array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
 
 
-class _Zip(NamedTuple):
-    """The arrays in an open `.npz`."""
+class _Arrays(NamedTuple):
+    """The arrays in an open `.npz`, or those of a `.pt`, checked as they are read."""
 
     path: Path
-    archive: zipfile.ZipFile
+    archive: zipfile.ZipFile | dict[str, Array]
 
     def error(self, name: str, reason: str) -> DataError:
         return DataError(f"{self.path}: array '{name}' {reason}")
 
     def names(self) -> list[str]:
+        if isinstance(self.archive, dict):
+            return list(self.archive)
         return [member.removesuffix(".npy") for member in self.archive.namelist() if member.endswith(".npy")]
+
+    def require(self, names: Sequence[str]) -> None:
+        found = self.names()
+        for name in names:
+            if name not in found:
+                listed = ", ".join(found) or "nothing"
+                near = nearest(name, set(found) - set(names))
+                raise self.error(name, f"is missing (the file holds {_truncate(listed)}){near}")
+        for name in (*names, CLASSES):
+            if found.count(name) > 1:
+                raise self.error(name, "is in the file more than once")
 
     def header(self, name: str) -> _Header:
         """The header, once the array holds as many bytes as it says, and no pickles."""
+        if isinstance(self.archive, dict):
+            return _Header(self.archive[name].shape, False, self.archive[name].dtype, 0)
         info = self.archive.getinfo(f"{name}.npy")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others decompress without a bound
             raise self.error(name, "is compressed in a way that numpy does not write; allowed: deflate, or none")
@@ -256,6 +246,8 @@ class _Zip(NamedTuple):
 
     def read_whole(self, name: str) -> Array:
         """The array; for those whose header says that they are small."""
+        if isinstance(self.archive, dict):
+            return self.archive[name]
         with self.archive.open(f"{name}.npy") as file:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
         return array
@@ -264,38 +256,15 @@ class _Zip(NamedTuple):
         """The first `rows` rows of `columns` items, in the order of the file: (m, columns) a block."""
         header = self.header(name)
         step = max(1, _CHUNK // (columns * header.dtype.itemsize))
+        if isinstance(self.archive, dict):
+            parts = (self.archive[name][start : min(start + step, rows)] for start in range(0, rows, step))
+            yield from (part.reshape(len(part), columns) for part in parts)
+            return
         with self.archive.open(f"{name}.npy") as file:
             file.read(header.length)
             for start in range(0, rows, step):
                 m = min(step, rows - start)
                 yield np.frombuffer(file.read(m * columns * header.dtype.itemsize), header.dtype).reshape(m, columns)
-
-
-class _Arrays(NamedTuple):
-    """The arrays of a file, checked as they are read."""
-
-    path: Path
-    source: _Zip | _Tensors
-
-    def error(self, name: str, reason: str) -> DataError:
-        return DataError(f"{self.path}: array '{name}' {reason}")
-
-    def names(self) -> list[str]:
-        return self.source.names()
-
-    def header(self, name: str) -> _Header:
-        return self.source.header(name)
-
-    def require(self, names: Sequence[str]) -> None:
-        found = self.names()
-        for name in names:
-            if name not in found:
-                listed = ", ".join(found) or "nothing"
-                near = nearest(name, set(found) - set(names))
-                raise self.error(name, f"is missing (the file holds {_truncate(listed)}){near}")
-        for name in (*names, CLASSES):
-            if found.count(name) > 1:
-                raise self.error(name, "is in the file more than once")
 
     def image_shape(self, name: str) -> tuple[int, ...]:
         """(h, w, c) of the images in `name`."""
@@ -316,7 +285,7 @@ class _Arrays(NamedTuple):
             raise self.error(name, "is empty")
         if shape[0] > MAX_LABELS:
             raise self.error(name, f"holds {shape[0]} labels; at most {MAX_LABELS} are read")
-        y = self.source.read_whole(name).reshape(-1)
+        y = self.read_whole(name).reshape(-1)
         if y.min() < 0:
             raise self.error(name, f"holds the label {y.min()}; labels start at 0")
         return y
@@ -331,7 +300,7 @@ class _Arrays(NamedTuple):
             raise self.error(CLASSES, f"has the shape {shape} and holds {dtype}; {allowed}")
         if shape[0] * dtype.itemsize > _MAX_NAMES:
             raise self.error(CLASSES, f"takes {shape[0] * dtype.itemsize} bytes; at most {_MAX_NAMES} are read")
-        found = self.source.read_whole(CLASSES).tolist()
+        found = self.read_whole(CLASSES).tolist()
         try:
             names = [name.decode() if isinstance(name, bytes) else name.encode().decode() for name in found]
         except ValueError:
@@ -352,11 +321,11 @@ class _Arrays(NamedTuple):
         n = min(total, limit or total)
         x = allocate((n, c, h, w), self.path)
         if fortran:  # the image's index runs fastest: a row holds one pixel of all images
-            rows = [self.to_uint8(name, block[:, :n]) for block in self.source.blocks(name, c * w * h, total)]
+            rows = [self.to_uint8(name, block[:, :n]) for block in self.blocks(name, c * w * h, total)]
             x[:] = np.concatenate(rows).reshape(c, w, h, n).transpose(3, 0, 2, 1)
             return x
         start = 0
-        for block in self.source.blocks(name, n, h * w * c):
+        for block in self.blocks(name, n, h * w * c):
             images = self.to_uint8(name, block).reshape(-1, h, w, c)
             x[start : start + len(images)] = images.transpose(0, 3, 1, 2)
             start += len(images)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count as count_up
 from math import prod
 from operator import attrgetter
 from pathlib import Path
@@ -111,12 +112,8 @@ def read_files(
         DataError: no file can be read, or their sizes differ and nothing says what to do.
     """
     root, path = listing.root, listing.path
-    turns: Counter[int] = Counter()
-    keys = []
-    for place, label in enumerate(listing.labels):
-        keys.append((turns[label], label, place))
-        turns[label] += 1
-    order = [place for *_, place in sorted(keys)]
+    turns: dict[int, Iterator[int]] = defaultdict(count_up)
+    order = [place for *_, place in sorted((next(turns[label]), label, i) for i, label in enumerate(listing.labels))]
     names, labels = [listing.names[i] for i in order], [listing.labels[i] for i in order]
     files = [os.path.join(root, name) for name in names]  # noqa: PTH118
     try:
@@ -126,15 +123,9 @@ def read_files(
             digest.update(os.fsencode(name.replace(os.sep, "/")) + b"\0" + bytes.fromhex(entry.sha256))
         broken = {i: entry.error for i, entry in enumerate(entries) if entry.error}
         good = [i for i in range(len(files)) if i not in broken]
-        notices = [
-            *listing.notices,
-            *trouble,
-            *_contradictions(path, [entries[i] for i in good], [labels[i] for i in good]),
-        ]
         if not good:
             raise DataError(f"{path}: {_describe_broken(broken, names)}")
         fit, notice = _fit(path, {i: entries[i] for i in good}, files, spec.fit)
-        notices += notice
         height, width = fit.crop if fit else (entries[good[0]].height, entries[good[0]].width)
         shape = (1 if all(entries[i].grey for i in good) else 3, height, width)
         wanted = good if spec.limit is None or isinstance(spec.limit, int) else sorted(good, key=order.__getitem__)
@@ -144,14 +135,15 @@ def read_files(
         x, kept = _decode_all(lazy, wanted, count, broken) if small else (lazy.take(slice(count)), wanted[:count])
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read: {error.strerror or one_line(error)}") from None
-    if broken:
-        notices.insert(len(listing.notices), f"{path}: {_describe_broken(broken, names)}")
+    said = [f"{path}: {_describe_broken(broken, names)}"] if broken else []
     if not kept:
-        raise DataError(f"{path}: {_describe_broken(broken, names)}")
-    notices += _changes(path, [entries[i] for i in kept], shape[0] == 3)
+        raise DataError(said[0])
+    said += _remarks(path, [entries[i] for i in kept], [labels[i] for i in kept], shape[0] == 3)
     content = b"".join(hashlib.blake2b(f"{entries[i].sha256} {fit}".encode(), digest_size=8).digest() for i in kept)
     every = torch.tensor(labels)
-    classes, lines = (tuple(map(printable, texts)) for texts in (listing.classes, notices))
+    classes, lines = (
+        tuple(map(printable, texts)) for texts in (listing.classes, [*listing.notices, *trouble, *notice, *said])
+    )
     stored = Stored(
         x,
         every[kept],
@@ -203,26 +195,19 @@ def _fit(
     )
 
 
-def _contradictions(name: Path, entries: Sequence[Entry], labels: Sequence[int]) -> list[str]:
-    """A line that counts the files that lie, byte for byte, under several classes."""
+def _remarks(path: Path, entries: Sequence[Entry], labels: Sequence[int], colour: bool) -> list[str]:
+    """What is odd about the images that are read, a line each."""
+    n, grey, longer = len(entries), sum(entry.grey for entry in entries), sum(entry.frames for entry in entries)
     classes: dict[str, set[int]] = defaultdict(set)
     for entry, label in zip(entries, labels, strict=True):
         classes[entry.sha256].add(label)
-    count = sum(len(classes[entry.sha256]) > 1 for entry in entries)
-    return (
-        [f"{name}: {count} images lie under more than one class, byte for byte: these contradict each other"]
-        if count
-        else []
-    )
-
-
-def _changes(name: Path, entries: Sequence[Entry], colour: bool) -> list[str]:
-    grey, longer = sum(entry.grey for entry in entries), sum(entry.frames for entry in entries)
+    odd = sum(len(classes[entry.sha256]) > 1 for entry in entries)
     said = {
-        f"{grey} of {len(entries)} images are grey and were made RGB, as others are in colour": grey and colour,
-        f"{longer} of {len(entries)} images have more than one frame: the first is read": longer,
+        f"{odd} of {n} images lie under more than one class, byte for byte: these contradict each other": odd,
+        f"{grey} of {n} images are grey and were made RGB, as others are in colour": grey and colour,
+        f"{longer} of {n} images have more than one frame: the first is read": longer,
     }
-    return [f"{name}: {line}" for line, true in said.items() if true]
+    return [f"{path}: {line}" for line, true in said.items() if true]
 
 
 def printable(name: str) -> str:

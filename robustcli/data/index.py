@@ -7,8 +7,9 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import pydantic
 from pydantic import StrictBool, StrictInt, StrictStr
@@ -28,7 +29,7 @@ class Entry(NamedTuple):
 
     bytes: StrictInt
     mtime_ns: StrictInt
-    sha256: StrictStr = ""
+    sha256: Annotated[str, pydantic.Field(strict=True, pattern="^([0-9a-f]{64})?$")] = ""
     width: StrictInt = 0
     height: StrictInt = 0
     grey: StrictBool = True
@@ -112,22 +113,16 @@ def _examine(file: str, found: os.stat_result) -> Entry:
     return start._replace(width=width, height=height, grey=grey, frames=frames)
 
 
-def _pillow() -> str:
-    from PIL import __version__
-
-    return str(__version__)
-
-
 def _read(place: Path) -> dict[str, Entry]:
     """The entries that are kept; none where the file is missing, damaged or another Pillow's."""
     with suppress(OSError, ValueError, RecursionError), open_regular(place) as file:
         kept = _Kept.model_validate(json.load(file))
-        return kept.files if (kept.schema_, kept.pillow) == (1, _pillow()) else {}
+        return kept.files if (kept.schema_, kept.pillow) == (1, version("pillow")) else {}
     return {}
 
 
 def _write(place: Path, files: dict[str, Entry]) -> list[str]:
-    content = json.dumps({"schema": 1, "pillow": _pillow(), "files": files}).encode()
+    content = json.dumps({"schema": 1, "pillow": version("pillow"), "files": files}).encode()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         write_whole(place, content, "index")

@@ -1,20 +1,20 @@
-"""What is in a data set: its images by class, and what is wrong with them."""
+"""What is in a data set, by split and class, and what is wrong with it, as plain values."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from robustcli.config import DataSpec, Fit
 from robustcli.data.decoding import decode, why
-from robustcli.data.folders import printable
-from robustcli.data.index import read_index
+from robustcli.data.folders import Listing, printable
+from robustcli.data.images import Images
+from robustcli.data.index import Entry, read_index
 from robustcli.data.load import check_published, list_files, load
 from robustcli.errors import DataError
 
@@ -23,92 +23,73 @@ _FEW = 2000
 """So many files are decoded sooner than other processes have begun."""
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One split: for each image its name, its label and what is equal where its content is; and what is broken."""
+def inspect(spec: DataSpec, index: Path | None = None, *, every: bool = False) -> dict[str, Any]:
+    """Images by class, shape, bytes, source, and what was left out, of each split; of one that is missing the reason.
 
-    names: Sequence[str]
-    labels: Sequence[int]
-    content: Sequence[object]
-    broken: Mapping[str, str]
-
-
-def describe(spec: DataSpec, index: Path | None = None) -> dict[str, Any]:
-    """What is in a data set: splits, images by class, shape, bytes, source, and what was left out; plain values.
+    With `every`, each image is read: what is broken, what is there more than once, and which test images are in train.
 
     Raises:
-        RobustCliError: none of its splits can be read.
+        DataError: none of the splits can be read.
     """
-    splits, failed = {}, list[DataError]()
+    found: dict[str, Any] = {}
+    names: dict[str, dict[object, list[str]]] = {}
     for split in SPLITS:
-        one = spec.model_copy(update={"split": split, "fit": spec.fit or Fit(resize=256), "allow_sample": False})
+        one = spec.model_copy(update={"split": split, "fit": Fit(resize=256)})
         try:
             images, listing = load(one, index), list_files(one)
         except DataError as error:
-            failed.append(error)
-            splits[split] = {"images": 0, "reason": str(error)}
+            found[split] = {"images": 0, "reason": str(error)}
             continue
-        files = [os.path.join(listing.root, name) for name in listing.names] if listing else []  # noqa: PTH118
-        splits[split] = {
+        entries = read_index(listing.root, listing.names, listing.path, index)[0] if listing else []
+        found[split] = {
             "images": len(images),
-            "shape": list(images.shape),
+            "shape": "x".join(map(str, images.shape)),
             "fit": None if images.fit is None else str(images.fit),
-            "classes": dict(zip(images.classes, images.population, strict=True)),
             "format": "files" if listing else "arrays",
-            "bytes": sum(os.path.getsize(file) for file in files if os.path.exists(file)) or images.x.shape.numel(),  # noqa: PTH110, PTH202
+            "bytes": sum(entry.bytes for entry in entries) or images.x.shape.numel(),
             "source": images.source,
+            "classes": dict(zip(images.classes, images.population, strict=True)),
             "notices": list(images.notices),
         }
-    if len(failed) == len(SPLITS):
-        raise failed[-1]
-    return {"schema": 1, "dataset": spec.dataset, "splits": splits}
+        if every:
+            faults, names[split] = _read(images, listing, entries)
+            found[split] |= faults
+    if all("reason" in said for said in found.values()):
+        raise DataError(found["test"]["reason"])
+    document = {"schema": 1, "dataset": spec.dataset, "splits": found}
+    if every:
+        train, test = (names.get(split, {}) for split in SPLITS)
+        both = [[name, train[key][0]] for key, group in test.items() if key in train for name in group]
+        document |= {"test_in_train": both, "checksums": check_published(spec)}
+    return document
 
 
-def verify(spec: DataSpec, index: Path | None = None) -> dict[str, Any]:
-    """Read every image: what is broken, what is there more than once, and which test images are in train; plain values.
-
-    Raises:
-        RobustCliError: none of its splits can be read.
-    """
-    parts, failed = dict[str, _Part](), list[DataError]()
-    checksums = check_published(spec)
-    for split in SPLITS:
-        one = spec.model_copy(update={"split": split, "allow_sample": False})
-        try:
-            parts[split] = _read(one, index)
-        except DataError as error:
-            failed.append(error)
-    if not parts:
-        raise failed[-1]
-    splits = {split: _faults(part) for split, part in parts.items()}
-    both: list[list[str]] = []
-    if len(parts) == len(SPLITS):
-        in_train = {key: name for key, name in zip(parts["train"].content, parts["train"].names, strict=True) if key}
-        test = zip(parts["test"].content, parts["test"].names, strict=True)
-        both = [[name, in_train[key]] for key, name in test if key in in_train]
-    missing = [str(error) for error in failed]
-    return {"schema": 1, "dataset": spec.dataset, "splits": splits, "test_in_train": both} | {
-        "checksums": checksums,
-        "missing": missing,
-    }
-
-
-def _read(spec: DataSpec, index: Path | None) -> _Part:
-    listing = list_files(spec)
+def _read(
+    images: Images, listing: Listing | None, entries: Sequence[Entry]
+) -> tuple[dict[str, Any], dict[object, list[str]]]:
+    """What is wrong with a split, and the names of its images by their content."""
+    broken: dict[str, str] = {}
     if listing is None:
-        images = load(spec)
-        return _Part([f"#{i}" for i in images.ids.tolist()], images.y.tolist(), images.hashes.tolist(), {})
-    entries, _ = read_index(listing.root, listing.names, listing.path, index)
-    broken = {name: entry.error for name, entry in zip(listing.names, entries, strict=True) if entry.error}
-    good = [name for name in listing.names if name not in broken]
-    files = [os.path.join(listing.root, name) for name in good]  # noqa: PTH118
-    if len(files) < _FEW:
-        found = list(map(fault, files))
+        rows = list(zip((f"#{i}" for i in images.ids.tolist()), images.y.tolist(), images.hashes.tolist(), strict=True))
     else:
-        with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-            found = list(pool.map(fault, files, chunksize=256))
-    broken |= {name: reason for name, reason in zip(good, found, strict=True) if reason}
-    return _Part(listing.names, listing.labels, [entry.sha256 for entry in entries], broken)
+        sums = (entry.sha256 for entry in entries)
+        rows = list(zip(map(printable, listing.names), listing.labels, sums, strict=True))
+        files = [os.path.join(listing.root, name) for name in listing.names]  # noqa: PTH118
+        if len(files) < _FEW:
+            reasons = list(map(fault, files))
+        else:
+            with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+                reasons = list(pool.map(fault, files, chunksize=256))
+        known = (entry.error or printable(reason) for entry, reason in zip(entries, reasons, strict=True))
+        broken = {name: reason for (name, *_), reason in zip(rows, known, strict=True) if reason}
+    names, labels = defaultdict[object, list[str]](list), defaultdict[object, set[int]](set)
+    for name, label, key in rows:
+        if name not in broken:
+            names[key].append(name)
+            labels[key].add(label)
+    equal = [key for key, group in names.items() if len(group) > 1]
+    same, several = ([names[key] for key in equal if (len(labels[key]) > 1) == more] for more in (False, True))
+    return {"broken": broken, "same_class": same, "several_classes": several}, names
 
 
 def fault(file: str) -> str:
@@ -118,16 +99,3 @@ def fault(file: str) -> str:
     except DataError as error:
         return why(error, file)
     return ""
-
-
-def _faults(part: _Part) -> dict[str, Any]:
-    equal: dict[object, list[int]] = defaultdict(list)
-    for i, key in enumerate(part.content):
-        if key and part.names[i] not in part.broken:
-            equal[key].append(i)
-    groups = [group for group in equal.values() if len(group) > 1]
-    shown = {len({part.labels[i] for i in group}) > 1: list[list[str]]() for group in groups} | {True: [], False: []}
-    for group in groups:
-        shown[len({part.labels[i] for i in group}) > 1].append([printable(part.names[i]) for i in group])
-    broken = [{"file": printable(name), "reason": printable(reason)} for name, reason in part.broken.items()]
-    return {"images": len(part.names), "broken": broken, "same_class": shown[False], "several_classes": shown[True]}

@@ -14,11 +14,6 @@ from robustcli.data.index import MAX_BYTES
 from robustcli.disk import open_regular
 from robustcli.errors import DataError
 
-_COLUMNS = {
-    "path": ("path", "file", "filename", "image"),
-    "label": ("label", "class", "target"),
-    "split": ("split", "set", "subset"),
-}
 _SPLITS = {"train": "train", "training": "train", "test": "test"} | dict.fromkeys(VALIDATION, "val")
 
 
@@ -48,11 +43,10 @@ def read_rows(path: Path) -> list[tuple[str, str, str | None]]:
         raise DataError(f"{path}: cannot be read as lines of path,label: {error}") from None
     rows = [row for row in rows if any(row)]
     head = [cell.lower() for cell in rows[0]] if rows else []
-    at = {key: next((head.index(name) for name in names if name in head), None) for key, names in _COLUMNS.items()}
-    if at["path"] is not None and at["label"] is not None:
-        rows, (first, second, third) = rows[1:], (at["path"], at["label"], at["split"])
-    else:
-        first, second, third = 0, 1, 2 if rows and min(map(len, rows)) > 2 else None
+    first, second, third = 0, 1, 2 if rows and min(map(len, rows)) > 2 else None
+    if {"path", "label"} <= set(head):
+        rows, (first, second) = rows[1:], (head.index("path"), head.index("label"))
+        third = head.index("split") if "split" in head else None
     if not rows or max(map(len, rows)) < 2:
         raise DataError(f"{path}: holds no line of path,label")
     longest = max(first, second, third or 0) + 1

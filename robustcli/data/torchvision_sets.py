@@ -156,8 +156,9 @@ def _read_items(data: Any, spec: DataSpec, path: Path, mine: Any) -> Stored:
             break
     if not y:
         raise DataError(f"{path}: holds no images")
-    fit = spec.fit if len({image.size for image in images}) > 1 else None
-    if fit is None and len({image.size for image in images}) > 1:
+    several = len({image.size for image in images}) > 1
+    fit = spec.fit if several else None
+    if several and fit is None:
         raise DataError(f"{path}: images have different sizes; attack, evaluate and compare make them one size")
     mode = "RGB" if any(image.mode == "RGB" for image in images) else "L"
     pixels = np.stack([np.asarray(fitted(one.convert(mode), fit) if fit else one.convert(mode)) for one in images])

@@ -464,7 +464,13 @@ def test_an_index_spares_opening_files_that_did_not_change(tmp_path, monkeypatch
     assert [name for name in opened if name.endswith(".png")] == ["0.png"]
     assert (changed.content != first.content).tolist() == [True, False, False]
     (kept,) = index.iterdir()
-    for damage in (b"", b"{}", b'{"schema": 1, "pillow": "1", "files": {"a": [1]}}', kept.read_bytes()[:-9]):
+    for damage in (
+        b"",
+        b"{}",
+        b'{"schema": 1, "pillow": "1", "files": {"a": [1]}}',
+        kept.read_bytes().replace(b'", 8, 8', b'z", 8, 8'),
+        kept.read_bytes()[:-9],
+    ):
         kept.write_bytes(damage)
         assert load(spec, index).content.tolist() == changed.content.tolist()
         assert kept.read_bytes() not in (damage, b"")
@@ -497,5 +503,5 @@ def test_equal_files_under_two_classes_are_told(tmp_path):
         write_images(tmp_path / "test" / name, 3)
     Image.new("L", (8, 8), 9).save(tmp_path / "test" / "b" / "00.png")
     assert load_path(tmp_path).notices == (
-        f"{tmp_path}: 4 images lie under more than one class, byte for byte: these contradict each other",
+        f"{tmp_path}: 4 of 6 images lie under more than one class, byte for byte: these contradict each other",
     )

@@ -185,7 +185,7 @@ def test_a_pt_of_tensors_is_read_as_an_npz_is(tmp_path):
         ),
         ({"x_test": torch.full((3, 8, 8), 7.0)}, "array 'x_test' holds float32 from 7 to 7; allowed: uint8"),
         ({"y_test": torch.tensor([0.5, 1, 2])}, "array 'y_test' has the shape (3,) and holds float32"),
-        ({"y_test": [0, 1, 2]}, "'y_test' is a list of other values than text"),
+        ({"y_test": [0, 1, 2]}, "'y_test' is a list; should be a tensor, or text in a list of classes"),
         ({"y_test": None}, "array 'y_test' is missing"),
         ({"x_test": torch.zeros(1, dtype=torch.uint8).expand(3, 8, 8)}, "it.x_test: claims 192 values"),
     ],

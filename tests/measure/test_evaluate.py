@@ -93,7 +93,7 @@ def test_images_are_loaded_once_for_all_checkpoints(checkpoints: Paths, monkeypa
 
     def counted(spec: DataSpec, index: Path | None = None) -> Images:
         loads.append(spec)
-        return load(spec)
+        return load(spec, index)
 
     monkeypatch.setattr("robustcli.measure.session.load", counted)
     open_session(checkpoints, SPEC)

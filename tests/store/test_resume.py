@@ -137,8 +137,8 @@ def test_images_that_changed_are_measured_again(measured: Any, monkeypatch: pyte
     measured(attacks=("fgsm",))
     take = module.load
 
-    def altered(spec: Any, *_: Any) -> Any:
-        images = take(spec)
+    def altered(spec: Any, index: Any = None) -> Any:
+        images = take(spec, index)
         x = images.x.clone()
         x[7] = 255 - x[7]
         return replace(images, x=x)
