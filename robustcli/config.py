@@ -165,7 +165,7 @@ class EvalSpec(Spec):
     crop: str | None = None
     curve: bool = False
     eight_bit: bool = False
-    batch_size: PositiveInt | None = None
+    batch_size: PositiveInt | Literal["auto"] | None = None
     seed: Seed = 0
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"

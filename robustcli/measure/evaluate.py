@@ -14,6 +14,7 @@ from robustcli.attacks import describe, label
 from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, passes_of
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.memory import ChunkSize
 from robustcli.engine.outcome import Work, predict_samples
 from robustcli.engine.run import Outcome, stream_attack
 from robustcli.engine.samples import Samples, SampleSource
@@ -120,7 +121,7 @@ def run_item(
     clean: dict[int, tuple[Tensor, Iterator[Work]]] = {}
     for planned, eot in zip(item.plan, passes, strict=True):
         if eot not in clean:
-            pred, spent = predict_clean(model, samples, session.batch_size, journal, eot)
+            pred, spent = predict_clean(model, samples, session.chunk, journal, eot)
             rows = sum(one.rows for one, its in zip(item.plan, passes, strict=True) if its == eot)
             clean[eot] = pred, iter(spent.split(rows))
         pred, shares = clean[eot]
@@ -130,7 +131,7 @@ def run_item(
             samples,
             budgets=planned.budgets,
             seed=spec.seed,
-            batch_size=session.batch_size,
+            batch_size=session.chunk,
             pred=pred,
             keep_images=keep_images,
             dtype=getattr(torch, spec.dtype),
@@ -144,7 +145,11 @@ def run_item(
 
 
 def predict_clean(
-    model: nn.Module, samples: Samples | SampleSource, batch_size: int, journal: CacheJournal | None, eot: int = 1
+    model: nn.Module,
+    samples: Samples | SampleSource,
+    batch_size: int | ChunkSize,
+    journal: CacheJournal | None,
+    eot: int = 1,
 ) -> tuple[Tensor, Work]:
     """The clean predictions (n,), and what was spent on them; those that are known are not made again.
 

@@ -163,6 +163,28 @@ def test_the_images_of_the_first_broken_samples_are_stored(measured: Any, tmp_pa
     assert sorted(stored.values()) == sorted(min(FIRST, count) for count in broken.values())
 
 
+def test_where_memory_runs_out_the_rest_goes_on_and_all_is_kept(
+    measured: Any, monkeypatch: pytest.MonkeyPatch, forwards: list[int]
+) -> None:
+    plain = measured(None)
+    exact = driver.Meter.exact
+
+    def limited(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return exact(self, x)
+
+    monkeypatch.setattr(driver.Meter, "exact", limited)
+    with pytest.warns(UserWarning, match="out of memory with") as caught:
+        small = measured()
+    monkeypatch.setattr(driver.Meter, "exact", exact)
+    assert [str(one.message).split()[-1] for one in caught] == ["30", "15", "7"], "once for all attacks of a run"
+    assert [essence(row) for row in small] == [essence(row) for row in plain]
+    forwards.clear()
+    assert [essence(row) for row in measured()] == [essence(row) for row in plain]
+    assert forwards == []
+
+
 # --- An ensemble that meets a sample first
 
 FAST = {"attacks": ("autoattack:version=fast,queries=4",)}
