@@ -40,15 +40,12 @@ from robustcli.engine.outcome import (
     split_evenly,
 )
 from robustcli.engine.progress import Progress, ProgressTracker
-from robustcli.engine.samples import Samples, SampleSource, check_samples
+from robustcli.engine.samples import Samples, SampleSource, check_samples, sample_size
 from robustcli.engine.threads import plan_threads, run_in_threads
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 
 __all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_attack"]
-
-LEAST_SAMPLE, SAMPLE = 50, 0.1
-"""Of what stands, those that an ensemble's sampled members meet first: so many, or a larger share."""
 
 P = ParamSpec("P")
 
@@ -178,7 +175,7 @@ class Run:
         clock = Stopwatch(self.meter, started)
         row, members = self._row(ensemble), ensemble.members
         unsampled = len(members) - getattr(ensemble, "sampled", 0)
-        self.progress.start(len(self.samples), len(members) + 1, [member.cost for member in members])
+        self.progress.start(len(self.samples), len(members) + 1, [member.cost for member in members], unsampled)
         for i, member in enumerate(members[:unsampled]):
             self._run_member(row, ensemble, i, clock)
             yield row.outcome(member)
@@ -225,8 +222,7 @@ class Run:
         by_id = standing[self.samples.ids[standing].argsort()]  # equal draws are in the ids' order
         like = torch.empty(len(by_id), 1, dtype=torch.float64, device=by_id.device)
         draws = self._noise(by_id, ensemble, "sample").uniform(like)[:, 0]
-        k = max(LEAST_SAMPLE, math.ceil(SAMPLE * len(standing)))
-        return by_id[draws.argsort(stable=True)[:k]].sort().values
+        return by_id[draws.argsort(stable=True)[: sample_size(len(standing))]].sort().values
 
     def _run_member(
         self, row: OutcomeBuilder, ensemble: Ensemble, i: int, clock: Stopwatch, index: Tensor | None = None
@@ -287,6 +283,7 @@ class Run:
     def _trace_or_sweep(self, group: Sequence[OutcomeBuilder], index: Tensor, noise: Noise) -> None:
         """The samples `index` of an attack whose images are judged as they come."""
         attack, chunk = group[0].attack, self.samples[index]
+        self.meter.begin(len(index))
         if isinstance(attack, TracingAttack):
             iterates = attack.trace(self.meter.exact, chunk.x, chunk.y, noise)
             group[0].record_trace(self.meter, chunk, index, iterates)
@@ -356,6 +353,7 @@ class Run:
     def _perturb(self, attack: Attack, index: Tensor, noise: Noise, meter: Meter) -> Tensor:
         """What an attack makes of the samples `index`."""
         chunk = self.samples[index]
+        meter.begin(len(index))
         return attack.perturb(meter.exact if isinstance(attack, MinimalAttack) else meter, chunk.x, chunk.y, noise)
 
     def _judge(self, row: OutcomeBuilder, attack: Attack, index: Tensor, x_adv: Tensor, noise: Noise) -> None:
