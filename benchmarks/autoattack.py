@@ -23,7 +23,7 @@ import bars
 import official
 import pairs
 import torch
-from pairs import HALVED, OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Pair, Result
+from pairs import FAST, HALVED, OURS, QUERIES, REFERENCE, UNSCALED, UNTARGETED, Pair, Result
 from torch import nn
 
 from robustcli.attacks.norms import NORMS
@@ -37,10 +37,14 @@ from robustcli.fields import Eps
 from robustcli.models import checkpoint
 from robustcli.models.nets import load_model
 from robustcli.provenance import provenance
+from robustcli.testing.masked import MASKS
 
 NETWORKS = ("zoo:mnist-vanilla", "zoo:mnist-fgsm", "zoo:mnist-batchout", "zoo:cifar10-fgsm")
 BALLS = {1: ("linf:0.1", "l2:1.0"), 3: ("linf:8/255", "linf:2/255", "l2:0.5", "l2:1.0")}
 """By the images' channels."""
+
+MASKED = "zoo:mnist-vanilla"
+"""What the faults of `robustcli.testing.masked` are put around."""
 
 BATCH_SIZES = (32, 64, 128, 256, 500)
 """Of the reference, which takes its best; 500 is its documentation's."""
@@ -50,6 +54,7 @@ Side = Callable[[Pair], Result]
 ALTERNATING: dict[str, dict[str, Side]] = {
     "ensemble": {
         OURS: pairs.ensemble_of_ours,
+        FAST: partial(pairs.ensemble_of_ours, version="fast"),
         HALVED: partial(pairs.ensemble_of_ours, dtype=torch.bfloat16),
         REFERENCE: pairs.ensemble_of_reference,
     },
@@ -113,6 +118,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="of the ensemble, of both sides")
     parser.add_argument("--member-seeds", type=int, default=1, help="of its members")
     parser.add_argument("--ensemble", action="store_true", help="only the ensemble, or beside --members")
+    parser.add_argument(
+        "--preset",
+        choices=("standard", "fast"),
+        default="standard",
+        help="fast: the ensemble alone, as ours is with --preset fast, and fast on masked networks",
+    )
     parser.add_argument("--bfloat16", action="store_true", help="the ensemble also as ours is with --dtype bfloat16")
     parser.add_argument("--members", nargs="*", choices=MEMBERS, help="only these, or all of them if none is named")
     parser.add_argument("--ahead", action="store_true", help="only the reference's flags, untimed: the machine is busy")
@@ -131,6 +142,8 @@ def parse_options() -> argparse.Namespace:
 
 def parts_of(options: argparse.Namespace) -> list[str]:
     """What to run, members first: they are quick and say what to look at."""
+    if options.preset == "fast":
+        return ["ensemble"]
     everything = options.members is None and not options.ensemble
     members = MEMBERS if everything or options.members == [] else options.members or ()
     return [*members, *(["ensemble"] if everything or options.ensemble else [])]
@@ -191,12 +204,28 @@ def run_both(
             for side, result in TOGETHER[part](pair).items():
                 ledger.add(named(side), result, stamp(origin, options))
         return
-    sides = [side for side in ALTERNATING[part].items() if side[0] != HALVED or options.bfloat16]
+    left_out = {OURS} if options.preset == "fast" else {FAST}
+    left_out |= set() if options.bfloat16 else {HALVED}
+    sides = [side for side in ALTERNATING[part].items() if side[0] not in left_out]
     for side, run in sides if pair.seed % 2 else reversed(sides):
         if ledger.find(named(side)) is None and (side == REFERENCE or not options.ahead):
             result = run(pair)
             untimed = {name: None for name in official.COSTS if options.ahead and name in result}
             ledger.add(named(side), result | untimed, stamp(origin, options))
+
+
+def run_masked(ledger: Ledger, options: argparse.Namespace) -> None:
+    """Our `fast` on the networks that only look robust."""
+    model, samples, origin = open_network(MASKED, options)
+    for ball in options.balls or BALLS[1][:1]:
+        norm, _, eps = ball.partition(":")
+        for mask in MASKS:
+            where = (options.n, options.threads, options.device, options.batch_size)
+            key = Key(f"{MASKED}, {mask.name}", ball, "masked", FAST, 0, *where)
+            if ledger.find(key) is None:
+                batches = options.batch_size, options.batch_size
+                pair = Pair(mask.build(model).requires_grad_(False), samples, NORMS[norm], Eps(eps), 0, *batches)
+                ledger.add(key, pairs.ensemble_of_ours(pair, version="fast"), stamp(origin, options))
 
 
 def stamp(origin: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
@@ -220,6 +249,8 @@ def main() -> None:
             run_both(part, ball, pair, origin, ledger, options)
             seconds = f"{time.perf_counter() - started:.0f} s"
             print(origin["network"], ball, part, f"seed {pair.seed}", seconds, file=sys.stderr, flush=True)
+        if options.preset == "fast":
+            run_masked(ledger, options)
     print(bars.table(ledger.runs))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations, groupby, product
 from typing import Any
 
-from pairs import HALVED, OURS, REFERENCE, UNSCALED, UNTARGETED
+from pairs import FAST, HALVED, OURS, REFERENCE, UNSCALED, UNTARGETED
 from tabulate import tabulate
 
 MOST_ABOVE = 0.5
@@ -15,6 +15,9 @@ MOST_ABOVE = 0.5
 
 MOST_TIME = 1.0
 """The ensemble should take no longer than the authors' code."""
+
+MOST_TIME_FAST = 0.4
+"""And `fast` no more than this share of it."""
 
 MOST_OVERHEAD = 1.10
 """An attack's time, in units of the bare passes of the model that it reports: see `overhead.py`."""
@@ -60,16 +63,19 @@ def _by_side(runs: Iterator[Run]) -> dict[str, dict[int, Run]]:
 def _lines(part: str, sides: dict[str, dict[int, Run]]) -> Iterator[Line]:
     """What is compared, ours, the reference's, the result, the bar, and whether it is met."""
     ours, reference = sides.get(OURS, {}), sides.get(REFERENCE, {})
-    if not ours or not reference:
-        return
-    if part == "ensemble":
-        for name, mine in ((OURS, ours), (HALVED, sides.get(HALVED, {}))):
-            if mine:
+    if part == "masked":
+        yield from map(_in_full, sides.get(FAST, {}).values())
+    elif part == "ensemble" and reference:
+        for name, most in ((OURS, MOST_TIME), (HALVED, MOST_TIME), (FAST, MOST_TIME_FAST)):
+            if mine := sides.get(name):
                 note = name.removeprefix(OURS)
                 yield _accuracy(mine, reference, MOST_ABOVE, f"robust accuracy, %{note}")
                 yield _named(note, _flags(mine, reference))
-                yield _named(note, _time(mine, reference, MOST_TIME))
+                yield _named(note, _time(mine, reference, most))
                 yield _named(note, _time(mine, reference, None, "cpu_seconds"))
+                yield from _samples(mine)
+    elif not ours or not reference:
+        return
     elif part == "fab":
         yield _distance("distance, towards nine classes", ours[0], reference[0])
         if UNTARGETED in sides:
@@ -83,6 +89,23 @@ def _lines(part: str, sides: dict[str, dict[int, Run]]) -> Iterator[Line]:
         if UNSCALED in sides:
             yield _accuracy(ours, sides[UNSCALED], MOST_ABOVE_SQUARE, "robust accuracy, their ensemble's schedule")
         yield _time(ours, reference, None, "cpu_seconds")
+
+
+def _sampled(run: Run) -> str:
+    """`50 of 131, 0 broken`: the sample, of the survivors, and what Square and FAB-T broke of it."""
+    found = run.get("sampled")
+    return f"{found['probed']} of {found['survivors']}, {found['broken']} broken" if found else "nothing stood"
+
+
+def _samples(runs: dict[int, Run]) -> Iterator[Line]:
+    if any("sampled" in run for run in runs.values()):
+        yield "the sample, of the survivors", "; ".join(map(_sampled, runs.values())), "", "", "", None
+
+
+def _in_full(run: Run) -> Line:
+    """Whether Square and FAB-T met all that the others left of a masked network."""
+    unmet = run["sampled"]["unmet"] if "sampled" in run else 0
+    return "runs in full", _sampled(run), "", f"{unmet} not met", "0 not met", unmet == 0
 
 
 def _named(note: str, line: Line) -> Line:

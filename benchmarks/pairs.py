@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import official
 import torch
@@ -19,7 +19,7 @@ from robustcli.attacks.norms import L1, Norm
 from robustcli.engine.run import Samples, predict, run_attack
 from robustcli.fields import Eps, ball_edge
 
-OURS, REFERENCE = "ours", "reference"
+OURS, REFERENCE, FAST = "ours", "reference", "ours, fast"
 HALVED, UNTARGETED, UNSCALED = "ours, bfloat16", "reference, untargeted", "reference, schedule of 10 000"
 QUERIES = (200, 1000, 5000)
 TARGETS = 9
@@ -67,16 +67,19 @@ class Pair:
         return (standing & self.right()).int().tolist()
 
 
-def ensemble_of_ours(pair: Pair, dtype: torch.dtype = torch.float32) -> Result:
-    """`robustcli evaluate --attack autoattack --dtype DTYPE`, its checks included."""
-    attack = AutoAttack(pair.budget, norm=pair.norm)
+def ensemble_of_ours(
+    pair: Pair, dtype: torch.dtype = torch.float32, version: Literal["standard", "fast"] = "standard"
+) -> Result:
+    """`robustcli evaluate --preset VERSION --dtype DTYPE`, its checks included; of `fast`, what was sampled."""
+    attack = AutoAttack(pair.budget, version, norm=pair.norm)
     clock = Clock()
     outcomes = run_attack(pair.model, attack, pair.samples, seed=pair.seed, batch_size=pair.batch_size, dtype=dtype)
     cost = clock.cost()
     members = [
         {"name": one.attack.name, "seconds": one.seconds, "standing": int(one.robust.sum())} for one in outcomes[:-1]
     ]
-    return {"robust": outcomes[-1].robust.int().tolist(), "members": members, **cost}
+    sampled = {} if outcomes[-1].sampled is None else {"sampled": dict(outcomes[-1].sampled)}
+    return {"robust": outcomes[-1].robust.int().tolist(), "members": members, **sampled, **cost}
 
 
 def ensemble_of_reference(pair: Pair) -> Result:

@@ -119,8 +119,7 @@ def evaluate(
             the command takes it, such as `zoo:mnist-vanilla`, `net.py:make@w.pt` or `timm:NAME`.
         data: images and classes `(x, y)`, x (n, c, h, w) uint8 or floats in [0, 1], y (n,); `Images`; or a data set's
             name or path.
-        attacks: a preset (`quick`, `standard`, `fast`, `paper`), a SPEC such as `pgd:steps=40`, an attack, or several
-            of these.
+        attacks: a preset (`quick`, `standard`, `fast`, `paper`), a SPEC such as `pgd:steps=40`, an attack, or several.
         eps: budgets in pixel units, such as `8/255`; without any, an attack's own or the data's usual ones.
         checks: `off`, `quick` or `full`.
         store: a file that keeps every sample's result, so that nothing is computed twice.

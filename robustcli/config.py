@@ -215,7 +215,7 @@ class EvalSpec(Spec):
     crop: str | None = None
     curve: bool = False
     eight_bit: bool = False
-    batch_size: PositiveInt | None = None
+    batch_size: PositiveInt | Literal["auto"] | None = None
     workers: int | None = Field(None, ge=0, le=256)
     seed: Seed = 0
     device: str = "auto"

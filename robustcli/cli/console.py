@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
@@ -101,14 +102,23 @@ def progress(*columns: str) -> Progress:
 
 @contextmanager
 def moving_bar(total: float) -> Iterator[Advance]:
-    """A bar over `total`, and what moves it."""
-    bar = progress()
+    """A bar over `total`, with the images a second that the attack of a description finishes, and what moves it."""
+    bar = progress("{task.fields[rate]}")
+    name, began, finished = "", 0.0, 0.0
     with bar:
-        task = bar.add_task("", total=total)
+        task = bar.add_task("", total=total, rate="")
 
-        def advance(done: float, spared: float, description: str | None = None) -> None:
+        def advance(done: float, spared: float, description: str | None = None, images: float = 0.0) -> None:
+            nonlocal name, began, finished
+            if description not in (None, name):
+                name, finished = description, 0.0
+            if done:
+                finished += images
+            elif not finished:  # what is known before the first pass is no speed
+                began = time.monotonic()
+            rate = finished / max(1e-9, time.monotonic() - began)
             bar.tasks[task].completed += spared
-            bar.update(task, advance=done, description=description)
+            bar.update(task, advance=done, description=description, rate=f"{rate:.{1 if rate < 10 else 0}f} images/s")
 
         yield advance
 

@@ -264,8 +264,8 @@ def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, f
     weights = session.weights()
 
     def on_progress(checkpoint: str, planned: Planned, done: float, spared: float) -> None:
-        weight = weights[planned]
-        advance(weight * done, weight * spared, visible(f"{names[checkpoint]}: {label(planned.attack)}"))
+        weight, name = weights[planned], visible(f"{names[checkpoint]}: {label(planned.attack)}")
+        advance(weight * done, weight * spared, name, (done + spared) / planned.rows)
 
     return on_progress
 

@@ -115,12 +115,12 @@ EightBit = Annotated[
     ),
 ]
 BatchSize = Annotated[
-    int | None,
+    str | None,
     option(
         "--batch-size",
         COMPUTE,
-        "Samples a chunk, of which the CPU may do two at once (default 128, fewer of large images); it changes speed "
-        "and memory only.",
+        "Samples a chunk, of which the CPU may do two at once (default 128, fewer of large images), or auto: what the "
+        "memory holds. It changes speed and memory only; once memory has run out it is halved.",
     ),
 ]
 Workers = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from threading import Event
@@ -84,8 +84,9 @@ class Meter:
         stop: once it is set, the next call is refused.
         largest: the largest class among the samples; a model without an output for it is refused.
 
-    `on_pass` is called after each forward pass, and now and then while other threads run, with how many passes of
-    theirs are not counted here yet.
+    `on_pass` is called with the meters of the chunks that run: after each forward pass of this one's, and now and then
+    while others run in threads. Of its chunk a meter knows the `size`, how many samples are `alive`, as the larger of
+    the last two calls says (an attack may ask about a single one in between), and how many passes each of these `had`.
     """
 
     def __init__(
@@ -101,7 +102,13 @@ class Meter:
         self.largest = largest
         self.forwards = 0
         self.backwards = 0
-        self.on_pass: Callable[[int], None] = lambda _: None
+        self.on_pass: Callable[[Sequence[Meter]], None] = lambda _: None
+        self.begin(0)
+
+    def begin(self, samples: int) -> None:
+        """A chunk of so many samples begins."""
+        self.size = self.alive = self._last = samples
+        self.had = 0.0
 
     def __call__(self, x: Tensor) -> Tensor:
         """Logits (n, classes) of pixels (n, c, h, w)."""
@@ -136,13 +143,18 @@ class Meter:
         if bad:
             raise AttackError(f"the model returned NaN or infinite logits for {bad} of {len(x)} images")
         self.forwards += len(x)
-        self.on_pass(0)
+        if self.size:
+            self.alive = max(1, min(self.alive, max(len(x), self._last)))
+            self._last = len(x)
+            self.had += len(x) / self.alive
+            self.on_pass([self])
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
     def _count_backward(self, gradient: Tensor) -> None:
         self.backwards += len(gradient)
+        self.had += len(gradient) / max(1, self.alive)
 
 
 def check_result(attack: Attack, x: Tensor, x_adv: Tensor) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from robustcli.attacks.base import Attack, TracingAttack
 from robustcli.attacks.losses import mean_logits
 from robustcli.engine.guard import Meter, check_result
+from robustcli.engine.memory import ChunkSize
 from robustcli.engine.samples import Samples, SampleSource
 
 
@@ -77,16 +78,26 @@ def predict(model: Callable[[Tensor], Tensor], x: Tensor, batch_size: int, eot: 
 def predict_samples(
     model: Callable[[Tensor], Tensor],
     samples: Samples | SampleSource,
-    batch_size: int,
+    batch_size: int | ChunkSize,
     eot: int = 1,
     index: Tensor | None = None,
 ) -> Tensor:
     """(k,) predicted classes of the samples `index` (k,), or of all; no more than a batch is read at once."""
     index = torch.arange(len(samples), device=samples.y.device) if index is None else index
-    wanted = [part for part in torch.split(index, batch_size) if len(part)]
-    samples.expect(wanted)
-    parts = [predict(model, samples[part].x, batch_size, eot) for part in wanted]
-    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.int64, device=samples.y.device)
+    size = ChunkSize(batch_size) if isinstance(batch_size, int) else batch_size
+    pred = torch.empty_like(index)
+    done = 0
+    while done < len(index):
+        parts = torch.split(index[done:], size.samples)
+        samples.expect(parts)
+        for part in parts:
+            try:
+                pred[done : done + len(part)] = predict(model, samples[part].x, len(part), eot)
+            except Exception as error:
+                size.halve(error, len(part))
+                break
+            done += len(part)
+    return pred
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from robustcli.engine.guard import Meter
+from robustcli.engine.samples import sample_size
 
 Progress = Callable[[float, float], None]
 """Called with how much was worked off and how much turned out to need no work, in samples and parts of one; less than 0
@@ -22,7 +23,7 @@ class ProgressTracker:
     """The progress of attacks on n samples, by the passes that each attack needs of a sample at most.
 
     An ensemble is a stage a member. What a later one will meet is what this one has left standing, and of those that it
-    has not judged the same share. Passes count while a chunk runs, up to what its samples are expected to need.
+    has not judged the same share. Of a chunk that runs, what is left is what its samples that are alive still need.
 
     Args:
         report: is called with what has changed.
@@ -33,13 +34,18 @@ class ProgressTracker:
         self._report, self._meter = report, meter
         self._efforts: Sequence[float] = ()
         self._unit = self._left = 0.0
-        self._stage = self._open = self._standing = self._judged = self._stood = 0
-        self._seen = self._base = meter.passes
+        self._stage = self._open = self._standing = self._judged = self._stood = self._unsampled = 0
+        self._running: Sequence[Meter] = ()
+        self._seen = meter.passes
         self._at = time.monotonic()
 
-    def start(self, samples: int, outcomes: int, efforts: Sequence[float]) -> None:
-        """Attacks begin that give so many outcomes a sample, with these passes a sample in turn."""
+    def start(self, samples: int, outcomes: int, efforts: Sequence[float], unsampled: int | None = None) -> None:
+        """Attacks begin that give so many outcomes a sample, with these passes a sample in turn.
+
+        Those after the first `unsampled` will meet a sample.
+        """
         self._efforts, self._unit = efforts, outcomes / sum(efforts)
+        self._unsampled = len(efforts) if unsampled is None else unsampled
         self._left = samples * sum(efforts)
         self._meter.on_pass = self._watch
 
@@ -47,34 +53,41 @@ class ProgressTracker:
         """An attack begins on so many samples, while others are known to stand or not."""
         self._stage, self._open, self._standing = stage, samples, standing
         self._judged = self._stood = 0
-        self._base = self._meter.passes
-        self._update(0)
+        self._running = ()
+        self._update()
 
     def judge(self, samples: int, standing: int) -> None:
         """So many more samples are judged, of which some stand."""
         self._open -= samples
         self._judged += samples
         self._stood += standing
-        self._base = self._meter.passes
-        self._update(0)
+        self._running = self._running[1:]
+        self._meter.begin(0)
+        self._update()
 
     def end(self) -> None:
         """Nothing is left."""
         self._report(0.0, self._left * self._unit)
         self._left = 0.0
 
-    def _watch(self, elsewhere: int) -> None:
+    def _watch(self, running: Sequence[Meter]) -> None:
+        self._running = running
         if time.monotonic() >= self._at + SECONDS:
-            self._update(elsewhere)
+            self._update()
 
-    def _update(self, elsewhere: int) -> None:
-        """Report what has changed; passes `elsewhere` run in other threads, and are not in the meter yet."""
+    def _update(self) -> None:
+        """Report what has changed; of other threads passes are not in the meter yet."""
         self._at = time.monotonic()
-        effort, later = self._efforts[self._stage], sum(self._efforts[self._stage + 1 :])
+        running, effort, later = self._running, self._efforts[self._stage], self._efforts[self._stage + 1 :]
         share = self._stood / self._judged if self._judged else 1.0 if self._stage else FIRST_SHARE
-        passes = self._meter.passes + elsewhere
-        left = max(0.0, effort * self._open - (passes - self._base))
-        left += later * (self._standing + self._stood + share * self._open)
+        passes = self._meter.passes + sum(one.passes for one in running if one is not self._meter)
+        untouched = max(0, self._open - sum(one.size for one in running))
+        left = effort * untouched + sum(one.alive * max(0.0, effort - one.had) for one in running)
+        standing = self._standing + self._stood + share * untouched
+        standing += sum(min(one.alive, share * one.size) for one in running)
+        sampled = max(0, len(self._efforts) - max(self._unsampled, self._stage + 1))
+        left += sum(later[: len(later) - sampled]) * standing
+        left += sum(later[len(later) - sampled :]) * sample_size(standing)
         gone, done = self._left - left, max(0, passes - self._seen)
         if later and not self._stage and not self._judged:
             done = 0  # as long as nobody knows what the others will meet, no speed says how long they take

@@ -28,6 +28,7 @@ from robustcli.attacks.base import (
 )
 from robustcli.engine.convolutions import quick_convolutions
 from robustcli.engine.guard import Meter, frozen, require_module
+from robustcli.engine.memory import ChunkSize
 from robustcli.engine.outcome import (
     Journal,
     Outcome,
@@ -40,15 +41,12 @@ from robustcli.engine.outcome import (
 )
 from robustcli.engine.progress import Progress, ProgressTracker
 from robustcli.engine.ranks import SharedJournal
-from robustcli.engine.samples import Samples, SampleSource, check_samples
+from robustcli.engine.samples import Samples, SampleSource, check_samples, sample_size
 from robustcli.engine.threads import plan_threads, run_in_threads
 from robustcli.errors import AttackError
 from robustcli.noise import Noise
 
 __all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_attack"]
-
-LEAST_SAMPLE, SAMPLE = 50, 0.1
-"""Of what stands, those that an ensemble's sampled members meet first: so many, or a larger share."""
 
 P = ParamSpec("P")
 
@@ -60,7 +58,7 @@ def stream_attack(
     *,
     budgets: Sequence[float] = (),
     seed: int = 0,
-    batch_size: int = 128,
+    batch_size: int | ChunkSize = 128,
     pred: Tensor | None = None,
     keep_images: bool = False,
     dtype: torch.dtype = torch.float32,
@@ -84,7 +82,8 @@ def stream_attack(
             members too, and the worst case is the last.
         seed: of the attack's draws.
         batch_size: samples a chunk; twice as many without gradients, and two chunks at once on the CPU with them. It
-            changes speed and memory only.
+            changes speed and memory only. Where memory runs out it is halved, and a warning says so; a `ChunkSize` is
+            halved for all that shares it.
         pred: (n,) the model's clean predictions, where they are known already.
         keep_images: keep `Outcome.x_adv`.
         dtype: of the model's activations while images are made (autocast). They are judged without it, and a sample
@@ -100,7 +99,7 @@ def stream_attack(
     Raises:
         AttackError: the attack left its ball or the box, the model returned no usable logits, or the samples are no
             images in [0, 1] with classes of the model and an id each.
-        OutOfMemoryError: the model needs more memory than there is.
+        OutOfMemoryError: the model needs more memory than there is for a single sample.
     """
     require_module(model)
     if budgets and not isinstance(attack, BudgetAttack):
@@ -109,7 +108,8 @@ def stream_attack(
     samples = check_samples(samples) if isinstance(samples, Samples) else samples
     if torch.is_inference_mode_enabled():
         raise AttackError("torch.inference_mode is on, and allows no gradients; torch.no_grad does no harm")
-    if batch_size < 1:
+    size = ChunkSize(batch_size) if isinstance(batch_size, int) else batch_size
+    if size.samples < 1:
         raise AttackError(f"batch_size is {batch_size}; should be at least 1")
     if pred is not None and pred.shape != samples.y.shape:
         raise AttackError(f"pred has the shape {tuple(pred.shape)}; should be {tuple(samples.y.shape)}")
@@ -119,9 +119,9 @@ def stream_attack(
         meter = Meter(model, dtype, largest=int(samples.y.max()) if len(samples) else -1)
         started = Work.until_now(meter)
         if pred is None:
-            pred = predict_samples(meter.exact, samples, batch_size, eot)
+            pred = predict_samples(meter.exact, samples, size, eot)
         progress = ProgressTracker(on_progress, meter)
-        run = Run(meter, samples, pred, seed, batch_size, keep_images, progress, journal, eot, shared)
+        run = Run(meter, samples, pred, seed, size, keep_images, progress, journal, eot, shared)
         ensembles = [one for one in attacks if isinstance(one, Ensemble)]
         if not ensembles:
             yield from run.attack(attacks, started)
@@ -150,7 +150,7 @@ class Run:
     samples: Samples | SampleSource
     pred: Tensor
     seed: int
-    batch_size: int
+    size: ChunkSize
     keep_images: bool
     progress: ProgressTracker
     journal: Journal | None
@@ -180,7 +180,7 @@ class Run:
         clock = Stopwatch(self.meter, started)
         row, members = self._row(ensemble), ensemble.members
         unsampled = len(members) - getattr(ensemble, "sampled", 0)
-        self.progress.start(len(self.samples), len(members) + 1, [member.cost for member in members])
+        self.progress.start(len(self.samples), len(members) + 1, [member.cost for member in members], unsampled)
         for i, member in enumerate(members[:unsampled]):
             self._run_member(row, ensemble, i, clock)
             yield row.outcome(member)
@@ -228,8 +228,7 @@ class Run:
         by_id = standing[self.samples.ids[standing].argsort()]  # equal draws are in the ids' order
         like = torch.empty(len(by_id), 1, dtype=torch.float64, device=by_id.device)
         draws = self._noise(by_id, ensemble, "sample").uniform(like)[:, 0]
-        k = max(LEAST_SAMPLE, math.ceil(SAMPLE * len(standing)))
-        return by_id[draws.argsort(stable=True)[:k]].sort().values
+        return by_id[draws.argsort(stable=True)[: sample_size(len(standing))]].sort().values
 
     def _run_member(
         self, row: OutcomeBuilder, ensemble: Ensemble, i: int, clock: Stopwatch, index: Tensor | None = None
@@ -294,17 +293,12 @@ class Run:
         """Attack and judge the samples `missing` (m,) of rows of one attack; which of them are finished, by chunks."""
         attack, active = group[0].attack, missing[group[0].clean[missing]]
         noise = partial(self._noise, attack=attack)
-        if not isinstance(attack, TracingAttack | SweepingAttack):
-            yield from self._attack_in_chunks([(row, row.attack) for row in group], active, missing, noise)
-            return
-        for index, finished in chunks_of(active, missing, self.batch_size):
-            if len(index):  # many models cannot flatten an empty batch
-                self._trace_or_sweep(group, index, noise(index))
-            yield finished
+        yield from self._attack_in_chunks([(row, row.attack) for row in group], active, missing, noise)
 
     def _trace_or_sweep(self, group: Sequence[OutcomeBuilder], index: Tensor, noise: Noise) -> None:
         """The samples `index` of an attack whose images are judged as they come."""
         attack, chunk = group[0].attack, self.samples[index]
+        self.meter.begin(len(index))
         if isinstance(attack, TracingAttack):
             iterates = attack.trace(self.meter.exact, chunk.x, chunk.y, noise)
             group[0].record_trace(self.meter, chunk, index, iterates)
@@ -323,15 +317,42 @@ class Run:
         missing: Tensor,
         noise: Callable[[Tensor], Noise],
     ) -> Iterator[Tensor]:
-        """Judge what each row's attack makes of the samples `active`; which of those `missing` are finished."""
-        attack, k = rows[0][1], len(active)
-        threads, size = 1, self.batch_size
-        if attack.needs == "gradients":
-            threads, size = plan_threads(self.meter.model, self.pred.device, k, size)
-        else:
-            size *= 2  # there is no graph for a way back to keep
-        chunks = list(chunks_of(active, missing, size))
-        self.samples.expect([index for index, _ in chunks])
+        """Judge what each row's attack makes of the samples `active`; which of those `missing` are finished.
+
+        Where memory runs out, what is left goes on in smaller chunks.
+        """
+        attack = rows[0][1]
+        while len(missing):
+            threads, size = 1, self.size.samples
+            if isinstance(rows[0][0].attack, TracingAttack | SweepingAttack):
+                pass
+            elif attack.needs == "gradients":
+                threads, size = plan_threads(self.meter.model, self.pred.device, len(active), size)
+            elif not self.size.halved:
+                size *= 2  # there is no graph for a way back to keep
+            chunks = list(chunks_of(active, missing, size))
+            self.samples.expect([index for index, _ in chunks])
+            try:
+                for finished in self._judge_chunks(rows, chunks, noise, threads):
+                    yield finished
+                    active, missing = active[active > finished[-1]], missing[missing > finished[-1]]
+            except Exception as error:
+                self.size.halve(error, max(len(index) for index, _ in chunks))
+
+    def _judge_chunks(
+        self,
+        rows: Sequence[tuple[OutcomeBuilder, Attack]],
+        chunks: Sequence[tuple[Tensor, Tensor]],
+        noise: Callable[[Tensor], Noise],
+        threads: int,
+    ) -> Iterator[Tensor]:
+        """`_attack_in_chunks` of these chunks, so many of them at once."""
+        if isinstance(rows[0][0].attack, TracingAttack | SweepingAttack):
+            for index, finished in chunks:
+                if len(index):  # many models cannot flatten an empty batch
+                    self._trace_or_sweep([row for row, _ in rows], index, noise(index))
+                yield finished
+            return
         tasks = [
             partial(self._perturb, attack, index, noise(index))
             for index, _ in chunks
@@ -348,6 +369,7 @@ class Run:
     def _perturb(self, attack: Attack, index: Tensor, noise: Noise, meter: Meter) -> Tensor:
         """What an attack makes of the samples `index`."""
         chunk = self.samples[index]
+        meter.begin(len(index))
         return attack.perturb(meter.exact if isinstance(attack, MinimalAttack) else meter, chunk.x, chunk.y, noise)
 
     def _judge(self, row: OutcomeBuilder, attack: Attack, index: Tensor, x_adv: Tensor, noise: Noise) -> None:

@@ -18,6 +18,15 @@ EXCESS = 1e-4
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
+LEAST_SAMPLE, SAMPLE = 50, 0.1
+"""Of what stands, those that an ensemble's sampled members meet first: so many, or a larger share."""
+
+
+def sample_size(standing: float) -> int:
+    """How many of so many that stand."""
+    return math.ceil(min(standing, max(LEAST_SAMPLE, SAMPLE * standing)))
+
+
 @dataclass(frozen=True)
 class Samples:
     """What is attacked: images `x` (n, c, h, w) in [0, 1], classes `y` (n,) and ids `ids` (n,), all on one device."""

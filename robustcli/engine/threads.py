@@ -81,7 +81,7 @@ def run_in_threads(tasks: Sequence[Task], meter: Meter, threads: int) -> Generat
         while futures:
             future, own = futures.popleft()
             while not wait([future], SECONDS).done:
-                meter.on_pass(own.passes + sum(other.passes for _, other in futures))
+                meter.on_pass([own, *(other for _, other in futures)])
             made = future.result()
             meter.forwards += own.forwards
             meter.backwards += own.backwards

@@ -18,6 +18,7 @@ from robustcli.data.folders import Files
 from robustcli.data.images import Images
 from robustcli.data.prefetch import blocks_of, fits_a_block
 from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.memory import ChunkSize
 from robustcli.engine.outcome import Work, merge, predict_samples
 from robustcli.engine.ranks import Ranks, SharedJournal
 from robustcli.engine.run import Outcome, stream_attack
@@ -272,7 +273,7 @@ class _ItemRun:
     def _predict(self, samples: ImageSamples, eot: int) -> Tensor:
         session, model = self.session, self.item.target.module.to(self.session.device)
         journal = self._journal(samples.images)
-        pred, spent = predict_clean(model, samples, session.batch_size, journal, eot, self.ranks)
+        pred, spent = predict_clean(model, samples, session.chunk, journal, eot, self.ranks)
         self.spent[eot] = self.spent.get(eot, Work()) + spent
         return pred
 
@@ -285,7 +286,7 @@ class _ItemRun:
             ImageSamples(images, session.device, session.workers),
             budgets=planned.budgets,
             seed=session.spec.seed,
-            batch_size=session.batch_size,
+            batch_size=session.chunk,
             pred=pred,
             keep_images=self.keep_images,
             dtype=getattr(torch, session.spec.dtype),
@@ -299,7 +300,7 @@ class _ItemRun:
 def predict_clean(
     model: nn.Module,
     samples: Samples | SampleSource,
-    batch_size: int,
+    batch_size: int | ChunkSize,
     journal: CacheJournal | None,
     eot: int = 1,
     ranks: Ranks | None = None,

@@ -6,7 +6,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -22,6 +22,7 @@ from robustcli.data.load import load
 from robustcli.data.named import known_name
 from robustcli.data.prefetch import Part, default_workers, read_ahead
 from robustcli.device import pick_device
+from robustcli.engine.memory import ChunkSize, samples_that_fit
 from robustcli.engine.samples import Samples
 from robustcli.errors import CheckpointError, ConfigError, DataError
 from robustcli.measure.fitting import fit_target, read_edge
@@ -133,9 +134,26 @@ class Session:
 
     @property
     def batch_size(self) -> int:
-        """Samples a chunk: as asked for, else BATCH, and fewer where images are large."""
-        if self.spec.batch_size is not None:
+        """Samples a chunk, as they are now."""
+        return self.chunk.samples
+
+    @cached_property
+    def chunk(self) -> ChunkSize:
+        """As asked for, else BATCH, and fewer where images are large; once memory has run out, fewer for all."""
+        return ChunkSize(self._samples_a_chunk())
+
+    def _samples_a_chunk(self) -> int:
+        if isinstance(self.spec.batch_size, int):
             return self.spec.batch_size
+        if self.spec.batch_size == "auto":
+            return min(
+                samples_that_fit(
+                    item.target.module.to(self.device),
+                    item.images.sample(torch.arange(min(2, len(item.images)))).batch(slice(None), self.device),
+                )
+                for item in self.items
+                if len(item.images)
+            )
         pixels = max((item.pixels for item in self.items), default=1)
         return max(1, min(BATCH, PIXELS * (1 if self.device == "cpu" else ON_A_GPU) // pixels))
 
@@ -174,7 +192,12 @@ class Session:
 
     def notices(self) -> list[str]:
         """What was decided for the targets, a line each."""
-        return list(dict.fromkeys(line for item in self.items for line in item.target.notices))
+        found = [line for item in self.items for line in item.target.notices]
+        if self.spec.batch_size == "auto":
+            found.append(
+                f"--batch-size auto: {self.batch_size} samples a chunk fill half of the free memory, or suffice"
+            )
+        return list(dict.fromkeys(found))
 
     def resolved(self) -> dict[str, Any]:
         """The spec with every open option decided, and for each target what it is measured on and under."""
@@ -256,7 +279,9 @@ def make_session(
         item = Item(target, images, [*plan, *own])
         check_gradients(item)
         items.append(item)
-    return Session(tuple(items), spec, device)
+    session = Session(tuple(items), spec, device)
+    _ = session.chunk  # `auto` calls the models
+    return session
 
 
 def _with_unique_names(images_by_spec: dict[DataSpec, Images]) -> dict[DataSpec, Images]:

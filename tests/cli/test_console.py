@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from robustcli.cli.console import fail, notice, progress, warn
+from robustcli.cli.console import fail, moving_bar, notice, progress, warn
 
 
 class Terminal(io.StringIO):
@@ -31,3 +32,16 @@ def test_a_line_stands_alone_while_a_bar_is_shown(monkeypatch: pytest.MonkeyPatc
     lines = [line for line in re.split(r"[\r\n]+", shown) if "line" in line]
     assert [line.removeprefix("warning: ").removeprefix("error: ") for line in lines] == ["line 0", "line 1", "line 2"]
     assert "attacking" in shown
+
+
+def test_the_speed_is_that_of_what_is_computed_and_not_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "TERM"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr("robustcli.cli.console.time", SimpleNamespace(monotonic=lambda: clock.now))
+    with moving_bar(100) as advance:
+        advance(0, 60, "a.pt: pgd", 60.0)  # recalled
+        clock.now += 10
+        advance(10, 10, "a.pt: pgd", 20.0)
+    assert re.findall(r"([\d.]+) images/s", terminal.getvalue())[-1] == "2.0"

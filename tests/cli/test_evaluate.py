@@ -173,3 +173,15 @@ def test_eight_bit_without_a_budget_is_a_mistake(call: Call, models: Path, flags
     ended = call("evaluate", models / "vanilla.pt", *flags, "--eight-bit")
     assert ended.code == 2
     assert "--eight-bit: is of attacks with a budget" in ended.error
+
+
+def test_batch_size_auto_takes_what_memory_holds_and_says_so(call: Call, models: Path) -> None:
+    found = [call("evaluate", models / "vanilla.pt", *BOTH, *size, "--format", "json") for size in ((), AUTO)]
+    assert [ended.code for ended in found] == [0, 0]
+    plain, auto = (ended.document["rows"] for ended in found)
+    assert [row["robust"] for row in auto] == [row["robust"] for row in plain]
+    assert re.search(r"--batch-size auto: \d+ samples a chunk", found[1].err)
+    assert "batch-size" not in found[0].err
+
+
+AUTO = ("--batch-size", "auto", "--no-store")

@@ -10,7 +10,7 @@ from torch import nn
 from robustcli.attacks import AutoAttack, parse_attack
 from robustcli.attacks.base import survivors
 from robustcli.attacks.norms import L1, Linf, Norm
-from robustcli.engine import run as engine
+from robustcli.engine import samples as engine_samples
 from robustcli.engine.run import Samples, run_attack
 from robustcli.testing.masked import MASKS
 from robustcli.testing.tiny import tiny_net
@@ -60,7 +60,7 @@ class FirstPixel(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch):
-    monkeypatch.setattr(engine, "LEAST_SAMPLE", SAMPLE)
+    monkeypatch.setattr(engine_samples, "LEAST_SAMPLE", SAMPLE)
 
 
 def samples(order=None):

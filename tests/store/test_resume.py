@@ -13,6 +13,7 @@ import torch
 from robustcli.attacks import FABT, AutoAttack, BudgetAttack, Square, UniformNoise, autoattack
 from robustcli.config import EvalSpec
 from robustcli.engine import run as driver
+from robustcli.engine import samples as engine_samples
 from robustcli.measure import session as module
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.journal import FIRST
@@ -163,6 +164,28 @@ def test_the_images_of_the_first_broken_samples_are_stored(measured: Any, tmp_pa
     assert sorted(stored.values()) == sorted(min(FIRST, count) for count in broken.values())
 
 
+def test_where_memory_runs_out_the_rest_goes_on_and_all_is_kept(
+    measured: Any, monkeypatch: pytest.MonkeyPatch, forwards: list[int]
+) -> None:
+    plain = measured(None)
+    exact = driver.Meter.exact
+
+    def limited(self: Any, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 9:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return exact(self, x)
+
+    monkeypatch.setattr(driver.Meter, "exact", limited)
+    with pytest.warns(UserWarning, match="out of memory with") as caught:
+        small = measured()
+    monkeypatch.setattr(driver.Meter, "exact", exact)
+    assert [str(one.message).split()[-1] for one in caught] == ["30", "15", "7"], "once for all attacks of a run"
+    assert [essence(row) for row in small] == [essence(row) for row in plain]
+    forwards.clear()
+    assert [essence(row) for row in measured()] == [essence(row) for row in plain]
+    assert forwards == []
+
+
 # --- An ensemble that meets a sample first
 
 FAST = {"attacks": ("autoattack:version=fast,queries=4",)}
@@ -179,7 +202,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
         return UniformNoise(eps), UniformNoise(eps, draws=2), Square(eps, queries=whole.queries), FABT(eps, iters=3)
 
     monkeypatch.setitem(autoattack.VERSIONS, "fast", weak)
-    monkeypatch.setattr(driver, "LEAST_SAMPLE", 5)
+    monkeypatch.setattr(engine_samples, "LEAST_SAMPLE", 5)
 
 
 @pytest.mark.parametrize("budget", SAMPLED, ids=["broken", "stands"])
@@ -238,10 +261,10 @@ def test_what_stood_in_a_small_run_and_is_broken_in_a_larger_one_is_broken_in_th
 
     (small,) = by_sample(measured(**FAST, **budget)[-1:])
     assert whole() == small
-    monkeypatch.setattr(driver, "SAMPLE", 1.0)
+    monkeypatch.setattr(engine_samples, "SAMPLE", 1.0)
     (large,) = by_sample(measured(**FAST, **budget)[-1:])
     assert sum(large.values()) < sum(small.values())
     assert whole() == large
-    monkeypatch.setattr(driver, "SAMPLE", 0.1)
+    monkeypatch.setattr(engine_samples, "SAMPLE", 0.1)
     assert by_sample(measured(**FAST, **budget)[-1:]) == [small], "flags do not depend on what the store knows"
     assert whole() == large
