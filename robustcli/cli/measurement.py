@@ -237,7 +237,8 @@ class Measurement:
             raise ProcessError(f"{stopped_by}; {done}")
         if isinstance(stopped_by, RobustCliError):
             raise stopped_by
-        fail(done, "interrupted")
+        why = "by a signal, as torchrun sends one where another process has died; " if request.ranks else ""
+        fail(f"{why}{done}", "interrupted")
         return INTERRUPTED
 
 
