@@ -65,10 +65,12 @@ class Measurement:
 
     def __init__(self, request: Request, checkpoints: Sequence[Path]) -> None:
         from robustcli.measure.session import images_for, open_session
+        from robustcli.measure.shard import take_shard
 
         self.request = request
         with foreign_code():
-            self.session = open_session(checkpoints, request.spec)
+            session = open_session(checkpoints, request.spec)
+            self.session = take_shard(session) if request.spec.shard else session
         self.preflights: dict[str, list[Finding]] = {}
         self.refused = False
         specs = [images_for(item.target, request.spec) for item in self.session.items]
@@ -112,6 +114,8 @@ class Measurement:
             warn_of_slow(session.spec.dtype, session.device)
         for images in {item.images.name: item.images for item in session.items}.values():
             announce_sample(images, self.request.tell)
+        if session.shard is not None:
+            self.request.tell(f"{session.shard['text']}; its table and verdict are those of a part", "bold")
         for line in session.notices():
             self.request.tell(line)
         for line in session.warnings():

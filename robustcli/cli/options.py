@@ -66,6 +66,15 @@ DataDir = Annotated[
 NoSample = Annotated[bool, option("--no-sample", DATA, "Do not fall back on the bundled 5 000 digits.")]
 Split = Annotated[str | None, option("--split", DATA, "train or test (default).")]
 Limit = Annotated[int | None, option("--limit", DATA, "Take the first N samples, in stored order.")]
+Shard = Annotated[
+    str | None,
+    option(
+        "--shard",
+        DATA,
+        "i/n: measure every n-th sample from the i-th on, into a store of its own; `robustcli results merge` joins "
+        "them. slurm: as its array or its tasks say.",
+    ),
+]
 Attacks = Annotated[
     list[str] | None,
     option(

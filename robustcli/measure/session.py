@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -88,6 +88,7 @@ class Session:
     items: tuple[Item, ...]
     spec: EvalSpec
     device: str
+    shard: Mapping[str, Any] | None = None
 
     @property
     def batch_size(self) -> int:
@@ -150,7 +151,8 @@ class Session:
         """Where its numbers come from."""
         fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in self.items))
         spec = self.resolved()
-        return provenance(seed=self.spec.seed, device=self.device, data_fingerprint=fingerprint, spec=spec)
+        found = provenance(seed=self.spec.seed, device=self.device, data_fingerprint=fingerprint, spec=spec)
+        return found | ({"shard": dict(self.shard)} if self.shard else {})
 
 
 def open_session(paths: Sequence[Path], spec: EvalSpec) -> Session:
