@@ -102,7 +102,10 @@ class Measurement:
         if ranks is not None:
             if goal is not None:
                 raise ConfigError("--budget, --until-ci: are of one process, and here are several (torchrun)")
-            ranks.agree(**self._facts())
+            items, own = self.session.items, ("device", "data_dir", "batch_size")
+            plan = {key: value for key, value in self.session.resolved().items() if key not in own}
+            pixels, models = [item.images.fingerprint for item in items], [item.target.key for item in items]
+            ranks.agree({"models": models, "images": pixels, "flags": plan, "versions": __version__})
         if leads:
             with foreign_code():
                 self._preflight()
@@ -134,23 +137,13 @@ class Measurement:
             except (KeyboardInterrupt, RobustCliError) as reason:
                 if not leads:
                     raise
-                gone = reason if ranks is None else ranks.cause(reason)
-                if isinstance(gone, ProcessError):
+                failed = ranks.failed() if ranks is not None else None
+                if failed or isinstance(reason, ProcessError):
                     ignore_signals()  # torchrun sends SIGTERM where a process has died: what is left is to say so
-                return Measured(records, gone)
+                return Measured(records, failed or reason)
         if not leads:
             raise typer.Exit
         return Measured(records, None)
-
-    def _facts(self) -> dict[str, str]:
-        """What several processes have to agree on before they share the work."""
-        items, own = self.session.items, ("device", "data_dir", "batch_size")
-        plan = {key: value for key, value in self.session.resolved().items() if key not in own}
-        return {
-            "a_model": str([item.target.key for item in items]),
-            "images": str([item.images.fingerprint for item in items]),
-            "a_plan": f"{__version__} {plan}",
-        }
 
     def _preflight(self) -> None:
         """The checks before a run; what is INVALID is a line each, and refuses the run unless `--force`."""
