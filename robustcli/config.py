@@ -220,6 +220,7 @@ class EvalSpec(Spec):
     seed: Seed = 0
     device: str = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    shard: str | None = None
 
 
 def validated(build: type[T], values: Mapping[str, Any], where: str, flags: frozenset[str] = frozenset()) -> T:

@@ -46,6 +46,8 @@ def robustcli_lines(text: str) -> list[list[str]]:
     found = []
     for line in shell_lines(text):
         words = shlex.split(line, comments=True)
+        if "torchrun" in words[:2]:  # in one process here
+            words = words[words.index("robustcli") :]
         if words[:1] == ["robustcli"]:
             end = next((i for i, word in enumerate(words) if word in ("|", ">", ">>", "&&", "2>")), len(words))
             found.append(words[1:end])
@@ -82,6 +84,22 @@ def test_the_lines_of_the_readme_run_one_after_the_other(
             small = [] if "--resume" in arguments else SMALL.get(arguments[0], [])
             code = run([*arguments, *small])
             assert code == 0, (arguments, capsys.readouterr().err)
+
+
+def test_the_lines_on_scale_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _lend_data(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path / "data"))
+    for name, value in {"ID": "1", "MIN": "1", "STEP": "1", "COUNT": "16"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    lines = robustcli_lines((ROOT / "docs" / "scale.md").read_text(encoding="utf-8"))
+    for arguments in lines:
+        small = [] if arguments[0] == "results" else ["--limit", "4", "--checks", "off"]
+        code = run([*("quick" if word == "standard" else word for word in arguments), *small])
+        assert code == 0, (arguments, capsys.readouterr().err)
+    assert [arguments[0] for arguments in lines].count("results") == 1
 
 
 def _write_network(folder: Path) -> None:

@@ -34,6 +34,7 @@ def compare(
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
     preset: options.Preset = None,
+    shard: options.Shard = None,
     transfer: Transfer = False,
     **flags: Any,
 ) -> None:

@@ -52,6 +52,7 @@ def evaluate(
     checkpoint: options.Checkpoints = None,
     attack: options.Attacks = None,
     preset: options.Preset = None,
+    shard: options.Shard = None,
     eight_bit: options.EightBit = False,
     curve: Curved = False,
     curve_plot: CurvePlot = None,

@@ -65,10 +65,12 @@ class Measurement:
 
     def __init__(self, request: Request, checkpoints: Sequence[Path]) -> None:
         from robustcli.measure.session import images_for, open_session
+        from robustcli.measure.shard import take_shard
 
         self.request = request
         with foreign_code():
-            self.session = open_session(checkpoints, request.spec, request.index)
+            session = open_session(checkpoints, request.spec, request.index)
+            self.session = take_shard(session) if request.spec.shard else session
         self.preflights: dict[str, list[Finding]] = {}
         self.refused = False
         specs = [images_for(item.target, request.spec) for item in self.session.items]
@@ -100,7 +102,10 @@ class Measurement:
         if ranks is not None:
             if goal is not None:
                 raise ConfigError("--budget, --until-ci: are of one process, and here are several (torchrun)")
-            ranks.agree(**self._facts())
+            items, own = self.session.items, ("device", "data_dir", "batch_size")
+            plan = {key: value for key, value in self.session.resolved().items() if key not in own}
+            pixels, models = [item.images.fingerprint for item in items], [item.target.key for item in items]
+            ranks.agree({"models": models, "images": pixels, "flags": plan, "versions": __version__})
         if leads:
             with foreign_code():
                 self._preflight()
@@ -112,6 +117,8 @@ class Measurement:
             warn_of_slow(session.spec.dtype, session.device)
         for images in {item.images.name: item.images for item in session.items}.values():
             announce_sample(images, self.request.tell)
+        if session.shard is not None:
+            self.request.tell(f"{session.shard['text']}; its table and verdict are those of a part", "bold")
         for line in session.notices():
             self.request.tell(line)
         for line in session.warnings():
@@ -130,23 +137,13 @@ class Measurement:
             except (KeyboardInterrupt, RobustCliError) as reason:
                 if not leads:
                     raise
-                gone = reason if ranks is None else ranks.cause(reason)
-                if isinstance(gone, ProcessError):
+                failed = ranks.failed() if ranks is not None else None
+                if failed or isinstance(reason, ProcessError):
                     ignore_signals()  # torchrun sends SIGTERM where a process has died: what is left is to say so
-                return Measured(records, gone)
+                return Measured(records, failed or reason)
         if not leads:
             raise typer.Exit
         return Measured(records, None)
-
-    def _facts(self) -> dict[str, str]:
-        """What several processes have to agree on before they share the work."""
-        items, own = self.session.items, ("device", "data_dir", "batch_size")
-        plan = {key: value for key, value in self.session.resolved().items() if key not in own}
-        return {
-            "a_model": str([item.target.key for item in items]),
-            "images": str([item.images.fingerprint for item in items]),
-            "a_plan": f"{__version__} {plan}",
-        }
 
     def _preflight(self) -> None:
         """The checks before a run; what is INVALID is a line each, and refuses the run unless `--force`."""
@@ -252,7 +249,8 @@ class Measurement:
             raise ProcessError(f"{stopped_by}; {done}")
         if isinstance(stopped_by, RobustCliError):
             raise stopped_by
-        fail(done, "interrupted")
+        why = "by a signal, as torchrun sends one where another process has died; " if request.ranks else ""
+        fail(f"{why}{done}", "interrupted")
         return INTERRUPTED
 
 

@@ -73,6 +73,15 @@ Limit = Annotated[
         "Take the first N samples, in stored order; of folders and lists from each class in turn (first:N: not so).",
     ),
 ]
+Shard = Annotated[
+    str | None,
+    option(
+        "--shard",
+        DATA,
+        "i/n: measure every n-th sample from the i-th on, into a store of its own; `robustcli results merge` joins "
+        "them. slurm: as its array or its tasks say.",
+    ),
+]
 Attacks = Annotated[
     list[str] | None,
     option(

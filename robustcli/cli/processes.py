@@ -46,22 +46,17 @@ def share(arguments: Sequence[str]) -> Iterator[Ranks | None]:
             return
         with Path(os.devnull).open("w") as null, redirect_stdout(null), redirect_stderr(null):
             yield ranks
-    except ProcessError as error:
-        if ranks.rank == 0:
-            raise
-        raise typer.Exit(0 if ranks.word(ENDED) is not None else error.exit_code) from None
-    except KeyboardInterrupt:
-        if ranks.rank == 0:
-            raise
-        raise typer.Exit(INTERRUPTED) from None
-    except (typer.Exit, typer.Abort):
+    except typer.Exit:
         raise
-    except Exception as error:
+    except (KeyboardInterrupt, Exception) as error:
         if ranks.rank == 0:
             raise
-        ranks.tell(FAILED, f"rank {ranks.rank}: {one_line(error)}")
-        if not isinstance(error, RobustCliError | typer.TyperException):
+        if isinstance(error, ProcessError) and ranks.word(ENDED) is not None:
+            raise typer.Exit from None
+        if not isinstance(error, ProcessError | KeyboardInterrupt):
+            ranks.tell(FAILED, f"rank {ranks.rank}: {one_line(error)}")
+        if not isinstance(error, RobustCliError | typer.TyperException | KeyboardInterrupt):
             raise
-        raise typer.Exit(getattr(error, "exit_code", 2)) from None
+        raise typer.Exit(getattr(error, "exit_code", INTERRUPTED)) from None
     finally:
         ranks.leave()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -176,6 +177,8 @@ class Request:
 
 def begin(command: str, flags: Mapping[str, Any], ranks: Ranks | None = None) -> Request:
     """A request whose flags are right, and that the store has no document for: else that one ends the command."""
+    if flags.get("shard") is not None:
+        flags = {**flags, "shard": read_shard(flags)}
     request = Request(command, flags, ranks)
     request.answer_from_store()
     _ = request.spec
@@ -215,6 +218,34 @@ def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
     if flags["checks"] not in CHECKS:
         raise unknown("--checks", flags["checks"], CHECKS)
     return spec
+
+
+def read_shard(flags: Mapping[str, Any]) -> str:
+    """`--shard` as `i/n`; `slurm` is its array's or its tasks' variables.
+
+    Raises:
+        ConfigError: it is no shard, a variable is wrong or missing, or the flags make none.
+    """
+    text = flags["shard"]
+    if text == "slurm":
+        array = ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT")
+        names = array if array[0] in os.environ else ("SLURM_PROCID", "SLURM_NTASKS")
+        values = {name: os.environ.get(name, "1" if name == array[2] else "") for name in names}
+        if wrong := [name for name, value in values.items() if not re.fullmatch(r"[0-9]{1,9}", value)]:
+            raise ConfigError(
+                f"--shard slurm: {wrong[0]} is '{values[wrong[0]]}'; should be a number, as SLURM sets it"
+            )
+        first, *rest = map(int, values.values())
+        text = f"{(first - rest[0]) // max(1, rest[1]) + 1}/{rest[2]}" if len(rest) == 3 else f"{first + 1}/{rest[0]}"
+    match = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise ConfigError(f"--shard {text}: should be i/n with i from 1 to n, or slurm")
+    if flags["store"] is None:
+        raise ConfigError(f"--shard {text}: needs a store of its own: --store FILE")
+    for flag in ("budget", "until_ci"):
+        if flags.get(flag):
+            raise ConfigError(f"--{flag.replace('_', '-')}: cannot be given together with --shard")
+    return str(text)
 
 
 def has_budget(spec: EvalSpec) -> bool:

@@ -42,6 +42,9 @@ OfAttack = Annotated[str | None, typer.Option("--attack", help="Rows of the atta
 All = Annotated[bool, typer.Option("--all", help="All rows.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
 
+Stores = Annotated[list[Path], typer.Argument(help="Stores to read.")]
+Target = Annotated[Path, typer.Option("--store", help="The store to write; what is in it stays.", show_default=False)]
+
 HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 
 
@@ -137,6 +140,23 @@ def prune(
     size_before = size(store)
     _remove(store, gone, contents.unreadable)
     notice(f"{store}: removed {summary}; {(size_before - size(store)) / 1e6:.1f} MB are free again")
+
+
+@results.command()
+def merge(stores: Stores, store: Target) -> None:
+    """Write what several stores hold into one: the shards of a run, all of them, or samples of any runs.
+
+    Example: `robustcli results merge 1.db 2.db --store all.db`
+    """
+    from robustcli.store.merge import merge as merge_stores
+
+    for path in stores:
+        if path.resolve() == store.resolve() or (path.exists() and store.exists() and path.samefile(store)):
+            raise ConfigError(f"--store {store}: is one of the stores that are merged; give another file")
+    added, lines = merge_stores(stores, store)
+    for line in lines:
+        warn(line)
+    notice(f"{store}: {added} samples of {len(stores)} stores are new in it")
 
 
 @contextmanager

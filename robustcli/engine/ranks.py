@@ -6,10 +6,10 @@ import hashlib
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +19,6 @@ from torch.distributed.rendezvous import rendezvous
 
 from robustcli.engine.outcome import Journal, OutcomeBuilder, Work, split_evenly
 from robustcli.errors import DataError, ProcessError, one_line
-
-E = TypeVar("E", bound=BaseException)
 
 PATIENCE = timedelta(hours=1)
 """How long a process waits for the others, which may be slower; of one that has died all know at once."""
@@ -80,21 +78,19 @@ class Ranks:
         seconds, *passes = self.sum(torch.tensor([work.seconds, work.forwards, work.backwards]).double()).tolist()
         return Work(seconds, *map(int, passes))
 
-    def agree(self, **facts: str) -> None:
+    def agree(self, facts: Mapping[str, object]) -> None:
         """Refuse processes that would not measure the same.
 
         Raises:
             DataError: names the first that differs from rank 0, and in what.
         """
         table = torch.zeros(self.size, len(facts), 32, dtype=torch.int64)
-        for place, fact in zip(table[self.rank], facts.values(), strict=True):
-            place += torch.tensor(list(hashlib.sha256(fact.encode()).digest()))
-        same = (table := self.sum(table)).eq(table[0]).all(2)
-        for rank, column in (~same).nonzero().tolist()[:1]:
-            what = list(facts)[column].replace("_", " ")
-            raise DataError(
-                f"rank {rank}: has {what} other than rank 0's; all processes need the same command and files"
-            )
+        digests = [list(hashlib.sha256(repr(fact).encode()).digest()) for fact in facts.values()]
+        table[self.rank] = torch.tensor(digests)
+        table = self.sum(table)
+        for rank, column in (table != table[0]).any(2).nonzero().tolist()[:1]:
+            what = list(facts)[column]
+            raise DataError(f"rank {rank}: has other {what} than rank 0; all need the same command and the same files")
 
     def send(self, content: bytes) -> None:
         """Bytes for rank 0, which has them even if this process dies after."""
@@ -129,19 +125,10 @@ class Ranks:
             return self._store.get(key).decode() if self._store.check([key]) else None
         return None
 
-    def check(self) -> None:
-        """Go on only as long as no process has failed.
-
-        Raises:
-            ProcessError: says what it said.
-        """
-        if (reason := self.word(FAILED)) is not None:
-            raise ProcessError(reason)
-
-    def cause(self, reason: E) -> E | ProcessError:
-        """Why this process is stopped: another one's failure, which may come as a signal, or else `reason`."""
-        found = self.word(FAILED)
-        return reason if found is None else ProcessError(found)
+    def failed(self) -> ProcessError | None:
+        """The failure that another process has told of, if any has."""
+        reason = self.word(FAILED)
+        return None if reason is None else ProcessError(reason)
 
     def leave(self) -> None:
         """Close the connections; the others know that it is no failure."""
@@ -156,8 +143,8 @@ class Ranks:
         try:
             yield
         except RuntimeError:
-            self.check()
-            raise ProcessError("a process of this run has died, or its connection is lost") from None
+            gone = ProcessError("a process of this run has died, or its connection is lost")
+            raise self.failed() or gone from None
 
 
 def shares(busy: Tensor, ranks: int) -> list[Tensor]:
@@ -220,7 +207,8 @@ class SharedJournal:
         if self.journal is not None:
             self.journal.keep(rows, index, shares, member)
             self._receive()
-            self.ranks.check()
+            if failed := self.ranks.failed():
+                raise failed
             return
         work = [[share.seconds, share.forwards, share.backwards] for share in shares]
         arrays = {"index": index.cpu(), "work": torch.tensor(work).double()}

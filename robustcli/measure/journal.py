@@ -115,26 +115,7 @@ class CacheJournal:
             eot = max(self.spec.eot or 1, passes_of(attack))
         key = (attack, member, eot)
         if key not in self._series:
-            whole, ensemble = attack, None
-            if isinstance(whole, Ensemble) and member is not None:
-                attack, ensemble = whole.members[member], describe(whole) | {"member": member}
-            self._series[key] = Series(
-                checkpoint=self.target.name,
-                sha256=self.target.key,
-                model=dict(self.target.architecture),
-                method=self.target.method or "",
-                dataset=self.images.name,
-                source=self.images.source,
-                attack=CLEAN if attack is None else describe(attack),
-                label="clean" if attack is None else label(attack),
-                norm="" if attack is None else attack.norm.label,
-                eps=str(attack.eps) if isinstance(attack, BudgetAttack) else None,
-                ensemble=ensemble,
-                seed=self.spec.seed,
-                dtype=self.spec.dtype,
-                eot=eot,
-                attack_schema=ATTACK_SCHEMA,
-            )
+            self._series[key] = series_of(self.target, self.images, self.spec, attack, member, eot)
         return self._series[key]
 
     def _look_up(
@@ -191,6 +172,32 @@ class CacheJournal:
             sample: Picture(tuple(image.shape), image.contiguous().numpy().astype("<f4").tobytes())
             for sample, image in chosen.items()
         }
+
+
+def series_of(
+    target: Target, images: Images, spec: EvalSpec, attack: Attack | None, member: int | None = None, eot: int = 1
+) -> Series:
+    """A row of a target on images, judged by so many passes; without an attack, that of the clean predictions."""
+    whole, ensemble = attack, None
+    if isinstance(whole, Ensemble) and member is not None:
+        attack, ensemble = whole.members[member], describe(whole) | {"member": member}
+    return Series(
+        checkpoint=target.name,
+        sha256=target.key,
+        model=dict(target.architecture),
+        method=target.method or "",
+        dataset=images.name,
+        source=images.source,
+        attack=CLEAN if attack is None else describe(attack),
+        label="clean" if attack is None else label(attack),
+        norm="" if attack is None else attack.norm.label,
+        eps=str(attack.eps) if isinstance(attack, BudgetAttack) else None,
+        ensemble=ensemble,
+        seed=spec.seed,
+        dtype=spec.dtype,
+        eot=eot,
+        attack_schema=ATTACK_SCHEMA,
+    )
 
 
 def digests(images: Images) -> list[Digest]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -131,6 +131,7 @@ class Session:
     items: tuple[Item, ...]
     spec: EvalSpec
     device: str
+    shard: Mapping[str, Any] | None = None
 
     @property
     def batch_size(self) -> int:
@@ -220,7 +221,8 @@ class Session:
         """Where its numbers come from."""
         fingerprint = ",".join(dict.fromkeys(item.images.fingerprint for item in self.items))
         spec = self.resolved()
-        return provenance(seed=self.spec.seed, device=self.device, data_fingerprint=fingerprint, spec=spec)
+        found = provenance(seed=self.spec.seed, device=self.device, data_fingerprint=fingerprint, spec=spec)
+        return found | ({"shard": dict(self.shard)} if self.shard else {})
 
 
 def open_session(paths: Sequence[Path], spec: EvalSpec, index: Path | None = None) -> Session:

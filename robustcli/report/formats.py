@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from robustcli.errors import DataError
@@ -42,6 +43,8 @@ def print_document(document: Mapping[str, Any], style: str, console: Console) ->
             text = to_csv(document)
         elif document["rows"]:
             shown = tables(document)
+            if shard := document["provenance"].get("shard"):
+                shown = [replace(shown[0], title=f"{shown[0].title}; {shard['text']}"), *shown[1:]]
             if document["verdict"] is not None:
                 text = verdict_text(document["verdict"], style, console.width) + "\n\n"
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:

@@ -148,7 +148,7 @@ def read(connection: sqlite3.Connection) -> Contents:
     if odd:
         what = "1 sample is" if odd == 1 else f"{odd} samples are"
         troubles.append(f"{what} left out, with values that contradict each other or are none that robustcli writes")
-    lost = [number for number, text in select(connection, "SELECT id, provenance FROM runs") if _origin(text) is None]
+    lost = [number for number, text in select(connection, "SELECT id, provenance FROM runs") if origin_of(text) is None]
     if lost:
         troubles.append(f"where samples come from cannot be read for {len(lost)} of its runs")
     return Contents(tuple(lines), tuple(unreadable), tuple(troubles))
@@ -175,10 +175,11 @@ def samples(connection: sqlite3.Connection, line: Line) -> dict[str, list[Any]]:
 
 def provenances(connection: sqlite3.Connection, line: Line) -> list[dict[str, Any]]:
     """Where a row's samples come from: the runs, with how many of the samples each gave."""
-    return [(_origin(text) or {}) | {"samples": n} for _, text, n in select(connection, RUNS, line.id)]
+    return [(origin_of(text) or {}) | {"samples": n} for _, text, n in select(connection, RUNS, line.id)]
 
 
-def _origin(text: Any) -> dict[str, Any] | None:
+def origin_of(text: Any) -> dict[str, Any] | None:
+    """A run's provenance; None where it cannot be read."""
     try:
         found = parse(text)
     except ValueError:
@@ -201,7 +202,7 @@ def pictures(connection: sqlite3.Connection, line: Line) -> Iterator[tuple[int, 
     first: tuple[int, ...] | None = None
     for number, shape, packed in select(connection, PICTURES, line.id):
         try:
-            sides, pixels = _picture(shape, packed)
+            sides, pixels = picture(shape, packed)
             if not isinstance(number, int) or sides != (first := first or sides):
                 raise ValueError("is not like the first")
         except ValueError as error:
@@ -212,7 +213,8 @@ def pictures(connection: sqlite3.Connection, line: Line) -> Iterator[tuple[int, 
         yield number, sides, pixels
 
 
-def _picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
+def picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
+    """An image's shape (c, h, w) and float32 pixels, or a ValueError that says what is wrong with it."""
     match = re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", str(shape))
     sides = tuple(map(int, shape.split("x"))) if match else ()
     if not sides or math.prod(sides) > MOST_PIXELS:

@@ -209,9 +209,6 @@ def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set
 
 def series_id(connection: sqlite3.Connection, series: Series) -> int:
     """The series' number in the file; it is given one where it has none."""
-    found = connection.execute("SELECT id FROM series WHERE key = ?", (series.key,)).fetchone()
-    if found is not None:
-        return int(found[0])
     values = asdict(series) | {
         "key": series.key,
         "model": str(series.model.get("name", "")),
@@ -219,6 +216,14 @@ def series_id(connection: sqlite3.Connection, series: Series) -> int:
         "ensemble": None if series.ensemble is None else str(series.ensemble["name"]),
     }
     del values["source"]  # the key has it
+    return row_id(connection, values)
+
+
+def row_id(connection: sqlite3.Connection, values: Mapping[str, Any]) -> int:
+    """The number of the series with the key that is among these columns; it is added where there is none."""
+    found = connection.execute("SELECT id FROM series WHERE key = ?", (values["key"],)).fetchone()
+    if found is not None:
+        return int(found[0])
     names = ", ".join(values)
     marks = ", ".join("CAST(? AS TEXT)" if isinstance(value, str) else "?" for value in values.values())
     bound = [_as_bytes(value) if isinstance(value, str) else value for value in values.values()]
