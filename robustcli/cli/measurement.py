@@ -249,7 +249,7 @@ class Measurement:
             raise ProcessError(f"{stopped_by}; {done}")
         if isinstance(stopped_by, RobustCliError):
             raise stopped_by
-        why = "by a signal, as torchrun sends one where another process has died; " if request.ranks else ""
+        why = "by Ctrl-C, or by torchrun, which stops all where one has died; " if request.ranks else ""
         fail(f"{why}{done}", "interrupted")
         return INTERRUPTED
 

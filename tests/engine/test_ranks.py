@@ -24,6 +24,12 @@ from tests.engine.test_ranks import outcomes
 torch.set_num_threads(1)
 ranks = Ranks()
 shared = SharedJournal(ranks, None)
+if ranks.rank:
+    ranks.send(b"x" * 2**24)
+else:
+    while not (found := list(ranks.receive())):
+        pass
+    assert found == [b"x" * 2**24], "more than torch's store takes at once"
 torch.save(outcomes(shared=shared), f"{sys.argv[1]}/{ranks.rank}.pt")
 ranks.leave()
 """
