@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -204,21 +203,11 @@ class OutcomeBuilder:
         self.pred_after[index] = pred_after
         self.broken_at[index] = broken_at
 
-    def copy(self) -> OutcomeBuilder:
-        """The same results, to go on from, with no work spent yet."""
-        other = copy.copy(self)
-        for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(other, name, value.clone())
-        other.pictures, other.spent = dict(self.pictures), Work()
-        return other
-
     def adopt(self, other: OutcomeBuilder, index: Tensor) -> None:
         """Take over the results that a copy has got for the samples `index` (k,), and the work spent on them."""
         for name in ("robust", "distance", "pred_after", "computed", "x_adv"):
-            own, its = getattr(self, name), getattr(other, name)
-            if own is not None:
-                own[index] = its[index]
+            if (own := getattr(self, name)) is not None:
+                own[index] = getattr(other, name)[index]
         self.pictures |= other.pictures
         self.spent += other.spent
 

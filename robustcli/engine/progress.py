@@ -40,10 +40,7 @@ class ProgressTracker:
         self._at = time.monotonic()
 
     def start(self, samples: int, outcomes: int, efforts: Sequence[float], unsampled: int | None = None) -> None:
-        """Attacks begin that give so many outcomes a sample, with these passes a sample in turn.
-
-        Those after the first `unsampled` will meet a sample.
-        """
+        """Attacks begin that give so many outcomes a sample; from number `unsampled` on they meet a sample first."""
         self._efforts, self._unit = efforts, outcomes / sum(efforts)
         self._unsampled = len(efforts) if unsampled is None else unsampled
         self._left = samples * sum(efforts)
@@ -78,16 +75,15 @@ class ProgressTracker:
     def _update(self) -> None:
         """Report what has changed; of other threads passes are not in the meter yet."""
         self._at = time.monotonic()
-        running, effort, later = self._running, self._efforts[self._stage], self._efforts[self._stage + 1 :]
+        running, effort = self._running, self._efforts[self._stage]
+        later = list(enumerate(self._efforts))[self._stage + 1 :]
         share = self._stood / self._judged if self._judged else 1.0 if self._stage else FIRST_SHARE
         passes = self._meter.passes + sum(one.passes for one in running if one is not self._meter)
         untouched = max(0, self._open - sum(one.size for one in running))
         left = effort * untouched + sum(one.alive * max(0.0, effort - one.had) for one in running)
         standing = self._standing + self._stood + share * untouched
         standing += sum(min(one.alive, share * one.size) for one in running)
-        sampled = max(0, len(self._efforts) - max(self._unsampled, self._stage + 1))
-        left += sum(later[: len(later) - sampled]) * standing
-        left += sum(later[len(later) - sampled :]) * sample_size(standing)
+        left += sum(cost * (standing if i < self._unsampled else sample_size(standing)) for i, cost in later)
         gone, done = self._left - left, max(0, passes - self._seen)
         if later and not self._stage and not self._judged:
             done = 0  # as long as nobody knows what the others will meet, no speed says how long they take

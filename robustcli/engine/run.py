@@ -5,6 +5,7 @@ Eval mode and frozen parameters, chunks, the active set, counting, progress, and
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -166,8 +167,10 @@ class Run:
         self.progress.start(len(self.samples) * len(rows), 1, [attacks[0].cost])
         self.progress.enter(0, sum(int(rows[0].clean[missing].sum()) * len(group) for group, missing in groups))
         for group, missing in groups:
+            noise = partial(self._noise, attack=attacks[0])
             with self._stage(group, missing) as mine:
-                for finished in self._attack_rows(group, mine):
+                active = mine[group[0].clean[mine]]
+                for finished in self._attack_in_chunks([(row, row.attack) for row in group], active, mine, noise):
                     self._keep(clock, group, finished)
                 if self.journal is None:  # the clean predictions are someone's work where nothing was attacked, too
                     self._charge(group, clock.lap(len(group)))
@@ -193,14 +196,15 @@ class Run:
     def _sample_first(self, row: OutcomeBuilder, ensemble: Ensemble, first: int) -> Iterator[Outcome]:
         """The members from `first` on meet a sample of what stands; once one of them breaks one, all meet all of it.
 
-        It depends on what stands alone, whatever of it the journal knows. A member's outcome must not have what a later
-        one broke of the sample: the sample's results are copies until all before are known.
+        The sample follows from what stands alone, whatever the journal knows. Its results are copies at first: what a
+        later member broke of it is no part of an earlier one's outcome.
         """
         standing = row.robust.nonzero()[:, 0]
         chosen = self._choose(ensemble, standing)
         probes: list[OutcomeBuilder] = []
         while first + len(probes) < len(ensemble.members) and (not probes or bool(probes[-1].robust[chosen].all())):
-            probe = (probes[-1] if probes else row).copy()
+            probe = copy.deepcopy(probes[-1] if probes else row)
+            probe.spent = Work()
             self._run_member(probe, ensemble, first + len(probes), Stopwatch(self.meter), chosen)
             probes.append(probe)
         broken = int((~probes[-1].robust[chosen]).sum())
@@ -226,8 +230,7 @@ class Run:
         if not len(standing):
             return standing
         by_id = standing[self.samples.ids[standing].argsort()]  # equal draws are in the ids' order
-        like = torch.empty(len(by_id), 1, dtype=torch.float64, device=by_id.device)
-        draws = self._noise(by_id, ensemble, "sample").uniform(like)[:, 0]
+        draws = self._noise(by_id, ensemble, "sample").uniform(by_id[:, None].double())[:, 0]
         return by_id[draws.argsort(stable=True)[: sample_size(len(standing))]].sort().values
 
     def _run_member(
@@ -289,12 +292,6 @@ class Run:
         noise = Noise(self.seed, self.samples.ids[index]).stream(attack.name)
         return noise.stream(stream) if stream else noise
 
-    def _attack_rows(self, group: Sequence[OutcomeBuilder], missing: Tensor) -> Iterator[Tensor]:
-        """Attack and judge the samples `missing` (m,) of rows of one attack; which of them are finished, by chunks."""
-        attack, active = group[0].attack, missing[group[0].clean[missing]]
-        noise = partial(self._noise, attack=attack)
-        yield from self._attack_in_chunks([(row, row.attack) for row in group], active, missing, noise)
-
     def _trace_or_sweep(self, group: Sequence[OutcomeBuilder], index: Tensor, noise: Noise) -> None:
         """The samples `index` of an attack whose images are judged as they come."""
         attack, chunk = group[0].attack, self.samples[index]
@@ -317,10 +314,7 @@ class Run:
         missing: Tensor,
         noise: Callable[[Tensor], Noise],
     ) -> Iterator[Tensor]:
-        """Judge what each row's attack makes of the samples `active`; which of those `missing` are finished.
-
-        Where memory runs out, what is left goes on in smaller chunks.
-        """
+        """Attack and judge the samples `active`, in smaller chunks once memory has run out; which are finished."""
         attack = rows[0][1]
         while len(missing):
             threads, size = 1, self.size.samples
@@ -346,7 +340,7 @@ class Run:
         noise: Callable[[Tensor], Noise],
         threads: int,
     ) -> Iterator[Tensor]:
-        """`_attack_in_chunks` of these chunks, so many of them at once."""
+        """Judge what each row's attack makes of these chunks, so many of them at once."""
         if isinstance(rows[0][0].attack, TracingAttack | SweepingAttack):
             for index, finished in chunks:
                 if len(index):  # many models cannot flatten an empty batch

@@ -75,7 +75,10 @@ class CacheJournal:
     def recall(self, board: OutcomeBuilder, member: int | None, index: Tensor) -> Tensor:
         """Restore on a board what is known of its row's samples `index` (k,); (n,) bool, which samples that is."""
         pictured = self.series(board.attack) if self.keep_all else None
-        known, entries = self._look_up(self.series(board.attack, member), pictured, board.pred.tolist(), index.tolist())
+        known, found = self._look_up(self.series(board.attack, member), pictured, board.pred.tolist())
+        wanted = torch.zeros_like(known).index_fill(0, index.cpu(), True)
+        entries = [entry for entry, here in zip(found, wanted[known].tolist(), strict=True) if here]
+        known &= wanted
         device = board.robust.device
         columns = [torch.tensor(column, device=device) for column in zip(*entries, strict=True)][:5]
         if entries:
@@ -119,13 +122,9 @@ class CacheJournal:
         return self._series[key]
 
     def _look_up(
-        self,
-        series: Series,
-        pictured: Series | None = None,
-        pred: Sequence[int] | None = None,
-        index: Sequence[int] | None = None,
+        self, series: Series, pictured: Series | None = None, pred: Sequence[int] | None = None
     ) -> tuple[Tensor, list[Entry]]:
-        """(n,) bool, which samples (of `index`) are known, and what is, in their order.
+        """(n,) bool, which samples are known, and what is, in their order.
 
         Of a broken sample that should be `pictured`, nothing is known where its image is not; nor of one that does not
         fit its class, the network's classes, or the clean predictions `pred`.
@@ -144,9 +143,6 @@ class CacheJournal:
         if found and pictured is not None:
             kept = self.cache.pictured(pictured)
             found = {at: entry for at, entry in found.items() if entry.robust or not entry.distance or at in kept}
-        if index is not None and len(index) < len(self.samples):
-            wanted = {self.samples[i] for i in index}
-            found = {at: entry for at, entry in found.items() if at in wanted}
         known = torch.tensor([sample in found for sample in self.samples], dtype=torch.bool)
         return known, [found[sample] for sample in self.samples if sample in found]
 

@@ -54,13 +54,9 @@ class Subject:
 
 @dataclass(frozen=True)
 class Sampled:
-    """What the last members of an ensemble met: a sample of what stood, and all of it where they broke one.
+    """What the last `members` of an ensemble met: a sample of the survivors, and all where they broke one of it.
 
-    Attributes:
-        members: their names.
-        survivors: how many samples stood before them.
-        probed, broken: how many are in the sample, and how many of these they broke.
-        unmet: how many survivors they have not met.
+    Of the `survivors` so many were `probed`, so many of these `broken`, and so many `unmet` in the end.
     """
 
     members: tuple[str, ...]
@@ -76,14 +72,12 @@ class Sampled:
 
     def text(self, n: int) -> str:
         """In words, of a run of n samples."""
-        names, of = " and ".join(self.members), f"{self.probed} of {self.survivors} survivors"
+        names, broken, most = " and ".join(self.members), self.broken or "none", f"{100 * self.most / n:.1f}"
         if self.unmet:
-            return (
-                f"{names} on {of} broke {self.broken or 'none'}: at most {100 * self.most / n:.1f} points less (95 %)"
-            )
-        if self.broken and self.probed < self.survivors:
-            return f"{names} ran on all {self.survivors} survivors, as {self.broken} of a sample of {self.probed} broke"
-        return f"{names} ran on all {self.survivors} survivors"
+            part = f"{self.probed} of {self.survivors} survivors"
+            return f"{names} on {part} broke {broken}: at most {most} points less (95 %)"
+        why = f", as {broken} of a sample of {self.probed} broke" if self.probed < self.survivors else ""
+        return f"{names} ran on all {self.survivors} survivors{why}"
 
 
 @dataclass(frozen=True)
@@ -249,9 +243,7 @@ class Record:
         """
         if not isinstance(row, Mapping):
             raise DataError("should be an object")
-        fields = (cls.__dataclass_fields__.keys() - {"subject", "by_iter", "ensemble", "sampled"}) | set(
-            SUBJECT_KEYS.values()
-        )
+        fields = (cls.__dataclass_fields__.keys() - OPTIONAL - {"subject"}) | set(SUBJECT_KEYS.values())
         for key in sorted(fields - row.keys()):
             raise DataError(f"{key}: is missing")
         subject = {key: row[name] for key, name in SUBJECT_KEYS.items()} | {"input": row.get("input", {})}
@@ -264,6 +256,7 @@ class Record:
             raise DataError(first_error(error)) from None
 
 
+OPTIONAL = {"by_iter", "ensemble", "sampled"}
 SUBJECT_KEYS = {"checkpoint": "checkpoint", "sha256": "checkpoint_sha256", "model": "model", "method": "method"}
 
 

@@ -141,22 +141,15 @@ class Session:
     @cached_property
     def chunk(self) -> ChunkSize:
         """As asked for, else BATCH, and fewer where images are large; once memory has run out, fewer for all."""
-        return ChunkSize(self._samples_a_chunk())
-
-    def _samples_a_chunk(self) -> int:
-        if isinstance(self.spec.batch_size, int):
-            return self.spec.batch_size
-        if self.spec.batch_size == "auto":
-            return min(
-                samples_that_fit(
-                    item.target.module.to(self.device),
-                    item.images.sample(torch.arange(min(2, len(item.images)))).batch(slice(None), self.device),
-                )
-                for item in self.items
-                if len(item.images)
-            )
-        pixels = max((item.pixels for item in self.items), default=1)
-        return max(1, min(BATCH, PIXELS * (1 if self.device == "cpu" else ON_A_GPU) // pixels))
+        size = self.spec.batch_size
+        if size == "auto":
+            models = [item.target.module.to(self.device) for item in self.items]
+            first = [item.images.sample(torch.arange(len(item.images))[:2]).batch(slice(None), self.device) for item in self.items]
+            size = min(map(samples_that_fit, models, first))
+        if size is None:
+            pixels = max((item.pixels for item in self.items), default=1)
+            size = max(1, min(BATCH, PIXELS * (1 if self.device == "cpu" else ON_A_GPU) // pixels))
+        return ChunkSize(size)
 
     @property
     def workers(self) -> int:
@@ -195,9 +188,7 @@ class Session:
         """What was decided for the targets, a line each."""
         found = [line for item in self.items for line in item.target.notices]
         if self.spec.batch_size == "auto":
-            found.append(
-                f"--batch-size auto: {self.batch_size} samples a chunk fill half of the free memory, or suffice"
-            )
+            found.append(f"--batch-size auto: {self.batch_size} samples a chunk")
         return list(dict.fromkeys(found))
 
     def resolved(self) -> dict[str, Any]:
