@@ -143,9 +143,11 @@ class Session:
         """As asked for, else BATCH, and fewer where images are large; once memory has run out, fewer for all."""
         size = self.spec.batch_size
         if size == "auto":
-            models = [item.target.module.to(self.device) for item in self.items]
-            first = [item.images.sample(torch.arange(len(item.images))[:2]).batch(slice(None), self.device) for item in self.items]
-            size = min(map(samples_that_fit, models, first))
+            first = [item.images.sample(torch.arange(len(item.images))[:2]) for item in self.items]
+            size = min(
+                samples_that_fit(item.target.module.to(self.device), few.batch(slice(None), self.device))
+                for item, few in zip(self.items, first, strict=True)
+            )
         if size is None:
             pixels = max((item.pixels for item in self.items), default=1)
             size = max(1, min(BATCH, PIXELS * (1 if self.device == "cpu" else ON_A_GPU) // pixels))
