@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,13 +22,14 @@ from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
 from robustcli.measure.session import ImageSamples, Session, open_session
 from robustcli.store.cache import Cache
+from tests.processes import run_both
 
 N, SIDE = 43, 28
 SMALL = N * SIDE * SIDE // 4
 """Bytes of a block that make five of them."""
 
 SPEC = EvalSpec(
-    attacks=("fgsm", "autoattack:rounds=3,queries=20", "pgd:steps=3", "deepfool:iters=3"), eps=("0.05", "0.1")
+    attacks=("fgsm", "autoattack:rounds=2,queries=5", "pgd:steps=3", "deepfool:iters=3"), eps=("0.05", "0.1")
 )
 
 
@@ -82,7 +86,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_blocks_and_worker_processes_change_no_flag(digits: Path, expected: list[Any], workers: int) -> None:
-    session = session_on(digits, workers=workers, batch_size=4)
+    session = session_on(digits, workers=workers, batch_size=16)
     assert isinstance(session.items[0].images.x, Files)
     assert flags(rows_of(session)) == expected
 
@@ -113,32 +117,64 @@ def test_what_the_store_knows_is_not_decoded(
     assert all(row.cached == N for row in rows)
 
 
+@pytest.fixture
+def damaged(digits: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """A copy of the folder, and the 18th file of it, which is cut."""
+    folder = shutil.copytree(digits, tmp_path / "photos")
+    wanted = load(DataSpec(dataset=str(folder))).levels[17, 0].numpy()
+    (cut,) = [path for path in folder.rglob("*.png") if np.array_equal(np.asarray(Image.open(path)), wanted)]
+    cut.write_bytes(cut.read_bytes()[:-40])
+    return folder, cut
+
+
+def without_18th(rows: list[Any]) -> list[Any]:
+    return [
+        [value[:17] + value[18:] if isinstance(value, tuple) and len(value) == N else value for value in row]
+        for row in rows
+    ]
+
+
 @pytest.mark.usefixtures("large")
 @pytest.mark.parametrize("block", [SMALL, 1 << 20])
 def test_a_file_that_cannot_be_decoded_is_in_no_row_and_is_named(
-    digits: Path, expected: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+    damaged: tuple[Path, Path], expected: list[Any], monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(prefetch, "BLOCK", block)
-    folder = tmp_path / "photos"
-    for path in digits.rglob("*.png"):
-        (folder / path.relative_to(digits)).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path.relative_to(digits)).write_bytes(path.read_bytes())
-    session = session_on(folder, workers=0)
-    cut = Path(session.items[0].images.x.files[17])  # type: ignore[union-attr]
-    cut.write_bytes(cut.read_bytes()[:-40])
-    notices: list[str] = []
-    moved: list[float] = []
+    folder, cut = damaged
+    session, notices, moved = session_on(folder, attacks=SPEC.attacks[1:], workers=0), list[str](), list[float]()
     rows = rows_of(
-        session_on(folder, workers=0),
-        on_notice=notices.append,
-        on_progress=lambda _, __, done, spared: moved.append(done + spared),
+        session, on_notice=notices.append, on_progress=lambda _, __, done, spared: moved.append(done + spared)
     )
     (line,) = notices
     assert f"1 of {N} images cannot be decoded and are left out: {cut} (" in line
     assert sum(moved) == pytest.approx(session.total)
-    for row, (name, _, ids, robust, *_) in zip(rows, expected, strict=True):
-        assert row.name == name
-        assert (row.ids, row.robust) == (ids[:17] + ids[18:], robust[:17] + robust[18:])
+    assert [[*row[:5]] for row in flags(rows)] == [row[:5] for row in without_18th(expected[2:])]
+
+
+PROGRAM = """
+import json, sys, torch
+from pathlib import Path
+from robustcli.data import folders, prefetch
+from robustcli.engine.ranks import Ranks
+from tests.measure import test_blocks as blocks
+
+torch.set_num_threads(1)
+folders.IN_MEMORY, prefetch.BLOCK = 0, blocks.SMALL
+ranks, notices = Ranks(), []
+rows = blocks.rows_of(blocks.session_on(Path(sys.argv[1]), workers=0), ranks=ranks, on_notice=notices.append)
+Path(sys.argv[2], f"{ranks.rank}.json").write_text(json.dumps([notices, blocks.flags(rows)]))
+ranks.leave()
+"""
+
+
+def test_two_processes_each_read_their_part(damaged: tuple[Path, Path], expected: list[Any], tmp_path: Path) -> None:
+    for ended in run_both(["-c", PROGRAM, damaged[0], tmp_path]):
+        assert ended.returncode == 0, ended.stderr
+    for rank in range(2):
+        notices, rows = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert len(notices) == 1
+        assert str(damaged[1]) in notices[0]
+        assert [row[:5] for row in rows] == json.loads(json.dumps([row[:5] for row in without_18th(expected)]))
 
 
 @pytest.mark.usefixtures("large")
