@@ -145,6 +145,7 @@ class _ItemRun:
     ranks: Ranks | None
     spent: dict[int, Work] = field(default_factory=dict)
     shares: dict[int, Iterator[Work]] = field(default_factory=dict)
+    journals: dict[int, CacheJournal] = field(default_factory=dict)
 
     def rows(self) -> Iterator[tuple[Images, Outcome]]:
         images, plan = self.item.images, self.item.plan
@@ -266,9 +267,13 @@ class _ItemRun:
         return replace(outcome, seconds=outcome.seconds + share.seconds, forwards=outcome.forwards + share.forwards)
 
     def _journal(self, images: Images) -> CacheJournal | None:
-        if self.cache is None:
-            return None
-        return CacheJournal(self.cache, self.item.target, images, self.session.spec, recalls=not self.keep_images)
+        if self.cache is not None and id(images) not in self.journals:  # one at a time: it has the images' digests
+            self.journals.clear()
+            journal = CacheJournal(
+                self.cache, self.item.target, images, self.session.spec, recalls=not self.keep_images
+            )
+            self.journals[id(images)] = journal
+        return self.journals.get(id(images))
 
     def _predict(self, samples: ImageSamples, eot: int) -> Tensor:
         session, model = self.session, self.item.target.module.to(self.session.device)
