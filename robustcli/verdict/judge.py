@@ -136,7 +136,7 @@ def after(
         rows=results.common,
         device=session.device,
         seed=session.spec.seed,
-        batch_size=session.batch_size,
+        chunk=session.chunk,
         limit=limit or (2 * LIMIT if len(images) > MANY else LIMIT),
         randomised=randomised,
         transfers=cells,
