@@ -21,7 +21,13 @@ from robustcli.measure.stats import wilson
 
 
 def transfer(
-    source: nn.Module, target: nn.Module, attack: Attack, samples: Samples, *, seed: int = 0, batch_size: int = 128
+    source: nn.Module,
+    target: nn.Module,
+    attack: Attack,
+    samples: Samples,
+    *,
+    seed: int = 0,
+    batch_size: int | ChunkSize = 128,
 ) -> tuple[Tensor, Tensor]:
     """What an attack on `source` does to `target` (Carlini et al. 2019, section 4.3).
 

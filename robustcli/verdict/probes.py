@@ -260,7 +260,7 @@ def rounding(measured: Measurement) -> Finding | None:
     outcome = measured.outcome
     if outcome is None:
         return None
-    saved = int((~round_to_8bit(measured.model, measured.correct, outcome).fools).sum())
+    saved = int((~round_to_8bit(measured.model, measured.correct, outcome, measured.chunk.samples).fools).sum())
     return rounding_finding(outcome.attack.name, saved, len(measured.correct))
 
 
