@@ -112,13 +112,13 @@ def moving_bar(total: float) -> Iterator[Advance]:
             nonlocal name, began, finished
             if description not in (None, name):
                 name, finished = description, 0.0
-            if done:
-                finished += images
-            elif not finished:  # what is known before the first pass is no speed
+            finished = max(0.0, finished + images) if done else finished
+            if not finished:  # what is known before the first pass, or where more is left than it seemed, is no speed
                 began = time.monotonic()
             rate = finished / max(1e-9, time.monotonic() - began)
+            shown = f"{rate:.{1 if rate < 10 else 0}f} images/s" if finished else ""
             bar.tasks[task].completed += spared
-            bar.update(task, advance=done, description=description, rate=f"{rate:.{1 if rate < 10 else 0}f} images/s")
+            bar.update(task, advance=done, description=description, rate=shown)
 
         yield advance
 

@@ -97,13 +97,14 @@ class Measurement:
         """
         from robustcli.attacks.base import MinimalAttack
         from robustcli.device import keep_freed_memory
+        from robustcli.measure.shard import ELSEWHERE
 
         leads, ranks = self.request.leads, self.request.ranks
         if ranks is not None:
             if goal is not None:
                 raise ConfigError("--budget, --until-ci: are of one process, and here are several (torchrun)")
-            items, own = self.session.items, ("device", "data_dir", "batch_size")
-            plan = {key: value for key, value in self.session.resolved().items() if key not in own}
+            items, spec = self.session.items, self.session.resolved()
+            plan = {key: value for key, value in spec.items() if key not in ELSEWHERE}
             pixels, models = [item.images.fingerprint for item in items], [item.target.key for item in items]
             ranks.agree({"models": models, "images": pixels, "flags": plan, "versions": __version__})
         if leads:

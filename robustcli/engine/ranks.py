@@ -223,7 +223,9 @@ class SharedJournal:
 
     def _receive(self) -> None:
         """Keep what the others have finished since."""
-        for content in self.ranks.receive() if self.journal else ():
+        if self.journal is None:
+            return
+        for content in self.ranks.receive():
             with np.load(io.BytesIO(content)) as arrays:  # it refuses pickles
                 index = torch.from_numpy(arrays["index"]).to(self._rows[0].robust.device)
                 for i, row in enumerate(self._rows):
@@ -231,8 +233,7 @@ class SharedJournal:
                     names = [name for name in arrays.files if name.startswith(f"picture {i} ")]
                     row.pictures |= {int(name.split()[-1]): torch.from_numpy(arrays[name]) for name in names}
                 work = [Work(seconds, int(some), int(others)) for seconds, some, others in arrays["work"].tolist()]
-            if self.journal is not None:
-                self.journal.keep(self._rows, index, work, self._member)
+            self.journal.keep(self._rows, index, work, self._member)
 
     def _exchange(self, rows: Sequence[OutcomeBuilder], index: Tensor) -> Tensor:
         """Give the samples `index` (k,) of rows to all; (n,) bool, which samples any process has given."""

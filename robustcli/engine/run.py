@@ -213,12 +213,11 @@ class Run:
         names = tuple(member.name for member in ensemble.members[first:])
         row.sampled = {"members": names, "unmet": 0 if broken else len(others)} | counts if len(standing) else None
         for i, member in enumerate(ensemble.members[first:]):
-            left = standing
-            if i < len(probes):
-                row.adopt(probes[i], chosen)
-                left = others
+            probed = i < len(probes)
             if broken:
-                self._run_member(row, ensemble, first + i, Stopwatch(self.meter), left)
+                self._run_member(row, ensemble, first + i, Stopwatch(self.meter), others if probed else standing)
+            if probed:  # after the stage, which adds up what each process has spent: of the sample all have the sum
+                row.adopt(probes[i], chosen)
             yield row.outcome(member)
             row.spent = Work()
         if self.journal is not None:

@@ -12,7 +12,7 @@ from robustcli.measure.journal import series_of
 from robustcli.measure.session import Item, Session
 from robustcli.store.series import Series
 
-ELSEWHERE = ("batch_size", "device", "data_dir", "shard")
+ELSEWHERE = ("batch_size", "workers", "device", "data_dir", "shard")
 """Of a spec, what may differ between machines that measure the same."""
 
 

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from robustcli.attacks.base import Attack
-from robustcli.engine.guard import frozen
-from robustcli.engine.run import Samples, predict, run_attack
+from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.memory import ChunkSize
+from robustcli.engine.outcome import predict_samples
+from robustcli.engine.run import Samples, run_attack
 from robustcli.measure.evaluate import Result
 from robustcli.measure.record import Record, Subject
 from robustcli.measure.session import Session
@@ -19,7 +21,13 @@ from robustcli.measure.stats import wilson
 
 
 def transfer(
-    source: nn.Module, target: nn.Module, attack: Attack, samples: Samples, *, seed: int = 0, batch_size: int = 128
+    source: nn.Module,
+    target: nn.Module,
+    attack: Attack,
+    samples: Samples,
+    *,
+    seed: int = 0,
+    batch_size: int | ChunkSize = 128,
 ) -> tuple[Tensor, Tensor]:
     """What an attack on `source` does to `target` (Carlini et al. 2019, section 4.3).
 
@@ -35,10 +43,10 @@ def transfer(
     return clean, clean & right(target, outcome.x_adv.to(samples.x), samples.y, batch_size)
 
 
-def right(model: nn.Module, x: Tensor, y: Tensor, batch_size: int = 128) -> Tensor:
+def right(model: nn.Module, x: Tensor, y: Tensor, batch_size: int | ChunkSize = 128) -> Tensor:
     """(n,) bool on the CPU: whether the model takes the images `x` (n, c, h, w) for their classes `y` (n,)."""
     with frozen(model), torch.no_grad():
-        return (predict(model, x, batch_size) == y).cpu()
+        return (predict_samples(Meter(model), Samples(x, y, y), batch_size) == y).cpu()
 
 
 @dataclass(frozen=True)
@@ -117,10 +125,10 @@ class Matrix:
                 model, y = item.target.module.to(self.session.device), item.images.y.to(self.session.device)
                 if subject not in self._clean:
                     x = item.images.batch(slice(None), self.session.device)
-                    self._clean[subject] = right(model, x, y, self.session.batch_size)
+                    self._clean[subject] = right(model, x, y, self.session.chunk)
                     yield len(y)
                 x_adv = outcome.x_adv.to(self.session.device)
-                after = self._clean[subject] & right(model, x_adv, y, self.session.batch_size)
+                after = self._clean[subject] & right(model, x_adv, y, self.session.chunk)
                 robust = tuple(after.int().tolist())
                 yield len(y)
             self.cells.append(Transferred(record, subject, robust))

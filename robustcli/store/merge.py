@@ -142,8 +142,10 @@ def _check_samples(parts: Sequence[Part]) -> None:
         for key, row in part.rows.items():
             for at, values in row.samples.items():
                 other, same = known.setdefault((key, at), (part, values))
-                if other is not part and (values[:5] != same[:5] or (part.shard and other.shard)):
-                    raise DataError(f"{part.path}: has sample {at[0]} of {row.columns['label']}, as has {other.path}")
+                differs = ", with another result" if values[:5] != same[:5] else ""
+                if other is not part and (differs or (part.shard and other.shard)):
+                    what = f"sample {at[0]} of {row.columns['label']}, as has {other.path}{differs}"
+                    raise DataError(f"{part.path}: has {what}")
 
 
 def _write(out: Any, part: Part) -> int:

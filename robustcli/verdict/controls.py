@@ -225,7 +225,8 @@ def _of_undefended(measured: Measurement, rows: Sequence[Record]) -> Iterator[Fi
     samples = measured.samples[index]
     source = source.to(samples.x.device)
     for norm, eps in dict.fromkeys((attack_of(row).norm, float(row.eps or 0)) for row in rows):
-        _, after = transfer(source, measured.model, FGSM(eps, norm=norm), samples, seed=measured.seed)
+        attack, size = FGSM(eps, norm=norm), measured.chunk
+        _, after = transfer(source, measured.model, attack, samples, seed=measured.seed, batch_size=size)
         for row in rows:
             if attack_of(row).norm == norm and row.eps == eps:
                 yield transfer_finding(row, index.tolist(), after.int().tolist())

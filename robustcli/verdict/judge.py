@@ -96,18 +96,22 @@ def before(session: Session) -> dict[str, list[Finding]]:
     return found
 
 
-def _of_model(item: Item, attacks: Sequence[Attack], device: str) -> list[Finding]:
-    if not len(item.images):
+def _of_model(item: Item, attacks: Sequence[Attack], device: str, most: int = MORE) -> list[Finding]:
+    """What at most so many samples say of it; half as many where memory does not hold them."""
+    if not most or not len(item.images):
         return []
-    some = item.images.sample(spread_over(len(item.images), MORE))
+    some = item.images.sample(spread_over(len(item.images), most))
     samples = ImageSamples(some, device)[slice(None)]
     model = item.target.module.to(device)
     try:
         inspection = inspect_model(model, samples, attacks)
         alternatives = try_alternatives(model, inspection)
-    except (AttackError, OutOfMemoryError):
+        return [*findings(inspection, "preflight"), *findings(alternatives, "preflight")]
+    except AttackError:
         return []
-    return [*findings(inspection, "preflight"), *findings(alternatives, "preflight")]
+    except OutOfMemoryError:
+        pass  # what it was raised from is free after this
+    return _of_model(item, attacks, device, most // 2)
 
 
 def after(
@@ -136,7 +140,7 @@ def after(
         rows=results.common,
         device=session.device,
         seed=session.spec.seed,
-        batch_size=session.batch_size,
+        chunk=session.chunk,
         limit=limit or (2 * LIMIT if len(images) > MANY else LIMIT),
         randomised=randomised,
         transfers=cells,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from robustcli.attacks.losses import margin
 from robustcli.attacks.norms import L1
 from robustcli.data.images import Images
 from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.memory import ChunkSize
 from robustcli.engine.outcome import predict_samples
 from robustcli.engine.run import Outcome, Samples, predict, run_attack
 from robustcli.measure.binarisation import LEAST_FOUND, Binarised, binarise
@@ -77,7 +78,7 @@ class Measurement:
     rows: Sequence[Record]
     device: str = "cpu"
     seed: int = 0
-    batch_size: int = 128
+    chunk: ChunkSize = field(default_factory=lambda: ChunkSize(128))
     limit: int = LIMIT
     randomised: bool = False
     transfers: Sequence[Transferred] = ()
@@ -98,7 +99,7 @@ class Measurement:
         """At most FEW images that the model gets right, evenly spread."""
         y = self.samples.y
         with frozen(self.model), torch.no_grad():
-            index = (predict_samples(Meter(self.model), self.samples, self.batch_size) == y).nonzero()[:, 0].cpu()
+            index = (predict_samples(Meter(self.model), self.samples, self.chunk) == y).nonzero()[:, 0].cpu()
         return self.images.take(index[spread_over(len(index), min(self.limit, FEW))])
 
     @cached_property
@@ -121,7 +122,9 @@ class Measurement:
         """What an attack does to samples, or else to the images that are right."""
         eot = 1 if self.strongest is None else passes_of(self.strongest)
         samples = self.correct_samples if samples is None else samples
-        return run_attack(self.model, attack, samples, seed=self.seed, eot=eot, keep_images=True)[-1]
+        return run_attack(
+            self.model, attack, samples, seed=self.seed, batch_size=self.chunk, eot=eot, keep_images=True
+        )[-1]
 
     @cached_property
     def survivors(self) -> tuple[Survivors, ...]:
@@ -144,7 +147,7 @@ class Measurement:
                 total=len(flags),
                 attacks=tuple(attack_of(row) for row in group),
                 seed=self.seed,
-                batch_size=self.batch_size,
+                chunk=self.chunk,
                 randomised=self.randomised,
             )
 
@@ -257,7 +260,7 @@ def rounding(measured: Measurement) -> Finding | None:
     outcome = measured.outcome
     if outcome is None:
         return None
-    saved = int((~round_to_8bit(measured.model, measured.correct, outcome).fools).sum())
+    saved = int((~round_to_8bit(measured.model, measured.correct, outcome, measured.chunk.samples).fools).sum())
     return rounding_finding(outcome.attack.name, saved, len(measured.correct))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from robustcli.attacks.base import Attack, is_black_box, is_iterative, parts, pa
 from robustcli.attacks.losses import cross_entropy
 from robustcli.attacks.norms import L1, Norm
 from robustcli.engine.guard import Meter, frozen
+from robustcli.engine.memory import ChunkSize
 from robustcli.engine.run import Samples, run_attack
 from robustcli.errors import AttackError, OutOfMemoryError
 from robustcli.fields import ball_edge
@@ -71,7 +72,7 @@ class Survivors:
     total: int
     attacks: tuple[Attack, ...]
     seed: int = 0
-    batch_size: int = 128
+    chunk: ChunkSize = field(default_factory=lambda: ChunkSize(128))
     randomised: bool = False
 
     @property
@@ -108,7 +109,7 @@ class Survivors:
 
     def left_by(self, attack: Attack, samples: Samples) -> Samples:
         """What an attack leaves of samples."""
-        outcomes = run_attack(self.model, attack, samples, seed=self.seed, batch_size=self.batch_size, eot=self.passes)
+        outcomes = run_attack(self.model, attack, samples, seed=self.seed, batch_size=self.chunk, eot=self.passes)
         return samples[outcomes[-1].robust.nonzero()[:, 0].to(samples.x.device)]
 
     def points(self, broken: int) -> float:
@@ -323,18 +324,24 @@ def converged(survivors: Survivors) -> Finding | None:
 
 def _moving(survivors: Survivors, steps: int) -> float:
     """The share of survivors whose best loss so far rises by MOVES of its range in the last half of PGD's steps."""
-    standing, model = survivors.standing, Meter(survivors.model)
-    losses: list[Tensor] = []
+    standing = survivors.standing
+    chunks = torch.split(torch.arange(len(standing), device=standing.x.device), survivors.chunk.samples)
+    return share_moving(torch.cat([_losses(survivors, standing[chunk], steps) for chunk in chunks], 1))
+
+
+def _losses(survivors: Survivors, samples: Samples, steps: int) -> Tensor:
+    """(steps, n) losses of n samples on the way of PGD."""
+    model, losses = Meter(survivors.model), list[Tensor]()
 
     def recorded(x: Tensor) -> Tensor:
         logits = model(x)
-        losses.append(cross_entropy(logits.detach(), standing.y))
+        losses.append(cross_entropy(logits.detach(), samples.y))
         return logits
 
     with frozen(survivors.model):
         attack = PGD(survivors.eps, steps=max(4, steps), norm=survivors.norm, early_stop=False)
-        attack.perturb(recorded, standing.x, standing.y, Noise(survivors.seed, standing.ids).stream("pgd"))
-    return share_moving(torch.stack(losses))
+        attack.perturb(recorded, samples.x, samples.y, Noise(survivors.seed, samples.ids).stream("pgd"))
+    return torch.stack(losses)
 
 
 def share_moving(losses: Tensor) -> float:

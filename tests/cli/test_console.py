@@ -34,14 +34,17 @@ def test_a_line_stands_alone_while_a_bar_is_shown(monkeypatch: pytest.MonkeyPatc
     assert "attacking" in shown
 
 
-def test_the_speed_is_that_of_what_is_computed_and_not_of_what_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("before", [(0, 60, "a.pt: pgd", 60.0), (1, -30, "a.pt: pgd", -29.0)])  # recalled; more is left
+def test_the_speed_is_that_of_what_is_computed_and_not_of_what_is_known(
+    monkeypatch: pytest.MonkeyPatch, before: tuple[float, float, str, float]
+) -> None:
     for name in ("NO_COLOR", "TERM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr("robustcli.cli.console.time", SimpleNamespace(monotonic=lambda: clock.now))
     with moving_bar(100) as advance:
-        advance(0, 60, "a.pt: pgd", 60.0)  # recalled
+        advance(*before)
         clock.now += 10
         advance(10, 10, "a.pt: pgd", 20.0)
     assert re.findall(r"([\d.]+) images/s", terminal.getvalue())[-1] == "2.0"

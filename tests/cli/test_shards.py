@@ -26,7 +26,7 @@ def measure(call: Call, models: Path) -> Any:
 @pytest.fixture
 def shards(measure: Any, here: Path) -> list[Path]:
     for i in (1, 2):
-        assert measure("--shard", f"{i}/2", "--store", f"{i}.db").code == 0
+        assert measure("--shard", f"{i}/2", "--store", f"{i}.db", "--workers", i, "--batch-size", 3 * i).code == 0
     return [Path("1.db"), Path("2.db")]
 
 

@@ -48,10 +48,10 @@ def test_plain_stores_are_united_and_what_was_there_stays(tmp_path: Path) -> Non
 
 def test_samples_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     first, second = write(tmp_path / "a.db", {1: STANDS}), write(tmp_path / "b.db", {1: BROKEN})
-    with pytest.raises(DataError, match=r"b\.db: has sample 1 of fgsm, as has .*a\.db"):
+    with pytest.raises(DataError, match=r"b\.db: has sample 1 of fgsm, as has .*a\.db, with another result"):
         merge([first, second], tmp_path / "c.db")
     assert not (tmp_path / "c.db").exists()
-    with pytest.raises(DataError, match=r"b\.db: has sample 1 of fgsm, as has .*a\.db"):
+    with pytest.raises(DataError, match=r"b\.db: has sample 1 of fgsm, as has .*a\.db, with another result"):
         merge([second], first)
     assert recalled(first) == {(1, AT): STANDS}
 
