@@ -26,6 +26,8 @@ SELECT {WHOLE_AND_SOUND}, sample, digest, robust, distance, pred, pred_after, br
 FROM samples JOIN series ON series.id = series WHERE key = ?
 """  # noqa: S608
 
+DROP_ROBUST = "DELETE FROM samples WHERE series = ? AND sample = ? AND digest = ? AND robust = 1"
+
 PICTURED = "SELECT sample, digest FROM adversarials JOIN series ON series.id = series WHERE key = ?"
 
 
@@ -194,7 +196,7 @@ def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set
             [(number, *sample) for sample in chunk.entries if sample in rejected],
         )
     connection.executemany(
-        "DELETE FROM samples WHERE series = ? AND sample = ? AND digest = ? AND robust = 1",
+        DROP_ROBUST,
         [(number, *sample) for sample, entry in chunk.entries.items() if not entry.robust],
     )
     connection.executemany(

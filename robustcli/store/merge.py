@@ -15,7 +15,7 @@ from pydantic import Field
 
 from robustcli.errors import DataError
 from robustcli.store.browse import origin_of, picture, read
-from robustcli.store.cache import row_id
+from robustcli.store.cache import DROP_ROBUST, row_id
 from robustcli.store.database import StoreError, connect, select, sqlite_errors, transaction
 from robustcli.store.series import WHOLE_AND_SOUND, Digest
 
@@ -140,12 +140,17 @@ def _check_samples(parts: Sequence[Part]) -> None:
     known: dict[tuple[str, Digest], tuple[Part, tuple[Any, ...]]] = {}
     for part in parts:
         for key, row in part.rows.items():
-            for at, values in row.samples.items():
+            for at, values in () if is_sampled(row) else row.samples.items():
                 other, same = known.setdefault((key, at), (part, values))
                 differs = ", with another result" if values[:5] != same[:5] else ""
                 if other is not part and (differs or (part.shard and other.shard)):
                     what = f"sample {at[0]} of {row.columns['label']}, as has {other.path}{differs}"
                     raise DataError(f"{part.path}: has {what}")
+
+
+def is_sampled(row: Row) -> bool:
+    """Whether it is of `fast`, whose last members meet a sample of a run: another run may break what one leaves."""
+    return row.columns["ensemble"] is None and '"version": "fast"' in str(row.columns["attack"])
 
 
 def _write(out: Any, part: Part) -> int:
@@ -160,6 +165,9 @@ def _write(out: Any, part: Part) -> int:
         for row in part.rows.values():
             own = row_id(out, row.columns)
             found = [(own, *at, *one[:-1], runs[one[-1]]) for at, one in row.samples.items() if one[-1] in runs]
+            out.executemany(
+                DROP_ROBUST, [(own, *at) for at, one in row.samples.items() if is_sampled(row) and not one[0]]
+            )
             added += out.executemany(INSERT, found).rowcount
             for at in select(connection, PICTURED, row.id):
                 for kept in select(connection, PICTURE, row.id, *at):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,21 @@ import pytest
 from robustcli.errors import DataError
 from robustcli.store.cache import Cache
 from robustcli.store.merge import merge
-from robustcli.store.series import Chunk, Digest, Entry, Picture
+from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
 
 from .conftest import AT, BROKEN, STANDS, WRONG, change, known, series
 
 RUN = {"spec": {"seed": 0}, "version": "1", "commit": "c", "data_fingerprint": "f"}
 
 
-def write(path: Path, entries: dict[int, Entry], shard: dict[str, Any] | None = None) -> Path:
+FAST = replace(series(), attack={"name": "autoattack", "version": "fast"})
+
+
+def write(path: Path, entries: dict[int, Entry], shard: dict[str, Any] | None = None, of: Series | None = None) -> Path:
     samples: dict[Digest, Entry] = {(i, AT): entry for i, entry in entries.items()}
     pictures = {at: Picture((1, 1, 2), b"\0" * 8) for at, entry in samples.items() if entry == BROKEN}
     with Cache(path, lambda: {"command": path.stem} | ({"shard": shard} if shard else {})) as store:
-        store.keep([Chunk(series(), samples, pictures)])
+        store.keep([Chunk(of or series(), samples, pictures)])
     return path
 
 
@@ -54,6 +58,14 @@ def test_samples_that_contradict_each_other_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.db: has sample 1 of fgsm, as has .*a\.db, with another result"):
         merge([second], first)
     assert recalled(first) == {(1, AT): STANDS}
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_fast_what_one_run_broke_is_broken(tmp_path: Path, order: tuple[int, int]) -> None:
+    stores = [write(tmp_path / "a.db", {1: STANDS}, of=FAST), write(tmp_path / "b.db", {1: BROKEN}, of=FAST)]
+    merge([stores[i] for i in order], tmp_path / "c.db")
+    with Cache(tmp_path / "c.db") as store:
+        assert store.recall(FAST) == {(1, AT): BROKEN}
 
 
 def test_what_is_unsound_is_left_out(tmp_path: Path) -> None:
