@@ -40,7 +40,6 @@ WITHOUT_EFFECT = frozenset({"checkpoint", "style", "json_file", "batch_size", "w
 
 ALWAYS_MEASURED = (
     "no_store",
-    "weights",
     "keep_adversarials",
     "fail_under",
     "junit",
@@ -112,9 +111,9 @@ class Request:
     @cached_property
     def key(self) -> str | None:
         """The key of this call's document in the store; None where the call has to be measured."""
-        from robustcli.store.documents import request_key, stamps
+        from robustcli.store.documents import stamps
 
-        if self.store is None or any(self.flags.get(flag) for flag in ALWAYS_MEASURED):
+        if self.flags.get("weights"):
             return None
         given = given_checkpoints(self.flags)
         if any(path.suffix.lower() == ".onnx" for path in given):  # its weights may lie in files beside it
@@ -123,8 +122,23 @@ class Request:
             files = [(str(path), file_hash(locate(path))) for path in given] or stamps(sorted(CHECKPOINTS.glob("*.pt")))
         except (OSError, CheckpointError):  # an error where the checkpoint is opened
             return None
+        return self._key_of(files)
+
+    def _key_of(self, models: Sequence[Any]) -> str | None:
+        """The key of this call's document, of these models; None where no document can say all that it does."""
+        from robustcli.store.documents import request_key
+
+        if self.store is None or any(self.flags.get(flag) for flag in ALWAYS_MEASURED):
+            return None
         decisive = {key: value for key, value in self.flags.items() if key not in WITHOUT_EFFECT}
-        return request_key(self.command, decisive, files)
+        return request_key(self.command, decisive, models)
+
+    def answer_for(self, session: Session) -> None:
+        """As `answer_from_store`, where the names of the models do not say what they are: by what was opened."""
+        if self.key is None:
+            opened = [(item.target.key, item.images.source, item.images.fingerprint) for item in session.items]
+            self.key = self._key_of(opened)
+            self.answer_from_store()
 
     def answer_from_store(self) -> None:
         """Print the document in the store, where there is one that still holds, and end the command. No torch here."""
