@@ -66,7 +66,7 @@ class ImageSamples:
 
     def expect(self, parts: Sequence[Tensor]) -> None:
         """Say which samples will be asked for, in turn: files are decoded ahead."""
-        if isinstance(self.images.x, Files) and self.workers:
+        if isinstance(self.images.x, Files):
             places = [part.cpu() for part in parts if len(part)]
             with self._lock:
                 self._expected = deque((place.numpy().tobytes(), place.tolist()) for place in places)

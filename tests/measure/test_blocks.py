@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from robustcli.errors import DataError
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
 from robustcli.measure.session import ImageSamples, Session, open_session
+from robustcli.measure.transfer import Matrix
 from robustcli.store.cache import Cache
 
 N, SIDE = 43, 28
@@ -119,10 +122,7 @@ def test_a_file_that_cannot_be_decoded_is_in_no_row_and_is_named(
     digits: Path, expected: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
 ) -> None:
     monkeypatch.setattr(prefetch, "BLOCK", block)
-    folder = tmp_path / "photos"
-    for path in digits.rglob("*.png"):
-        (folder / path.relative_to(digits)).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path.relative_to(digits)).write_bytes(path.read_bytes())
+    folder = shutil.copytree(digits, tmp_path / "photos")
     session = session_on(folder, workers=0)
     cut = Path(session.items[0].images.x.files[17])  # type: ignore[union-attr]
     cut.write_bytes(cut.read_bytes()[:-40])
@@ -134,11 +134,47 @@ def test_a_file_that_cannot_be_decoded_is_in_no_row_and_is_named(
         on_progress=lambda _, __, done, spared: moved.append(done + spared),
     )
     (line,) = notices
-    assert f"1 of {N} images cannot be decoded and are left out: {cut} (" in line
+    assert f"1 of {N} images cannot be read and are left out: {cut} (" in line
     assert sum(moved) == pytest.approx(session.total)
     for row, (name, _, ids, robust, *_) in zip(rows, expected, strict=True):
         assert row.name == name
         assert (row.ids, row.robust) == (ids[:17] + ids[18:], robust[:17] + robust[18:])
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("attack", SPEC.attacks[:2])
+def test_kept_images_are_those_of_the_files_that_can_be_decoded(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
+) -> None:
+    folder = shutil.copytree(digits, tmp_path / "photos")
+    spec: dict[str, Any] = {"attacks": (attack,), "eps": SPEC.eps[:1], "workers": 0}
+    cut = Path(session_on(folder, **spec).items[0].images.x.files[17])  # type: ignore[union-attr]
+    cut.write_bytes(cut.read_bytes()[:-40])
+    session = open_session(
+        [Path("zoo:mnist-gaussian"), Path("zoo:mnist-fgsm")], SPEC.model_copy(update=spec | {"dataset": str(folder)})
+    )
+    matrix = Matrix(session)
+    for result in evaluate(session, keep_images=True):
+        list(matrix.take(result))
+        assert result.record.n == N - 1
+        assert tuple(result.images.ids.tolist()) == result.record.ids
+        assert len(result.images.batch(slice(None))) == N - 1
+    assert len(matrix.cells) == 4
+
+
+def test_worker_processes_draw_nothing_and_end_well(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+    files, before = load(DataSpec(dataset=str(digits))).x, torch.get_rng_state()
+    assert isinstance(files, Files)
+    ahead = prefetch.read_ahead(files, list(torch.split(torch.arange(N), 20)), 2)
+    next(ahead)
+    assert torch.equal(torch.get_rng_state(), before)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.terminate()
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]  # of any other, torch raises an error wherever it is
 
 
 @pytest.mark.usefixtures("large")
@@ -149,7 +185,7 @@ def test_a_folder_of_which_nothing_can_be_decoded_is_an_error(digits: Path, monk
         "read",
         lambda self, index: (torch.zeros(len(index), 1, 28, 28).byte(), dict.fromkeys(range(len(index)), "is cut")),
     )
-    with pytest.raises(DataError, match=f"{N} of {N} images cannot be decoded: .* \\(is cut\\)"):
+    with pytest.raises(DataError, match=f"{N} of {N} images cannot be read and are left out: .* \\(is cut\\)"):
         rows_of(session)
 
 
