@@ -46,7 +46,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     """As `torchvision.datasets.MNIST` gives them: a PIL image each, made a tensor by `ToTensor`."""
 
     def __init__(self, images: Images) -> None:
-        self.x, self.y, self.to_tensor = images.levels, images.y, ToTensor()
+        self.x, self.y, self.to_tensor = images.x[:], images.y, ToTensor()
 
     def __len__(self) -> int:
         return len(self.x)

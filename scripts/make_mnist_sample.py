@@ -52,7 +52,7 @@ def read_source(path: Path | None) -> bytes:
 def training_indices(digits: Array, mnist: Path) -> Array:
     """Where each of the (n, 784) digits lies in MNIST's training set."""
     images = load(DataSpec(dataset="mnist", data_dir=mnist, split="train", allow_sample=False))
-    index = {image.tobytes(): i for i, image in enumerate(images.levels.numpy())}
+    index = {image.tobytes(): i for i, image in enumerate(images.x[:].numpy())}
     return np.array([index[digit.tobytes()] for digit in digits])
 
 

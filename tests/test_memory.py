@@ -16,6 +16,7 @@ SAID = [
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
     RuntimeError("can't start new thread"),
+    RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
     OSError(12, "Cannot allocate memory"),
     ImportError("libx.so: cannot allocate memory in static TLS block"),
 ]

@@ -73,7 +73,7 @@ def _save(session: Session, result: Result, path: Path) -> None:
     if path.suffix == ".npz":
         from robustcli.report.image_files import save_images
 
-        save_images(item.images, outcome, path)
+        save_images(result.images, outcome, path)
         notice(f"images: {path}")
         return
 
@@ -81,8 +81,8 @@ def _save(session: Session, result: Result, path: Path) -> None:
     from robustcli.report.image_files import save_pngs
     from robustcli.report.table import percent
 
-    rounded = round_to_8bit(item.target.module, item.images, outcome, session.batch_size)
-    written = save_pngs(item.target.module, item.images, rounded, path)
+    rounded = round_to_8bit(item.target.module, result.images, outcome, session.batch_size)
+    written = save_pngs(item.target.module, result.images, rounded, path)
     n, before = result.record.n, result.record.correct
     after = before + len(rounded.index) - len(written)
     notice(
@@ -99,5 +99,5 @@ def _draw(session: Session, result: Result, path: Path) -> None:
     split = "" if record.split == "test" else f", {record.split} split"
     network = " ".join(filter(None, (record.subject.method, record.subject.model))) or item.target.name
     title = f"{record.label}, {record.ball}, on {network}{split}: {record.correct} of {record.n} right after the attack"
-    save_gallery(choose_pictures(item.target.module, item.images, result.outcome), title, path)
+    save_gallery(choose_pictures(item.target.module, result.images, result.outcome), title, path)
     notice(f"gallery: {path}")

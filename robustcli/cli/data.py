@@ -47,7 +47,7 @@ def list_sets(data_dir: options.DataDir = None, style: Style = "table") -> None:
         )
     own = {place.split("/")[0] for known in DATASETS.values() if known.torchvision for place in known.torchvision.files}
     try:
-        others = sorted(folder.iterdir()) if folder.is_dir() else []
+        others = sorted(folder.iterdir()) if folder.exists() else []
     except OSError as error:
         raise DataError(f"--data-dir {folder}: {error.strerror}") from None
     rows += [

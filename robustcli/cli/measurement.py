@@ -71,7 +71,7 @@ class Measurement:
         with foreign_code():
             session = open_session(checkpoints, request.spec, request.index)
             self.session = take_shard(session) if request.spec.shard else session
-            request.answer_for(self.session)
+        request.answer_for(self.session)
         self.preflights: dict[str, list[Finding]] = {}
         self.refused = False
         specs = [images_for(item.target, request.spec) for item in self.session.items]

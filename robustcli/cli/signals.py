@@ -75,6 +75,8 @@ def ignore_signals() -> None:
     """Once all is done: Python takes a moment to end, and what comes in it must not change the exit code."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "SIGCHLD"):  # torch raises an error where a process that decodes images has died
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _leave_dead_terminal() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor
 from robustcli.config import DataSpec, Fit
 from robustcli.data.arrays import Stored, allocate
 from robustcli.data.decoding import decode, why
+from robustcli.data.images import describe_broken
 from robustcli.data.index import Entry, Progress, read_index
 from robustcli.errors import DataError, one_line
 
@@ -124,7 +125,7 @@ def read_files(
         broken = {i: entry.error for i, entry in enumerate(entries) if entry.error}
         good = [i for i in range(len(files)) if i not in broken]
         if not good:
-            raise DataError(f"{path}: {_describe_broken(broken, names)}")
+            raise DataError(_describe(path, broken, names))
         fit, notice = _fit(path, {i: entries[i] for i in good}, files, spec.fit)
         height, width = fit.crop if fit else (entries[good[0]].height, entries[good[0]].width)
         shape = (1 if all(entries[i].grey for i in good) else 3, height, width)
@@ -135,7 +136,7 @@ def read_files(
         x, kept = _decode_all(lazy, wanted, count, broken) if small else (lazy.take(slice(count)), wanted[:count])
     except OSError as error:
         raise DataError(f"{error.filename or root}: cannot be read: {error.strerror or one_line(error)}") from None
-    said = [f"{path}: {_describe_broken(broken, names)}"] if broken else []
+    said = [_describe(path, broken, names)] if broken else []
     if not kept:
         raise DataError(said[0])
     said += _remarks(path, [entries[i] for i in kept], [labels[i] for i in kept], shape[0] == 3)
@@ -171,10 +172,8 @@ def _decode_all(
     return torch.cat(parts), kept
 
 
-def _describe_broken(broken: Mapping[int, str], names: Sequence[str]) -> str:
-    named = [f"{names[i]} ({broken[i]})" for i in sorted(broken)[:3]]
-    listed = ", ".join(named) + ", ..." * (len(broken) > 3)
-    return f"{len(broken)} of {len(names)} images cannot be read and are left out: {listed}"
+def _describe(path: Path, broken: Mapping[int, str], names: Sequence[str]) -> str:
+    return describe_broken(str(path), {names[i]: broken[i] for i in sorted(broken)}, len(names))
 
 
 def _fit(
@@ -309,7 +308,7 @@ def _images_in(folder: Path, path: Path, root: str, outside: set[str]) -> list[s
 
 
 def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(".")  # noqa: PTH122
 
 
 def _unread(path: Path, folders: Sequence[Path], known: set[Path]) -> dict[str, list[str]]:
@@ -339,5 +338,5 @@ def _unread(path: Path, folders: Sequence[Path], known: set[Path]) -> dict[str, 
 
 
 def _abbreviate(names: Sequence[str]) -> str:
-    different = sorted(set(names))
+    different = sorted({name if len(name) <= 100 else f"{name[:100]}..." for name in names})
     return ", ".join(different[:3]) + ", ..." * (len(different) > 3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from robustcli.config import Fit
+from robustcli.errors import DataError, listed
 
 CHUNK = 4096
 """Images that are read together where all have to be."""
@@ -21,7 +23,9 @@ CHUNK_BYTES = 1 << 26
 
 
 class Pixels(Protocol):
-    """Images (n, c, h, w), uint8, that are read when they are indexed."""
+    """Images (n, c, h, w), uint8, that are read from `files` (n) when they are indexed."""
+
+    files: Sequence[str]
 
     @property
     def shape(self) -> torch.Size:
@@ -125,23 +129,28 @@ class Images:
         content = None if self.content is None else self.content[index]
         return replace(self, x=x, y=self.y[index], ids=self.ids[index], content=content)
 
-    def sample(self, index: Tensor) -> Images:
-        """The chosen images in memory, but for those that cannot be decoded."""
+    def sample(self, index: Tensor | slice) -> Images:
+        """The chosen images in memory, but for those that cannot be decoded, which a notice names.
+
+        Raises:
+            DataError: none can.
+        """
         chosen = self.take(index)
         if isinstance(chosen.x, Tensor):
             return chosen
         x, broken = chosen.x.read(slice(None))
-        readable = torch.tensor([i for i in range(len(x)) if i not in broken], dtype=torch.int64)
-        return replace(chosen, x=x).take(readable)
-
-    @property
-    def levels(self) -> Tensor:
-        """(n, c, h, w) uint8, all of them read."""
-        return self.x[:]
+        found = replace(chosen, x=x)
+        if not broken:
+            return found
+        line = describe_broken(self.name, {chosen.x.files[i]: reason for i, reason in broken.items()}, len(x))
+        if len(broken) == len(x):
+            raise DataError(line)
+        readable = torch.tensor([i for i in range(len(x)) if i not in broken])
+        return replace(found.take(readable), notices=(*self.notices, line))
 
     def in_memory(self) -> Images:
-        """The same images, all of them read; what tells them apart is their pixels."""
-        return replace(self, x=self.levels, content=None)
+        """All images, as `sample` reads them; what tells them apart is their pixels."""
+        return replace(self.sample(slice(None)), content=None)
 
 
 def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images, Images]:
@@ -152,6 +161,12 @@ def split_validation(images: Images, fraction: float, seed: int) -> tuple[Images
     count = min(round(len(images) * fraction), len(images) - 1)
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))
     return images.take(order[count:].sort().values), images.take(order[:count].sort().values)
+
+
+def describe_broken(name: str, broken: Mapping[str, str], n: int) -> str:
+    """A line that says which of n images are left out, and why."""
+    reasons = listed(f"{file} ({reason})" for file, reason in broken.items())
+    return f"{name}: {len(broken)} of {n} images cannot be read and are left out: {reasons}"
 
 
 def overlap(source: str, ids: Tensor, images: Images) -> int:

@@ -79,7 +79,7 @@ def _read(
             reasons = list(map(fault, files))
         else:
             with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-                reasons = list(pool.map(fault, files, chunksize=256))
+                reasons = list(pool.map(fault, files, chunksize=32))
         known = (entry.error or printable(reason) for entry, reason in zip(entries, reasons, strict=True))
         broken = {name: reason for (name, *_), reason in zip(rows, known, strict=True) if reason}
     names, labels = defaultdict[object, list[str]](list), defaultdict[object, set[int]](set)

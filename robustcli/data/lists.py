@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import stat
 from collections import defaultdict
 from pathlib import Path
@@ -35,12 +36,11 @@ def read_rows(path: Path) -> list[tuple[str, str, str | None]]:
     text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     start = text.partition("\n")[0]
     delimiter = next((one for one in ",\t; " if one in start), ",")
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
-        rows = [
-            [cell.strip() for cell in row] for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-        ]
+        rows = [[cell.strip() for cell in row] for row in lines]
     except csv.Error as error:
-        raise DataError(f"{path}: cannot be read as lines of path,label: {error}") from None
+        raise DataError(f"{path}: cannot be read as lines of path,label: line {lines.line_num}: {error}") from None
     rows = [row for row in rows if any(row)]
     head = [cell.lower() for cell in rows[0]] if rows else []
     first, second, third = 0, 1, 2 if rows and min(map(len, rows)) > 2 else None
@@ -107,7 +107,8 @@ def list_rows(path: Path, split: str) -> Listing:
             [f"holds {len(chosen)} {split} images and {len(names)} classes; at least 2 are needed", *notices]
         )
         raise DataError(f"{path}: {reason}")
-    classes = sorted(names, key=int) if all(map(str.isdecimal, names)) else sorted(names)
+    whole = all(re.fullmatch("-?[0-9]{1,18}", name) for name in names)
+    classes = sorted(names, key=lambda name: (int(name) if whole else 0, name))
     numbers = {label: number for number, label in enumerate(classes)}
     labels = [numbers[label] for _, label in chosen]
     return Listing(path.parent, [name for name, _ in chosen], labels, tuple(classes), path, tuple(notices))

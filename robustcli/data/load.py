@@ -289,9 +289,9 @@ def _absence(layout: Torchvision, root: Path) -> str:
 
 def _ways_out(name: str, layout: Torchvision, reason: str) -> str:
     # Not MNIST's sample: whoever gets here refused it, or measures a model that was trained on its digits.
+    where = f"{Path(layout.files[0]).parent}/..." if layout.host else " and ".join(layout.files)
     return (
-        f"--dataset {name}: {reason}: put torchvision's layout there "
-        f"({Path(layout.files[0]).parent}/...), or {name}.npz ({', '.join(ARRAYS)}), "
+        f"--dataset {name}: {reason}: put torchvision's layout there ({where}), or {name}.npz ({', '.join(ARRAYS)}), "
         "or connect to a network for the download"
     )
 

@@ -129,7 +129,7 @@ def known_name(dataset: str) -> str | None:
         return dataset
     name, colon, variant = dataset.strip().lower().partition(":")
     found = DATASETS.get(name)
-    if found is None or found.shape or (colon and name != "emnist"):
+    if found is None or found.shape or (colon and not (name == "emnist" and variant)):
         return None
     return f"{name}{colon}{variant}"
 

@@ -53,9 +53,13 @@ class _Pieces(Dataset[Part]):
 
 
 def _prepare_worker(_: int) -> None:
-    """Leave Ctrl-C and SIGTERM to the process that asked, which ends its workers."""
+    """Leave Ctrl-C and errors to the process that asked, which ends its workers.
+
+    One that SIGTERM ends, as `timeout` and batch systems send it to all, ends well: torch calls others a failure.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what is wrong with a file comes back with its block
 
 
 def read_ahead(files: Files, parts: Sequence[Tensor], workers: int) -> Iterator[Part]:
@@ -76,6 +80,7 @@ def read_ahead(files: Files, parts: Sequence[Tensor], workers: int) -> Iterator[
         num_workers=workers,
         prefetch_factor=max(1, min(len(pieces), room // (workers * PIECE * math.prod(files.shape[1:])))),
         worker_init_fn=_prepare_worker,
+        generator=torch.Generator(),  # else it draws a seed from the global one
     )
     return _join(iter(loader), [len(part) for part in parts], files)  # the processes start here, in this thread
 

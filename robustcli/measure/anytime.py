@@ -77,8 +77,8 @@ def evaluate_towards(
                 progress = partial(on_progress, item.target.name)
                 run = _Slices(item, session, goal, deadline, progress, cache, clock, on_notice)
                 for index, outcome in run.rows(planned):
-                    record = to_record(item.subject, item.images.take(index), outcome, session.spec.split)
-                    yield Result(record, outcome)
+                    images = item.images.take(index)
+                    yield Result(to_record(item.subject, images, outcome, session.spec.split), outcome, images)
         except AttackError as error:
             raise AttackError(f"{item.target.name}: {error}") from None
 

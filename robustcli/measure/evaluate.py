@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from robustcli.attacks import describe, label
 from robustcli.attacks.base import BudgetAttack, Ensemble, MinimalAttack, at_budgets, passes_of
 from robustcli.data.folders import Files
-from robustcli.data.images import Images
+from robustcli.data.images import Images, describe_broken
 from robustcli.data.prefetch import blocks_of, fits_a_block
 from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.memory import ChunkSize
@@ -23,7 +23,7 @@ from robustcli.engine.outcome import Work, merge, predict_samples
 from robustcli.engine.ranks import Ranks, SharedJournal
 from robustcli.engine.run import Outcome, stream_attack
 from robustcli.engine.samples import Samples, SampleSource
-from robustcli.errors import AttackError, DataError, RobustCliError, listed
+from robustcli.errors import AttackError, DataError, RobustCliError
 from robustcli.measure.eightbit import correct_8bit
 from robustcli.measure.journal import CacheJournal
 from robustcli.measure.plan import Planned
@@ -34,10 +34,11 @@ from robustcli.store.cache import Cache
 
 @dataclass(frozen=True)
 class Result:
-    """A record and what it was made of."""
+    """A record and what it was made of: the images are those that could be read."""
 
     record: Record
     outcome: Outcome
+    images: Images
 
 
 def evaluate(
@@ -76,7 +77,7 @@ def evaluate(
                 record = to_record(item.subject, images, outcome, session.spec.split)
                 rounded = correct_8bit(item.target.module, images, outcome, session.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
-                yield Result(replace(record, correct_8bit=rounded), kept)
+                yield Result(replace(record, correct_8bit=rounded), kept, images)
         except AttackError as error:
             raise AttackError(f"{item.target.name}: {error}") from None
 
@@ -214,8 +215,9 @@ class _ItemRun:
             clean[eot] = self._predict(samples, eot)
             readable = (clean[eot] >= 0).cpu()
             assert isinstance(images.x, Files)
-            names = [(i, images.x.files[i]) for i in (~readable).nonzero()[:, 0].tolist()]
-            self._leave_out({name: samples.broken.get(i, "in another process") for i, name in names})
+            unread = (~readable).nonzero()[:, 0]
+            reasons = images.x.read(unread[:3])[1]  # of those that a line names: other ranks may have read them
+            self._leave_out({images.x.files[i]: reasons.get(k, "") for k, i in enumerate(unread.tolist())})
             images = images.take(readable.nonzero()[:, 0])
             clean = {passes: pred[readable.to(pred.device)] for passes, pred in clean.items()}
         return images, clean
@@ -237,13 +239,12 @@ class _ItemRun:
         """
         if not broken:
             return
-        reasons = listed(f"{file} ({reason})" for file, reason in broken.items())
-        some = f"{self.item.images.name}: {len(broken)} of {len(self.item.images)} images cannot be decoded"
+        line = describe_broken(self.item.images.name, broken, len(self.item.images))
         if len(broken) == len(self.item.images):
-            raise DataError(f"{some}: {reasons}")
+            raise DataError(line)
         for planned in self.item.plan:
             self.on_progress(planned, 0.0, float(planned.rows * len(broken)))
-        self.on_notice(f"{some} and are left out: {reasons}")
+        self.on_notice(line)
 
     def _is_missing(self, images: Images, group: Sequence[Planned]) -> Tensor:
         """(n,) bool, which samples have to be looked at: something of them is not in the store, which rank 0 has."""

@@ -104,7 +104,7 @@ class Matrix:
     def __init__(self, session: Session) -> None:
         self.session = session
         self.cells: list[Transferred] = []
-        self._clean: dict[Subject, Tensor] = {}
+        self._clean: dict[tuple[Subject, tuple[int, ...]], Tensor] = {}
 
     @property
     def total(self) -> int:
@@ -122,13 +122,14 @@ class Matrix:
         for item in self.session.items:
             subject, robust = item.subject, record.robust
             if subject != record.subject:
-                model, y = item.target.module.to(self.session.device), item.images.y.to(self.session.device)
-                if subject not in self._clean:
-                    x = item.images.batch(slice(None), self.session.device)
-                    self._clean[subject] = right(model, x, y, self.session.chunk)
+                model, y = item.target.module.to(self.session.device), result.images.y.to(self.session.device)
+                key = subject, record.ids  # a row that was cut short has fewer
+                if key not in self._clean:
+                    x = result.images.batch(slice(None), self.session.device)
+                    self._clean[key] = right(model, x, y, self.session.chunk)
                     yield len(y)
                 x_adv = outcome.x_adv.to(self.session.device)
-                after = self._clean[subject] & right(model, x_adv, y, self.session.chunk)
+                after = self._clean[key] & right(model, x_adv, y, self.session.chunk)
                 robust = tuple(after.int().tolist())
                 yield len(y)
             self.cells.append(Transferred(record, subject, robust))

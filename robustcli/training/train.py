@@ -67,7 +67,7 @@ def prepare(
         DataSpec(dataset=spec.dataset, data_dir=data_dir, split="train", limit=spec.limit, allow_sample=allow_sample)
     ).in_memory()
     train, validation = split_validation(images, spec.validation, spec.seed)
-    model_spec = design(spec.model, train.levels, len(images.classes))
+    model_spec = design(spec.model, train.x[:], len(images.classes))
     model = build_model(model_spec, spec.seed)
     method = method.resolve(MODELS[model_spec.name], default_budgets(images.shape)[1])
     recipe = method.recipe()

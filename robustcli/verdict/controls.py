@@ -132,7 +132,7 @@ def undefended_control(setup: Setup) -> Finding | None:
     ]
     if not strong or not len(images) or images.name not in UNDEFENDED:
         return None
-    samples = ImageSamples(images, setup.device)[spread_over(len(images), FEW)]
+    samples = ImageSamples(images.sample(spread_over(len(images), FEW)), setup.device)[slice(None)]
     model, left = undefended(images.name)[0].to(setup.device), samples
     for attack in strong:
         if len(left):

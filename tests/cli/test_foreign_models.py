@@ -248,3 +248,17 @@ def test_networks_of_the_libraries_end_to_end(
     assert {key: row["input"][key] for key in size} == size
     assert row["input"]["normalize"] == ("own" if extra == "transformers" else "none")
     assert "outputs are matched to the 2 classes by name" in ended.err
+
+
+def test_an_equal_call_prints_the_document_of_the_one_before(
+    call: Call, program: str, colours: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("evaluate", f"{program}:good", "--dataset", colours, "--attack", "fgsm", "--eps", "0.02", "--store", "s.db")
+    first = call(*line)
+    looked: list[int] = []
+    monkeypatch.setattr("robustcli.verdict.judge.before", lambda session: looked.append(1) or {})
+    again = call(*line)
+    assert (again.code, again.out, looked) == (0, first.out, [])
+    Path(program).write_text(Path(program).read_text().replace("-9 * gap", "-8 * gap"))
+    assert call(*line).code == 0
+    assert looked == [1]

@@ -73,7 +73,7 @@ def test_a_large_folder_is_decoded_when_it_is_indexed_and_has_the_same_images(tm
     assert large.hashes.tolist() == small.hashes.tolist()
     order = torch.tensor([2, 0, 3])
     assert torch.equal(large.batch(order), small.batch(order))
-    assert torch.equal(large.take(order).take(slice(1, None)).levels, small.x[order][1:])
+    assert torch.equal(large.take(order).take(slice(1, None)).x[:], small.x[order][1:])
     assert torch.equal(large.in_memory().x, small.x)
 
 
@@ -165,14 +165,22 @@ def test_what_is_left_out_is_counted_and_said(tmp_path):
         write_images(tmp_path / "test" / name, 3, level=100 * (name == "b"))
     write_images(tmp_path / "test" / "a" / "more", 2)
     write_images(tmp_path / "extra", 1)
-    for name in ("test/a/x.tga", "test/a/y.heic", "test/b/notes", "test/b/.DS_Store", "README.md", "loose.png"):
+    for name in (
+        "test/a/x.tga",
+        "test/a/y.heic",
+        "test/b/notes",
+        "test/b/.DS_Store",
+        "test/b/.a.png",
+        "README.md",
+        "loose.png",
+    ):
         (tmp_path / name).touch()
     (tmp_path / "test" / ".cache").mkdir()
     images = load_path(tmp_path)
     assert len(images) == 6
     assert images.notices == (
-        f"{tmp_path}: 8 of 14 files left out: 3 of another suffix (.heic, .tga, notes), "
-        "2 in sub-folders (test/a/more), 1 hidden (.DS_Store), 2 elsewhere (extra, loose.png)",
+        f"{tmp_path}: 9 of 15 files left out: 3 of another suffix (.heic, .tga, notes), "
+        "2 in sub-folders (test/a/more), 2 hidden (.DS_Store, .a.png), 2 elsewhere (extra, loose.png)",
     )
     assert images.take(slice(2)).notices == images.notices
 
@@ -489,6 +497,9 @@ def test_what_cannot_be_read_is_told_by_its_position(tmp_path, monkeypatch):
     assert (x[1] == 0).all()
     assert x[0].any()
     assert load_path(path).hashes.shape == (4,)
+    read = load_path(path).in_memory()
+    assert (read.ids.tolist(), read.content) == ([0, 1, 3], None)
+    assert f"1 of 4 images cannot be read and are left out: {cut} (" in read.notices[-1]
 
 
 def test_a_folder_of_broken_files_alone_is_an_error(tmp_path):

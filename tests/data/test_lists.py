@@ -51,6 +51,20 @@ def test_columns_by_name_tabs_and_blanks(tmp_path):
 def test_integers_are_taken_in_their_order(tmp_path):
     path = write(tmp_path, "photos/1.png,10\nphotos/2.png,9\n")
     assert (load_path(path).classes, levels(path)) == (("9", "10"), [2, 1])
+    path = write(tmp_path, "photos/1.png,1\nphotos/2.png,01\nphotos/3.png,-10\nphotos/4.png,-9\n")
+    assert load_path(path).classes == ("-10", "-9", "01", "1")
+    path = write(tmp_path, f"photos/1.png,2\nphotos/2.png,1{'0' * 5000}\n")  # more than Python makes an integer of
+    assert levels(path) == [2, 1]
+
+
+def test_a_quotation_mark_that_is_not_closed_swallows_no_lines(tmp_path):
+    path = write(tmp_path, 'photos/1.png,a\n"photos/2.png,b\nphotos/3.png,b\nphotos/4.png,a\n')
+    assert "cannot be read as lines of path,label: line 4: unexpected end of data" in failure(path)
+
+
+def test_a_very_long_path_is_named_by_its_beginning(tmp_path):
+    path = write(tmp_path, f"photos/1.png,a\nphotos/2.png,b\n{'x' * 5000},a\n")
+    assert load_path(path).notices == (f"{path}: 1 of 3 lines left out: 1 missing ({'x' * 100}...)",)
 
 
 def test_a_column_says_the_split(tmp_path):

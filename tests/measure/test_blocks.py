@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from robustcli.errors import DataError
 from robustcli.measure.evaluate import evaluate
 from robustcli.measure.record import Record
 from robustcli.measure.session import ImageSamples, Session, open_session
+from robustcli.measure.transfer import Matrix
 from robustcli.store.cache import Cache
 from tests.processes import run_both
 
@@ -121,7 +123,7 @@ def test_what_the_store_knows_is_not_decoded(
 def damaged(digits: Path, tmp_path: Path) -> tuple[Path, Path]:
     """A copy of the folder, and the 18th file of it, which is cut."""
     folder = shutil.copytree(digits, tmp_path / "photos")
-    wanted = load(DataSpec(dataset=str(folder))).levels[17, 0].numpy()
+    wanted = (255 * load(DataSpec(dataset=str(folder))).batch(torch.tensor([17]))[0, 0]).round().byte().numpy()
     (cut,) = [path for path in folder.rglob("*.png") if np.array_equal(np.asarray(Image.open(path)), wanted)]
     cut.write_bytes(cut.read_bytes()[:-40])
     return folder, cut
@@ -146,7 +148,7 @@ def test_a_file_that_cannot_be_decoded_is_in_no_row_and_is_named(
         session, on_notice=notices.append, on_progress=lambda _, __, done, spared: moved.append(done + spared)
     )
     (line,) = notices
-    assert f"1 of {N} images cannot be decoded and are left out: {cut} (" in line
+    assert f"1 of {N} images cannot be read and are left out: {cut} (" in line
     assert sum(moved) == pytest.approx(session.total)
     assert [[*row[:5]] for row in flags(rows)] == [row[:5] for row in without_18th(expected[2:])]
 
@@ -178,6 +180,42 @@ def test_two_processes_each_read_their_part(damaged: tuple[Path, Path], expected
 
 
 @pytest.mark.usefixtures("large")
+@pytest.mark.parametrize("attack", SPEC.attacks[:2])
+def test_kept_images_are_those_of_the_files_that_can_be_decoded(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attack: str
+) -> None:
+    folder = shutil.copytree(digits, tmp_path / "photos")
+    spec: dict[str, Any] = {"attacks": (attack,), "eps": SPEC.eps[:1], "workers": 0}
+    cut = Path(session_on(folder, **spec).items[0].images.x.files[17])  # type: ignore[union-attr]
+    cut.write_bytes(cut.read_bytes()[:-40])
+    session = open_session(
+        [Path("zoo:mnist-gaussian"), Path("zoo:mnist-fgsm")], SPEC.model_copy(update=spec | {"dataset": str(folder)})
+    )
+    matrix = Matrix(session)
+    for result in evaluate(session, keep_images=True):
+        list(matrix.take(result))
+        assert result.record.n == N - 1
+        assert tuple(result.images.ids.tolist()) == result.record.ids
+        assert len(result.images.batch(slice(None))) == N - 1
+    assert len(matrix.cells) == 4
+
+
+def test_worker_processes_draw_nothing_and_end_well(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "IN_MEMORY", 0)
+    files, before = load(DataSpec(dataset=str(digits))).x, torch.get_rng_state()
+    assert isinstance(files, Files)
+    ahead = prefetch.read_ahead(files, list(torch.split(torch.arange(N), 20)), 2)
+    next(ahead)
+    assert torch.equal(torch.get_rng_state(), before)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        worker.terminate()
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0]  # of any other, torch raises an error wherever it is
+
+
+@pytest.mark.usefixtures("large")
 def test_a_folder_of_which_nothing_can_be_decoded_is_an_error(digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_on(digits, workers=0)
     monkeypatch.setattr(
@@ -185,7 +223,7 @@ def test_a_folder_of_which_nothing_can_be_decoded_is_an_error(digits: Path, monk
         "read",
         lambda self, index: (torch.zeros(len(index), 1, 28, 28).byte(), dict.fromkeys(range(len(index)), "is cut")),
     )
-    with pytest.raises(DataError, match=f"{N} of {N} images cannot be decoded: .* \\(is cut\\)"):
+    with pytest.raises(DataError, match=f"{N} of {N} images cannot be read and are left out: .* \\(is cut\\)"):
         rows_of(session)
 
 
