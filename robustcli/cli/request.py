@@ -71,6 +71,7 @@ class Request:
         self.command, self.flags, self.ranks = command, flags, ranks
         self.store = store_path(flags) if self.leads else None
         self.notes: list[tuple[str, str]] = []
+        self.by_content = False
 
     @cached_property
     def spec(self) -> EvalSpec:
@@ -137,7 +138,7 @@ class Request:
         """As `answer_from_store`, where the names of the models do not say what they are: by what was opened."""
         if self.key is None:
             opened = [(item.target.key, item.images.source, item.images.fingerprint) for item in session.items]
-            self.key = self._key_of(opened)
+            self.key, self.by_content = self._key_of(opened), True
             self.answer_from_store()
 
     def answer_from_store(self) -> None:
@@ -184,6 +185,7 @@ class Request:
 
         specs = [images_for(item.target, session.spec) for item in session.items]
         files = [path for spec in specs for path in data_files(spec.dataset, data_folder(spec.data_dir))]
+        files = [] if self.by_content else files  # whose images are a part of the key
         stands_in = any(item.images.note for item in session.items)
         until = time.time() + SHORT_SECONDS if stands_in else None
         remember(self.store, self.key, document, stamps(dict.fromkeys(files)), until)
