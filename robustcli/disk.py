@@ -12,6 +12,8 @@ from pathlib import Path
 
 from robustcli.errors import ConfigError
 
+NOT_REGULAR = "is a pipe, a socket or a device, not a regular file"
+
 
 def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; a pipe or a device, which may never end, is refused.
@@ -27,7 +29,7 @@ def open_regular(path: Path) -> BufferedReader:
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
         if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "is a pipe, a socket or a device, not a regular file", str(path))
+            raise OSError(errno.EINVAL, NOT_REGULAR, str(path))
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)

@@ -64,10 +64,11 @@ class TrainingError(RobustCliError):
 
 OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|not enough memory|out of memory|cannot allocate memory|bad_alloc|ALLOC_FAILED"
-    r"|failed to allocate|can't start new thread|DataLoader worker .* (killed by signal|exited)|terminated abruptly",
+    r"|failed to allocate|could not create a primitive(?! descriptor)|can't start new thread"
+    r"|DataLoader worker .* (killed by signal|exited)|terminated abruptly",
     re.IGNORECASE,
 )
-"""What torch, CUDA and its libraries, C++ and the kernel say, most of it as a plain RuntimeError.
+"""What torch, CUDA and its libraries, oneDNN, C++ and the kernel say, most of it as a plain RuntimeError.
 
 Of a worker process that was killed too: it is what the kernel does where memory runs out.
 """

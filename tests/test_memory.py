@@ -16,6 +16,7 @@ SAID = [
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
     RuntimeError("can't start new thread"),
+    RuntimeError("could not create a primitive"),
     RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
     OSError(12, "Cannot allocate memory"),
     ImportError("libx.so: cannot allocate memory in static TLS block"),
@@ -43,7 +44,13 @@ def test_it_is_known_behind_another_error(hidden: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [None, RuntimeError("shapes do not fit"), ValueError("out of memory"), CheckpointError("a.pt: is missing")]
+    "error",
+    [
+        None,
+        RuntimeError("could not create a primitive descriptor for a convolution"),
+        ValueError("out of memory"),
+        CheckpointError("a.pt: is missing"),
+    ],
 )
 def test_another_error_is_left_alone(error: Exception | None) -> None:
     assert not is_out_of_memory(error)

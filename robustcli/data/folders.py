@@ -20,6 +20,7 @@ from robustcli.data.arrays import Stored, allocate
 from robustcli.data.decoding import decode, why
 from robustcli.data.images import describe_broken
 from robustcli.data.index import Entry, Progress, read_index
+from robustcli.disk import NOT_REGULAR
 from robustcli.errors import DataError, one_line
 
 SUFFIXES = frozenset(
@@ -295,7 +296,11 @@ def describe_left_out(path: Path, left_out: Mapping[str, Sequence[str]], of: int
 
 
 def _images_in(folder: Path, path: Path, root: str, outside: set[str]) -> list[str]:
-    """The image files in a class folder, not in folders below it, by their names from `path` on."""
+    """The image files in a class folder, not in folders below it, by their names from `path` on.
+
+    Raises:
+        DataError: one is a pipe, a socket or a device, or a link to one: no set of images has that.
+    """
     found, start = list[str](), f"{folder.relative_to(path)}{os.sep}"
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -303,6 +308,8 @@ def _images_in(folder: Path, path: Path, root: str, outside: set[str]) -> list[s
             # Of a link in a circle, is_dir is an error.
             if _is_image(entry.name) and not (os.path.isdir(entry.path) if link else entry.is_dir()):  # noqa: PTH112
                 fine = not link or is_inside(entry.path, root)
+                if not (os.path.isfile(entry.path) if link else entry.is_file()) and os.path.exists(entry.path):  # noqa: PTH110, PTH113
+                    raise DataError(f"{entry.path}: {NOT_REGULAR}")
                 (found.append if fine else outside.add)(start + entry.name)
     return sorted(found)
 

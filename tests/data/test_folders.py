@@ -219,10 +219,13 @@ def test_a_file_without_end_is_not_read(tmp_path):
     assert broken(tmp_path) == "it has 1099511627776 bytes; at most 134217728 (128 MiB) an image are read"
 
 
-def test_pipes_and_links_to_nothing_are_left_out(tmp_path):
+def test_pipes_and_devices_are_refused_and_links_to_nothing_left_out(tmp_path):
     odd = folder_of(tmp_path) / "test/a/0.png"
     os.mkfifo(odd)
-    assert broken(tmp_path) == "is a pipe, a socket or a device, not a regular file"
+    assert failure(tmp_path) == f"{odd}: is a pipe, a socket or a device, not a regular file"
+    odd.unlink()
+    odd.symlink_to("/dev/zero")
+    assert failure(tmp_path) == f"{odd}: is a pipe, a socket or a device, not a regular file"
     for target, reason in (("missing", "No such file"), ("0.png", "Too many levels")):
         odd.unlink()
         odd.symlink_to(target)
@@ -243,7 +246,7 @@ def test_links_within_the_folder_are_followed_and_loops_end(tmp_path):
 def test_links_that_lead_outside_are_left_out_and_nothing_there_is_read(tmp_path, monkeypatch):
     write_images(tmp_path / "secret", 5)
     path = folder_of(tmp_path / "set", COLOUR)
-    (path / "test" / "a" / "dev.png").symlink_to("/dev/zero")
+    (path / "test" / "a" / "dev.png").symlink_to(tmp_path / "secret" / "01.png")
     (path / "test" / "a" / "one.png").symlink_to(tmp_path / "secret" / "00.png")
     (path / "test" / "c").symlink_to(tmp_path / "secret")
     (path / "train").symlink_to(tmp_path)
