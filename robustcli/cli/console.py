@@ -86,14 +86,14 @@ def _line(text: str, style: str = "") -> Text:
 
 
 def progress(*columns: str) -> Progress:
-    """A bar with a count and the time left, on stderr; nothing where that is no terminal."""
+    """A bar with a count, the time left and further columns, on stderr; nothing where that is no terminal."""
     console = err()
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        *columns,
         TimeRemainingColumn(elapsed_when_finished=True),
+        *columns,
         console=console,
         disable=not console.is_terminal,
         transient=True,
