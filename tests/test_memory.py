@@ -47,6 +47,7 @@ def test_it_is_known_behind_another_error(hidden: bool) -> None:
     "error",
     [
         None,
+        RuntimeError("shapes do not fit"),
         RuntimeError("could not create a primitive descriptor for a convolution"),
         ValueError("out of memory"),
         CheckpointError("a.pt: is missing"),

@@ -183,9 +183,9 @@ class Request:
         from robustcli.measure.session import images_for
         from robustcli.store.documents import SHORT_SECONDS, data_files, remember, stamps
 
-        specs = [images_for(item.target, session.spec) for item in session.items]
+        items = () if self.by_content else session.items  # by content, the images are a part of the key
+        specs = [images_for(item.target, session.spec) for item in items]
         files = [path for spec in specs for path in data_files(spec.dataset, data_folder(spec.data_dir))]
-        files = [] if self.by_content else files  # whose images are a part of the key
         stands_in = any(item.images.note for item in session.items)
         until = time.time() + SHORT_SECONDS if stands_in else None
         remember(self.store, self.key, document, stamps(dict.fromkeys(files)), until)
