@@ -70,6 +70,12 @@ def markdown(text: str) -> str:
     return re.sub(r"^\s*(\d+)(?=[.)]\s)", r"\1\\", line)
 
 
+def github(text: str, *, value: bool = False) -> str:
+    """One line as the message of a GitHub workflow command, or as the `value` of a property of one."""
+    line = visible(text).replace("%", "%25")  # which leaves no line break
+    return line.replace(":", "%3A").replace(",", "%2C") if value else line
+
+
 def csv_cells(values: Iterable[object]) -> list[object]:
     """A row for a spreadsheet: text in which it would see a formula gets an apostrophe in front; numbers stay."""
     return [_cell(value) if isinstance(value, str) else value for value in values]
