@@ -31,7 +31,9 @@ Store = Annotated[Path, typer.Option("--store", help="The store's file.")]
 Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
 Row = Annotated[int, typer.Argument(help="A row's id, as `robustcli results list` gives it.")]
 Rows = Annotated[list[int] | None, typer.Argument(help="Rows by id; all if left out.", show_default=False)]
-File = Annotated[Path, typer.Argument(help="A .json or .csv of all samples, or an .npz that has the images too.")]
+File = Annotated[
+    Path, typer.Argument(help="A .json or .csv of all samples, or an .npz or .pt that has the images too.")
+]
 Age = Annotated[
     str | None, typer.Option("--older-than", help="Rows whose last sample is older, such as 12h, 30d or 8w.")
 ]

@@ -126,7 +126,7 @@ def to_csv(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     return out.getvalue().encode()
 
 
-def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+def _arrays(connection: sqlite3.Connection, found: Sequence[Line]) -> dict[str, Any]:
     """Arrays `ID_ids`, `ID_robust`, `ID_distances` and so on; `ID_x_adv` with `ID_x_adv_ids`: the stored images."""
     import numpy as np
 
@@ -141,10 +141,26 @@ def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
             arrays[f"{line.id}_x_adv"] = np.stack(
                 [np.frombuffer(raw, "<f4").reshape(shape) for _, shape, raw in images]
             )
+    return arrays
+
+
+def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+    """The arrays of the rows, compressed."""
+    import numpy as np
+
     out = io.BytesIO()
-    np.savez_compressed(out, **arrays)
+    np.savez_compressed(out, **_arrays(connection, found))
     return out.getvalue()
 
 
-FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz}
+def to_pt(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+    """The same as tensors, which `torch.load(FILE, weights_only=True)` reads."""
+    import torch
+
+    out = io.BytesIO()
+    torch.save({name: torch.from_numpy(array) for name, array in _arrays(connection, found).items()}, out)
+    return out.getvalue()
+
+
+FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz, ".pt": to_pt}
 """What `results export` writes, by the file's suffix."""
