@@ -126,7 +126,7 @@ def to_csv(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     return out.getvalue().encode()
 
 
-def _arrays(connection: sqlite3.Connection, found: Sequence[Line]) -> dict[str, Any]:
+def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     """Arrays `ID_ids`, `ID_robust`, `ID_distances` and so on; `ID_x_adv` with `ID_x_adv_ids`: the stored images."""
     import numpy as np
 
@@ -141,24 +141,18 @@ def _arrays(connection: sqlite3.Connection, found: Sequence[Line]) -> dict[str, 
             arrays[f"{line.id}_x_adv"] = np.stack(
                 [np.frombuffer(raw, "<f4").reshape(shape) for _, shape, raw in images]
             )
-    return arrays
-
-
-def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
-    """The arrays of the rows, compressed."""
-    import numpy as np
-
     out = io.BytesIO()
-    np.savez_compressed(out, **_arrays(connection, found))
+    np.savez_compressed(out, **arrays)
     return out.getvalue()
 
 
 def to_pt(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     """The same as tensors, which `torch.load(FILE, weights_only=True)` reads."""
+    import numpy as np
     import torch
 
-    out = io.BytesIO()
-    torch.save({name: torch.from_numpy(array) for name, array in _arrays(connection, found).items()}, out)
+    out, arrays = io.BytesIO(), np.load(io.BytesIO(to_npz(connection, found)))
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, out)
     return out.getvalue()
 
 
