@@ -22,9 +22,6 @@ Read = tuple[str, Path]
 
 JSON_HINT = "--json takes the file to write; for JSON on stdout use --format json"
 
-MOST_PICKLE = 1 << 20
-"""Bytes of a pickle in which the names of tensors are looked for."""
-
 LONGEST = 255
 """Bytes of a file's name, on the file systems of today."""
 
@@ -229,7 +226,7 @@ def _arrays_in(path: Path) -> set[str]:
     names = _archive(path)
     for pickled in (name for name in names if name.endswith("data.pkl")):
         with suppress(ValueError), open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            operations = pickletools.genops(archive.open(pickled).read(MOST_PICKLE))
+            operations = pickletools.genops(archive.open(pickled).read(1 << 20))
             return {text for _, text, _ in operations if isinstance(text, str)}
     return {name.removesuffix(".npy") for name in names}
 

@@ -35,9 +35,6 @@ Store = Annotated[
     option("--store", OUTPUT, "The store whose rows are judged (results/robustcli.db if no file is named)."),
 ]
 
-NAMED = 8
-"""So many ids are named on a terminal; JSON has all."""
-
 LISTS = {
     "no_longer": "no longer fool",
     "changed": "are taken for another class than was kept",
@@ -67,29 +64,24 @@ def replay(
     Example: `robustcli replay adversarials.npz zoo:mnist-batchout`
     """
     check_style(style)
-    given = given_flags(context.params)
+    given, rest = given_flags(context.params), list(names or ())
     given = {key: value for key, value in given.items() if key not in ("names", "store", "style")}
-    rest = list(names or ())
-    if store is not None or not rest or (rest[0].isdecimal() and not Path(rest[0]).exists()):
-        rows = [int(name) for name in rest if name.isdecimal()]
-        models = [name for name in rest if not name.isdecimal()]
-        replays = _of_store(store or STORE, rows, _one_model(models), given)
-    else:
-        replays = _of_file(Path(rest[0]), _one_model(rest[1:]), given)
+    of_file = store is None and rest != [] and (not rest[0].isdecimal() or Path(rest[0]).exists())
+    rows = [] if of_file else [int(name) for name in rest if name.isdecimal()]
+    models = [Path(name) for name in (rest[1:] if of_file else rest) if of_file or not name.isdecimal()]
+    if len(models) > 1:
+        raise ConfigError(f"replay: takes one model, and {', '.join(map(str, models))} are named")
+    model = models[0] if models else None
     with foreign_code():
-        found = list(replays)
+        found = list(
+            _of_file(Path(rest[0]), model, given) if of_file else _of_store(store or STORE, rows, model, given)
+        )
     if style == "json":
         out().file.write(json.dumps({"schema": 1, "replays": found}, allow_nan=False) + "\n")
         return
     from robustcli.report.formats import print_tables
 
     print_tables([_table(list(group)) for _, group in groupby(found, lambda one: one["checkpoint"])], style, out())
-
-
-def _one_model(models: Sequence[str]) -> Path | None:
-    if len(models) > 1:
-        raise ConfigError(f"replay: takes one model, and {', '.join(models)} are named")
-    return Path(models[0]) if models else None
 
 
 def _of_file(path: Path, model: Path | None, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -137,25 +129,24 @@ def _table(found: Sequence[Mapping[str, Any]]) -> Table:
     """What one model says of the adversarials of a file, or of a store's rows; the notes say what no longer holds."""
     from robustcli.report.table import Table
 
-    cells = tuple(
-        (one["source"], one["attack"] or "-", one["budget"] or "-", *(str(one[key]) for key in ("kept", "fooling")))
-        + tuple("-" if one[key] is None else str(len(one[key])) for key in ("outside_box", "outside_ball"))
-        for one in found
-    )
-    headers = ("of", "attack", "budget", "kept", "fool", "out of box", "out of ball")
-    notes = [line for one in found for line in _notes(one)]
-    return Table(f"Adversarials on {found[0]['checkpoint']}", headers, cells, (*notes, LEGEND), left=3)
+    keys = {"of": "source", "attack": "attack", "budget": "budget", "kept": "kept", "fool": "fooling"}
+    keys |= {"out of box": "outside_box", "out of ball": "outside_ball"}
+    values = [[one[key] for key in keys.values()] for one in found]
+    cells = [
+        tuple("-" if cell is None else str(len(cell) if isinstance(cell, list) else cell) for cell in row)
+        for row in values
+    ]
+    notes = [f"{one['source']}: {line}" for one in found for line in _notes(one)]
+    return Table(f"Adversarials on {found[0]['checkpoint']}", tuple(keys), tuple(cells), (*notes, LEGEND), left=3)
 
 
 def _notes(one: Mapping[str, Any]) -> Iterator[str]:
     if one["same_model"] is False:
         was, here = one["made_on"], one["checkpoint_sha256"][:8]
-        yield f"{one['source']}: made on {was['checkpoint']} ({was['checkpoint_sha256'][:8]}), another model ({here})."
-    for key, what in LISTS.items():
-        if ids := one[key]:
-            yield f"{one['source']}: {len(ids)} {what}: {listed(map(str, ids), NAMED)}"
+        yield f"made on {was['checkpoint']} ({was['checkpoint_sha256'][:8]}), another model ({here})"
+    yield from (f"{len(ids)} {what}: {listed(map(str, ids), 8)}" for key, what in LISTS.items() if (ids := one[key]))
     if one.get("missing"):
-        yield f"{one['source']}: what is told of originals and of the ball is so far incomplete: {one['missing']}"
+        yield f"what is told of originals and of the ball is so far incomplete: {one['missing']}"
     if one["budget"] is None and (far := one["largest_distance"]):
         distances = ", ".join(f"{norm.capitalize()} {distance:.4g}" for norm, distance in far.items())
-        yield f"{one['source']}: no budget is kept; the farthest from its original is at {distances}"
+        yield f"no budget is kept; the farthest from its original is at {distances}"

@@ -59,10 +59,6 @@ def train(
     Example: `robustcli train --method batchout --dataset mnist`
     """
     flags = given_flags(context.params)
-    if tensorboard is not None:
-        from robustcli.training.tensorboard import require_tensorboard
-
-        require_tensorboard(tensorboard)
     if resume is not None:
         _resume(resume, flags)
         return

@@ -40,8 +40,6 @@ KEPT = f"""
 SELECT sample, digest, shape, pixels, pred, pred_after FROM adversarials JOIN samples USING (series, sample, digest)
 WHERE series = ? AND robust = 0 AND distance > 0 AND {WHOLE_AND_SOUND} ORDER BY sample, digest
 """  # noqa: S608
-SAME_DATA = ("dataset", "data_dir", "split", "allow_sample")
-SAME_MODEL = ("normalize", "resize", "crop")
 
 
 @dataclass(frozen=True)
@@ -111,29 +109,23 @@ def of_row(connection: sqlite3.Connection, line: Line) -> Kept | None:
     Raises:
         StoreError: an image cannot be read, or has another shape than the first.
     """
-    rows = select(connection, KEPT, line.id)
-    images: list[Tensor] = []
-    for number, _, shape, packed, *_ in rows:
-        try:
-            sides, pixels = picture(shape, packed)
-            images.append(torch.frombuffer(bytearray(pixels), dtype=torch.float32).reshape(sides))
-            if images[-1].shape != images[0].shape:
-                raise ValueError("is not like the first")
-        except ValueError as error:
-            raise StoreError(f"row {line.id}: the image of sample {number!a} cannot be read ({error})") from None
-    if not rows:
+    if not (rows := select(connection, KEPT, line.id)):
         return None
-    ids, contents, _, _, pred, after = zip(*rows, strict=True)
-    y, pred_after = torch.tensor(pred), torch.tensor(after)  # only what was right before is broken
-    none, x_adv = torch.tensor([], dtype=torch.int64), torch.stack(images)
+    ids, contents, shapes, packed, pred, after = zip(*rows, strict=True)
+    try:
+        images = [np.frombuffer(raw, "<f4").reshape(sides) for sides, raw in map(picture, shapes, packed)]
+        x_adv = torch.from_numpy(np.stack(images))
+    except ValueError as error:
+        raise StoreError(f"row {line.id}: an image cannot be read ({error})") from None
+    y, none = torch.tensor(pred), torch.tensor([], dtype=torch.int64)  # only what was right before is broken
     known = tuple(zip(ids, contents, strict=True))
-    return Kept(f"row {line.id}", x_adv, y, y, pred_after, torch.tensor(ids), x_adv[:0], none, line, known)
+    return Kept(f"row {line.id}", x_adv, y, y, torch.tensor(after), torch.tensor(ids), x_adv[:0], none, line, known)
 
 
 def spec_for(connection: sqlite3.Connection, line: Line, given: Mapping[str, Any], *, same_model: bool) -> EvalSpec:
     """Where a row's images are, and how its own model takes them, as far as flags do not say otherwise."""
     found = [origin["spec"] for origin in provenances(connection, line) if isinstance(origin.get("spec"), dict)]
-    keys = SAME_DATA + SAME_MODEL * same_model
+    keys = ("dataset", "data_dir", "split", "allow_sample", *(("normalize", "resize", "crop") if same_model else ()))
     before: dict[str, Any] = {key: spec[key] for spec in found for key in keys if spec.get(key) is not None}
     if known_name(line.dataset):  # the sample may have stood in for what was named
         before["dataset"] = line.dataset

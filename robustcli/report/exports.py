@@ -31,9 +31,6 @@ HUB = {
 }
 """Data sets by their name on the Hugging Face Hub."""
 
-ROBUSTBENCH_MEMBERS = {"rounds": 100, "queries": 5000}
-"""The least effort of AutoAttack as RobustBench runs it."""
-
 ROWS, LONG = 40, 45
 """Rows of a table on a page, and characters of a cell that is not wrapped."""
 
@@ -96,27 +93,21 @@ def _tex(text: str) -> str:
 def model_card(documents: Documents) -> str:
     """Markdown for a model's card: what was measured, what it means and how to make it again; with a `model-index`."""
     records = [record for document in documents for record in _rows(document)]
-    names = dict.fromkeys(record.subject.checkpoint for record in records)
-    index = [
-        {"name": name, "results": [_index(one) for one in records if one.subject.checkpoint == name]} for name in names
-    ]
-    parts = [f"---\n{_yaml({'model-index': index})}---", "# Adversarial robustness"]
+    index: dict[str, list[dict[str, Any]]] = {}
+    for one in records:
+        dataset = {"type": HUB.get(one.dataset, one.dataset), "name": one.dataset, "split": one.split}
+        name = f"Robust accuracy, {one.name} {one.ball}"
+        metrics = [{"type": "accuracy", "name": name, "value": round(one.accuracy, 4)}]
+        result = {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}
+        index.setdefault(one.subject.checkpoint, []).append(result)
+    models = {"model-index": [{"name": name, "results": results} for name, results in index.items()]}
+    parts = [f"---\n{_yaml(models)}---", "# Adversarial robustness"]
     for document in documents:
         parts += [to_text(table, "markdown") for table in _tables(document)]
         for head, lines in _verdicts(document):
             parts.append("\n".join([f"**{markdown(head)}**\n", *(f"- {markdown(line)}" for line in lines)]))
         parts += ["To make it again:", "\n".join(f"    {line}" for line in _origin(document))]
     return "\n\n".join(parts) + "\n"
-
-
-def _index(record: Record) -> dict[str, Any]:
-    metric = {
-        "type": "accuracy",
-        "name": f"Robust accuracy, {record.name} {record.ball}",
-        "value": round(record.accuracy, 4),
-    }
-    dataset = {"type": HUB.get(record.dataset, record.dataset), "name": record.dataset, "split": record.split}
-    return {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": [metric]}
 
 
 def robustbench(documents: Documents) -> str:
@@ -133,7 +124,8 @@ def robustbench(documents: Documents) -> str:
         why = f"is of one model at one budget, and here are {names}" if found else "takes AutoAttack, which did not run"
         raise DataError(f"--format robustbench: {why}; `robustcli {way}` gives it")
     record, document = found[0]
-    verdict = _word(document, record)
+    words = [one["word"] for one in _checked(document) if one["checkpoint"] == record.subject.checkpoint]
+    verdict = words[0] if words else ""
     note = f"{_what(record)}, by robustcli {__version__}" + (f"; its verdict: {verdict}" if verdict else "")
     info = {
         "link": f"{FILL_IN}: the paper's address",
@@ -151,18 +143,14 @@ def robustbench(documents: Documents) -> str:
         "footnote": note,
         "unreliable": verdict in ("SUSPECT", "INVALID") if verdict else f"{FILL_IN}: true or false",
     }
-    return (
-        json.dumps({key: visible(value) if isinstance(value, str) else value for key, value in info.items()}, indent=2)
-        + "\n"
-    )
+    return json.dumps(info, indent=2) + "\n"
 
 
 def _is_autoattack(record: Record) -> bool:
     """Whether it is AutoAttack as RobustBench runs it, all its members on all samples, in a norm of RobustBench's."""
     attack, unmet = record.attack, record.sampled.unmet if record.sampled else 0
-    effort = all(int(attack.get(key) or 0) >= least for key, least in ROBUSTBENCH_MEMBERS.items())
-    known = attack.get("version") in ("standard", "fast") and record.norm in ("linf", "l2")
-    return attack.get("name") == "autoattack" and record.kind == "ensemble" and known and effort and not unmet
+    whole = attack.get("version") in ("standard", "fast") and attack["rounds"] >= 100 and attack["queries"] >= 5000
+    return attack["name"] == "autoattack" and whole and not unmet and record.norm in ("linf", "l2")
 
 
 def eval_results(documents: Documents) -> str:
@@ -172,19 +160,18 @@ def eval_results(documents: Documents) -> str:
         DataError: there is no such row, or there are several models.
     """
     entries: list[dict[str, Any]] = []
-    models: dict[str, None] = {}
+    models = dict.fromkeys(record.subject.checkpoint for document in documents for record in _rows(document))
+    source = {"url": f"{FILL_IN}: where the result JSON is", "name": f"robustcli {__version__}"}
     for document in documents:
-        origin = document["provenance"]
-        source = {"url": f"{FILL_IN}: where the result JSON is", "name": f"robustcli {__version__}"}
-        for i, record in enumerate(_rows(document)):
-            models[record.subject.checkpoint] = None
+        rest = {"date": str(document["provenance"].get("time") or FILL_IN), "source": source}
+        for record in _rows(document):
             dataset = {"id": HUB.get(record.dataset, FILL_IN), "task_id": f"{FILL_IN}: a task of its eval.yaml"}
-            rest = {"date": str(origin.get("time") or FILL_IN), "source": source}
-            clean = f"clean accuracy, {data_name(record.dataset, record.split)}, n = {record.n}"
-            values = [(record.clean_correct, clean)] if i == 0 else []
-            for correct, notes in [*values, (record.correct, f"robust accuracy, {_what(record)}")]:
+            clean = f"clean accuracy on {data_name(record.dataset, record.split)}, n = {record.n}"
+            found = {clean: record.clean_correct, f"robust accuracy, {_what(record)}": record.correct}
+            for notes, correct in found.items():
                 value = round(100 * correct / max(1, record.n), 2)
-                entries.append({"dataset": dataset, "value": value, **rest, "notes": notes})
+                if all(notes != entry["notes"] for entry in entries):
+                    entries.append({"dataset": dataset, "value": value, **rest, "notes": notes})
     if len(models) != 1:
         why = f"here are {listed(models)}; give each one's result" if models else "no row here has a budget; give --eps"
         raise DataError(f"--format eval-results: is of one model at a budget, and {why}")
@@ -203,14 +190,13 @@ def _what(record: Record) -> str:
     return f"{on}, {percent(record.correct, record.n)} % {interval(record.correct, record.n)} (95 %)"
 
 
-def _word(document: Mapping[str, Any], record: Record) -> str:
-    found = (document["verdict"] or {"checkpoints": ()})["checkpoints"]
-    return next((str(one["word"]) for one in found if one["checkpoint"] == record.subject.checkpoint), "")
+def _checked(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return list(document["verdict"]["checkpoints"]) if document["verdict"] else []
 
 
 def _verdicts(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Of each checkpoint, its verdict, and what that means and rests on."""
-    for verdict in (document["verdict"] or {"checkpoints": ()})["checkpoints"]:
+    for verdict in _checked(document):
         lines = [MEANING.get(verdict["word"], ""), *finding_lines(verdict)]
         lines += [not_run_line(verdict, document["verdict"]["checks"]), document["verdict"]["note"]]
         yield heading(verdict, True), [line for line in dict.fromkeys(lines) if line]

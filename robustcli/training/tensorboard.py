@@ -11,33 +11,28 @@ from robustcli.training.loop import Job, Run, steps_per_epoch
 from robustcli.training.schedules import learning_rate
 
 
-def require_tensorboard(folder: Path) -> None:
-    """Refuse a folder for curves before hours of work.
-
-    Raises:
-        ConfigError: TensorBoard is not installed, or the folder cannot be made or written.
-    """
-    require_extra("tensorboard", "tensorboard", f"--tensorboard {folder}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"--tensorboard {folder}: {getattr(error, 'strerror', None) or error}") from None
-
-
 @contextmanager
 def curves_in(folder: Path | None, job: Job, run: Run) -> Iterator[Callable[[Mapping[str, float]], None]]:
     """What writes an epoch, as a run's history has it, with its last step's learning rate; without a folder, nothing.
 
     The epochs before are written first, and take the place of what the folder had of this run: so a run that goes on
     has whole curves, wherever it began.
+
+    Raises:
+        ConfigError: TensorBoard is not installed, or the folder cannot be written.
     """
     if folder is None:
         yield lambda _: None
         return
+    require_extra("tensorboard", "tensorboard", f"--tensorboard {folder.parent}")
     from torch.utils.tensorboard import SummaryWriter
 
     per_epoch = steps_per_epoch(job.spec, len(job.train))
-    with SummaryWriter(str(folder), purge_step=0) as writer:
+    try:
+        opened = SummaryWriter(str(folder), purge_step=0)
+    except OSError as error:
+        raise ConfigError(f"--tensorboard {folder.parent}: {error.strerror or error}") from None
+    with opened as writer:
 
         def write(entry: Mapping[str, float]) -> None:
             epoch = int(entry["epoch"])

@@ -98,7 +98,8 @@ def test_what_cannot_be_done_is_told_before_the_training(
         Path("curves").touch()
     else:
         monkeypatch.setattr("robustcli.errors.import_module", refuse)
-    assert run(["train", "--tensorboard", "curves", "--dataset", "mnist-sample"]) == 2
-    (line,) = capsys.readouterr().err.splitlines()
+    assert run(["train", "--tensorboard", "curves", "--dataset", "mnist-sample", "--limit", "20"]) == 2
+    assert list(Path().rglob("*.pt")) == []
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert line.startswith("error: --tensorboard curves: ")
-    assert line.endswith("File exists" if taken else "pip install 'robustcli[tensorboard]'")
+    assert line.endswith("Not a directory" if taken else "pip install 'robustcli[tensorboard]'")
