@@ -225,7 +225,7 @@ def _arrays_in(path: Path) -> set[str]:
     """The names of the arrays in an .npz, or all texts in the pickle of a .pt, which is not loaded."""
     names = _archive(path)
     for pickled in (name for name in names if name.endswith("data.pkl")):
-        with suppress(ValueError), open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with suppress(Exception), open_regular(path) as file, zipfile.ZipFile(file) as archive:  # of a damaged one
             operations = pickletools.genops(archive.open(pickled).read(1 << 20))
             return {text for _, text, _ in operations if isinstance(text, str)}
     return {name.removesuffix(".npy") for name in names}

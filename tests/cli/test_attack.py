@@ -43,6 +43,19 @@ def test_the_gallery_is_a_png(call: Call, models: Path) -> None:
     assert len(content) > 10_000
 
 
+@pytest.mark.parametrize("suffix", ["pt", "npz"])
+def test_a_damaged_file_is_not_replaced(call: Call, models: Path, suffix: str) -> None:
+    attack = ("attack", models / "vanilla.pt", "--attack", "fgsm", "--eps", "0.2", "--limit", "9", "--checks", "off")
+    path = Path(f"adv.{suffix}")
+    assert call(*attack, "--save", path).code == 0
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole.replace(b"x_adv", b"x_bad"), b"PK\3\4", whole[:-200] + bytes(200)):
+        path.write_bytes(damaged)
+        ended = call(*attack, "--save", path)
+        assert (ended.code, "is there already and is not what --save writes" in ended.error) == (2, True)
+        assert path.read_bytes() == damaged
+
+
 def test_a_pt_holds_what_the_npz_holds_as_tensors_and_may_be_replaced(call: Call, models: Path) -> None:
     attack = ("attack", models / "vanilla.pt", "--attack", "fgsm", "--eps", "0.2", "--limit", "9", "--checks", "off")
     for file in ("adv.npz", "adv.pt", "adv.pt", "adv.npz"):
