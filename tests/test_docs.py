@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import sys
+from contextlib import nullcontext
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +21,10 @@ import typer
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.cli.main import app, run
 from robustcli.data.load import SAMPLE_FILE
+from robustcli.errors import DataError
+from robustcli.measure.document import read_document
 from robustcli.models.sources import open_target
+from robustcli.report.exports import EXPORTS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -118,6 +123,29 @@ def test_the_lines_on_scale_run_one_after_the_other(
         code = run([*("quick" if word == "standard" else word for word in arguments), *small])
         assert code == 0, (arguments, capsys.readouterr().err)
     assert [arguments[0] for arguments in lines].count("results") == 1
+
+
+def test_the_lines_on_exports_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _lend_data(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ROBUSTCLI_DATA", str(tmp_path / "data"))
+    made = set()
+    for arguments in robustcli_lines((ROOT / "docs" / "exports.md").read_text(encoding="utf-8")):
+        if arguments[0] == "report" and arguments[-1] in EXPORTS:
+            made.add(arguments[-1])
+            with (
+                nullcontext() if arguments[-1] != "robustbench" else pytest.raises(DataError, match="takes AutoAttack")
+            ):
+                assert EXPORTS[arguments[-1]][1]([read_document(Path(arguments[1]))])
+            continue
+        if "--tensorboard" in arguments and find_spec("tensorboard") is None:
+            arguments = arguments[:-2]
+        small = [*SMALL.get(arguments[0], [])] + ["--checks", "off"] * (arguments[0] in ("attack", "evaluate"))
+        code = run([*("quick" if word == "standard" else word for word in arguments), *small])
+        assert code == 0, (arguments, capsys.readouterr().err)
+    assert made == EXPORTS.keys()
 
 
 def _write_network(folder: Path) -> None:

@@ -20,7 +20,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from robustcli.text import visible, write_what_streams_can
+from robustcli.text import github, visible, write_what_streams_can
 
 PIPE_WIDTH = 120
 
@@ -62,6 +62,12 @@ def warn(text: str) -> None:
 def fail(text: str, kind: str = "error") -> None:
     """The one red line of an error, whatever line breaks the user's value had."""
     _write(Text(f"{kind}: ", style="bold red"), _line(text, "red" if kind == "error" else ""))
+
+
+def annotate(title: str, text: str) -> None:
+    """On GitHub, an error beside the checks of a commit; elsewhere nothing."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        _write(Text(f"::error title={github(title, value=True)}::{github(text)}"))
 
 
 def tell(text: str, kind: str = "notice") -> None:

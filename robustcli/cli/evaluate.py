@@ -11,7 +11,7 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.anytime import Budget, UntilCI, never_run, read_goal, report_left_out
-from robustcli.cli.console import fail, notice
+from robustcli.cli.console import annotate, fail, notice
 from robustcli.cli.measurement import Measurement
 from robustcli.cli.options import ATTACK, OUTPUT, option
 from robustcli.cli.request import begin, has_budget
@@ -137,7 +137,10 @@ def read_threshold(text: str | None) -> float | None:
 
 
 def _judge(records: Sequence[Record], threshold: float | None, not_run: Sequence[str]) -> int:
-    """The exit code for the threshold, with a line for each row below it and each attack that --budget left no time."""
+    """The exit code for the threshold, with a line for each row below it and each attack that --budget left no time.
+
+    Where GitHub runs the command, each line is an annotation too.
+    """
     if threshold is None:
         return 0
     from robustcli.report.junit import below, describe, with_budget
@@ -146,12 +149,13 @@ def _judge(records: Sequence[Record], threshold: float | None, not_run: Sequence
     if unjudged:
         notice(f"--fail-under judges rows with a budget, so not those of {', '.join(unjudged)}")
     failed = [
-        f"{describe(record)}: the interval begins below --fail-under {threshold:g} %"
+        (f"{record.subject.checkpoint}: {record.name} {record.ball}", describe(record), "the interval begins below")
         for record in below(records, threshold)
     ]
-    failed += [f"{name}: was not run, so nothing shows --fail-under {threshold:g} %" for name in not_run]
-    for line in failed:
-        fail(line)
+    failed += [(name, name, "was not run, so nothing shows") for name in not_run]
+    for title, row, why in failed:
+        fail(line := f"{row}: {why} --fail-under {threshold:g} %")
+        annotate(title, line)
     return BELOW_THRESHOLD if failed else 0
 
 

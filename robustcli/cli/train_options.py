@@ -63,4 +63,13 @@ Output = Annotated[
     ),
 ]
 Force = Annotated[bool, option("--force", OUTPUT, "Let --output replace a file.")]
+TensorBoard = Annotated[
+    Path | None,
+    option(
+        "--tensorboard",
+        OUTPUT,
+        "Also write losses, accuracies, learning rate and seconds of each epoch into this folder, in a folder named "
+        "after the checkpoint (pip install 'robustcli[tensorboard]').",
+    ),
+]
 Resume = Annotated[Path | None, option("--resume", OUTPUT, "Go on with the run of an incomplete checkpoint.")]

@@ -146,5 +146,15 @@ def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     return out.getvalue()
 
 
-FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz}
+def to_pt(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+    """The same as tensors, which `torch.load(FILE, weights_only=True)` reads."""
+    import numpy as np
+    import torch
+
+    out, arrays = io.BytesIO(), np.load(io.BytesIO(to_npz(connection, found)))
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, out)
+    return out.getvalue()
+
+
+FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz, ".pt": to_pt}
 """What `results export` writes, by the file's suffix."""
