@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, compact, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, compact, survivors
 from robustcli.attacks.losses import (
     Loss,
     Model,
@@ -96,6 +96,11 @@ class APGD:
         """Passes of an image at most."""
         return 2 * self.eot * self.steps * self.restarts
 
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        each = self.eot * (self.steps + _most_stages(self.norm)) + (self.target is not None)
+        return Passes(self.restarts * each + (self.restarts - 1) * self.eot, self.restarts * self.eot * self.steps)
+
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         return survivors([self._attempt] * self.restarts, model, x, y, noise, self.eot)
@@ -152,6 +157,12 @@ class APGDT:
         """Passes of an image at most."""
         return 2 * self.eot * self.steps * self.restarts * self.targets
 
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        runs = self.restarts * min(self.targets, classes - 1)
+        each = self.eot * (self.steps + _most_stages(self.norm)) + 1
+        return Passes(1 + runs * each + (runs - 1) * self.eot, runs * self.eot * self.steps)
+
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
         with torch.no_grad():
@@ -203,6 +214,10 @@ def _ascend(ascent: Ascent, model: Model, start: Tensor, x: Tensor, y: Tensor, t
     for stage in _stages(ascent):
         point = stage.run(model, stage.norm.confine(point, x, stage.eps), x, y, target)
     return point
+
+
+def _most_stages(norm: Norm) -> int:
+    return len(L1_STAGES) if norm == L1() else 1
 
 
 def _stages(ascent: Ascent) -> Iterator[Ascent]:

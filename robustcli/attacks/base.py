@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,11 +27,20 @@ Losses = tuple[Literal["cross-entropy", "margin"], ...]
 """What an attack takes gradients of: one loss, an ensemble perhaps both, a black-box attack none."""
 
 
+class Passes(NamedTuple):
+    """Passes of the model that an attack makes for an image at most; `exact` where none takes fewer."""
+
+    forwards: int
+    backwards: int
+    exact: bool = False
+
+
 class Attack(Protocol):
     """Any attack, and what is true of it: nobody else keeps a list of attacks.
 
     `name` is what `--attack` takes, `summary` its line in `robustcli list attacks`, which ends in its source, in
-    brackets. One more class variable is read where it is there: `use`, a sentence that says when to use it.
+    brackets. Two more names are read where they are there: `use`, a sentence that says when to use it, and
+    `passes(classes)`, the `Passes` that an image takes at most of a model of so many classes.
     """
 
     name: ClassVar[str]

@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, input_gradient, is_right, lead, runners_up
 from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Linf, NormField, per_sample
@@ -60,6 +60,11 @@ class FAB:
     def cost(self) -> int:
         """Passes of an image at most."""
         return 2 * self.iters * self.restarts * self.targets
+
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        steps = self.iters * self.restarts * min(self.targets, classes - 1)
+        return Passes(1 + 2 * steps, steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -161,6 +166,11 @@ class FABT:
     def cost(self) -> int:
         """Passes of an image at most."""
         return 2 * self.iters * self.restarts * self.targets
+
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        steps = self.iters * self.restarts * min(self.targets, classes - 1)
+        return Passes(1 + 2 * steps, steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

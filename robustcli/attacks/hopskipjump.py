@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import L2, LinfOrL2, per_sample
 from robustcli.fields import STRICT
@@ -72,6 +72,12 @@ class HopSkipJump:
     def cost(self) -> int:
         """Passes of an image at most."""
         return self.directions * self.iters
+
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        directions = sum(min(int(self.directions * math.sqrt(t)), MOST_DIRECTIONS) for t in range(1, self.iters + 1))
+        ways = self.iters * (MOST_HALVINGS + MOST_BISECTIONS) + MOST_BISECTIONS
+        return Passes(1 + self.tries + directions + ways, 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField, per_sample
 from robustcli.attacks.targets import Target, target_classes
@@ -58,6 +58,11 @@ class MIFGSM:
     def cost(self) -> int:
         """Passes of an image at most."""
         return 2 * self.eot * self.steps
+
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        each = self.eot * self.steps
+        return Passes(each + (self.target is not None), each, exact=not self.early_stop)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

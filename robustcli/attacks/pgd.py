@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, survivors
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.attacks.targets import Target, target_classes
@@ -60,6 +60,12 @@ class PGD:
     def cost(self) -> int:
         """Passes of an image at most."""
         return 2 * self.eot * self.steps * self.restarts
+
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        each, between = self.eot * self.steps, (self.restarts - 1) * self.eot
+        forwards = self.restarts * (each + (self.target is not None)) + between
+        return Passes(forwards, self.restarts * each, exact=not self.early_stop and self.restarts == 1)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

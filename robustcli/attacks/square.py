@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, compact, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, compact, survivors
 from robustcli.attacks.losses import Model, cross_entropy, is_right, margin
 from robustcli.attacks.norms import L2, Linf, LinfOrL2, per_sample
 from robustcli.attacks.targets import Target, target_classes
@@ -74,6 +74,10 @@ class Square:
     def cost(self) -> int:
         """Passes of an image at most."""
         return self.queries * self.restarts
+
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        return Passes(self.restarts * (self.queries + 2 + (self.target is not None)) - 1, 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

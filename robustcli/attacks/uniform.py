@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, survivors
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.fields import STRICT, Budget
@@ -42,6 +42,10 @@ class UniformNoise:
     def cost(self) -> int:
         """Passes of an image at most."""
         return self.draws
+
+    def passes(self, classes: int) -> Passes:
+        """Of an image at most, of a model of so many classes."""
+        return Passes(self.draws - 1, 0, exact=self.draws == 1)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

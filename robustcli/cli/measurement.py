@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from robustcli import __version__
-from robustcli.cli.console import Advance, err, fail, moving_bar, tell, warn
+from robustcli.cli.console import Advance, err, fail, moving_bar, out, tell, warn
 from robustcli.cli.outputs import check_outputs
 from robustcli.cli.request import Request, exit_code
 from robustcli.cli.signals import INTERRUPTED, ignore_signals
@@ -108,7 +109,7 @@ class Measurement:
             plan = {key: value for key, value in spec.items() if key not in ELSEWHERE}
             pixels, models = [item.images.fingerprint for item in items], [item.target.key for item in items]
             ranks.agree({"models": models, "images": pixels, "flags": plan, "versions": __version__})
-        if leads:
+        if leads and not self.request.flags["dry_run"]:
             with foreign_code():
                 self._preflight()
         if self.refused:
@@ -125,6 +126,11 @@ class Measurement:
             self.request.tell(line)
         for line in session.warnings():
             self.request.tell(line, "warning")
+
+        if self.request.flags["dry_run"]:
+            if leads:
+                self._print_costs()
+            raise typer.Exit
 
         records: list[Record] = []
         total = session.total + (matrix.total if matrix else 0)
@@ -162,6 +168,20 @@ class Measurement:
         self.refused = bool(invalid) and not flags["force"]
         if self.refused:
             tell("nothing was measured; --force measures all the same, --checks off asks nothing")
+
+    def _print_costs(self) -> None:
+        """What the run would take, in the place of the run."""
+        from robustcli.measure.costs import as_document
+        from robustcli.report.formats import print_tables
+        from robustcli.report.views import cost_tables
+
+        style = self.request.flags["style"]
+        with self._cache() as cache, memory_guard(), foreign_code():
+            document = as_document(self.session, cache, self.request.command)
+        if style == "json":
+            out().file.write(json.dumps(document) + "\n")
+        else:
+            print_tables(cost_tables(document), "table" if style == "csv" else style, out())
 
     @contextmanager
     def _cache(self) -> Iterator[Cache | None]:

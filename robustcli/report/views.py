@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from os.path import commonprefix
@@ -36,6 +37,11 @@ SEEDS_NOTE = (
 TRANSFER_NOTE = (
     "Accuracy %: of the model above, on images that were made on the one to the left, in the same ball; what that one "
     "got wrong before stayed as it was. On the diagonal each model's own attack."
+)
+
+COST_NOTE = (
+    "Passes of a sample, the judging of images among them; known samples of the store take none, nor does one that is "
+    "wrong before. Not counted: the checks before the run and behind the verdict, rounding to 8 bits, --transfer."
 )
 
 ITERATIONS = 10
@@ -336,6 +342,41 @@ def transfer_tables(cells: Sequence[Mapping[str, Any]], known: Mapping[str, str]
         ]
         made.append(Table(f"Transfer: {setting}", headers, tuple(rows), (*notes, TRANSFER_NOTE)))
     return made
+
+
+def cost_tables(document: Mapping[str, Any]) -> list[Table]:
+    """What a run would take: a model a table, an attack a row."""
+    (low, high), (least, most) = document["seconds"], (amount / 1e9 for amount in document["memory_bytes"])
+    estimate = f"{_duration(low)} to {_duration(high)}, {least:.2f} to {most:.2f} GB in all, by a probe of 32 samples"
+    notes = (f"Nothing was measured. {estimate}; the lower end if most samples fall early.", COST_NOTE)
+    by_model = [list(rows) for _, rows in groupby(document["plan"], key=lambda row: row["checkpoint"])]
+    return [
+        Table(
+            title=f"{rows[0]['checkpoint']}, n = {rows[0]['n']}: what would run",
+            headers=("attack", "budgets", "known", "forwards", "backwards", "time"),
+            cells=tuple(map(_cost_cells, rows)),
+            notes=notes if rows is by_model[-1] else (),
+            left=2,
+        )
+        for rows in by_model
+    ]
+
+
+def _cost_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    parameters = [f"{key}={str(value).lower()}" for key, value in row["attack"].items() if key != "name"]
+    passes = [f"{row[key]:,}".replace(",", " ") for key in ("forwards", "backwards")]
+    name, ends = row["attack"]["name"], [_duration(end) for end in row["seconds"]]
+    attack = textwrap.fill(" ".join([name, *parameters]), 22, break_long_words=False)
+    budgets = textwrap.fill(" ".join(row["budgets"]), 9) or "-"
+    how = "exact" if row["exact"] else "at most"
+    return attack, budgets, str(row["known"]), *(f"{count}\n{how}" for count in passes), " to\n".join(ends)
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.{0 if seconds >= 10 else 1}f} s"
 
 
 def curve_table(curve: Curve, budgets: Sequence[float]) -> Table:
