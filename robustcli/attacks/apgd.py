@@ -92,14 +92,11 @@ class APGD:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps * self.restarts
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
+        runs, between = self.restarts, (self.restarts - 1) * self.eot
         each = self.eot * (self.steps + _most_stages(self.norm)) + (self.target is not None)
-        return Passes(self.restarts * each + (self.restarts - 1) * self.eot, self.restarts * self.eot * self.steps)
+        return Passes(runs * each + between, runs * self.eot * self.steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -153,13 +150,9 @@ class APGDT:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps * self.restarts * self.targets
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
-        runs = self.restarts * min(self.targets, classes - 1)
+        runs = self.restarts * self.targets
         each = self.eot * (self.steps + _most_stages(self.norm)) + 1
         return Passes(1 + runs * each + (runs - 1) * self.eot, runs * self.eot * self.steps)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_type_hints, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -27,20 +27,28 @@ Losses = tuple[Literal["cross-entropy", "margin"], ...]
 """What an attack takes gradients of: one loss, an ensemble perhaps both, a black-box attack none."""
 
 
-class Passes(NamedTuple):
-    """Passes of the model that an attack makes for an image at most; `exact` where none takes fewer."""
+class Passes(int):
+    """How many passes of the model an image takes at most; `exact` where none takes fewer.
+
+    It is their number, so that what compares attacks computes with it.
+    """
 
     forwards: int
     backwards: int
-    exact: bool = False
+    exact: bool
+
+    def __new__(cls, forwards: int, backwards: int, exact: bool = False) -> Passes:
+        """Of so many forwards and backwards."""
+        self = super().__new__(cls, forwards + backwards)
+        self.forwards, self.backwards, self.exact = forwards, backwards, exact
+        return self
 
 
 class Attack(Protocol):
     """Any attack, and what is true of it: nobody else keeps a list of attacks.
 
     `name` is what `--attack` takes, `summary` its line in `robustcli list attacks`, which ends in its source, in
-    brackets. Two more names are read where they are there: `use`, a sentence that says when to use it, and
-    `passes(classes)`, the `Passes` that an image takes at most of a model of so many classes.
+    brackets. One more class variable is read where it is there: `use`, a sentence that says when to use it.
     """
 
     name: ClassVar[str]
@@ -69,7 +77,7 @@ class Attack(Protocol):
 
     @property
     def cost(self) -> int:
-        """About how many passes of the model an image takes at most: what tells cheap attacks from dear ones."""
+        """How many passes of the model an image takes at most, of ten classes or more; better a `Passes`."""
         ...
 
     @property

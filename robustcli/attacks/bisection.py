@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from robustcli.attacks.base import BudgetAttack, Kind, Losses, Needs, Passes, at_budget, passes_of
+from robustcli.attacks.base import BudgetAttack, Kind, Losses, Needs, at_budget, passes_of
 from robustcli.attacks.losses import Model, is_right, mean_logits
 from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Norm
@@ -16,9 +16,6 @@ from robustcli.noise import Noise
 
 SEARCHES = 12
 """About how many budgets a search tries."""
-
-MOST_SEARCHES = 2 * SEARCHES
-"""More only where the first budget is below a hundred thousandth of what an image can move."""
 
 MOST_HALVINGS = 10
 """The search for a budget too small ends at this many halvings of the first: a sample that is broken there is next to
@@ -69,11 +66,6 @@ class Bisection:
     def cost(self) -> int:
         """Passes of an image, about."""
         return SEARCHES * self.attack.cost
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
-        each = self.attack.passes(classes)  # type: ignore[attr-defined]
-        return Passes(self.eot + MOST_SEARCHES * (each.forwards + self.eot), MOST_SEARCHES * each.backwards)
 
     @property
     def norm(self) -> Norm:

@@ -68,12 +68,8 @@ class CarliniWagner:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.steps * self.binary_search_steps
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
         steps = self.steps * self.binary_search_steps
         return Passes(1 + (self.target is not None) + steps, steps, exact=not self.abort_early)
 

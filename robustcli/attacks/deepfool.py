@@ -77,14 +77,10 @@ class DeepFool:
         return self.iters >= 50 and self.bounded
 
     @property
-    def cost(self) -> int:
-        """Passes of an image at most, of ten classes: an iteration takes a gradient for each."""
-        return 12 * self.iters
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
+    def cost(self) -> Passes:
+        """Passes of an image at most."""
         # Going forward again for the few that are left adds up to less than once more.
-        return Passes(2 * self.iters, min(NEAREST_CLASSES, classes - 1) * self.iters)
+        return Passes(2 * self.iters, NEAREST_CLASSES * self.iters)
 
     @property
     def bounded(self) -> bool:

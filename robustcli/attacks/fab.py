@@ -57,13 +57,9 @@ class FAB:
     converges: ClassVar[bool] = False
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.iters * self.restarts * self.targets
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
-        steps = self.iters * self.restarts * min(self.targets, classes - 1)
+        steps = self.iters * self.restarts * self.targets
         return Passes(1 + 2 * steps, steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
@@ -163,13 +159,9 @@ class FABT:
     parameter_free: ClassVar[bool] = True
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.iters * self.restarts * self.targets
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
-        steps = self.iters * self.restarts * min(self.targets, classes - 1)
+        steps = self.iters * self.restarts * self.targets
         return Passes(1 + 2 * steps, steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

@@ -46,12 +46,8 @@ class FGSM:
     parameter_free: ClassVar[bool] = False
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
         return Passes(self.eot + (self.target is not None), self.eot, exact=True)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

@@ -58,12 +58,8 @@ class FMN:
     converges: ClassVar[bool] = False  # of a good network it leaves 27 %
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.iters
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
         return Passes(self.iters + 1 + (self.target is not None), self.iters, exact=True)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

@@ -69,15 +69,10 @@ class HopSkipJump:
     converges: ClassVar[bool] = False
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return self.directions * self.iters
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
         directions = sum(min(int(self.directions * math.sqrt(t)), MOST_DIRECTIONS) for t in range(1, self.iters + 1))
-        ways = self.iters * (MOST_HALVINGS + MOST_BISECTIONS) + MOST_BISECTIONS
-        return Passes(1 + self.tries + directions + ways, 0)
+        return Passes(1 + self.tries + directions + (self.iters + 1) * (MOST_BISECTIONS + MOST_HALVINGS), 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -55,12 +55,8 @@ class MIFGSM:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
         each = self.eot * self.steps
         return Passes(each + (self.target is not None), each, exact=not self.early_stop)
 

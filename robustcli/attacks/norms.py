@@ -208,12 +208,9 @@ def norm_named(name: object) -> object:
     return lookup(NORMS, {"inf": "linf", "2": "l2", "1": "l1"}.get(key, key), "--norm")
 
 
-NormField = Annotated[
-    Norm,
-    BeforeValidator(norm_named),
-    PlainSerializer(lambda norm: norm.name),
-    WithJsonSchema({"enum": list(NORMS), "type": "string"}),
-]
+NAMED = WithJsonSchema({"enum": list(NORMS)})
+
+NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda norm: norm.name), NAMED]
 """A field of an attack that takes a norm or its name."""
 
 

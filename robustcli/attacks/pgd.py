@@ -57,15 +57,11 @@ class PGD:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps * self.restarts
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
-        each, between = self.eot * self.steps, (self.restarts - 1) * self.eot
-        forwards = self.restarts * (each + (self.target is not None)) + between
-        return Passes(forwards, self.restarts * each, exact=not self.early_stop and self.restarts == 1)
+        each, again = self.eot * self.steps, self.restarts - 1
+        forwards = self.restarts * (each + (self.target is not None)) + again * self.eot
+        return Passes(forwards, self.restarts * each, exact=not self.early_stop and not again)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

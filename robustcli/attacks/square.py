@@ -71,12 +71,8 @@ class Square:
     parameter_free: ClassVar[bool] = True
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return self.queries * self.restarts
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
         return Passes(self.restarts * (self.queries + 2 + (self.target is not None)) - 1, 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:

@@ -39,13 +39,9 @@ class UniformNoise:
     parameter_free: ClassVar[bool] = False
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return self.draws
-
-    def passes(self, classes: int) -> Passes:
-        """Of an image at most, of a model of so many classes."""
-        return Passes(self.draws - 1, 0, exact=self.draws == 1)
+        return Passes(self.draws, 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -34,19 +34,15 @@ def answer(command: Any, instruction: str) -> int:
     """Print what a shell asks for by an instruction such as `complete_bash`; returns the exit code."""
     cut, printed, code = "", io.StringIO(), 1
     with suppress(Exception), redirect_stdout(printed), redirect_stderr(io.StringIO()):
-        if instruction == "complete_bash":
-            words = _as_typed(os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1])
-            os.environ |= {"COMP_WORDS": "\n".join(words), "COMP_CWORD": str(len(words) - 1)}
-            typed = re.sub(r"^--[\w-]+=", "", words[-1])
-            cut = typed[: max(typed.rfind(":"), typed.rfind("=")) + 1]
+        if instruction == "complete_bash":  # which ends a word at each `:` and `=`, and completes what comes after
+            words = "\n".join(os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1])
+            joined = re.sub(r"\n?([:=]+)\n?", r"\1", words).split("\n")
+            os.environ |= {"COMP_WORDS": "\n".join(joined), "COMP_CWORD": str(len(joined) - 1)}
+            typed = re.sub(r"^--[\w-]+=", "", joined[-1])
+            cut = re.sub(r"[^:=]*$", "", typed)
         code = shell_complete(command, {}, "robustcli", VARIABLE, instruction)
     typer.echo("\n".join(line.removeprefix(cut) for line in printed.getvalue().splitlines()))
     return code
-
-
-def _as_typed(words: Iterable[str]) -> list[str]:
-    """Bash's words as they were typed: it ends one at each `:` and `=`, which are words of their own."""
-    return re.sub(r"\n?([:=]+)\n?", r"\1", "\n".join(words)).split("\n")
 
 
 def declared(table: str, folder: str) -> dict[str, dict[str, str]]:
@@ -54,8 +50,8 @@ def declared(table: str, folder: str) -> dict[str, dict[str, str]]:
     trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).glob("*.py"))]
     nodes = [node for tree in trees for node in tree.body]
     fields = {node.name: dict(_fields(node)) for node in nodes if isinstance(node, ast.ClassDef)}
-    tables = [node.value for node in nodes if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == table]
-    (entries,) = (entry for entry in tables if isinstance(entry, ast.Dict))
+    named = [node.value for node in nodes if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == table]
+    (entries,) = (value for value in named if isinstance(value, ast.Dict))
     pairs = zip(entries.keys, entries.values, strict=True)
     return {ast.literal_eval(key): fields[ast.unparse(value)] for key, value in pairs if key is not None}
 
@@ -63,76 +59,73 @@ def declared(table: str, folder: str) -> dict[str, dict[str, str]]:
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
     for line in node.body:
         if isinstance(line, ast.AnnAssign) and "ClassVar" not in ast.unparse(line.annotation):
-            known = isinstance(line.value, ast.Constant) and line.value.value is not None
-            yield ast.unparse(line.target), ast.unparse(line.value).strip("'").lower() if known and line.value else ""
+            value = line.value.value if isinstance(line.value, ast.Constant) else None
+            yield ast.unparse(line.target), "" if value is None else str(value).lower()
 
 
-def _attacks(context: typer.Context, typed: str) -> Found:
-    """Names; after a colon the keys that are not given yet, each also with its default; after `norm=` the norms."""
-    name, colon, rest = typed.partition(":")
-    known = declared("ATTACKS", "attacks")
+def _attacks(typed: str) -> Found:
+    """Names; after a colon the keys that are not given yet, each also with its default, or of `norm` the norms."""
+    (name, colon, rest), known = typed.partition(":"), declared("ATTACKS", "attacks")
     if not colon:
-        return [(attack, "") for attack in known]
+        return dict.fromkeys(known, "").items()
     before = f"{name}:{rest[: rest.rfind(',') + 1]}"
-    keys = {key: value for key, value in known[name].items() if f"{key}=" not in before}
-    plain = [f"{before}{key}={end}" for key, value in keys.items() for end in dict.fromkeys(("", value))]
-    return [(word, "") for word in (*plain, *(f"{before}norm={norm}" for norm in NORMS if "norm" in keys))]
+    keys = {key: ("", *(NORMS if key == "norm" else [usual])) for key, usual in known[name].items()}
+    return [(f"{before}{key}={end}", "") for key, ends in keys.items() if f"{key}=" not in before for end in ends]
 
 
-def _models(context: typer.Context, typed: str) -> Found:
-    return [
-        *((str(path), "checkpoint") for path in sorted(Path("checkpoints").glob("*.pt"))),
-        *((f"{zoo.PREFIX}{name}", "ships with robustcli") for name in zoo.entries()),
-        *((prefix, "a network of that library") for prefix in ("tv:", "timm:", "hf:")),
-        *_paths(typed, MODELS),
-    ]
+def _models(typed: str) -> Found:
+    here = [(str(path), "checkpoint") for path in sorted(Path("checkpoints").glob("*.pt"))]
+    shipped = [(f"{zoo.PREFIX}{name}", "ships with robustcli") for name in zoo.entries()]
+    return [*here, *shipped, ("tv:", "torchvision"), ("timm:", ""), ("hf:", "Hugging Face"), *_paths(typed, MODELS)]
 
 
-def _datasets(context: typer.Context, typed: str) -> Found:
+def _datasets(typed: str) -> Found:
     return [*((name, known.description) for name, known in DATASETS.items()), *_paths(typed, FILES)]
 
 
 def _paths(typed: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """Files of these kinds in the folder that is typed, and folders, which may go on."""
     start = typed[: typed.rfind("/") + 1]
-    for path in sorted(Path(start).expanduser().iterdir()):
+    for path in sorted(Path(start).expanduser().iterdir()) if Path(start).expanduser().is_dir() else ():
         if path.suffix.lower() in suffixes or (path.is_dir() and not path.name.startswith(".")):
             yield f"{start}{path.name}{'/' * path.is_dir()}", ""
 
 
-def _rows(context: typer.Context, typed: str) -> Found:
+def complete_rows(context: typer.Context) -> list[tuple[str, str]]:
+    """The rows of the store that the command line names."""
     from robustcli.store.browse import read
     from robustcli.store.database import connect
 
-    found = read(connect(Path(context.params["store"]), make=False)).lines
-    return [(str(line.id), f"{line.checkpoint} {line.name} {line.budget}") for line in found]
+    lines = read(connect(Path(context.params["store"]), make=False)).lines
+    return _harmless((str(line.id), f"{line.checkpoint} {line.name} {line.budget}") for line in lines)
 
 
-def _offer(find: Callable[[typer.Context, str], Found]) -> Callable[..., list[tuple[str, str]]]:
-    """For typer, which keeps what begins as typed: what is found that a shell takes as it is."""
+def _harmless(found: Found) -> list[tuple[str, str]]:
+    return [(word, re.sub(r"[^\w ./=,+%-]", "", text)) for word, text in found if HARMLESS.fullmatch(word)]
 
-    def complete(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-        found = dict(find(context, incomplete))
-        return [(word, re.sub(r"[^\w ./=,+%-]", "", found[word])) for word in found if HARMLESS.fullmatch(word)]
+
+def _offer(find: Callable[[str], Found]) -> Callable[..., list[tuple[str, str]]]:
+    def complete(incomplete: str) -> list[tuple[str, str]]:  # typer keeps what begins so
+        return _harmless(find(incomplete))
 
     return complete
 
 
 def _words(*words: str) -> Callable[..., list[tuple[str, str]]]:
-    return _offer(lambda context, typed: [(word, "") for word in words])
+    return _offer(lambda typed: dict.fromkeys(words, "").items())
 
 
-complete_models, complete_rows = _offer(_models), _offer(_rows)
-
+complete_models = _offer(_models)
 COMPLETERS = {
     "--attack": _offer(_attacks),
     "--dataset": _offer(_datasets),
-    "--method": _offer(lambda context, typed: [(name, "") for name in declared("METHODS", "training")]),
+    "--method": _offer(lambda typed: dict.fromkeys(declared("METHODS", "training"), "").items()),
     "--model": _words("mnist-cnn", "cifar-cnn"),
     "--norm": _words(*NORMS),
     "--device": _words("auto", "cpu", "cuda"),
     "--format": _words("table", "json", "csv", "markdown", "latex"),
     "--checks": _words("quick", "full", "off"),
     "--for": _words("train", "evaluate"),
-} | {f"--{key}": _words(*choices(EvalSpec.model_fields[key].annotation)) for key in ("preset", "split", "dtype")}
+    **{f"--{key}": _words(*choices(EvalSpec.model_fields[key].annotation)) for key in ("preset", "split", "dtype")},
+}
 """By flag."""

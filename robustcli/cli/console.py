@@ -102,23 +102,29 @@ def progress(*columns: str) -> Progress:
 
 @contextmanager
 def moving_bar(total: float) -> Iterator[Advance]:
-    """A bar over `total`, with the images a second that the attack of a description finishes, and what moves it."""
+    """A bar over `total`, with the images a second that the attack of a description finishes, and what moves it.
+
+    What is said of those `standing` is shown in the place of the description, until that changes.
+    """
     bar = progress("{task.fields[rate]}")
-    name, began, finished = "", 0.0, 0.0
+    name, began, finished, stand = "", 0.0, 0.0, ""
     with bar:
         task = bar.add_task("", total=total, rate="")
 
-        def advance(done: float, spared: float, description: str | None = None, images: float = 0.0) -> None:
-            nonlocal name, began, finished
+        def advance(
+            done: float, spared: float, description: str | None = None, images: float = 0.0, standing: str | None = None
+        ) -> None:
+            nonlocal name, began, finished, stand
             if description not in (None, name):
-                name, finished = description, 0.0
+                name, finished, stand = description, 0.0, ""
+            stand = stand if standing is None else standing
             finished = max(0.0, finished + images) if done else finished
             if not finished:  # what is known before the first pass, or where more is left than it seemed, is no speed
                 began = time.monotonic()
             rate = finished / max(1e-9, time.monotonic() - began)
             shown = f"{rate:.{1 if rate < 10 else 0}f} images/s" if finished else ""
             bar.tasks[task].completed += spared
-            bar.update(task, advance=done, description=description, rate=shown)
+            bar.update(task, advance=done, description=stand or name, rate=shown)
 
         yield advance
 

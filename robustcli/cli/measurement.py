@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from robustcli import __version__
-from robustcli.cli.console import Advance, err, fail, moving_bar, out, tell, warn
+from robustcli.cli.console import Advance, err, fail, moving_bar, notice, out, tell, warn
 from robustcli.cli.outputs import check_outputs
 from robustcli.cli.request import Request, exit_code
 from robustcli.cli.signals import INTERRUPTED, ignore_signals
@@ -139,6 +139,7 @@ class Measurement:
                 with memory_guard(), foreign_code():
                     for result in self._results(cache, goal, keep_images or matrix is not None, advance):
                         records.append(result.record)
+                        show_row(result.record, several=len(session.items) > 1)
                         on_result(result)
                         for n in matrix.take(result) if matrix else ():
                             advance(0, n)
@@ -171,13 +172,13 @@ class Measurement:
 
     def _print_costs(self) -> None:
         """What the run would take, in the place of the run."""
-        from robustcli.measure.costs import as_document
+        from robustcli.measure.costs import forecast
         from robustcli.report.formats import print_tables
         from robustcli.report.views import cost_tables
 
         style = self.request.flags["style"]
         with self._cache() as cache, memory_guard(), foreign_code():
-            document = as_document(self.session, cache, self.request.command)
+            document = forecast(self.session, cache, self.request.command)
         if style == "json":
             out().file.write(json.dumps(document) + "\n")
         else:
@@ -205,7 +206,7 @@ class Measurement:
 
         on_progress = progress_of(self.session, advance)
 
-        def notice(line: str) -> None:
+        def on_notice(line: str) -> None:
             if ("warning", line) not in self.request.notes:  # of several models on the same images
                 self.request.tell(line, "warning")
 
@@ -215,10 +216,11 @@ class Measurement:
                 keep_images=keep_images,
                 on_progress=on_progress,
                 cache=cache,
-                on_notice=notice,
+                on_notice=on_notice,
                 ranks=self.request.ranks,
+                on_judged=standing_of(advance),
             )
-        return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=notice)
+        return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=on_notice)
 
     def verdict(
         self, measured: Measured, pairs: Sequence[Pair] = (), cells: Sequence[Transferred] = ()
@@ -276,6 +278,16 @@ class Measurement:
         return INTERRUPTED
 
 
+def show_row(record: Record, several: bool) -> None:
+    """One line for a row as soon as it is there, where somebody looks on; the table comes at the end."""
+    from robustcli.report.table import interval, percent
+
+    if err().is_terminal:
+        whose = f"{record.subject.checkpoint}: " if several else ""
+        rate = f"{percent(record.correct, record.n):>5} %  {interval(record.correct, record.n):<14}"
+        notice(f"{f'{whose}{record.name} {record.ball}':<36} {rate} {record.seconds:7.1f} s")
+
+
 def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, float, float], None]:
     """What `evaluate` calls on its way, to move a bar of `session.total` and name the checkpoint and the attack."""
     from robustcli.attacks import label
@@ -288,6 +300,16 @@ def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, f
         advance(weight * done, weight * spared, name, (done + spared) / planned.rows)
 
     return on_progress
+
+
+def standing_of(advance: Advance) -> Callable[[str, Sequence[tuple[int, int]]], None]:
+    """What `evaluate` calls as samples are judged, to say of an attack how many stand, budget by budget."""
+
+    def on_judged(name: str, counts: Sequence[tuple[int, int]]) -> None:
+        stand = ", ".join(f"{standing} of {judged}" for standing, judged in counts)
+        advance(0, 0, standing=f"{name}: {stand} stand" if counts else "")
+
+    return on_judged
 
 
 def warn_of_slow(dtype: str, device: str) -> None:

@@ -56,8 +56,6 @@ Crop = Annotated[str | None, option("--crop", MODEL, EvalSpec)]
 Dataset = Annotated[str | None, option("--dataset", DATA, EvalSpec)]
 DataDir = Annotated[Path | None, option("--data-dir", DATA, EvalSpec)]
 NoSample = Annotated[bool, option("--no-sample", DATA, "Do not fall back on the bundled 5 000 digits.")]
-Split = Annotated[str | None, option("--split", DATA, EvalSpec)]
-Limit = Annotated[str | None, option("--limit", DATA, EvalSpec)]
 Shard = Annotated[str | None, option("--shard", DATA, EvalSpec)]
 Attacks = Annotated[
     list[str] | None,
@@ -71,15 +69,9 @@ Attacks = Annotated[
 Preset = Annotated[str | None, option("--preset", ATTACK, EvalSpec)]
 Eps = Annotated[str | None, option("--eps", ATTACK, EvalSpec)]
 Norm = Annotated[str | None, option("--norm", ATTACK, EvalSpec)]
-Steps = Annotated[int | None, option("--steps", ATTACK, EvalSpec)]
-Iters = Annotated[int | None, option("--iters", ATTACK, EvalSpec)]
-Eot = Annotated[int | None, option("--eot", ATTACK, EvalSpec)]
 EightBit = Annotated[bool, option("--eight-bit", ATTACK, EvalSpec)]
-BatchSize = Annotated[str | None, option("--batch-size", COMPUTE, EvalSpec)]
-Workers = Annotated[int | None, option("--workers", COMPUTE, EvalSpec)]
 Seed = Annotated[int | None, option("--seed", COMPUTE, EvalSpec)]
 Device = Annotated[str | None, option("--device", COMPUTE, EvalSpec)]
-Dtype = Annotated[str | None, option("--dtype", COMPUTE, EvalSpec)]
 Config = Annotated[
     Path | None, option("--config", OUTPUT, "A YAML file of keys (`robustcli init --for evaluate`); flags override it.")
 ]
@@ -90,15 +82,7 @@ JsonFile = Annotated[
     Path | None,
     option("--json", OUTPUT, "Also write the results, per sample, to this file. For JSON on stdout: --format json."),
 ]
-Format = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        help="table, json, csv, markdown or latex, on stdout.",
-        rich_help_panel=OUTPUT,
-        autocompletion=COMPLETERS["--format"],
-    ),
-]
+Format = Annotated[str, option("--format", OUTPUT, "table (default), json, csv, markdown or latex, on stdout.")]
 Store = Annotated[
     Path | None,
     option(
@@ -116,12 +100,11 @@ KeepAdversarials = Annotated[
 ]
 Checks = Annotated[
     str,
-    typer.Option(
+    option(
         "--checks",
-        help="What stands behind the verdict under the table: quick (a look at the model, and what the rows say), full "
-        "(more attacks on the survivors; minutes) or off.",
-        rich_help_panel=OUTPUT,
-        autocompletion=COMPLETERS["--checks"],
+        OUTPUT,
+        "What stands behind the verdict under the table: quick (default: a look at the model, and what the rows say), "
+        "full (more attacks on the survivors; minutes) or off.",
     ),
 ]
 Force = Annotated[bool, option("--force", OUTPUT, "Run although the checks say INVALID.")]
@@ -130,23 +113,23 @@ Force = Annotated[bool, option("--force", OUTPUT, "Run although the checks say I
 def _common_flags(
     eps: Eps = None,
     norm: Norm = None,
-    steps: Steps = None,
-    iters: Iters = None,
-    eot: Eot = None,
+    steps: Annotated[int | None, option("--steps", ATTACK, EvalSpec)] = None,
+    iters: Annotated[int | None, option("--iters", ATTACK, EvalSpec)] = None,
+    eot: Annotated[int | None, option("--eot", ATTACK, EvalSpec)] = None,
     weights: Weights = None,
     normalize: Normalize = None,
     resize: Resize = None,
     crop: Crop = None,
     dataset: Dataset = None,
     data_dir: DataDir = None,
-    split: Split = None,
-    limit: Limit = None,
+    split: Annotated[str | None, option("--split", DATA, EvalSpec)] = None,
+    limit: Annotated[str | None, option("--limit", DATA, EvalSpec)] = None,
     no_sample: NoSample = False,
-    batch_size: BatchSize = None,
-    workers: Workers = None,
+    batch_size: Annotated[str | None, option("--batch-size", COMPUTE, EvalSpec)] = None,
+    workers: Annotated[int | None, option("--workers", COMPUTE, EvalSpec)] = None,
     seed: Seed = None,
     device: Device = None,
-    dtype: Dtype = None,
+    dtype: Annotated[str | None, option("--dtype", COMPUTE, EvalSpec)] = None,
     json_file: JsonFile = None,
     style: Format = "table",
     store: Store = None,
