@@ -33,6 +33,7 @@ Found = Iterable[tuple[str, str]]
 def answer(command: Any, instruction: str) -> int:
     """Print what a shell asks for by an instruction such as `complete_bash`; returns the exit code."""
     cut, printed, code = "", io.StringIO(), 1
+    os.environ["COLUMNS"] = "10000"  # typer wraps what it says of a flag, and fish would take the rest for a word
     with suppress(Exception), redirect_stdout(printed), redirect_stderr(io.StringIO()):
         if instruction == "complete_bash":  # which ends a word at each `:` and `=`, and completes what comes after
             words = "\n".join(os.environ["COMP_WORDS"].split("\n")[: int(os.environ["COMP_CWORD"]) + 1])
@@ -101,7 +102,9 @@ def complete_rows(context: typer.Context) -> list[tuple[str, str]]:
 
 
 def _harmless(found: Found) -> list[tuple[str, str]]:
-    return [(word, re.sub(r"[^\w ./=,+%-]", "", text)) for word, text in found if HARMLESS.fullmatch(word)]
+    return [
+        (word, re.sub(r"[^\w ./=,+%-]", "", text)) for word, text in dict(found).items() if HARMLESS.fullmatch(word)
+    ]
 
 
 def _offer(find: Callable[[str], Found]) -> Callable[..., list[tuple[str, str]]]:
