@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -42,9 +43,12 @@ def err() -> Console:
     return shown or Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
-def result(text: str, start: tuple[int, str] = (0, "")) -> None:
-    """One line of a result, on stdout, never wrapped; its first characters in a style of their own."""
-    line, (end, style) = Text(visible(text)), start
+def result(text: str, start: tuple[int, str] = (0, ""), indent: int = 0) -> None:
+    """One line of a result, on stdout, wrapped on a terminal alone; its first characters in a style of their own."""
+    text, (end, style) = visible(text), start
+    if sys.stdout.isatty():
+        text = textwrap.fill(text, out().width, subsequent_indent=" " * indent, break_long_words=False)
+    line = Text(text)
     line.stylize(style, 0, end)
     out().print(line, soft_wrap=True)
 
