@@ -104,7 +104,7 @@ class Measurement:
         leads, ranks = self.request.leads, self.request.ranks
         if ranks is not None:
             if goal is not None:
-                raise ConfigError("--budget, --until-ci: are of one process, and here are several (torchrun)")
+                raise ConfigError("--budget, --until-ci: are of one process, and here are several; leave out torchrun")
             items, spec = self.session.items, self.session.resolved()
             plan = {key: value for key, value in spec.items() if key not in ELSEWHERE}
             pixels, models = [item.images.fingerprint for item in items], [item.target.key for item in items]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 INDENT = "  "
 
-BREAKS = re.compile(r"(?<=\s)(?![^\[]*\])|(?<=[\w\]][,:/])(?=[A-Za-z_])|(?<=[A-Za-z]-)(?=[A-Za-z])")
+BREAKS = re.compile(r"(?<=\s)(?![^\[]*\])|(?<=[\w\]][,:/])(?=[A-Za-z_])|(?<=[A-Za-z]-)(?=[A-Za-z]{3})")
 """Where a cell may be broken: after a space outside an interval, and in names after `,`, `:`, `/` and `-`."""
 
 
@@ -68,8 +68,8 @@ def to_rich(table: Table, width: int) -> Group:
 
     plain = replace(table, headers=tuple(header.replace(":", "\n") for header in table.headers))
     turned = table.transpose() if len(table.cells) < len(table.headers) else table
-    forms = (lambda: _rich(plain), lambda: _rich(turned), lambda: _narrow(table, width), lambda: _narrow(turned, width))
-    shown = next((made for made in (form() for form in forms) if _width(made) <= width), _narrow(turned, width))
+    forms = (_rich(plain), _rich(turned), _narrow(table, width), last := _narrow(turned, width))
+    shown = next((form for form in forms if _width(form) <= width), last)
     title = [_wrap(table.title, width, "bold")] if table.title else []
     return Group(*title, shown, *(_wrap(note, width, "dim") for note in table.notes))
 

@@ -165,7 +165,7 @@ def _slot_by_slot(method: Augmenting, network: type[Network]) -> Augmenting:
     """The method with the slots to fill, in the order they were named, and an eta for each."""
     slots = network.slot_names
     if not slots:
-        raise ConfigError(f"method {method.name}: the network has no slots to fill")
+        raise ConfigError(f"method {method.name}: the network has no slots to fill; fgsm and pgd need none")
     layers = slots if method.layers is None else method.layers
     for name in layers:
         if name not in slots:
