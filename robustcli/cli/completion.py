@@ -26,9 +26,6 @@ HARMLESS = re.compile(r"[\w./:@=,+%~-]+")
 MODELS = (".pt", ".pth", ".pt2", ".onnx", ".py")
 NORMS = ("linf", "l2", "l1")
 
-Found = Iterable[tuple[str, str]]
-"""Words with what each is, which zsh and fish show."""
-
 
 def answer(command: Any, instruction: str) -> int:
     """Print what a shell asks for by an instruction such as `complete_bash`; returns the exit code."""
@@ -64,65 +61,56 @@ def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str]]:
             yield ast.unparse(line.target), "" if value is None else str(value).lower()
 
 
-def _attacks(typed: str) -> Found:
+def _attacks(typed: str) -> Iterable[str]:
     """Names; after a colon the keys that are not given yet, each also with its default, or of `norm` the norms."""
     (name, colon, rest), known = typed.partition(":"), declared("ATTACKS", "attacks")
     if not colon:
-        return dict.fromkeys(known, "").items()
+        return known
     before = f"{name}:{rest[: rest.rfind(',') + 1]}"
     keys = {key: ("", *(NORMS if key == "norm" else [usual])) for key, usual in known[name].items()}
-    return [(f"{before}{key}={end}", "") for key, ends in keys.items() if f"{key}=" not in before for end in ends]
+    return [f"{before}{key}={end}" for key, ends in keys.items() if f"{key}=" not in before for end in ends]
 
 
-def _models(typed: str) -> Found:
-    here = [(str(path), "checkpoint") for path in sorted(Path("checkpoints").glob("*.pt"))]
-    shipped = [(f"{zoo.PREFIX}{name}", "ships with robustcli") for name in zoo.entries()]
-    return [*here, *shipped, ("tv:", "torchvision"), ("timm:", ""), ("hf:", "Hugging Face"), *_paths(typed, MODELS)]
+def _models(typed: str) -> Iterable[str]:
+    here = map(str, sorted(Path("checkpoints").glob("*.pt")))
+    return [*here, *(f"{zoo.PREFIX}{name}" for name in zoo.entries()), "tv:", "timm:", "hf:", *_paths(typed, MODELS)]
 
 
-def _datasets(typed: str) -> Found:
-    return [*((name, known.description) for name, known in DATASETS.items()), *_paths(typed, FILES)]
-
-
-def _paths(typed: str, suffixes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def _paths(typed: str, suffixes: tuple[str, ...]) -> Iterator[str]:
     """Files of these kinds in the folder that is typed, and folders, which may go on."""
     start = typed[: typed.rfind("/") + 1]
-    for path in sorted(Path(start).expanduser().iterdir()) if Path(start).expanduser().is_dir() else ():
-        if path.suffix.lower() in suffixes or (path.is_dir() and not path.name.startswith(".")):
-            yield f"{start}{path.name}{'/' * path.is_dir()}", ""
+    for path in sorted(Path(start).expanduser().glob("[!.]*")):
+        if path.suffix.lower() in suffixes or path.is_dir():
+            yield f"{start}{path.name}{'/' * path.is_dir()}"
 
 
 def complete_rows(context: typer.Context) -> list[tuple[str, str]]:
-    """The rows of the store that the command line names."""
+    """The rows of the store that the command line names, with what each is, which zsh and fish show."""
     from robustcli.store.browse import read
     from robustcli.store.database import connect
 
     lines = read(connect(Path(context.params["store"]), make=False)).lines
-    return _harmless((str(line.id), f"{line.checkpoint} {line.name} {line.budget}") for line in lines)
+    about = {str(line.id): f"{line.checkpoint} {line.name} {line.budget}" for line in lines}
+    return [(number, re.sub(r"[^\w ./=,+%-]", "", text)) for number, text in about.items()]
 
 
-def _harmless(found: Found) -> list[tuple[str, str]]:
-    return [
-        (word, re.sub(r"[^\w ./=,+%-]", "", text)) for word, text in dict(found).items() if HARMLESS.fullmatch(word)
-    ]
-
-
-def _offer(find: Callable[[str], Found]) -> Callable[..., list[tuple[str, str]]]:
-    def complete(incomplete: str) -> list[tuple[str, str]]:  # typer keeps what begins so
-        return _harmless(find(incomplete))
+def _offer(find: Callable[[str], Iterable[str]]) -> Callable[..., list[str]]:
+    def complete(incomplete: str) -> list[str]:  # typer keeps what begins so
+        return [word for word in dict.fromkeys(find(incomplete)) if HARMLESS.fullmatch(word)]
 
     return complete
 
 
-def _words(*words: str) -> Callable[..., list[tuple[str, str]]]:
-    return _offer(lambda typed: dict.fromkeys(words, "").items())
+def _words(*words: str) -> Callable[..., list[str]]:
+    return _offer(lambda typed: words)
 
 
 complete_models = _offer(_models)
+
 COMPLETERS = {
     "--attack": _offer(_attacks),
-    "--dataset": _offer(_datasets),
-    "--method": _offer(lambda typed: dict.fromkeys(declared("METHODS", "training"), "").items()),
+    "--dataset": _offer(lambda typed: [*DATASETS, *_paths(typed, FILES)]),
+    "--method": _offer(lambda typed: declared("METHODS", "training")),
     "--model": _words("mnist-cnn", "cifar-cnn"),
     "--norm": _words(*NORMS),
     "--device": _words("auto", "cpu", "cuda"),

@@ -7,7 +7,7 @@ import os
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -108,7 +108,7 @@ def progress(*columns: str) -> Progress:
 def moving_bar(total: float) -> Iterator[Advance]:
     """A bar over `total`, with the images a second that the attack of a description finishes, and what moves it.
 
-    What is said of those `standing` is shown in the place of the description, until that changes.
+    Of an attack's samples those `standing`, of how many, a budget each, stand in its place until that changes.
     """
     bar = progress("{task.fields[rate]}")
     name, began, finished, stand = "", 0.0, 0.0, ""
@@ -116,12 +116,18 @@ def moving_bar(total: float) -> Iterator[Advance]:
         task = bar.add_task("", total=total, rate="")
 
         def advance(
-            done: float, spared: float, description: str | None = None, images: float = 0.0, standing: str | None = None
+            done: float,
+            spared: float,
+            description: str | None = None,
+            images: float = 0.0,
+            standing: tuple[str, Sequence[tuple[int, int]]] | None = None,
         ) -> None:
             nonlocal name, began, finished, stand
             if description not in (None, name):
                 name, finished, stand = description, 0.0, ""
-            stand = stand if standing is None else standing
+            if standing is not None:
+                counts = ", ".join(f"{stand} of {judged}" for stand, judged in standing[1])
+                stand = f"{standing[0]}: {counts} stand" if counts else ""
             finished = max(0.0, finished + images) if done else finished
             if not finished:  # what is known before the first pass, or where more is left than it seemed, is no speed
                 began = time.monotonic()

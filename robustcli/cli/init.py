@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from pydantic import TypeAdapter
 
 from robustcli.cli import options, train_options
 from robustcli.cli.console import notice, out
@@ -26,27 +27,23 @@ NEXT = {
     "train": "robustcli train --config {file}, then robustcli evaluate",
     "evaluate": "robustcli evaluate MODEL --config {file}; attack and compare take it too",
 }
-File = Annotated[Path, typer.Argument(help="The config to write.")]
-For = Annotated[str, typer.Option("--for", help="train or evaluate.", autocompletion=options.COMPLETERS["--for"])]
-Schema = Annotated[bool, option("--schema", OUTPUT, "Print the JSON Schema of such configs, and write nothing.")]
-Force = Annotated[bool, option("--force", OUTPUT, "Replace files that are there.")]
 
 
 def init(
-    file: File = Path("robustcli.yaml"),
-    purpose: For = "train",
+    file: Annotated[Path, typer.Argument(help="The config to write.")] = Path("robustcli.yaml"),
+    purpose: Annotated[str, option("--for", OUTPUT, "A config for train (default) or evaluate.")] = "train",
     method: train_options.MethodName = None,
     dataset: options.Dataset = None,
-    schema: Schema = False,
-    force: Force = False,
+    schema: Annotated[bool, option("--schema", OUTPUT, "Print the JSON Schema, and write nothing.")] = False,
+    force: Annotated[bool, option("--force", OUTPUT, "Replace files that are there.")] = False,
 ) -> None:
     """Write a config with every key, its default and what it means, and beside it a JSON Schema for editors.
 
     Example: `robustcli init --method batchout --dataset mnist`
     """
-    build = lookup(SPECS, purpose, "--for")
+    build, schema_text = lookup(SPECS, purpose, "--for"), json.dumps(json_schema(purpose), indent=2) + "\n"
     if schema:
-        out().file.write(json.dumps(json_schema(purpose), indent=2) + "\n")
+        out().file.write(schema_text)
         return
     if method is not None and purpose != "train":
         raise ConfigError(f"--method {method}: is of a training; leave out --for {purpose}")
@@ -57,17 +54,12 @@ def init(
     check_output(file, "init", kind="config")
     beside = file.with_suffix(".schema.json")
     check_output(beside, "init", kind=".json")
-    for path in (file, beside):
-        if path.exists() and not force:
-            raise ConfigError(f"init {shown(path)}: exists already; give another name, or --force to replace it")
+    if there := [path for path in (file, beside) if path.exists() and not force]:
+        raise ConfigError(f"init {shown(there[0])}: exists already; give another name, or --force to replace it")
     usage = NEXT[purpose].format(file=visible(str(file)))
-    head = [
-        f"# yaml-language-server: $schema={visible(beside.name)}",
-        f"# Next: {usage}",
-        "# Flags override these keys.",
-    ]
-    write_whole(file, ("\n".join([*head, "", *_commented(build, values)]) + "\n").encode(), "init")
-    write_whole(beside, (json.dumps(json_schema(purpose), indent=2) + "\n").encode(), "init")
+    head = f"# yaml-language-server: $schema={visible(beside.name)}\n# Next: {usage}\n# Flags override these keys.\n\n"
+    write_whole(file, (head + "\n".join(_commented(build, values)) + "\n").encode(), "init")
+    write_whole(beside, schema_text.encode(), "init")
     notice(f"{file}: every key with its default; {beside.name} tells editors what is allowed")
     notice(f"next: {usage}")
 
@@ -95,15 +87,15 @@ def json_schema(purpose: str) -> dict[str, Any]:
     """What a config for `train` or `evaluate` may hold, as a JSON Schema: `--config` itself says more."""
     made = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | SPECS[purpose].model_json_schema()
     if purpose == "train":
-        from pydantic import TypeAdapter
-
         from robustcli.training.methods import METHODS
 
         allowed: list[dict[str, Any]] = [{"enum": list(METHODS)}]
         for name, method in METHODS.items():
             own = TypeAdapter(method).json_schema()
-            options_of = {"name": {"const": name, "description": method.summary}} | own.get("properties", {})
-            allowed.append(own | {"title": name, "properties": options_of, "required": ["name"]})
-        about_it = {key: made["properties"]["method"][key] for key in ("title", "description", "default")}
-        made["properties"]["method"] = about_it | {"anyOf": allowed}
+            keys = {"name": {"const": name, "description": method.summary}} | own.get("properties", {})
+            allowed.append(own | {"title": name, "properties": keys, "required": ["name"]})
+        said = made["properties"]["method"]
+        made["properties"]["method"] = {key: said[key] for key in ("title", "description", "default")} | {
+            "anyOf": allowed
+        }
     return made

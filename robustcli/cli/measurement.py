@@ -218,7 +218,7 @@ class Measurement:
                 cache=cache,
                 on_notice=on_notice,
                 ranks=self.request.ranks,
-                on_judged=standing_of(advance),
+                on_judged=lambda name, counts: advance(0, 0, standing=(name, counts)),
             )
         return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=on_notice)
 
@@ -300,16 +300,6 @@ def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, f
         advance(weight * done, weight * spared, name, (done + spared) / planned.rows)
 
     return on_progress
-
-
-def standing_of(advance: Advance) -> Callable[[str, Sequence[tuple[int, int]]], None]:
-    """What `evaluate` calls as samples are judged, to say of an attack how many stand, budget by budget."""
-
-    def on_judged(name: str, counts: Sequence[tuple[int, int]]) -> None:
-        stand = ", ".join(f"{standing} of {judged}" for standing, judged in counts)
-        advance(0, 0, standing=f"{name}: {stand} stand" if counts else "")
-
-    return on_judged
 
 
 def warn_of_slow(dtype: str, device: str) -> None:

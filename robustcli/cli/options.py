@@ -72,42 +72,7 @@ Norm = Annotated[str | None, option("--norm", ATTACK, EvalSpec)]
 EightBit = Annotated[bool, option("--eight-bit", ATTACK, EvalSpec)]
 Seed = Annotated[int | None, option("--seed", COMPUTE, EvalSpec)]
 Device = Annotated[str | None, option("--device", COMPUTE, EvalSpec)]
-Config = Annotated[
-    Path | None, option("--config", OUTPUT, "A YAML file of keys (`robustcli init --for evaluate`); flags override it.")
-]
-DryRun = Annotated[
-    bool, option("--dry-run", OUTPUT, "Print what would run, with passes, time and memory; measure and keep nothing.")
-]
-JsonFile = Annotated[
-    Path | None,
-    option("--json", OUTPUT, "Also write the results, per sample, to this file. For JSON on stdout: --format json."),
-]
 Format = Annotated[str, option("--format", OUTPUT, "table (default), json, csv, markdown or latex, on stdout.")]
-Store = Annotated[
-    Path | None,
-    option(
-        "--store",
-        OUTPUT,
-        "Keep results in this file and compute only what is not there (default results/robustcli.db).",
-    ),
-]
-NoStore = Annotated[bool, option("--no-store", OUTPUT, "Compute everything anew and keep nothing.")]
-KeepAdversarials = Annotated[
-    bool,
-    option(
-        "--keep-adversarials", OUTPUT, "Keep the image of every broken sample in the store, not of a row's first 16."
-    ),
-]
-Checks = Annotated[
-    str,
-    option(
-        "--checks",
-        OUTPUT,
-        "What stands behind the verdict under the table: quick (default: a look at the model, and what the rows say), "
-        "full (more attacks on the survivors; minutes) or off.",
-    ),
-]
-Force = Annotated[bool, option("--force", OUTPUT, "Run although the checks say INVALID.")]
 
 
 def _common_flags(
@@ -130,15 +95,48 @@ def _common_flags(
     seed: Seed = None,
     device: Device = None,
     dtype: Annotated[str | None, option("--dtype", COMPUTE, EvalSpec)] = None,
-    json_file: JsonFile = None,
+    json_file: Annotated[
+        Path | None,
+        option(
+            "--json", OUTPUT, "Also write the results, per sample, to this file. For JSON on stdout: --format json."
+        ),
+    ] = None,
     style: Format = "table",
-    store: Store = None,
-    no_store: NoStore = False,
-    keep_adversarials: KeepAdversarials = False,
-    checks: Checks = "quick",
-    force: Force = False,
-    config: Config = None,
-    dry_run: DryRun = False,
+    store: Annotated[
+        Path | None,
+        option(
+            "--store",
+            OUTPUT,
+            "Keep results in this file and compute only what is not there (default results/robustcli.db).",
+        ),
+    ] = None,
+    no_store: Annotated[bool, option("--no-store", OUTPUT, "Compute everything anew and keep nothing.")] = False,
+    keep_adversarials: Annotated[
+        bool,
+        option(
+            "--keep-adversarials",
+            OUTPUT,
+            "Keep the image of every broken sample in the store, not of a row's first 16.",
+        ),
+    ] = False,
+    checks: Annotated[
+        str,
+        option(
+            "--checks",
+            OUTPUT,
+            "What stands behind the verdict under the table: quick (a look at the model and at the rows; default), "
+            "full (more attacks on the survivors; minutes) or off.",
+        ),
+    ] = "quick",
+    force: Annotated[bool, option("--force", OUTPUT, "Run although the checks say INVALID.")] = False,
+    config: Annotated[
+        Path | None,
+        option("--config", OUTPUT, "A YAML file of keys (`robustcli init --for evaluate`); flags override it."),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        option("--dry-run", OUTPUT, "Print what would run, with passes, time and memory; measure and keep nothing."),
+    ] = False,
 ) -> None:
     """What fills in a SPEC, on which images, how, and where the result goes."""
 

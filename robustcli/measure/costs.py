@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from robustcli.attacks import describe, label
 from robustcli.attacks.base import Ensemble, MinimalAttack, Passes, SweepingAttack, TracingAttack, at_budgets, passes_of
@@ -37,35 +38,25 @@ def forecast(session: Session, cache: Cache | None, command: str) -> dict[str, A
     `exact` where no sample that is right before takes fewer, else `at most`, or `about` of an attack that says no more.
     """
     plan, memory = [], [(0.0, 0.0)]
-    for item in session.items:
-        probe = _Probe(item, session) if len(item.images) else None
-        memory += [probe.memory] if probe else []
-        for row in _rows(item, session, cache):
-            least = row.pop("least")
-            plan.append(row | {"seconds": probe.seconds(row, *least) if probe else (0.0, 0.0)})
-    ends = (0, 1)
-    return {
-        "schema": 1,
-        "command": command,
-        "dry_run": True,
-        "plan": plan,
-        "seconds": [sum(row["seconds"][end] for row in plan) for end in ends],
-        "memory_bytes": [max(found[end] for found in memory) for end in ends],
-        "spec": session.resolved(),
-    }
+    for item in (item for item in session.items if len(item.images)):
+        probe = _probe(item, session)
+        memory.append(probe["memory"])
+        plan += [row | {"seconds": _seconds(row, probe)} for row in _rows(item, session, cache)]
+    low, high = ([sum(row["seconds"][end] for row in plan), max(one[end] for one in memory)] for end in (0, 1))
+    made = {"seconds": [low[0], high[0]], "memory_bytes": [low[1], high[1]], "spec": session.resolved()}
+    return {"schema": 1, "command": command, "dry_run": True, "plan": plan} | made
 
 
 def _rows(item: Item, session: Session, cache: Cache | None) -> Iterator[dict[str, Any]]:
-    """The clean predictions, then each attack; `least` are forwards and backwards of samples that fall at once."""
+    """The clean predictions, then each attack."""
     n = len(item.images)
     journal = None if cache is None else CacheJournal(cache, item.target, item.images, session.spec)
     start = {"checkpoint": item.target.name, "n": n}
     passes = [max(session.spec.eot or 1, passes_of(one.attack)) for one in item.plan]
     for eot in dict.fromkeys(passes):
         known = 0 if journal is None else int(journal.knows(None, eot).sum())
-        todo = (n - known) * eot
-        row = {"label": "clean", "attack": {"name": "clean"}, "budgets": [], "known": known, "bound": "exact"}
-        yield start | row | {"forwards": todo, "backwards": 0, "least": (todo, 0)}
+        work = {"known": known, "bound": "exact", "forwards": (n - known) * eot, "backwards": 0}
+        yield start | {"label": "clean", "attack": {"name": "clean"}, "budgets": []} | work
     for planned, eot in zip(item.plan, passes, strict=True):
         parameters = {key: value for key, value in describe(planned.attack).items() if key != "eps"}
         row = {"label": label(planned.attack), "attack": parameters, "budgets": [*map(str, planned.budgets)]}
@@ -79,52 +70,39 @@ def _work(planned: Planned, n: int, rounded: bool, eot: int, journal: CacheJourn
     for whole in at_budgets(planned.attack, planned.budgets):
         for member, part in enumerate(whole.members) if isinstance(whole, Ensemble) else [(None, whole)]:
             here = torch.zeros(n).bool() if journal is None else journal.knows(whole, eot, member)
-            todo, cost = n - int(here.sum()), part.cost
+            todo, cost, key = n - int(here.sum()), part.cost, tuple(here.tolist())
+            bound = ("exact" if cost.exact and member is None else "at most") if isinstance(cost, Passes) else "about"
             own, back = (cost.forwards, cost.backwards) if isinstance(cost, Passes) else (cost, cost)
             judged = eot * (part.iters if isinstance(part, TracingAttack) else 1)
-            exact = member is None and isinstance(cost, Passes) and cost.exact
             if rounded and not isinstance(part, MinimalAttack):  # what rounding alone broke is attacked again
-                own, back, judged, exact = 2 * own + 1, 2 * back, 2 * judged, False
-            if isinstance(part, SweepingAttack) and tuple(here.tolist()) in shared:  # one gradient for all
+                own, back, judged, bound = 2 * own + 1, 2 * back, 2 * judged, "at most"
+            if isinstance(part, SweepingAttack) and key in shared:  # one gradient for all
                 own = back = 0
             known, forwards, backwards = known + n - todo, forwards + todo * (own + judged), backwards + todo * back
-            bounds.add("exact" if exact else "at most" if isinstance(cost, Passes) else "about")
-            shared.add(tuple(here.tolist()))
+            bounds.add(bound)
+            shared.add(key)
     bound = next(one for one in ("about", "at most", "exact") if one in bounds)
-    fall = eot * max(0, n * planned.runs - known)
-    least = (2 * fall, fall * (planned.attack.needs == "gradients"))
-    return {"known": known, "bound": bound, "forwards": forwards, "backwards": backwards, "least": least}
+    return {"known": known, "bound": bound, "forwards": forwards, "backwards": backwards}
 
 
-class _Probe:
-    """Passes of a model's first samples: seconds of one forwards, and with its way back; bytes of a chunk at once."""
-
-    def __init__(self, item: Item, session: Session) -> None:
-        n, device = min(PROBED, len(item.images)), torch.device(session.device)
-        few, model, honest = item.images.sample(torch.arange(n)), item.target.module, not item.target.without_gradients
-        x = few.batch(slice(None), device)
-        with frozen(model.to(device)):
-            meter = Meter(model)
-            self.forward = [_timed(meter, x, way_back=False) for _ in range(REPEATS + 1)][1:]
-            self.both = [_timed(meter, x, way_back=honest) for _ in range(REPEATS + 1)][1:]
-            self.right = float((predict(meter, x, n).cpu() == few.y).float().mean())
-        each = bytes_a_sample(model, x) if honest else 10.0 * x[0].nbytes
-        chunk, on_gpu = min(session.batch_size, len(item.images)), device.type == "cuda"
-        process = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        used = torch.cuda.memory_allocated(device) if on_gpu else process
-        self.memory = (used + each * min(chunk, n), used + STRETCH * each * chunk * (1 if on_gpu else MOST))
-        self.n = n
-
-    def seconds(self, row: dict[str, Any], forwards: int, backwards: int) -> tuple[float, float]:
-        """From where all samples fall at once, in so many passes, to where none does."""
-        low = self.right * (backwards * min(self.both) + max(0, forwards - backwards) * min(self.forward))
-        high = row["backwards"] * max(self.both) + max(0, row["forwards"] - row["backwards"]) * max(self.forward)
-        own = (row["forwards"] + row["backwards"]) * OVERHEAD / self.n
-        return low / STRETCH / MOST, STRETCH * high + own
+def _probe(item: Item, session: Session) -> dict[str, Any]:
+    """Seconds a sample of passes, forwards and with the way back; the share that is right; bytes of a chunk at once."""
+    n, device, model = min(PROBED, len(item.images)), torch.device(session.device), item.target.module
+    few, honest = item.images.sample(torch.arange(n)), not item.target.without_gradients
+    x = few.batch(slice(None), device)
+    with frozen(model.to(device)):
+        meter = Meter(model)
+        forward, both = ([_timed(meter, x, way) for _ in range(REPEATS + 1)][1:] for way in (False, honest))
+        right = float((predict(meter, x, n).cpu() == few.y).float().mean())
+    each = bytes_a_sample(model, x) if honest else 10.0 * x[0].nbytes
+    chunk, on_gpu = min(session.batch_size, len(item.images)), device.type == "cuda"
+    process = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    used = torch.cuda.memory_allocated(device) if on_gpu else process
+    memory = (used + each * min(chunk, n), used + STRETCH * each * chunk * (1 if on_gpu else MOST))
+    return {"n": n, "forward": forward, "both": both, "right": right, "memory": memory}
 
 
-def _timed(model: Meter, x: torch.Tensor, way_back: bool) -> float:
-    """Seconds a sample."""
+def _timed(model: Meter, x: Tensor, way_back: bool) -> float:
     began = time.perf_counter()
     with torch.set_grad_enabled(way_back):
         x = x.clone().requires_grad_(way_back)
@@ -134,3 +112,13 @@ def _timed(model: Meter, x: torch.Tensor, way_back: bool) -> float:
     if x.device.type == "cuda":
         torch.cuda.synchronize(x.device)
     return (time.perf_counter() - began) / len(x)
+
+
+def _seconds(row: Mapping[str, Any], probe: Mapping[str, Any]) -> tuple[float, float]:
+    """From where each sample falls at the first step, and is judged, to where none does."""
+    forwards, backwards = row["forwards"], row["backwards"]
+    fall = max(0, row["n"] * max(1, len(row["budgets"])) - row["known"])
+    low = min(backwards, fall) * min(probe["both"]) + min(forwards, fall) * min(probe["forward"])
+    high = backwards * max(probe["both"]) + max(0, forwards - backwards) * max(probe["forward"])
+    own = (forwards + backwards) * OVERHEAD / probe["n"]
+    return probe["right"] * low / STRETCH / MOST, STRETCH * high + own

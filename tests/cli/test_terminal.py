@@ -14,7 +14,6 @@ from rich.progress import Progress
 from robustcli.attacks import parse_attack
 from robustcli.cli.console import moving_bar
 from robustcli.cli.main import run
-from robustcli.cli.measurement import standing_of
 from robustcli.engine.run import run_attack
 from robustcli.testing import tiny_net, tiny_samples
 
@@ -91,13 +90,12 @@ def test_the_bar_says_how_many_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
     monkeypatch.setattr(Progress, "update", lambda bar, task, **fields: seen.append(fields["description"]))
     with moving_bar(10) as advance:
-        on_judged = standing_of(advance)
         advance(1, 0, "a.pt: autoattack", 1.0)
-        on_judged("autoattack", [(133, 200)])
+        advance(0, 0, standing=("autoattack", [(133, 200)]))
         advance(1, 0, "a.pt: autoattack", 1.0)
-        on_judged("pgd", [(5, 8), (3, 8)])
-        on_judged("pgd", [])
-        on_judged("pgd", [(5, 8)])
+        advance(0, 0, standing=("pgd", [(5, 8), (3, 8)]))
+        advance(0, 0, standing=("pgd", []))
+        advance(0, 0, standing=("pgd", [(5, 8)]))
         advance(1, 0, "a.pt: fgsm", 1.0)
     stand = "autoattack: 133 of 200 stand"
     pgd = ["pgd: 5 of 8, 3 of 8 stand", "a.pt: autoattack", "pgd: 5 of 8 stand"]
