@@ -15,6 +15,7 @@ from robustcli.cli.console import annotate, fail, notice
 from robustcli.cli.measurement import Measurement
 from robustcli.cli.options import ATTACK, OUTPUT, option
 from robustcli.cli.request import begin, has_budget
+from robustcli.config import EvalSpec
 from robustcli.errors import ConfigError
 from robustcli.fields import parse_number
 
@@ -34,15 +35,7 @@ FailUnder = Annotated[
     ),
 ]
 JUnit = Annotated[Path | None, option("--junit", OUTPUT, "Also write the rows as JUnit XML to this file.")]
-Curved = Annotated[
-    bool,
-    option(
-        "--curve",
-        ATTACK,
-        "Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
-        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
-    ),
-]
+Curved = Annotated[bool, option("--curve", ATTACK, EvalSpec)]
 CurvePlot = Annotated[Path | None, option("--curve-plot", OUTPUT, "Also draw the curves into this .png.")]
 
 

@@ -86,6 +86,7 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
     """
     data = [one for one in (flags.get("dataset"), *map(str, also_read)) if one and not known_name(one)]
     reads = [("the checkpoint", path) for path in given_checkpoints(flags)]
+    reads += [("the config", flags["config"])] if flags.get("config") else []
     reads += [("the data set", expand(Path(one), "--dataset")) for one in data]
     named = {flag: Path(flags[key]) for key, flag in FLAGS.items() if flags.get(key)}
     for flag, path in named.items():
@@ -251,6 +252,7 @@ KINDS: dict[str, Kind] = {
     "--save": ("what --save writes", lambda path: {"x_adv", "pred_after"} <= _arrays_in(path)),
     "--output": ("a checkpoint", _is_checkpoint),
     "--report": ("the report", lambda path: _head(path).startswith(b"# The BatchOut paper")),
+    "config": ("a config", lambda path: re.search(rb"^(method|attacks):", path.read_bytes(), re.MULTILINE) is not None),
     ".json": ("a JSON file", _is_json),
     ".csv": ("an export of rows", lambda path: _head(path).startswith(b"row,checkpoint,")),
     ".npz": ("an export of rows", _is_export),

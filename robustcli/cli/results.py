@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from robustcli.cli.completion import complete_rows
 from robustcli.cli.console import notice, out, warn
 from robustcli.cli.request import STORE
 from robustcli.disk import file_hash
@@ -29,7 +30,9 @@ results = typer.Typer(help="List, show, export and prune what the store holds.",
 
 Store = Annotated[Path, typer.Option("--store", help="The store's file.")]
 Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
-Row = Annotated[int, typer.Argument(help="A row's id, as `robustcli results list` gives it.")]
+Row = Annotated[
+    int, typer.Argument(help="A row's id, as `robustcli results list` gives it.", autocompletion=complete_rows)
+]
 Rows = Annotated[list[int] | None, typer.Argument(help="Rows by id; all if left out.", show_default=False)]
 File = Annotated[
     Path, typer.Argument(help="A .json or .csv of all samples, or an .npz or .pt that has the images too.")

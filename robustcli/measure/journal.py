@@ -58,9 +58,9 @@ class CacheJournal:
         pred[known] = torch.tensor([entry.pred for entry in entries], dtype=torch.int64)
         return pred, known, _spent(entries)
 
-    def knows(self, attack: Attack | None, eot: int) -> Tensor:
+    def knows(self, attack: Attack | None, eot: int, member: int | None = None) -> Tensor:
         """(n,) bool, the samples of which a row is known, or without an attack the clean predictions."""
-        return self._look_up(self.series(attack, eot=eot))[0]
+        return self._look_up(self.series(attack, member, eot))[0]
 
     def keep_predictions(self, index: Tensor, pred: Tensor, y: Tensor, spent: Work, eot: int) -> None:
         """Keep the clean predictions (k,), of `eot` passes, of the samples `index`, of the classes `y` (k,)."""

@@ -113,6 +113,9 @@ class Item:
         return sum(planned.rows for planned in self.plan)
 
 
+OTHERS = "name images that fit: --dataset"
+UNSEEN = "name images that it has not seen: --dataset"
+
 RECENT = 8
 """Chunks of files that are kept once they are decoded: each is looked at again when its images are judged."""
 
@@ -360,23 +363,27 @@ def check_fit(target: Target, images: Images, split: str) -> None:
     origin, name = target.origin, target.name
     if target.shape != tuple(images.shape):
         raise CheckpointError(
-            f"{name}: made for images of shape {target.shape}; {images.name} has {tuple(images.shape)}"
+            f"{name}: made for images of shape {target.shape}; {images.name} has {tuple(images.shape)}; {OTHERS}"
         )
     if target.classes != images.classes:
         known = f" of {origin.name}" if origin else ""
         raise CheckpointError(
             f"{name}: made for the {len(target.classes)} classes{known}; {images.name} has {len(images.classes)} others"
+            f"; {OTHERS}"
         )
     if origin is None or split != "test":
         return
     if same_ids := overlap(origin.source, origin.ids, images):
-        raise DataError(f"{name}: was trained on {same_ids} of the {len(images)} test images of {images.name}")
+        raise DataError(
+            f"{name}: was trained on {same_ids} of the {len(images)} test images of {images.name}; {UNSEEN}"
+        )
     equal = repeats(origin.hashes, images)
     if equal == len(images) or equal > _most_repeats(len(images)):
         same_file = origin.dataset.lower().endswith(".npz") and not _changed(origin, images)
-        why = "it holds them in both splits" if same_file else "was the data set divided anew since?"
+        why = "it holds them in both splits;" if same_file else "was the data set divided anew since?"
         raise DataError(
-            f"{name}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; {why}"
+            f"{name}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; {why} "
+            f"{UNSEEN}"
         )
 
 

@@ -35,16 +35,15 @@ def list_table(connection: sqlite3.Connection, found: Sequence[Line], title: str
             line.time[:10],
             visible(line.checkpoint) + (f" {line.sha256[:8]}" if versions[line.checkpoint] > 1 else ""),
             visible(data_name(line.dataset, split_of(connection, line))),
-            visible(line.name),
-            line.budget or "-",
+            visible(f"{line.name} {line.budget}".rstrip()),
             str(line.n),
             f"{percent(line.correct, line.n)} {interval(line.correct, line.n)}",
             f"{line.seconds:.1f}",
         )
         for line in found
     ]
-    headers = ("id", "when", "checkpoint", "data", "attack", "budget", "n", "acc. % [95 % CI]", "sec")
-    return Table(title, headers, tuple(cells), left=6)
+    headers = ("id", "when", "checkpoint", "data", "attack", "n", "acc. % [95 % CI]", "sec")
+    return Table(title, headers, tuple(cells), left=5)
 
 
 def show_table(connection: sqlite3.Connection, line: Line) -> Table:

@@ -171,7 +171,7 @@ def check_file(path: Path, make: bool) -> None:
         if not _is_store(path):
             _check_folder(path)
             if not make:
-                raise StoreError("is not there")
+                raise StoreError("is not there; `robustcli evaluate` makes one")
             real_path(path).parent.mkdir(parents=True, exist_ok=True)
         for file in _beside(path):
             found = _lstat(file)
