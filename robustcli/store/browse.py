@@ -6,6 +6,7 @@ import math
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -13,8 +14,8 @@ import pydantic
 from pydantic import Field, ValidationError
 
 from robustcli.store.content import parse, unpack
-from robustcli.store.database import StoreError, select, sqlite_errors, transaction
-from robustcli.store.series import WHOLE_AND_SOUND
+from robustcli.store.database import StoreError, has_originals, select, sqlite_errors, transaction
+from robustcli.store.series import WHOLE_AND_SOUND, Picture
 
 LISTED = f"""
 SELECT series.id, series.checkpoint, sha256, model, method, dataset, attack, label, norm, eps, ensemble, seed, dtype,
@@ -34,6 +35,24 @@ SELECT runs.id, provenance, count(*) FROM samples JOIN runs ON runs.id = samples
 WHERE series = ? AND {WHOLE_AND_SOUND} GROUP BY runs.id ORDER BY runs.id
 """  # noqa: S608
 
+KEPT = f"""
+SELECT samples.sample, pred, pred_after, distance, adversarials.shape, adversarials.pixels, %s
+FROM samples JOIN adversarials ON samples.series = adversarials.series AND samples.sample = adversarials.sample
+  AND samples.digest = adversarials.digest %s
+WHERE samples.series = ? AND {WHOLE_AND_SOUND} AND distance > 0 AND pred <> pred_after
+ORDER BY samples.sample LIMIT ?
+"""  # noqa: S608
+
+ADDED = (
+    "originals.shape, originals.pixels, before, after",
+    """LEFT JOIN originals ON originals.sample = samples.sample AND originals.digest = samples.digest
+  LEFT JOIN confidences ON confidences.series = samples.series AND confidences.sample = samples.sample
+  AND confidences.digest = samples.digest""",
+)
+
+PICTURED = "SELECT series, count(*), %s FROM adversarials %s GROUP BY series"
+BESIDE = ("count(originals.sample)", "LEFT JOIN originals USING (sample, digest)")
+
 PICTURES = "SELECT sample, shape, pixels FROM adversarials WHERE series = ? ORDER BY sample"
 
 MOST_PIXELS = 2**26
@@ -47,6 +66,11 @@ ORPHANS = (
     "DELETE FROM answers",
 )
 """What cannot be read, or nothing refers to any more; an answer may rest on what is gone."""
+
+WITHOUT_ADVERSARIAL = (
+    "DELETE FROM originals WHERE (sample, digest) NOT IN (SELECT sample, digest FROM adversarials)",
+    "DELETE FROM confidences WHERE (series, sample, digest) NOT IN (SELECT series, sample, digest FROM adversarials)",
+)
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -215,18 +239,84 @@ def pictures(connection: sqlite3.Connection, line: Line) -> Iterator[tuple[int, 
 
 def picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
     """An image's shape (c, h, w) and float32 pixels, or a ValueError that says what is wrong with it."""
-    match = re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", str(shape))
-    sides = tuple(map(int, shape.split("x"))) if match else ()
-    if not sides or math.prod(sides) > MOST_PIXELS:
-        raise ValueError("its shape is none")
-    pixels = unpack(packed, 4 * math.prod(sides))
-    if len(pixels) != 4 * math.prod(sides):
-        raise ValueError("its pixels are not as many as its shape says")
+    sides, pixels = _unpacked(shape, packed, 4)
     import numpy as np
 
     if not np.isfinite(np.frombuffer(pixels, "<f4")).all():
         raise ValueError("its pixels are no numbers")
     return sides, pixels
+
+
+def _unpacked(shape: Any, packed: Any, width: int) -> tuple[tuple[int, ...], bytes]:
+    """A shape (c, h, w), and as many values of so many bytes; else a ValueError."""
+    match = re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", str(shape))
+    sides = tuple(map(int, shape.split("x"))) if match else ()
+    if not sides or math.prod(sides) > MOST_PIXELS:
+        raise ValueError("its shape is none")
+    pixels = unpack(packed, width * math.prod(sides))
+    if len(pixels) != width * math.prod(sides):
+        raise ValueError("its pixels are not as many as its shape says")
+    return sides, pixels
+
+
+def original(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
+    """An image as it was before the attack: its shape (c, h, w), and a byte a value; else a ValueError."""
+    return _unpacked(shape, packed, 1)
+
+
+def confidence(before: Any, after: Any) -> tuple[float, float] | None:
+    """Two probabilities; None where they are none."""
+    found = isinstance(before, float) and isinstance(after, float) and 0 <= before <= 1 and 0 <= after <= 1
+    return (before, after) if found else None
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A sample that an attack broke, with its image.
+
+    Attributes:
+        sample: its id.
+        pred, pred_after: the class before the attack, which is the right one, and after.
+        distance: of the adversarial, in the attack's norm.
+        picture: the adversarial, with its original and confidences where these are kept.
+    """
+
+    sample: int
+    pred: int
+    pred_after: int
+    distance: float
+    picture: Picture
+
+
+def broken(connection: sqlite3.Connection, line: Line, most: int) -> list[Broken]:
+    """The first samples of a row whose adversarial images are kept and can be read."""
+    joined = ADDED if has_originals(connection) else ("NULL, NULL, NULL, NULL", "")
+    found = []
+    for sample, pred, pred_after, distance, shape, packed, shape_before, packed_before, before, after in select(
+        connection, KEPT % joined, line.id, most
+    ):
+        with suppress(ValueError):
+            kept = Picture(*picture(shape, packed), confidence=confidence(before, after))
+            with suppress(ValueError):
+                sides, pixels = original(shape_before, packed_before)
+                kept = kept._replace(original=pixels) if sides == kept.shape else kept
+            found.append(Broken(sample, pred, pred_after, distance, kept))
+    return found
+
+
+def pictured(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+    """By row, how many adversarial images are kept, and of how many of these the originals."""
+    joined = BESIDE if has_originals(connection) else ("0", "")
+    return {number: (images, originals) for number, images, originals in select(connection, PICTURED % joined)}
+
+
+def origins(connection: sqlite3.Connection) -> dict[int, list[dict[str, Any]]]:
+    """By row, where its samples come from: the provenance of each run."""
+    runs = {number: origin_of(text) or {} for number, text in select(connection, "SELECT id, provenance FROM runs")}
+    found: dict[int, list[dict[str, Any]]] = {}
+    for number, run in select(connection, "SELECT DISTINCT series, run FROM samples ORDER BY run"):
+        found.setdefault(number, []).append(runs.get(run, {}))
+    return found
 
 
 def remove(connection: sqlite3.Connection, gone: Sequence[Line], unreadable: Sequence[int] = ()) -> None:
@@ -235,7 +325,7 @@ def remove(connection: sqlite3.Connection, gone: Sequence[Line], unreadable: Seq
         with transaction(connection):
             ids = [*(line.id for line in gone), *unreadable]
             connection.executemany("DELETE FROM series WHERE id = ?", [(number,) for number in ids])
-            for statement in ORPHANS:
+            for statement in ORPHANS + (WITHOUT_ADVERSARIAL if has_originals(connection) else ()):
                 connection.execute(statement)
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

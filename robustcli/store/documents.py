@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,6 +130,17 @@ def find(path: Path, key: str) -> dict[str, Any] | None:
     except pydantic.ValidationError:
         raise ValueError("has parts of other types") from None
     return answer.document if answer.valid else None
+
+
+def every(connection: sqlite3.Connection) -> tuple[list[dict[str, Any]], int]:
+    """The documents in a store, the oldest first, whatever became of what they rest on; and how many are none."""
+    found, odd = [], 0
+    for (packed,) in select(connection, "SELECT content FROM answers ORDER BY time, key"):
+        try:
+            found.append(pydantic.TypeAdapter(Answer).validate_python(parse(unpack(packed, MOST_BYTES))).document)
+        except ValueError:
+            odd += 1
+    return found, odd
 
 
 def remember(path: Path, key: str, document: Mapping[str, Any], evidence: Sequence[Stamp], until: float | None) -> None:
