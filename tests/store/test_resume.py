@@ -170,7 +170,7 @@ def test_the_images_of_the_first_broken_samples_are_stored(measured: Any, tmp_pa
 def test_originals_and_confidences_are_kept_with_them_and_count_nowhere(
     measured: Any, checkpoint: Path, tmp_path: Path
 ) -> None:
-    rows, plain = measured(attacks=("fgsm",)), measured(None, attacks=("fgsm:eps=0.1",))
+    rows, plain = measured(attacks=("fgsm",)), measured(None, attacks=("fgsm",))
     assert (rows[0].forwards, rows[0].backwards) == (plain[0].forwards, plain[0].backwards)
     (item,) = open_session([checkpoint], SPEC).items
     images = dict(zip(item.images.ids.tolist(), item.images.x, strict=True))
