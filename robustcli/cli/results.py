@@ -58,7 +58,7 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
     from robustcli.report.stored import as_dict, list_table
 
     _check_style(style)
-    with _open(store) as (connection, contents):
+    with open_store(store) as (connection, contents):
         found = contents.lines
         if style == "json":
             long = {"ids", "robust", "distances", "pred", "pred_after", "broken_at", "provenance"}
@@ -81,7 +81,7 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
     from robustcli.report.stored import as_dict, show_table
 
     _check_style(style)
-    with _open(store) as (connection, contents):
+    with open_store(store) as (connection, contents):
         (line,) = _select(contents, [row], store)
         if style == "json":
             out().file.write(json.dumps(as_dict(connection, line), allow_nan=False) + "\n")
@@ -102,7 +102,7 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
     if file.suffix not in FORMATS:
         raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")
     check_output(file, "results export", [("the store", store)], file.suffix)
-    with _open(store) as (connection, contents):
+    with open_store(store) as (connection, contents):
         lines = _select(contents, row, store) if row else contents.lines
         write_whole(file, FORMATS[file.suffix](connection, lines), "results export")
     notice(f"{file}: {len(lines)} rows, {sum(line.n for line in lines)} samples")
@@ -128,7 +128,7 @@ def prune(
         raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
     before = _time_before(older_than) if older_than else None
     sha256 = _hash(checkpoint) if checkpoint else None
-    with _open(store) as (_, contents):
+    with open_store(store) as (_, contents):
         gone = [line for line in contents.lines if everything or matches(line, before, checkpoint, sha256, attack)]
     summary = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
     summary += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
@@ -160,7 +160,7 @@ def merge(stores: Stores, store: Target) -> None:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
+def open_store(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
     """The store and its rows; a warning for what cannot be read.
 
     Raises:

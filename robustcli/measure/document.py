@@ -202,5 +202,14 @@ def check_document(document: Mapping[str, Any]) -> None:
     curves_of(document)
 
 
+def is_document(document: Any) -> bool:
+    """Whether `check_document` has nothing against it."""
+    try:
+        check_document(document)
+    except (DataError, LookupError, TypeError):
+        return False
+    return True
+
+
 def _refuse(constant: str) -> float:
     raise ValueError(f"{constant} is no number")

@@ -41,7 +41,7 @@ class Chart:
 ALONG = "isValid(datum.along)"
 """Of points along a curve; the others are rows."""
 PERCENT = alt.Scale(domain=[0, 100])
-LEGEND = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=320, symbolSize=80, symbolOpacity=1)
+LEGEND = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=320, symbolSize=80, symbolStrokeWidth=0)
 BESIDE = alt.Legend(title=None, orient="bottom")
 
 
@@ -204,7 +204,7 @@ def spec_of(chart: Chart, found: Sequence[Point], ink: str = "currentColor", siz
         "labelFlush": False,
     }
     axis |= {"titleFontWeight": "normal"}
-    config = {"axis": axis, "header": text, "legend": text, "view": {"stroke": None}, "background": "transparent"}
+    config = {"axis": axis, "header": text, "legend": text, "view": {"stroke": None}, "background": "transparent", "aria": False}
     made = chart.draw(found).to_dict()
     return made | {
         "config": config | {"font": "sans-serif"},

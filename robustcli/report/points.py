@@ -58,10 +58,15 @@ class Row:
         """The data set, with its split."""
         return data_name(self.record.dataset, self.record.split)
 
+    @property
+    def attack(self) -> str:
+        """`pgd Linf 0.3`."""
+        return f"{self.record.name} {self.record.ball}"
+
     @cached_property
     def title(self) -> str:
         """`a: pgd Linf 0.3`."""
-        return visible(f"{self.model}: {self.record.name} {self.record.ball}")
+        return visible(f"{self.model}: {self.attack}")
 
 
 @dataclass(frozen=True)
@@ -86,10 +91,10 @@ class Results:
         rows = self.rows
         for flag, wanted, names in (
             ("--model", model, [(row.model, row.record.subject.checkpoint) for row in rows]),
-            ("--attack", attack, [(row.record.name, str(row.record.attack.get("name"))) for row in rows]),
+            ("--attack", attack, [(row.record.name, row.attack, row.record.attack.get("name")) for row in rows]),
         ):
             if wanted is not None and not any(wanted in own for own in names):
-                known = ", ".join(sorted({name for name, _ in names}))
+                known = ", ".join(sorted({name for name, *_ in names}))
                 raise DataError(f"{flag} {wanted}: no result has it; there are {known}")
             names = names if wanted is not None else []
             keep = [wanted in own for own in names] or [True] * len(rows)

@@ -132,15 +132,13 @@ def find(path: Path, key: str) -> dict[str, Any] | None:
     return answer.document if answer.valid else None
 
 
-def every(connection: sqlite3.Connection) -> tuple[list[dict[str, Any]], int]:
-    """The documents in a store, the oldest first, whatever became of what they rest on; and how many are none."""
-    found, odd = [], 0
+def every(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """The documents in a store that can be read, the oldest first, whatever became of what they rest on."""
+    found = []
     for (packed,) in select(connection, "SELECT content FROM answers ORDER BY time, key"):
-        try:
+        with suppress(ValueError):
             found.append(pydantic.TypeAdapter(Answer).validate_python(parse(unpack(packed, MOST_BYTES))).document)
-        except ValueError:
-            odd += 1
-    return found, odd
+    return found
 
 
 def remember(path: Path, key: str, document: Mapping[str, Any], evidence: Sequence[Stamp], until: float | None) -> None:
