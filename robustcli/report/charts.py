@@ -41,7 +41,9 @@ class Chart:
 ALONG = "isValid(datum.along)"
 """Of points along a curve; the others are rows."""
 PERCENT = alt.Scale(domain=[0, 100])
-LEGEND = alt.Legend(title=None, orient="bottom", columns=1, labelLimit=320, symbolSize=80, symbolStrokeWidth=0)
+LEGEND = alt.Legend(
+    title=None, orient="bottom", columns=1, labelLimit=320, symbolSize=80, symbolStrokeWidth=0, symbolOpacity=1
+)
 BESIDE = alt.Legend(title=None, orient="bottom")
 
 
@@ -52,7 +54,7 @@ def _series(field: str, found: Sequence[Point]) -> dict[str, Any]:
     return {
         key: kind(
             f"{field}:N",
-            legend=None if key == "strokeDash" else LEGEND,
+            legend=LEGEND,
             scale=alt.Scale(domain=names, range=[values[i % len(values)] for i in range(len(names))]),
         )
         for kind, key, values in ranges
@@ -65,18 +67,23 @@ def _panels(layers: Sequence[alt.Chart], field: str, columns: int = 2, **size: A
     return alt.layer(*layers).properties(**size).facet(facet=facet, columns=columns, data=DATA)
 
 
+def _seen(where: str, opacity: float = 1.0) -> Any:
+    """An opacity where a condition holds; elsewhere nothing is seen."""
+    return alt.condition(where, alt.value(opacity), alt.value(0))
+
+
 def _accuracy(found: Sequence[Point], x: alt.X, panels: str, tips: Sequence[str]) -> alt.FacetChart:
     """Accuracy with its interval, a line a series: bars at its points, a band along a curve."""
     look = _series("series", found)
     base = alt.Chart().encode(x=x, color=look["color"])
     y = alt.Y("accuracy:Q", title="accuracy %", scale=PERCENT)
-    band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q"), y2="high:Q").transform_filter(f"{ALONG}")
-    bars = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q"), y2="high:Q").transform_filter(f"!{ALONG}")
+    ends = {"y": alt.Y("low:Q"), "y2": "high:Q"}
+    band = base.mark_area().encode(**ends, opacity=_seen(ALONG, 0.15))
+    bars = base.mark_rule(strokeWidth=1.5).encode(**ends, opacity=_seen(f"!{ALONG}"))
     line = base.mark_line().encode(y=y, strokeDash=look["strokeDash"])
-    dots = base.mark_point(filled=True, size=64, opacity=1).encode(y=y, shape=look["shape"], tooltip=list(tips))
-    dots = dots.transform_filter(f"!{ALONG} || datum.along % 10 == 5")
-    hover = base.mark_point(size=200, opacity=0).encode(y=y, tooltip=list(tips))
-    layers = [band, bars, line, dots, hover]
+    dots = base.mark_point(filled=True, size=64).encode(y=y, shape=look["shape"], tooltip=list(tips))
+    dots = dots.encode(opacity=_seen(f"!{ALONG} || datum.along % 10 == 5"))
+    layers = [band, bars, line, dots]
     return _panels(layers, panels, width=320, height=240).resolve_scale(x="independent")
 
 
@@ -107,7 +114,7 @@ def _pairs(_: Sequence[Point]) -> alt.FacetChart:
 
 
 def _classes(_: Sequence[Point]) -> alt.LayerChart:
-    y = alt.Y("class:N", sort=alt.EncodingSortField("number"), title=None, axis=alt.Axis(labelLimit=110))
+    y = alt.Y("class:N", sort=alt.EncodingSortField("number"), title=None, axis=alt.Axis(labelLimit=80))
     look = _series("when", [{"when": "clean"}, {"when": "under attack"}])
     base = alt.Chart(DATA).encode(y=y, yOffset="when:N", color=look["color"])
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="accuracy %", scale=PERCENT), x2="high:Q")
@@ -162,7 +169,7 @@ CHARTS = {
         "no document with samples: give a file of --json",
         points.class_points,
         _classes,
-        margin=0,
+        margin=100,
     ),
     "confusion": Chart(
         "Confusion",
@@ -204,7 +211,7 @@ def spec_of(chart: Chart, found: Sequence[Point], ink: str = "currentColor", siz
         "labelFlush": False,
     }
     axis |= {"titleFontWeight": "normal"}
-    config = {"axis": axis, "header": text, "legend": text, "view": {"stroke": None}, "background": "transparent", "aria": False}
+    config = {"axis": axis, "header": text, "legend": text, "view": {"stroke": None}, "background": "transparent"}
     made = chart.draw(found).to_dict()
     return made | {
         "config": config | {"font": "sans-serif"},

@@ -166,7 +166,7 @@ def _gallery(gallery: Gallery, inputs: Sequence[str]) -> dict[str, Any]:
         images = [(name, Markup(data_url(image))) for name, image in arrays(sample).items()]  # noqa: S704 - base64
         distance = f"{row.record.norm.capitalize()} distance {sample.distance:.3g}"
         tiles.append({"sample": sample.sample, "names": names, "images": images, "distance": distance})
-    says = f"The first {count} samples that it broke{lacking}. Grey is no change; the factor is told."
+    says = f"The first {count} of the samples that it broke{lacking}. Grey is no change; the factor is told."
     return {"title": row.title, "says": says, "tiles": tiles, "command": _plot("gallery", inputs, row)}
 
 

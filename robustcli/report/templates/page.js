@@ -17,7 +17,7 @@ function fitted(spec, points, room) {
     if (spec.spec.width === spec.spec.height) spec.spec.height = Math.min(width, 340);
     spec.spec.width = spec.spec.height === 340 ? 340 : width;
   } else {
-    Object.assign(spec, { width: room, autosize: { type: "fit-x", contains: "padding" } });
+    spec.width = Math.min(room - margin, 2 * spec.width);
   }
   spec.config.legend.labelLimit = room - 60;
   return { ...spec, datasets: { points } };
@@ -29,7 +29,8 @@ async function draw(figure) {
   const spec = fitted(structuredClone(figures[figure.dataset.kind].spec), points, box.clientWidth);
   figure.dataset.room = box.clientWidth;
   figure.querySelector(".again code").textContent = choiceOf(figure).command;
-  await vegaEmbed(box, spec, { actions: false, renderer: "svg", ast: true, logLevel: vega.Error });
+  await vegaEmbed(box, spec, { actions: false, renderer: "svg", ast: true });
+  box.querySelector("svg").setAttribute("aria-hidden", "true"); // the box has the text
 }
 
 function tabulate(figure) {
