@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from robustcli import __version__
-from robustcli.cli import attack, compare, data, doctor, evaluate, listing, plot, report, reproduce, results, train
+from robustcli.cli import attack, compare, data, doctor, evaluate, listing, report, reproduce, results, train
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
 from robustcli.cli.processes import share
@@ -28,7 +28,7 @@ app.command("attack")(attack.attack)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
-app.command("plot")(plot.plot)
+app.command("plot")(report.plot)
 app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(doctor.doctor)
 app.add_typer(results.results, name="results")

@@ -1,39 +1,44 @@
-"""`robustcli report`."""
+"""`robustcli report` and `robustcli plot`: what is measured already, as text, as a page or as one chart."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustcli.cli import options
 from robustcli.cli.console import notice, out, tell
+from robustcli.cli.options import ATTACK, MODEL, OUTPUT, Format, option
 from robustcli.cli.outputs import check_output
 from robustcli.cli.request import STORE, exit_code
 from robustcli.cli.results import open_store
 from robustcli.errors import ConfigError, DataError, unknown
 
 if TYPE_CHECKING:
-    import sqlite3
+    from robustcli.report.points import Results
 
 Files = Annotated[
     list[Path] | None,
     typer.Argument(help="What --json or --format json wrote; what the store holds if left out.", show_default=False),
 ]
 Store = Annotated[
-    Path | None,
-    options.option("--store", options.OUTPUT, "A store with results and images (default results/robustcli.db)."),
+    Path | None, option("--store", OUTPUT, "Results and images of this store (default results/robustcli.db).")
 ]
-Output = Annotated[
-    Path | None,
-    options.option("--output", options.OUTPUT, "Write a page with tables, charts and images to this .html file."),
+Page = Annotated[Path | None, option("--output", OUTPUT, "Write a page with charts and images to this .html file.")]
+Kind = Annotated[
+    str, typer.Argument(help="curve, pairs, classes, confusion, history, progress or gallery.", show_default=False)
+]
+Drawing = Annotated[Path, option("--output", OUTPUT, "The file to write: .png, .svg or .pdf.")]
+Model = Annotated[str | None, option("--model", MODEL, "Of this model alone, by its name.")]
+Attack = Annotated[
+    str | None, option("--attack", ATTACK, "Of this attack alone, by its name, perhaps with its budget.")
 ]
 
+SUFFIXES = (".png", ".svg", ".pdf")
 
-def report(files: Files = None, store: Store = None, style: options.Format = "table", output: Output = None) -> None:
+
+def report(files: Files = None, store: Store = None, style: Format = "table", output: Page = None) -> None:
     """Print saved results as the runs themselves did, or write them as one self-contained page. Nothing is measured.
 
     Example: `robustcli report result.json --output report.html`
@@ -42,52 +47,78 @@ def report(files: Files = None, store: Store = None, style: options.Format = "ta
 
     if style not in FORMATS:
         raise unknown("--format", style, FORMATS)
-    given = files or []
     if output is not None:
         if output.suffix.lower() != ".html" or style != "table":
-            raise ConfigError(f"--output {output}: writes a page, which ends in .html and has no --format")
-        check_output(output, "--output", inputs(given, store), ".html")
-    with opened("report", given, store, images=output is not None) as (documents, connection):
-        if output is None:
-            _print(documents, style)
-        else:
-            _write_page(documents, connection, given, store, output)
-    raise typer.Exit(max(map(exit_code, documents.values()), default=0) if given else 0)
+            raise ConfigError(f"--output {output}: is of a page, which ends in .html and goes without --format")
+        _check_output(output, files, store, ".html")
+    documents = _documents("report", files, store)
+    if output is None:
+        _print(documents, style)
+    else:
+        _write_page(_results(documents, store), files, store, output)
+    raise typer.Exit(max(map(exit_code, documents.values()), default=0) if files else 0)
 
 
-def inputs(files: Sequence[Path], store: Path | None) -> list[tuple[str, Path]]:
-    """What the command reads, as `check_output` takes it."""
-    return [*(("the result", path) for path in files), ("the store", store or STORE)]
+def plot(
+    kind: Kind, output: Drawing, files: Files = None, store: Store = None, model: Model = None, attack: Attack = None
+) -> None:
+    """Draw one chart of the page for print, from saved results. Nothing is measured.
 
-
-@contextmanager
-def opened(
-    command: str, files: Sequence[Path], store: Path | None, *, images: bool
-) -> Iterator[tuple[dict[str, Any], sqlite3.Connection | None]]:
-    """Documents by where they are from, of the store where no files are given; and the store, where it is needed.
-
-    Raises:
-        ConfigError: neither is there.
-        DataError: one of them cannot be read.
+    Example: `robustcli plot curve result.json --output curve.pdf`
     """
+    from robustcli.report.charts import CHARTS, draw
+
+    if kind not in CHARTS:
+        raise unknown("plot", kind, CHARTS)
+    if output.suffix not in SUFFIXES:
+        raise ConfigError(f"--output {output}: should end in {', '.join(SUFFIXES)}")
+    _check_output(output, files, store, output.suffix)
+    chart = CHARTS[kind]
+    choices = chart.points(_results(_documents("plot", files, store), store, model, attack))
+    if not choices:
+        raise DataError(f"plot {kind}: {chart.missing}")
+    name, points = next(iter(choices.items()))
+    draw(chart, points, name or chart.title, output)
+    more = f"; --model and --attack choose one of {len(choices) - 1} more" if len(choices) > 1 else ""
+    notice(f"{output}: {name or chart.title}{more}")
+
+
+def _check_output(output: Path, files: Sequence[Path] | None, store: Path | None, kind: str) -> None:
+    reads = [*(("the result", path) for path in files or ()), ("the store", store or STORE)]
+    check_output(output, "--output", reads, kind)
+
+
+def _documents(command: str, files: Sequence[Path] | None, store: Path | None) -> dict[str, dict[str, Any]]:
+    """Documents by where they are from: files, or what the store holds where none are given."""
     from robustcli.measure.document import read_document
+    from robustcli.report.stored import documents
 
-    documents = {str(path): read_document(path) for path in files}
-    path = store or (STORE if STORE.exists() else None)
-    if path is None and not files:
+    if files:
+        return {str(path): read_document(path) for path in files}
+    if store is None and not STORE.exists():
         raise ConfigError(f"{command}: give a FILE.json, or --store FILE; {STORE} is not there")
-    if path is None or (files and not images):
-        yield documents, None
-        return
-    with open_store(path) as (connection, _):
-        if not files:
-            from robustcli.report.stored import documents as stored
-
-            documents = {f"--store {path}, result {i}": one for i, one in enumerate(stored(connection), start=1)}
-        yield documents, connection
+    with open_store(store or STORE) as (connection, _):
+        found = documents(connection)
+    return {f"--store {store or STORE}, result {i}": one for i, one in enumerate(found, start=1)}
 
 
-def _print(documents: dict[str, Any], style: str) -> None:
+def _results(
+    documents: Mapping[str, dict[str, Any]], store: Path | None, model: str | None = None, attack: str | None = None
+) -> Results:
+    """The results of a model and an attack, or all, with the images that the store has of them."""
+    from dataclasses import replace
+
+    from robustcli.report.gallery import galleries
+    from robustcli.report.points import gather
+
+    results = gather(list(documents.values())).only(model, attack)
+    if store is None and not STORE.exists():
+        return results
+    with open_store(store or STORE) as (connection, _):
+        return replace(results, galleries=galleries(connection, results))
+
+
+def _print(documents: Mapping[str, dict[str, Any]], style: str) -> None:
     from robustcli.report.formats import print_document
 
     for where, document in documents.items():
@@ -99,21 +130,11 @@ def _print(documents: dict[str, Any], style: str) -> None:
             raise DataError(f"{where}: {error}") from None
 
 
-def _write_page(
-    documents: dict[str, Any],
-    connection: sqlite3.Connection | None,
-    files: Sequence[Path],
-    store: Path | None,
-    output: Path,
-) -> None:
+def _write_page(results: Results, files: Sequence[Path] | None, store: Path | None, output: Path) -> None:
     from robustcli.disk import write_whole
-    from robustcli.report.gallery import galleries
     from robustcli.report.page import make_page
-    from robustcli.report.points import gather
 
-    results = gather(list(documents.values()))
-    shown = galleries(connection, results) if connection is not None else []
-    words = [*map(str, files), *(["--store", str(store)] if store else [])]
-    content = make_page(results, shown, words, str(output)).encode()
+    inputs = [*map(str, files or ()), *(["--store", str(store)] if store else [])]
+    content = make_page(results, inputs, str(output)).encode()
     write_whole(output, content, "--output")
-    notice(f"{output}: {len(results.rows)} rows, {len(shown)} galleries, {len(content) / 1e6:.1f} MB")
+    notice(f"{output}: {len(results.rows)} rows, images of {len(results.galleries)}, {len(content) / 1e6:.1f} MB")

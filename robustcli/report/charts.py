@@ -24,18 +24,24 @@ DATA = alt.NamedData(name="points")
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart: its points, how they are drawn, what it shows in one sentence, and what to do where there are none.
+    """A chart.
 
-    `margin` is what stands beside a panel, in pixels, and `panel` how wide one is at least.
+    Attributes:
+        title, shows: what it is, in a sentence too.
+        missing: why there is nothing to show, and what helps.
+        made_by: what gives its points, and what draws them.
+        room: in pixels, what stands beside a panel, and how wide one is at least.
     """
 
     title: str
     shows: str
     missing: str
-    points: Callable[[Results], Choices]
-    draw: Callable[[Sequence[Point]], alt.FacetChart | alt.LayerChart]
-    margin: int = 64
-    panel: int = 260
+    made_by: tuple[Callable[[Results], Choices], Callable[[Sequence[Point]], Any]]
+    room: tuple[int, int] = (64, 260)
+
+    def points(self, results: Results) -> Choices:
+        """Its points."""
+        return self.made_by[0](results)
 
 
 ALONG = "isValid(datum.along)"
@@ -146,53 +152,64 @@ def _history(found: Sequence[Point]) -> alt.FacetChart:
     return _panels([line, dots], "measure", width=320, height=160).resolve_scale(y="independent")
 
 
+def _gallery(_: Sequence[Point]) -> Any:
+    two_lines = alt.Axis(labelExpr="split(datum.label, '|')", labelAngle=0, labelLimit=94, orient="top", title=None)
+    x = alt.X("said:N", sort=None, axis=two_lines)
+    y = alt.Y("image:N", sort=["original", "adversarial", "difference"], title=None)
+    sizes = {"width": alt.Step(104), "height": alt.Step(94)}
+    base = alt.Chart(DATA).transform_fold(["original", "adversarial", "difference"], as_=["image", "url"])
+    base = base.transform_calculate(
+        said="'sample ' + datum.sample + '|' + datum.before + '|' + datum.after + '|x ' + datum.factor"
+    )
+    return base.mark_image(width=90, height=90).encode(x=x, y=y, url="url:N").properties(**sizes)
+
+
+WITH_SAMPLES = "no document with samples: give a file that --json wrote"
 CHARTS = {
     "curve": Chart(
         "Accuracy over eps",
         "Accuracy against the attack's budget eps, with 95 % intervals: a line a model and attack, a panel a norm.",
         "no attack with a budget: --eps 0.1,0.3 gives some, evaluate --curve all of them",
-        points.curve_points,
-        _curve,
+        (points.curve_points, _curve),
     ),
     "pairs": Chart(
         "Paired differences",
         "Accuracy of the first model less that of the second on the same samples, with 95 % intervals.",
         "no two models on the same samples: robustcli compare MODEL MODEL measures them so",
-        points.pair_points,
-        _pairs,
-        margin=195,
-        panel=600,
+        (points.pair_points, _pairs),
+        (195, 600),
     ),
     "classes": Chart(
         "By class",
         "Accuracy of each class, before and under the attack, with 95 % intervals.",
-        "no document with samples: give a file of --json",
-        points.class_points,
-        _classes,
-        margin=100,
+        WITH_SAMPLES,
+        (points.class_points, _classes),
+        (100, 260),
     ),
     "confusion": Chart(
         "Confusion",
         "How many samples of each class are taken for which, before and under the attack; darker is a larger share.",
-        "no document with samples: give a file of --json",
-        points.confusion_points,
-        _confusion,
-        margin=90,
-        panel=300,
+        WITH_SAMPLES,
+        (points.confusion_points, _confusion),
+        (90, 300),
     ),
     "history": Chart(
         "Training",
         "Loss and accuracy after each epoch of the models' training.",
         "no checkpoint of robustcli train in a document of this version: evaluate one",
-        points.history_points,
-        _history,
+        (points.history_points, _history),
     ),
     "progress": Chart(
         "Progress of the attacks",
         "Accuracy that is left after each iteration of an attack, or after each member of an ensemble.",
         "no attack that tells: deepfool does, and so does an ensemble such as --preset standard",
-        points.progress_points,
-        _progress,
+        (points.progress_points, _progress),
+    ),
+    "gallery": Chart(
+        "Adversarial images",
+        "Samples that the attack broke: original, adversarial and the change, magnified around grey.",
+        "no store has images of these rows: evaluate without --no-store keeps some, and --store FILE names it",
+        (lambda results: results.galleries, _gallery),
     ),
 }
 """By the KIND that `robustcli plot` takes, in the order of the page."""
@@ -212,10 +229,10 @@ def spec_of(chart: Chart, found: Sequence[Point], ink: str = "currentColor", siz
     }
     axis |= {"titleFontWeight": "normal"}
     config = {"axis": axis, "header": text, "legend": text, "view": {"stroke": None}, "background": "transparent"}
-    made = chart.draw(found).to_dict()
+    made = dict(chart.made_by[1](found).to_dict())
     return made | {
         "config": config | {"font": "sans-serif"},
-        "usermeta": {"margin": chart.margin, "panel": chart.panel},
+        "usermeta": dict(zip(("margin", "panel"), chart.room, strict=True)),
     }
 
 

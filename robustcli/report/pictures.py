@@ -21,8 +21,6 @@ from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.run import Outcome
 from robustcli.measure.curve import Curve
 from robustcli.measure.stats import wilson
-from robustcli.report.gallery import Gallery, said
-from robustcli.report.points import named
 from robustcli.text import short_paths, visible
 
 PICTURES = 8
@@ -44,14 +42,13 @@ def plain_text() -> Iterator[None]:
 
 
 def save_figure(figure: Figure, path: Path, flag: str) -> None:
-    """Write a figure as SVG or PDF, where the file's suffix says so, and else as PNG.
+    """Write a figure as PNG.
 
     Raises:
         ConfigError: the file cannot be written; names `flag`.
     """
     content = io.BytesIO()
-    kind = path.suffix[1:] if path.suffix in (".svg", ".pdf") and flag == "--output" else "png"
-    figure.savefig(content, dpi=150, format=kind)
+    figure.savefig(content, dpi=150, format="png")
     write_whole(path, content.getvalue(), flag)
 
 
@@ -64,19 +61,19 @@ class Picture:
     label: str
     before: str
     after: str
-    confidence: float | None
-    confidence_after: float | None
+    confidence: float
+    confidence_after: float
     distance: str
 
 
-def save_gallery(pictures: Sequence[Picture], title: str, path: Path, flag: str = "--gallery") -> None:
-    """Original, adversarial and scaled perturbation of each sample, a sample a column, in one figure.
+def save_gallery(pictures: Sequence[Picture], title: str, path: Path) -> None:
+    """Original, adversarial and scaled perturbation of each sample, a sample a column, in one PNG.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     with plain_text():
-        save_figure(_gallery(pictures, title), path, flag)
+        save_figure(_gallery(pictures, title), path, "--gallery")
 
 
 def _gallery(pictures: Sequence[Picture], title: str) -> Figure:
@@ -99,11 +96,11 @@ def _gallery(pictures: Sequence[Picture], title: str) -> Figure:
 def _draw_sample(picture: Picture, top: Axes, middle: Axes, bottom: Axes) -> None:
     label, before, after = (visible(name)[:NAME_LENGTH] for name in (picture.label, picture.before, picture.after))
     _show(top, picture.x)
-    top.set_title(f"{said(before, picture.confidence)}\n(true: {label})", fontsize=8)
+    top.set_title(f"{before} ({100 * picture.confidence:.0f} %)\n(true: {label})", fontsize=8)
     _show(middle, picture.x_adv)
     fooled = picture.after != picture.label
     colour = "#b3261e" if fooled else "#1b6e3c"
-    middle.set_title(said(after, picture.confidence_after), fontsize=8, color=colour)
+    middle.set_title(f"{after} ({100 * picture.confidence_after:.0f} %)", fontsize=8, color=colour)
     delta = picture.x_adv - picture.x
     largest = float(delta.abs().max())
     scale = 0.5 / largest if largest > 0 else 1.0
@@ -189,21 +186,3 @@ def _draw_curve(axis: Axes, curve: Curve, reach: float, name: str) -> None:
     (line,) = axis.plot(at, [100 * correct / everyone.n for correct in right], label=shown)
     low, high = zip(*bands, strict=True)
     axis.fill_between(at, [100 * p for p in low], [100 * p for p in high], color=line.get_color(), alpha=0.15, lw=0)
-
-
-def save_kept(gallery: Gallery, path: Path) -> None:
-    """Draw what a store keeps of a row, those samples whose original it has.
-
-    Raises:
-        ConfigError: the file cannot be written.
-    """
-    pictures = []
-    for one in gallery.samples:
-        if kept := one.picture.original and one.picture:
-            x = torch.frombuffer(bytearray(kept.original), dtype=torch.uint8).view(kept.shape) / 255
-            x_adv = torch.frombuffer(bytearray(kept.pixels), dtype=torch.float32).view(kept.shape)
-            before, after = (named(number, gallery.row.classes) for number in (one.pred, one.pred_after))
-            distance = f"{gallery.row.record.norm.capitalize()} {one.distance:.3g}"
-            shares = kept.confidence or (None, None)
-            pictures.append(Picture(x, x_adv, before, before, after, *shares, distance))
-    save_gallery(pictures, gallery.row.title, path, "--output")

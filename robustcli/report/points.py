@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -59,6 +59,11 @@ class Row:
         return data_name(self.record.dataset, self.record.split)
 
     @property
+    def share(self) -> float:
+        """Accuracy under the attack, a fraction."""
+        return self.right / (self.record.n or 1)
+
+    @property
     def attack(self) -> str:
         """`pgd Linf 0.3`."""
         return f"{self.record.name} {self.record.ball}"
@@ -71,11 +76,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Results:
-    """Documents, the names of their models, each its own, and their rows; a later one replaces one that is equal."""
+    """Documents, the names of their models, each its own, and their rows; a later one replaces one that is equal.
+
+    `galleries` has samples with images, by row.
+    """
 
     documents: Sequence[Mapping[str, Any]]
     names: Mapping[tuple[str, str], str]
     rows: Sequence[Row]
+    galleries: Choices = field(default_factory=dict)
 
     def name(self, subject: Subject) -> str:
         """What a model is called here; empty where none of its rows is shown."""
@@ -251,7 +260,7 @@ def _confused(row: Row) -> list[Point]:
 def _strongest_first(results: Results) -> list[Row]:
     """Rows whose classes are known: the strongest attack of each model, then the others."""
     rows = [row for row in results.rows if row.record.ensemble is None and min(row.record.y, default=-1) >= 0]
-    rows.sort(key=lambda row: (row.right / row.record.n, -(row.record.eps or 0)))
+    rows.sort(key=lambda row: (row.share, -(row.record.eps or 0)))
     first = {row.model: row for row in reversed(rows)}
     return [*first.values(), *(row for row in rows if first[row.model] is not row)][:CHOICES]
 

@@ -14,7 +14,7 @@ import pydantic
 from pydantic import Field, ValidationError
 
 from robustcli.store.content import parse, unpack
-from robustcli.store.database import StoreError, has_originals, select, sqlite_errors, transaction
+from robustcli.store.database import StoreError, select, sqlite_errors, transaction
 from robustcli.store.series import WHOLE_AND_SOUND, Picture
 
 LISTED = f"""
@@ -36,22 +36,18 @@ WHERE series = ? AND {WHOLE_AND_SOUND} GROUP BY runs.id ORDER BY runs.id
 """  # noqa: S608
 
 KEPT = f"""
-SELECT samples.sample, pred, pred_after, distance, adversarials.shape, adversarials.pixels, %s
-FROM samples JOIN adversarials ON samples.series = adversarials.series AND samples.sample = adversarials.sample
-  AND samples.digest = adversarials.digest %s
+SELECT samples.sample, pred, pred_after, distance, adversarials.shape, adversarials.pixels, originals.shape,
+  originals.pixels, before, after
+FROM samples JOIN adversarials USING (series, sample, digest) LEFT JOIN originals USING (sample, digest)
+  LEFT JOIN confidences USING (series, sample, digest)
 WHERE samples.series = ? AND {WHOLE_AND_SOUND} AND distance > 0 AND pred <> pred_after
 ORDER BY samples.sample LIMIT ?
 """  # noqa: S608
 
-ADDED = (
-    "originals.shape, originals.pixels, before, after",
-    """LEFT JOIN originals ON originals.sample = samples.sample AND originals.digest = samples.digest
-  LEFT JOIN confidences ON confidences.series = samples.series AND confidences.sample = samples.sample
-  AND confidences.digest = samples.digest""",
-)
-
-PICTURED = "SELECT series, count(*), %s FROM adversarials %s GROUP BY series"
-BESIDE = ("count(originals.sample)", "LEFT JOIN originals USING (sample, digest)")
+PICTURED = """
+SELECT series, count(*), count(originals.sample) FROM adversarials LEFT JOIN originals USING (sample, digest)
+GROUP BY series
+"""
 
 PICTURES = "SELECT sample, shape, pixels FROM adversarials WHERE series = ? ORDER BY sample"
 
@@ -62,15 +58,12 @@ ORPHANS = (
     f"DELETE FROM samples WHERE NOT {WHOLE_AND_SOUND}",  # noqa: S608
     "DELETE FROM adversarials WHERE NOT (typeof(shape) = 'text' AND typeof(pixels) = 'blob') IS TRUE",
     "DELETE FROM series WHERE id NOT IN (SELECT series FROM samples)",
+    "DELETE FROM originals WHERE (sample, digest) NOT IN (SELECT sample, digest FROM adversarials)",
+    "DELETE FROM confidences WHERE (series, sample, digest) NOT IN (SELECT series, sample, digest FROM adversarials)",
     "DELETE FROM runs WHERE id NOT IN (SELECT run FROM samples)",
     "DELETE FROM answers",
 )
 """What cannot be read, or nothing refers to any more; an answer may rest on what is gone."""
-
-WITHOUT_ADVERSARIAL = (
-    "DELETE FROM originals WHERE (sample, digest) NOT IN (SELECT sample, digest FROM adversarials)",
-    "DELETE FROM confidences WHERE (series, sample, digest) NOT IN (SELECT series, sample, digest FROM adversarials)",
-)
 
 Count = Annotated[int, Field(ge=0)]
 
@@ -290,10 +283,9 @@ class Broken:
 
 def broken(connection: sqlite3.Connection, line: Line, most: int) -> list[Broken]:
     """The first samples of a row whose adversarial images are kept and can be read."""
-    joined = ADDED if has_originals(connection) else ("NULL, NULL, NULL, NULL", "")
     found = []
     for sample, pred, pred_after, distance, shape, packed, shape_before, packed_before, before, after in select(
-        connection, KEPT % joined, line.id, most
+        connection, KEPT, line.id, most
     ):
         with suppress(ValueError):
             kept = Picture(*picture(shape, packed), confidence=confidence(before, after))
@@ -304,10 +296,9 @@ def broken(connection: sqlite3.Connection, line: Line, most: int) -> list[Broken
     return found
 
 
-def pictured(connection: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+def pictured(connection: sqlite3.Connection) -> dict[int, list[int]]:
     """By row, how many adversarial images are kept, and of how many of these the originals."""
-    joined = BESIDE if has_originals(connection) else ("0", "")
-    return {number: (images, originals) for number, images, originals in select(connection, PICTURED % joined)}
+    return {number: counts for number, *counts in select(connection, PICTURED)}
 
 
 def origins(connection: sqlite3.Connection) -> dict[int, list[dict[str, Any]]]:
@@ -325,7 +316,7 @@ def remove(connection: sqlite3.Connection, gone: Sequence[Line], unreadable: Seq
         with transaction(connection):
             ids = [*(line.id for line in gone), *unreadable]
             connection.executemany("DELETE FROM series WHERE id = ?", [(number,) for number in ids])
-            for statement in ORPHANS + (WITHOUT_ADVERSARIAL if has_originals(connection) else ()):
+            for statement in ORPHANS:
                 connection.execute(statement)
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

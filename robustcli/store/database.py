@@ -321,6 +321,8 @@ def _open(path: Path, wait: float, mode: str = "rwc", *, alone: bool = False) ->
         if mode == "rwc":
             _make_tables(connection)
         _check(connection)
+        if _pragma(connection, "user_version") == 1:  # empty ones stand in, so that all is read alike
+            connection.executescript(ADDED.replace("TABLE IF NOT EXISTS", "TEMP TABLE"))
         if mode == "rwc" and not alone:
             _share(connection)
     except BaseException:
@@ -398,15 +400,10 @@ def _own_parts(version: int) -> frozenset[tuple[Any, ...]]:
 
 def extend(connection: sqlite3.Connection) -> None:
     """Add what a store of schema 1 lacks; within a transaction."""
-    if not has_originals(connection):
-        for statement in ADDED.split(";"):
+    if _pragma(connection, "user_version") < SCHEMA:
+        for statement in ("DROP TABLE temp.originals", "DROP TABLE temp.confidences", *ADDED.split(";")):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
-
-
-def has_originals(connection: sqlite3.Connection) -> bool:
-    """Whether the tables `ADDED` are there."""
-    return _pragma(connection, "user_version") == SCHEMA
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

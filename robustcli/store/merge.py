@@ -16,7 +16,7 @@ from pydantic import Field
 from robustcli.errors import DataError
 from robustcli.store.browse import confidence, origin_of, original, picture, read
 from robustcli.store.cache import DROP_ROBUST, row_id
-from robustcli.store.database import StoreError, connect, extend, has_originals, select, sqlite_errors, transaction
+from robustcli.store.database import StoreError, connect, extend, select, sqlite_errors, transaction
 from robustcli.store.series import WHOLE_AND_SOUND, Digest
 
 COLUMNS = (
@@ -177,8 +177,7 @@ def _write(out: Any, part: Part) -> int:
                     with suppress(ValueError):
                         picture(*kept)
                         out.execute("INSERT OR IGNORE INTO adversarials VALUES (?, ?, ?, ?, ?)", (own, *at, *kept))
-                        if has_originals(connection):
-                            _write_original(out, connection, own, row.id, at)
+                        _write_original(out, connection, own, row.id, at)
     return added
 
 

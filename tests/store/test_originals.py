@@ -10,7 +10,7 @@ import pytest
 
 from robustcli.store import browse, database
 from robustcli.store.cache import Cache
-from robustcli.store.database import StoreError, connect, has_originals
+from robustcli.store.database import StoreError, connect
 from robustcli.store.merge import merge
 from robustcli.store.series import Chunk, Picture
 
@@ -54,7 +54,7 @@ def test_originals_are_kept_once_for_all_rows(path: Path) -> None:
     assert _broken(path) == [WHOLE, WHOLE]
     with closing(connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM originals").fetchone() == (1,)
-        assert browse.pictured(connection) == {1: (1, 1), 2: (1, 1)}
+        assert browse.pictured(connection) == {1: [1, 1], 2: [1, 1]}
 
 
 def test_a_store_of_schema_1_is_read_as_it_is(old: Path) -> None:
@@ -64,8 +64,8 @@ def test_a_store_of_schema_1_is_read_as_it_is(old: Path) -> None:
     try:
         assert _broken(old) == [BARE]
         with closing(connect(old, make=False)) as connection:
-            assert not has_originals(connection)
-            assert browse.pictured(connection) == {1: (1, 0)}
+            assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+            assert browse.pictured(connection) == {1: [1, 0]}
     finally:
         old.parent.chmod(0o755)
     assert old.read_bytes() == before
@@ -75,7 +75,7 @@ def test_a_store_of_schema_1_gains_the_tables_where_something_is_kept(old: Path)
     _add(old, Chunk(series(seed=1), {(2, AT): BROKEN}, {(2, AT): WHOLE}))
     assert _broken(old) == [BARE._replace(original=WHOLE.original), WHOLE]
     with closing(connect(old)) as connection:
-        assert has_originals(connection)
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
 def test_rows_of_a_store_of_schema_1_can_be_removed(old: Path) -> None:
