@@ -152,16 +152,21 @@ def _history(found: Sequence[Point]) -> alt.FacetChart:
     return _panels([line, dots], "measure", width=320, height=160).resolve_scale(y="independent")
 
 
+KINDS = ["original", "adversarial", "difference"]
+
+
 def _gallery(_: Sequence[Point]) -> Any:
-    two_lines = alt.Axis(labelExpr="split(datum.label, '|')", labelAngle=0, labelLimit=94, orient="top", title=None)
+    two_lines = alt.Axis(
+        labelExpr="split(datum.label, '|')", labelAngle=0, labelLimit=94, title=None, domain=False, ticks=False
+    )
     x = alt.X("said:N", sort=None, axis=two_lines)
-    y = alt.Y("image:N", sort=["original", "adversarial", "difference"], title=None)
+    y = alt.Y("image:N", sort=KINDS, title=None, axis=alt.Axis(domain=False, ticks=False))
     sizes = {"width": alt.Step(104), "height": alt.Step(94)}
-    base = alt.Chart(DATA).transform_fold(["original", "adversarial", "difference"], as_=["image", "url"])
+    base = alt.Chart(DATA).transform_fold(KINDS, as_=["image", "url"])
     base = base.transform_calculate(
         said="'sample ' + datum.sample + '|' + datum.before + '|' + datum.after + '|x ' + datum.factor"
     )
-    return base.mark_image(width=90, height=90).encode(x=x, y=y, url="url:N").properties(**sizes)
+    return base.mark_image(width=90, height=90, smooth=False).encode(x=x, y=y, url="url:N").properties(**sizes)
 
 
 WITH_SAMPLES = "no document with samples: give a file that --json wrote"
