@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,11 +53,11 @@ def report(files: Files = None, store: Store = None, style: Format = "table", ou
         if output.suffix.lower() != ".html" or style != "table":
             raise ConfigError(f"--output {output}: is of a page, which ends in .html and goes without --format")
         _check_output(output, files, store, ".html")
-    documents = _documents("report", files, store)
-    if output is None:
-        _print(documents, style)
-    else:
-        _write_page(_results(documents, store), files, store, output)
+    with _opened("report", files, store, images=output is not None) as (documents, results):
+        if output is None:
+            _print(documents, style)
+        else:
+            _write_page(results(None, None), files, store, output)
     raise typer.Exit(max(map(exit_code, documents.values()), default=0) if files else 0)
 
 
@@ -74,7 +76,8 @@ def plot(
         raise ConfigError(f"--output {output}: should end in {', '.join(SUFFIXES)}")
     _check_output(output, files, store, output.suffix)
     chart = CHARTS[kind]
-    choices = chart.points(_results(_documents("plot", files, store), store, model, attack))
+    with _opened("plot", files, store, images=kind == "gallery") as (_, results):
+        choices = chart.points(results(model, attack))
     if not choices:
         raise DataError(f"plot {kind}: {chart.missing}")
     name, points = next(iter(choices.items()))
@@ -88,34 +91,41 @@ def _check_output(output: Path, files: Sequence[Path] | None, store: Path | None
     check_output(output, "--output", reads, kind)
 
 
-def _documents(command: str, files: Sequence[Path] | None, store: Path | None) -> dict[str, dict[str, Any]]:
-    """Documents by where they are from: files, or what the store holds where none are given."""
+@contextmanager
+def _opened(
+    command: str, files: Sequence[Path] | None, store: Path | None, *, images: bool
+) -> Iterator[tuple[dict[str, dict[str, Any]], Callable[[str | None, str | None], Results]]]:
+    """Documents by where they are from: files, or what the store holds where none are given.
+
+    And what gives their results, of a model and an attack or of all, with the images that the store has of them.
+    """
     from robustcli.measure.document import read_document
-    from robustcli.report.stored import documents
 
-    if files:
-        return {str(path): read_document(path) for path in files}
+    documents = {str(path): read_document(path) for path in files or ()}
+    path = store or STORE
     if store is None and not STORE.exists():
-        raise ConfigError(f"{command}: give a FILE.json, or --store FILE; {STORE} is not there")
-    with open_store(store or STORE) as (connection, _):
-        found = documents(connection)
-    return {f"--store {store or STORE}, result {i}": one for i, one in enumerate(found, start=1)}
+        if not files:
+            raise ConfigError(f"{command}: give a FILE.json, or --store FILE; {STORE} is not there")
+        images = False
+    with ExitStack() as stack:
+        kept = stack.enter_context(open_store(path)) if images or not files else None
+        if kept is not None and not files:
+            from robustcli.report.stored import documents as stored
 
+            found = stored(kept[0], kept[1].lines)
+            documents = {f"--store {path}, result {i}": one for i, one in enumerate(found, start=1)}
 
-def _results(
-    documents: Mapping[str, dict[str, Any]], store: Path | None, model: str | None = None, attack: str | None = None
-) -> Results:
-    """The results of a model and an attack, or all, with the images that the store has of them."""
-    from dataclasses import replace
+        def results(model: str | None, attack: str | None) -> Results:
+            from robustcli.report.points import gather
 
-    from robustcli.report.gallery import galleries
-    from robustcli.report.points import gather
+            made = gather(list(documents.values())).only(model, attack)
+            if kept is None or not images:
+                return made
+            from robustcli.report.gallery import galleries
 
-    results = gather(list(documents.values())).only(model, attack)
-    if store is None and not STORE.exists():
-        return results
-    with open_store(store or STORE) as (connection, _):
-        return replace(results, galleries=galleries(connection, results))
+            return replace(made, galleries=galleries(kept[0], kept[1].lines, made))
+
+        yield documents, results
 
 
 def _print(documents: Mapping[str, dict[str, Any]], style: str) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from robustcli.report.points import Point, Results, named
-from robustcli.store.browse import Broken, broken, pictured, read
+from robustcli.store.browse import Broken, Line, broken, pictured
 from robustcli.text import visible
 
 SAMPLES, MODELS = 8, 12
@@ -21,12 +22,12 @@ SHOWN = 112
 """Pixels of a longer side, at most: larger images are reduced, and compressed as WebP."""
 
 
-def galleries(connection: sqlite3.Connection, results: Results) -> dict[str, list[Point]]:
+def galleries(connection: sqlite3.Connection, lines: Sequence[Line], results: Results) -> dict[str, list[Point]]:
     """By row, a point a sample; of each model of the strongest attack that has images, with originals where it can."""
     kept = pictured(connection)
     rows = {(row.record.subject.sha256, row.attack): row for row in results.rows}
     found: dict[str, tuple[tuple[bool, float], str, list[Point]]] = {}
-    for line in read(connection).lines:
+    for line in lines:
         row = rows.get((line.sha256, f"{line.name} {line.budget}"))
         images, originals = kept.get(line.id, (0, 0))
         rank = (not originals, line.correct / line.n)

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from robustcli.errors import DataError
-from robustcli.measure.compare import pairs
 from robustcli.measure.curve import Group
 from robustcli.measure.document import curves_of, records_of
 from robustcli.measure.record import Record, Subject
@@ -97,18 +96,20 @@ class Results:
         Raises:
             DataError: there are none.
         """
-        rows = self.rows
-        for flag, wanted, names in (
-            ("--model", model, [(row.model, row.record.subject.checkpoint) for row in rows]),
-            ("--attack", attack, [(row.record.name, row.attack, row.record.attack.get("name")) for row in rows]),
-        ):
-            if wanted is not None and not any(wanted in own for own in names):
-                known = ", ".join(sorted({name for name, *_ in names}))
-                raise DataError(f"{flag} {wanted}: no result has it; there are {known}")
-            names = names if wanted is not None else []
-            keep = [wanted in own for own in names] or [True] * len(rows)
-            rows = [row for row, kept in zip(rows, keep, strict=True) if kept]
-        return replace(self, rows=rows)
+        rows = [row for row in self.rows if model in (None, row.model, row.record.subject.checkpoint)]
+        if self.rows and not rows:
+            raise DataError(f"--model {model}: no result has it; there are {_listed(row.model for row in self.rows)}")
+        known = {row.title: (None, row.record.name, row.attack, row.record.attack.get("name")) for row in rows}
+        chosen = [row for row in rows if attack in known[row.title]]
+        if rows and not chosen:
+            raise DataError(
+                f"--attack {attack}: no result has it; there are {_listed(row.record.name for row in rows)}"
+            )
+        return replace(self, rows=chosen)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(set(names)))
 
 
 def gather(documents: Sequence[Mapping[str, Any]]) -> Results:
@@ -193,25 +194,27 @@ def pair_points(results: Results) -> Choices:
         if row.record.ensemble is None:
             key = (row.data, row.record.setting, row.record.ids)
             groups.setdefault(key, {})[row.record.subject] = row.record
-    found = []
+    points: list[Point] = []
     for same in groups.values():
-        between = pairs([[record] for record in same.values()]) if len(same) <= MOST_COMPARED else []
-        found += [pair for pair in between if len(same) < MANY or pair.a.subject == next(iter(same))]
-    return _alone(
-        {
-            "pair": f"{results.name(pair.a.subject)} - {results.name(pair.b.subject)}",
-            "attack": f"{pair.a.name} {pair.a.ball}",
-            **{
-                key: round(100 * value, 3)
-                for key, value in zip(("difference", "low", "high"), (one["difference"], *one["ci95"]), strict=True)
-            },
-            "p": float(f"{pair.p_holm:.2g}"),
-            "n": pair.table.n,
-            "so": "told apart" if pair.separable else "not told apart",
-        }
-        for pair in found[:PAIRS]
-        for one in [pair.as_dict()]
-    )
+        if 1 < len(same) <= MOST_COMPARED:
+            from robustcli.measure.compare import pairs  # which brings scipy
+
+            between = pairs([[record] for record in same.values()])
+            chosen = [pair for pair in between if len(same) < MANY or pair.a.subject == next(iter(same))]
+            points += [_pair(results, pair.a, pair.b, pair.as_dict()) for pair in chosen]
+    return _alone(points[:PAIRS])
+
+
+def _pair(results: Results, a: Record, b: Record, pair: Mapping[str, Any]) -> Point:
+    ends = dict(zip(("difference", "low", "high"), (pair["difference"], *pair["ci95"]), strict=True))
+    return {
+        "pair": f"{results.name(a.subject)} - {results.name(b.subject)}",
+        "attack": f"{a.name} {a.ball}",
+        **{key: round(100 * value, 3) for key, value in ends.items()},
+        "p": float(f"{pair['p_holm']:.2g}"),
+        "n": pair["n"],
+        "so": "told apart" if pair["separable"] else "not told apart",
+    }
 
 
 def class_points(results: Results) -> Choices:
@@ -261,7 +264,9 @@ def _strongest_first(results: Results) -> list[Row]:
     """Rows whose classes are known: the strongest attack of each model, then the others."""
     rows = [row for row in results.rows if row.record.ensemble is None and min(row.record.y, default=-1) >= 0]
     rows.sort(key=lambda row: (row.share, -(row.record.eps or 0)))
-    first = {row.model: row for row in reversed(rows)}
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.model, row)
     return [*first.values(), *(row for row in rows if first[row.model] is not row)][:CHOICES]
 
 

@@ -17,7 +17,7 @@ from robustcli.measure.document import is_document, make_document, records_of
 from robustcli.measure.record import Record, Subject
 from robustcli.measure.stats import wilson
 from robustcli.report.table import Table, data_name, interval, percent
-from robustcli.store.browse import Line, count_pictures, origins, pictures, provenances, read, samples
+from robustcli.store.browse import Line, count_pictures, origins, pictures, provenances, samples
 from robustcli.store.documents import every
 from robustcli.text import csv_cells, visible
 
@@ -158,7 +158,7 @@ FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz}
 """What `results export` writes, by the file's suffix."""
 
 
-def documents(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+def documents(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[dict[str, Any]]:
     """The documents of a store, and before them, as documents too, the rows that none of these has.
 
     Of such rows nobody knows the class of a sample that was wrong before: it is -1.
@@ -166,7 +166,7 @@ def documents(connection: sqlite3.Connection) -> list[dict[str, Any]]:
     found = [document for document in every(connection) if is_document(document)]
     known = {key for document in found for key in map(_key, records_of(document))}
     origin_by_row, records = origins(connection), list[tuple[dict[str, Any], Record]]()
-    for line in read(connection).lines:
+    for line in lines:
         with suppress(ValueError):
             if line.attack.get("name") != "clean":
                 origin = origin_by_row.get(line.id, [{}])[-1]
