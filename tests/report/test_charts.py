@@ -169,7 +169,7 @@ def test_of_many_classes_those_that_lose_most_are_shown() -> None:
 def test_the_strongest_attack_of_each_model_comes_first() -> None:
     rows = [record("fgsm", "0.1", "1110"), record("pgd", "0.3", "1000"), record("fgsm", "0.1", "1111", name="b.pt")]
     assert list(CHARTS["classes"].points(gather([document(*rows)]))) == [
-        "a: pgd Linf 0.3",
+        "a: pgd:steps=20 Linf 0.3",
         "b: fgsm Linf 0.1",
         "a: fgsm Linf 0.1",
     ]
