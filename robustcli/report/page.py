@@ -72,7 +72,7 @@ def _harmless(value: Any) -> Any:
 @cache
 def _vega() -> str:
     """Vega, Vega-Lite and vega-embed: 0.9 MB, and two seconds of work."""
-    return vl_convert.javascript_bundle()
+    return str(vl_convert.javascript_bundle())
 
 
 def _text(name: str) -> str:
