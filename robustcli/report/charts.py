@@ -24,13 +24,9 @@ DATA = alt.NamedData(name="points")
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart.
+    """A chart: its title, what it shows, why there may be nothing to show, and what gives its points and draws them.
 
-    Attributes:
-        title, shows: what it is, in a sentence too.
-        missing: why there is nothing to show, and what helps.
-        made_by: what gives its points, and what draws them.
-        room: in pixels, what stands beside a panel, and how wide one is at least.
+    `room` is what stands beside a panel, in pixels, and how wide one is at least.
     """
 
     title: str
@@ -222,23 +218,18 @@ CHARTS = {
 
 def spec_of(chart: Chart, found: Sequence[Point], ink: str = "currentColor", size: int = 12) -> dict[str, Any]:
     """A chart as Vega-Lite, in a colour of text and lines; it takes its points from the data set `points`."""
-    text = {f"{part}Color": ink for part in ("label", "title")} | {
-        f"{part}FontSize": size for part in ("label", "title")
-    }
-    axis = text | {
+    text: dict[str, Any] = {"labelColor": ink, "titleColor": ink, "labelFontSize": size, "titleFontSize": size}
+    axis: dict[str, Any] = {
         "domainColor": ink,
         "tickColor": ink,
         "gridColor": "#808080",
         "gridOpacity": 0.25,
         "labelFlush": False,
     }
-    axis |= {"titleFontWeight": "normal"}
-    config = {"axis": axis, "header": text, "legend": text, "view": {"stroke": None}, "background": "transparent"}
-    made = dict(chart.made_by[1](found).to_dict())
-    return made | {
-        "config": config | {"font": "sans-serif"},
-        "usermeta": dict(zip(("margin", "panel"), chart.room, strict=True)),
-    }
+    config: dict[str, Any] = {"axis": axis | text | {"titleFontWeight": "normal"}, "header": text, "legend": text}
+    config |= {"view": {"stroke": None}, "background": "transparent", "font": "sans-serif"}
+    usermeta = dict(zip(("margin", "panel"), chart.room, strict=True))
+    return dict(chart.made_by[1](found).to_dict()) | {"config": config, "usermeta": usermeta}
 
 
 def draw(chart: Chart, found: Sequence[Point], title: str, path: Path) -> None:

@@ -100,12 +100,8 @@ def _charts(results: Results, inputs: Sequence[str]) -> dict[str, Any]:
             found = [_columns(points) | {"command": commands[name]} for name, points in choices.items()]
             figures[kind] = {"spec": spec_of(chart, next(iter(choices.values()))), "choices": found}
     titles = {"leaderboard": "Leaderboard"} | {kind: chart.title for kind, chart in CHARTS.items()}
-    filters = {
-        "data": [row.data for row in results.rows],
-        "norm": [row.record.norm.capitalize() for row in results.rows],
-        "attack": [row.record.name for row in results.rows],
-        "verdict": [row.word for row in results.rows],
-    }
+    cells = [(row.data, row.record.norm.capitalize(), row.record.name, row.word) for row in results.rows]
+    filters = dict(zip(("data", "norm", "attack", "verdict"), zip(*cells, strict=True), strict=False))
     return {
         "charts": charts,
         "figures": figures,
@@ -114,7 +110,7 @@ def _charts(results: Results, inputs: Sequence[str]) -> dict[str, Any]:
         "parts": titles | {"verdict": "Verdict", "provenance": "Provenance"},
         "filters": filters,
         "models": sorted({row.model for row in results.rows}),
-        "data": sorted(set(filters["data"])),
+        "data": sorted(set(filters.get("data", ()))),
     }
 
 

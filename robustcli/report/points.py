@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any
 
 from robustcli.errors import DataError
@@ -31,9 +30,16 @@ MOST_COMPARED = 12
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the leaderboard: a record, what its model is called here, and the word of its verdict, `-` without one.
+    """A row of the leaderboard.
 
-    `classes` are the classes' names, as far as they are known; `seed` is that of the draws.
+    Attributes:
+        record: its result.
+        model: what its model is called here.
+        word: of its verdict, `-` without one.
+        seed: of the draws.
+        classes: their names, as far as they are known.
+        clean, right: how many samples are right before the attack, and after it.
+        data, attack: the data set with its split, and `pgd Linf 0.3`.
     """
 
     record: Record
@@ -41,21 +47,10 @@ class Row:
     word: str
     seed: int | None
     classes: Sequence[str]
-
-    @cached_property
-    def clean(self) -> int:
-        """How many were right before the attack."""
-        return self.record.clean_correct
-
-    @cached_property
-    def right(self) -> int:
-        """How many were right before and after."""
-        return self.record.correct
-
-    @cached_property
-    def data(self) -> str:
-        """The data set, with its split."""
-        return data_name(self.record.dataset, self.record.split)
+    clean: int
+    right: int
+    data: str
+    attack: str
 
     @property
     def share(self) -> float:
@@ -63,11 +58,6 @@ class Row:
         return self.right / (self.record.n or 1)
 
     @property
-    def attack(self) -> str:
-        """`pgd Linf 0.3`."""
-        return f"{self.record.name} {self.record.ball}"
-
-    @cached_property
     def title(self) -> str:
         """`a: pgd Linf 0.3`."""
         return visible(f"{self.model}: {self.attack}")
@@ -130,8 +120,17 @@ def gather(documents: Sequence[Mapping[str, Any]]) -> Results:
         for one in found:
             key = (one.subject, one.dataset, one.split, one.setting, one.n, origin.get("seed"))
             word = words.get(one.subject.checkpoint) or (rows.pop(key).word if key in rows else "-")
-            name = names[one.subject.checkpoint, one.subject.sha256]
-            rows[key] = Row(one, name, word, origin.get("seed"), class_names(origin, one.subject.checkpoint))
+            rows[key] = Row(
+                one,
+                names[one.subject.checkpoint, one.subject.sha256],
+                word,
+                origin.get("seed"),
+                class_names(origin, one.subject.checkpoint),
+                one.clean_correct,
+                one.correct,
+                data_name(one.dataset, one.split),
+                f"{one.name} {one.ball}",
+            )
     return Results(documents, names, list(rows.values()))
 
 

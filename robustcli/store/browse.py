@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pydantic
 from pydantic import Field, ValidationError
@@ -230,18 +230,8 @@ def pictures(connection: sqlite3.Connection, line: Line) -> Iterator[tuple[int, 
         yield number, sides, pixels
 
 
-def picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
-    """An image's shape (c, h, w) and float32 pixels, or a ValueError that says what is wrong with it."""
-    sides, pixels = _unpacked(shape, packed, 4)
-    import numpy as np
-
-    if not np.isfinite(np.frombuffer(pixels, "<f4")).all():
-        raise ValueError("its pixels are no numbers")
-    return sides, pixels
-
-
-def _unpacked(shape: Any, packed: Any, width: int) -> tuple[tuple[int, ...], bytes]:
-    """A shape (c, h, w), and as many values of so many bytes; else a ValueError."""
+def picture(shape: Any, packed: Any, width: int = 4) -> tuple[tuple[int, ...], bytes]:
+    """An image's shape (c, h, w) and pixels, float32 or of a single byte; a ValueError says what is wrong with it."""
     match = re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", str(shape))
     sides = tuple(map(int, shape.split("x"))) if match else ()
     if not sides or math.prod(sides) > MOST_PIXELS:
@@ -249,12 +239,11 @@ def _unpacked(shape: Any, packed: Any, width: int) -> tuple[tuple[int, ...], byt
     pixels = unpack(packed, width * math.prod(sides))
     if len(pixels) != width * math.prod(sides):
         raise ValueError("its pixels are not as many as its shape says")
+    import numpy as np
+
+    if width == 4 and not np.isfinite(np.frombuffer(pixels, "<f4")).all():
+        raise ValueError("its pixels are no numbers")
     return sides, pixels
-
-
-def original(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
-    """An image as it was before the attack: its shape (c, h, w), and a byte a value; else a ValueError."""
-    return _unpacked(shape, packed, 1)
 
 
 def confidence(before: Any, after: Any) -> tuple[float, float] | None:
@@ -263,16 +252,8 @@ def confidence(before: Any, after: Any) -> tuple[float, float] | None:
     return (before, after) if found else None
 
 
-@dataclass(frozen=True)
-class Broken:
-    """A sample that an attack broke, with its image.
-
-    Attributes:
-        sample: its id.
-        pred, pred_after: the class before the attack, which is the right one, and after.
-        distance: of the adversarial, in the attack's norm.
-        picture: the adversarial, with its original and confidences where these are kept.
-    """
+class Broken(NamedTuple):
+    """A sample that an attack broke: its id, the class before (the right one) and after, and its image."""
 
     sample: int
     pred: int
@@ -290,7 +271,7 @@ def broken(connection: sqlite3.Connection, line: Line, most: int) -> list[Broken
         with suppress(ValueError):
             kept = Picture(*picture(shape, packed), confidence=confidence(before, after))
             with suppress(ValueError):
-                sides, pixels = original(shape_before, packed_before)
+                sides, pixels = picture(shape_before, packed_before, 1)
                 kept = kept._replace(original=pixels) if sides == kept.shape else kept
             found.append(Broken(sample, pred, pred_after, distance, kept))
     return found

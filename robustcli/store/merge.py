@@ -14,7 +14,7 @@ import pydantic
 from pydantic import Field
 
 from robustcli.errors import DataError
-from robustcli.store.browse import confidence, origin_of, original, picture, read
+from robustcli.store.browse import confidence, origin_of, picture, read
 from robustcli.store.cache import DROP_ROBUST, row_id
 from robustcli.store.database import StoreError, connect, extend, select, sqlite_errors, transaction
 from robustcli.store.series import WHOLE_AND_SOUND, Digest
@@ -186,6 +186,6 @@ def _write_original(out: Any, connection: Any, own: int, number: int, at: Digest
     for pair in select(connection, CONFIDENCE, number, *at):
         if confidence(*pair):
             out.execute("INSERT OR IGNORE INTO confidences VALUES (?, ?, ?, ?, ?)", (own, *at, *pair))
-    for kept in select(connection, ORIGINAL, *at):
-        original(*kept)
-        out.execute("INSERT OR IGNORE INTO originals VALUES (?, ?, ?, ?)", (*at, *kept))
+    for shape, pixels in select(connection, ORIGINAL, *at):
+        picture(shape, pixels, 1)
+        out.execute("INSERT OR IGNORE INTO originals VALUES (?, ?, ?, ?)", (*at, shape, pixels))

@@ -3,9 +3,7 @@ const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const choiceOf = (figure) => figures[figure.dataset.kind].choices[figure.querySelector("select")?.value ?? 0];
 
-function pointsOf({ keys, rows }) {
-  return rows.map((row) => Object.fromEntries(keys.map((key, i) => [key, row[i]])));
-}
+const pointsOf = ({ keys, rows }) => rows.map((row) => Object.fromEntries(keys.map((key, i) => [key, row[i]])));
 
 // As wide as there is room: on a phone a panel stands under the other.
 function fitted(spec, points, room) {
@@ -36,17 +34,15 @@ async function draw(figure) {
 function tabulate(figure) {
   const { keys, rows } = choiceOf(figure);
   const table = document.createElement("table");
-  const line = (parent, name, values) => {
-    const row = parent.insertRow();
+  const [head, body] = [table.createTHead(), table.createTBody()];
+  for (const values of [keys, ...rows]) {
+    const row = (values === keys ? head : body).insertRow();
     for (const value of values) {
-      const cell = row.appendChild(document.createElement(name));
+      const cell = row.appendChild(document.createElement(values === keys ? "th" : "td"));
       cell.textContent = value ?? "";
       cell.className = typeof value === "number" ? "number" : "";
     }
-  };
-  line(table.createTHead(), "th", keys);
-  const body = table.createTBody();
-  for (const row of rows) line(body, "td", row);
+  }
   figure.querySelector(".numbers .scroll").replaceChildren(table);
 }
 
@@ -103,10 +99,6 @@ for (const button of all(".copy")) {
 
 const drawAll = (which) => Promise.all(all("figure[data-kind]").filter(which).map(draw));
 const changed = (figure) => +figure.dataset.room !== figure.querySelector(".chart").clientWidth;
-let timer;
-addEventListener("resize", () => {
-  clearTimeout(timer);
-  timer = setTimeout(() => drawAll(changed), 200);
-});
+addEventListener("resize", () => setTimeout(() => drawAll(changed), 200));
 addEventListener("beforeprint", () => all("details").forEach((one) => (one.open = true)));
 drawAll(() => true).then(() => (document.documentElement.dataset.drawn = "yes"));
