@@ -322,8 +322,8 @@ def _open(path: Path, wait: float, mode: str = "rwc", *, alone: bool = False) ->
             _make_tables(connection)
         _check(connection)
         if _pragma(connection, "user_version") == 1:  # empty ones stand in, so that all is read alike
-            alone = ADDED.replace("REFERENCES series ON DELETE CASCADE", "")
-            connection.executescript(alone.replace("TABLE IF NOT EXISTS", "TEMP TABLE"))
+            bare = ADDED.replace("REFERENCES series ON DELETE CASCADE", "")
+            connection.executescript(bare.replace("TABLE IF NOT EXISTS", "TEMP TABLE"))
         if mode == "rwc" and not alone:
             _share(connection)
     except BaseException:
