@@ -401,8 +401,10 @@ def _own_parts(version: int) -> frozenset[tuple[Any, ...]]:
 
 def extend(connection: sqlite3.Connection) -> None:
     """Add what a store of schema 1 lacks; within a transaction."""
+    for name in ("originals", "confidences"):  # which another process may have brought meanwhile
+        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
     if _pragma(connection, "user_version") < SCHEMA:
-        for statement in ("DROP TABLE temp.originals", "DROP TABLE temp.confidences", *ADDED.split(";")):
+        for statement in ADDED.split(";"):
             connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA}")
 

@@ -78,6 +78,14 @@ def test_a_store_of_schema_1_gains_the_tables_where_something_is_kept(old: Path)
         assert connection.execute("PRAGMA user_version").fetchone() == (2,)
 
 
+def test_tables_that_another_process_brings_meanwhile_are_used(old: Path) -> None:
+    with Cache(old) as store:
+        _add(old, Chunk(series(seed=1), {(2, AT): BROKEN}, {(2, AT): WHOLE}))
+        store.keep([Chunk(series(seed=2), {(3, AT): BROKEN}, {(3, AT): WHOLE})])
+        assert store.troubles() == []
+    assert _broken(old)[1:] == [WHOLE, WHOLE]
+
+
 def test_rows_of_a_store_of_schema_1_can_be_removed(old: Path) -> None:
     with closing(connect(old)) as connection:
         browse.remove(connection, browse.read(connection).lines)
