@@ -156,7 +156,7 @@ def truth() -> str:
         there = [(x, accuracy) for x, accuracy in found if accuracy is not None]
         means = [accuracy.mean for _, accuracy in there]
         ends = [[one.mean - one.low for _, one in there], [one.high - one.mean for _, one in there]]
-        style = {"color": colour, "marker": marker, "linestyle": dashes, "capsize": 3}
+        style: dict[str, Any] = {"color": colour, "marker": marker, "linestyle": dashes, "capsize": 3}
         axis.errorbar([x for x, _ in there], means, [[max(0.0, end) for end in side] for side in ends], **style)
         i = list(FROM_WEAK_TO_STRONG).index(named)
         height = next(accuracy.mean for x, accuracy in there if x == i)

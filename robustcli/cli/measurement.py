@@ -255,7 +255,8 @@ class Measurement:
 
         request, stopped_by = self.request, measured.stopped_by
         origin = self.session.provenance()
-        document = make_document(request.command, measured.records, origin, notes=request.notes, **parts)
+        parts |= {"training": self.session.training(), "notes": request.notes}
+        document = make_document(request.command, measured.records, origin, **parts)
         request.write(document)
         verdict = document["verdict"] or {"checkpoints": []}
         unchecked = any(one["interrupted"] for one in verdict["checkpoints"])

@@ -56,6 +56,7 @@ Crop = Annotated[str | None, option("--crop", MODEL, EvalSpec)]
 Dataset = Annotated[str | None, option("--dataset", DATA, EvalSpec)]
 DataDir = Annotated[Path | None, option("--data-dir", DATA, EvalSpec)]
 NoSample = Annotated[bool, option("--no-sample", DATA, "Do not fall back on the bundled 5 000 digits.")]
+BatchSize = Annotated[str | None, option("--batch-size", COMPUTE, EvalSpec)]
 Shard = Annotated[str | None, option("--shard", DATA, EvalSpec)]
 Attacks = Annotated[
     list[str] | None,
@@ -90,7 +91,7 @@ def _common_flags(
     split: Annotated[str | None, option("--split", DATA, EvalSpec)] = None,
     limit: Annotated[str | None, option("--limit", DATA, EvalSpec)] = None,
     no_sample: NoSample = False,
-    batch_size: Annotated[str | None, option("--batch-size", COMPUTE, EvalSpec)] = None,
+    batch_size: BatchSize = None,
     workers: Annotated[int | None, option("--workers", COMPUTE, EvalSpec)] = None,
     seed: Seed = None,
     device: Device = None,

@@ -144,7 +144,7 @@ def check_output(path: Path | None, flag: str, reads: Iterable[Read] = (), kind:
             raise ConfigError(f"{flag} {shown(path)}: is a folder; should be a file")
         if path.is_fifo() and not path.is_relative_to("/dev"):  # which a shell's >(...) is
             raise ConfigError(f"{flag} {shown(path)}: is a pipe; should be a file")
-        if flag != "--output":  # whose folder is made
+        if (kind or flag) != "--output":  # whose folder is made
             _check_folder_of(path, flag)
         if path.exists() and not os.access(path, os.W_OK):
             raise ConfigError(f"{flag} {shown(path)}: is there already and is not writable")
@@ -243,6 +243,7 @@ def _is_checkpoint(path: Path) -> bool:
 
 Kind = tuple[str, Callable[[Path], bool]]
 
+PAGE = rb"(?s)<!doctype html>.{,400}<meta name=\"generator\" content=\"robustcli "
 PNG: Kind = ("a PNG", lambda path: _head(path).startswith(b"\x89PNG\r\n"))
 KINDS: dict[str, Kind] = {
     "--json": ("a JSON file", _is_json),
@@ -253,6 +254,10 @@ KINDS: dict[str, Kind] = {
     "--output": ("a checkpoint", _is_checkpoint),
     "--report": ("the report", lambda path: _head(path).startswith(b"# The BatchOut paper")),
     "config": ("a config", lambda path: re.search(rb"^(method|attacks):", path.read_bytes(), re.MULTILINE) is not None),
+    ".html": ("a page that robustcli made", lambda path: re.match(PAGE, _head(path)) is not None),
+    ".png": PNG,
+    ".svg": ("an SVG", lambda path: b"<svg" in _head(path)),
+    ".pdf": ("a PDF", lambda path: _head(path).startswith(b"%PDF-")),
     ".json": ("a JSON file", _is_json),
     ".csv": ("an export of rows", lambda path: _head(path).startswith(b"row,checkpoint,")),
     ".npz": ("an export of rows", _is_export),

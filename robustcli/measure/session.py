@@ -27,7 +27,7 @@ from robustcli.engine.samples import Samples
 from robustcli.errors import CheckpointError, ConfigError, DataError
 from robustcli.measure.fitting import fit_target, read_edge
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
-from robustcli.measure.record import Subject
+from robustcli.measure.record import Subject, finite
 from robustcli.models.sources import open_target
 from robustcli.models.target import Origin, Target
 from robustcli.provenance import provenance
@@ -203,6 +203,7 @@ class Session:
                 "checkpoint": item.target.name,
                 "dataset": item.images.name,
                 "n": len(item.images),
+                "classes": list(item.images.classes),
                 "attacks": [
                     describe(planned.attack)
                     | ({"eps": [str(eps) for eps in planned.budgets]} if planned.budgets else {})
@@ -212,6 +213,18 @@ class Session:
             for item in self.items
         ]
         return self.spec.as_dict() | {"device": self.device, "runs": runs}
+
+    def training(self) -> list[dict[str, Any]]:
+        """Of each target that has one, the numbers of its training's epochs, null where they are not finite."""
+        return [
+            {
+                "checkpoint": item.target.name,
+                "checkpoint_sha256": item.target.key,
+                "history": [dict(zip(epoch, finite(list(epoch.values())), strict=True)) for epoch in origin.history],
+            }
+            for item in self.items
+            if (origin := item.target.origin) is not None and origin.history
+        ]
 
     def provenance(self) -> dict[str, Any]:
         """Where its numbers come from."""
