@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli.console import notice, out, tell
-from robustcli.cli.options import ATTACK, MODEL, OUTPUT, Format, option
+from robustcli.cli.options import ATTACK, MODEL, OUTPUT, option
 from robustcli.cli.outputs import check_output
 from robustcli.cli.request import STORE, exit_code
 from robustcli.cli.results import open_store
@@ -27,7 +27,17 @@ Files = Annotated[
 Store = Annotated[
     Path | None, option("--store", OUTPUT, "Results and images of this store (default results/robustcli.db).")
 ]
-Page = Annotated[Path | None, option("--output", OUTPUT, "Write a page with charts and images to this .html file.")]
+Style = Annotated[
+    str,
+    option(
+        "--format",
+        OUTPUT,
+        "table, json, csv, markdown or latex; or for others latex-document, model-card, robustbench or eval-results.",
+    ),
+]
+Page = Annotated[
+    Path | None, option("--output", OUTPUT, "Write a page to this .html file; or what --format is for others.")
+]
 Kind = Annotated[
     str, typer.Argument(help="curve, pairs, classes, confusion, history, progress or gallery.", show_default=False)
 ]
@@ -40,25 +50,40 @@ Attack = Annotated[
 SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def report(files: Files = None, store: Store = None, style: Format = "table", output: Page = None) -> None:
+def report(files: Files = None, store: Store = None, style: Style = "table", output: Page = None) -> None:
     """Print saved results as the runs themselves did, or write them as one self-contained page. Nothing is measured.
 
     Example: `robustcli report result.json --output report.html`
     """
+    from robustcli.report.exports import EXPORTS
     from robustcli.report.formats import FORMATS
 
-    if style not in FORMATS:
-        raise unknown("--format", style, FORMATS)
+    if style not in (*FORMATS, *EXPORTS):
+        raise unknown("--format", style, (*FORMATS, *EXPORTS))
     if output is not None:
-        if output.suffix.lower() != ".html" or style != "table":
-            raise ConfigError(f"--output {output}: is of a page, which ends in .html and goes without --format")
-        _check_output(output, files, store, ".html")
-    with _opened("report", files, store, images=output is not None) as (documents, results):
-        if output is None:
+        suffix = EXPORTS[style][0] if style in EXPORTS else ".html"
+        if output.suffix.lower() != suffix or style in FORMATS[1:]:
+            kinds = ", ".join(f"{kind} of --format {name}" for name, (kind, _) in EXPORTS.items())
+            raise ConfigError(f"--output {output}: should be .html, a page without --format, or {kinds}")
+        _check_output(output, files, store, suffix)
+    with _opened("report", files, store, images=output is not None and style in FORMATS) as (documents, results):
+        if style in EXPORTS:
+            _export(style, EXPORTS[style][1](list(documents.values())), output)
+        elif output is None:
             _print(documents, style)
         else:
             _write_page(results(None, None), files, store, output)
     raise typer.Exit(max(map(exit_code, documents.values()), default=0) if files else 0)
+
+
+def _export(style: str, text: str, output: Path | None) -> None:
+    from robustcli.disk import write_whole
+
+    if output is None:
+        out().file.write(text)
+        return
+    write_whole(output, text.encode(), "--output")
+    notice(f"{style}: {output}")
 
 
 def plot(
