@@ -121,7 +121,8 @@ def robustbench(documents: Documents) -> str:
     way = "evaluate MODEL --preset standard --eps 8/255"
     if len(found) != 1:
         names = listed(f"{record.subject.checkpoint} {record.ball}" for record, _ in found)
-        why = f"is of one model at one budget, and here are {names}" if found else "takes AutoAttack with its usual options on all samples, which did not run"
+        why = f"is of one model at one budget, and here are {names}"
+        why = why if found else "takes AutoAttack with its usual options on all samples, which did not run"
         raise DataError(f"--format robustbench: {why}; `robustcli {way}` gives it")
     record, document = found[0]
     words = [one["word"] for one in _checked(document) if one["checkpoint"] == record.subject.checkpoint]

@@ -227,12 +227,12 @@ UNMET = {"members": ["square"], "survivors": 9, "probed": 5, "broken": 0}
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([documents()["attack"]], "takes AutoAttack, which did not run; `robustcli evaluate MODEL --preset standard"),
-        ([documents()["no rows"]], "takes AutoAttack, which did not run"),
-        ([documents()["curve"]], "takes AutoAttack, which did not run"),
-        ([autoattack(attack={"name": "autoattack", **STANDARD, "rounds": 5})], "takes AutoAttack, which did not run"),
+        ([documents()["attack"]], "which did not run; `robustcli evaluate MODEL --preset standard"),
+        ([documents()["no rows"]], "on all samples, which did not run"),
+        ([documents()["curve"]], "on all samples, which did not run"),
+        ([autoattack(attack={"name": "autoattack", **STANDARD, "rounds": 5})], "on all samples, which did not run"),
         ([autoattack(attack={"name": "autoattack", **STANDARD, "version": "rand"})], "takes AutoAttack"),
-        ([autoattack(norm="l1")], "takes AutoAttack, which did not run"),
+        ([autoattack(norm="l1")], "on all samples, which did not run"),
         (
             [autoattack(), autoattack("0.1")],
             "is of one model at one budget, and here are a.pt Linf 8/255, a.pt Linf 0.1",
