@@ -224,15 +224,18 @@ def test_robustbench_has_its_keys_and_says_what_to_fill_in() -> None:
 UNMET = {"members": ["square"], "survivors": 9, "probed": 5, "broken": 0}
 
 
+NOT_RUN = "takes AutoAttack with its usual options on all samples, which did not run"
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ([documents()["attack"]], "which did not run; `robustcli evaluate MODEL --preset standard"),
-        ([documents()["no rows"]], "on all samples, which did not run"),
-        ([documents()["curve"]], "on all samples, which did not run"),
-        ([autoattack(attack={"name": "autoattack", **STANDARD, "rounds": 5})], "on all samples, which did not run"),
+        ([documents()["attack"]], f"{NOT_RUN}; `robustcli evaluate MODEL --preset standard"),
+        ([documents()["no rows"]], NOT_RUN),
+        ([documents()["curve"]], NOT_RUN),
+        ([autoattack(attack={"name": "autoattack", **STANDARD, "rounds": 5})], NOT_RUN),
         ([autoattack(attack={"name": "autoattack", **STANDARD, "version": "rand"})], "takes AutoAttack"),
-        ([autoattack(norm="l1")], "on all samples, which did not run"),
+        ([autoattack(norm="l1")], NOT_RUN),
         (
             [autoattack(), autoattack("0.1")],
             "is of one model at one budget, and here are a.pt Linf 8/255, a.pt Linf 0.1",
