@@ -14,7 +14,7 @@ from robustcli import text
 from robustcli.measure.stats import wilson
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -65,11 +65,15 @@ def data_name(dataset: str, split: str) -> str:
 def to_rich(table: Table, width: int) -> Group:
     """For a terminal of so many columns; a table that is too wide for it is transposed, or its cells are broken."""
     from rich.console import Group
+    from rich.padding import Padding
 
     plain = replace(table, headers=tuple(header.replace(":", "\n") for header in table.headers))
     turned = table.transpose() if len(table.cells) < len(table.headers) else table
-    forms = (_rich(plain), _rich(turned), _narrow(table, width), last := _narrow(turned, width))
-    shown = next((form for form in forms if _width(form) <= width), last)
+    wide = (_rich(plain), _rich(turned))
+    shown: RenderableType | None = next((form for form in wide if _width(form) <= width), None)
+    if shown is None:
+        narrow = (_narrow(table, width - 1), _narrow(turned, width - 1))
+        shown = Padding(next((form for form in narrow if _width(form) < width), narrow[-1]), (0, 0, 0, 1))
     title = [_wrap(table.title, width, "bold")] if table.title else []
     return Group(*title, shown, *(_wrap(note, width, "dim") for note in table.notes))
 

@@ -83,8 +83,8 @@ def test_a_chart_without_data_is_one_line_that_says_what_gives_it(call: Call, me
         (("plot", "classes", "r.json", "--attack", "pgd", "--output", "x.png"), 3, "there are fgsm"),
         (("plot", "curve", "missing.json", "--output", "x.png"), 3, "missing.json"),
         (("plot", "gallery", "r.json", "--store", "no.db", "--output", "x.png"), 3, "no.db"),
-        (("report", "r.json", "--output", "x.pdf"), 2, "ends in .html"),
-        (("report", "r.json", "--output", "x.html", "--format", "csv"), 2, "goes without --format"),
+        (("report", "r.json", "--output", "x.pdf"), 2, "should be .html, a page without --format"),
+        (("report", "r.json", "--output", "x.html", "--format", "csv"), 2, "should be .html, a page without --format"),
         (("report", "r.json", "--output", "no/x.html"), 2, "its folder no does not exist"),
     ],
 )
