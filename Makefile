@@ -7,7 +7,7 @@ DEMO := checkpoints/demo
 MODELS := $(addprefix $(DEMO)-,$(addsuffix .pt,vanilla fgsm gaussian batchout))
 DATA_DIR := $(if $(DATA),--data-dir $(DATA))
 
-.PHONY: demo test check format peers numbers clean
+.PHONY: demo test check format docs peers numbers clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,10 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The pages of docs/ as a site in .site; a warning is an error.
+docs: $(VENV)/.installed-dev
+	$(BIN)/mkdocs build --strict --quiet
+
 # A second environment with foolbox, ART and torchattacks, on top of the first; runs the reference tests in it.
 peers: $(VENV)/.installed-dev
 	sh scripts/peers.sh
@@ -55,4 +59,4 @@ numbers: $(VENV)/.installed-dev
 	$(BIN)/python scripts/stamp_numbers.py --sample
 
 clean:
-	rm -rf $(VENV) .venv-peers .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .venv-peers .site .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

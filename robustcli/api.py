@@ -150,7 +150,8 @@ def evaluate(
     full = checks == "full" and not refused
     found = verdicts(session, records, preflights, full=full) if checks != "off" else []
     verdict = as_document(found, checks)
-    return Evaluation(make_document("evaluate", records, session.provenance(), verdict=verdict, notes=notes))
+    parts: dict[str, Any] = {"verdict": verdict, "notes": notes, "training": session.training()}
+    return Evaluation(make_document("evaluate", records, session.provenance(), **parts))
 
 
 def _read(attacks: Attacks, eps: Any, options: Mapping[str, Any]) -> tuple[EvalSpec, list[Attack]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    WithJsonSchema,
     field_validator,
 )
 from yaml.composer import ComposerError
@@ -26,6 +27,8 @@ from yaml.composer import ComposerError
 from robustcli.disk import open_regular
 from robustcli.errors import ConfigError, nearest
 from robustcli.fields import (
+    BUDGETS,
+    DOCUMENTED,
     STRICT,
     Budget,
     Eps,
@@ -50,6 +53,8 @@ __all__ = [
     "ModelSpec",
     "Spec",
     "TrainSpec",
+    "about",
+    "choices",
     "default_budgets",
     "field_names",
     "paper_budgets",
@@ -158,27 +163,42 @@ def _method(value: object) -> object:
 
 
 class TrainSpec(Spec):
-    """One training run. `method` holds its name and its own options, such as BatchOut's eta.
+    """One training run. What is said of a field is its line in `--help`, in what `init` writes and in the JSON Schema.
 
-    `dtype` is that of activations; weights, optimiser and loss stay float32 (autocast). bfloat16 halves an epoch where
-    the processor multiplies it (AVX-512 BF16, AMX, recent GPUs) and is slow elsewhere.
+    bfloat16 halves an epoch where the processor multiplies it (AVX-512 BF16, AMX, recent GPUs) and is slow elsewhere.
     """
 
+    model_config = DOCUMENTED
     method: Annotated[dict[str, Any], BeforeValidator(_method)] = Field({"name": "vanilla"}, validate_default=True)
+    """vanilla, fgsm, pgd, batchout or gaussian, with its own options (`robustcli list methods`)."""
     dataset: Dataset = "mnist"
+    """The images: a name (see `robustcli list datasets`), an .npz file or a folder of class folders."""
     model: str | None = None
+    """mnist-cnn or cifar-cnn; by the images if left out."""
     epochs: PositiveInt = 12
+    """Passes over the training images."""
     batch_size: PositiveInt = 128
+    """Samples a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
+    """What takes the steps."""
     lr: Positive = 1e-3
+    """Learning rate."""
     momentum: Number = Field(0.9, ge=0, lt=1)
+    """Of sgd."""
     weight_decay: NonNegative = 0.0
+    """Share of each weight that a unit of learning rate takes off."""
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
+    """Of the learning rate, over the whole run."""
     augment: Literal["none", "flip", "crop-flip"] = "none"
+    """Of the training images."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of activations; weights, optimiser and loss stay float32."""
     validation: Number = Field(0.05, ge=0, lt=1)
+    """Share of the training images that is held out to choose the best epoch by."""
     seed: Seed = 0
+    """Of every random draw."""
     limit: PositiveInt | None = None
+    """Take the first N training images, in stored order."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -189,38 +209,82 @@ class TrainSpec(Spec):
 
 
 class EvalSpec(Spec):
-    """One evaluation. `attacks` are SPECs (`pgd:steps=50`); the other attack options fill in what they leave out.
+    """One evaluation: what is said of a field is its line in `--help`, in what `init` writes and in the JSON Schema.
 
     With `curve`, budget attacks are bisected for each sample's least budget, and `eps` are the points that are shown.
-    `dtype` is that of activations while images are made; what they break is judged in float32. `eight_bit` asks what
-    is left once images are rounded to 8 bits. `normalize`, `resize` and `crop` are what comes before a network from
-    elsewhere.
     """
 
+    model_config = DOCUMENTED
+
     dataset: Dataset | None = None
+    """Its name (see `robustcli list datasets`), an .npz file or a folder of class folders."""
     data_dir: Folder | None = None
+    """Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder."""
     split: Literal["train", "test"] = "test"
+    """train or test."""
     limit: Limit = None
+    """Take the first N samples, in stored order; of folders and lists from each class in turn (first:N: not so)."""
     allow_sample: bool = True
+    """Whether the bundled 5 000 digits may stand in for MNIST."""
     attacks: tuple[str, ...] = ()
+    """SPECs: names with options, such as pgd:eps=8/255,steps=50. FGSM, PGD-20 and DeepFool-5 if left out."""
     preset: Literal["quick", "paper", "standard", "fast"] | None = None
-    eps: Annotated[tuple[Budget, ...], BeforeValidator(split_list)] = ()
+    """quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box), standard
+    (AutoAttack) or fast (the same, its last two attacks on a sample of what the others leave)."""
+    eps: Annotated[tuple[Budget, ...], BeforeValidator(split_list), WithJsonSchema(BUDGETS)] = ()
+    """Budgets in pixel units, such as 0.1,0.2,8/255. For 28x28 grey images 0.1,0.3, else 2/255,8/255."""
     norm: str | None = None
+    """linf, l2 or l1."""
     steps: PositiveInt | None = None
+    """Steps of a gradient attack."""
     iters: PositiveInt | None = None
+    """Iterations of a minimal-norm attack."""
     eot: PositiveInt | None = None
+    """For a randomised model: passes that gradients and predictions are averaged over."""
     weights: Folder | None = None
+    """A state_dict for the one model that is named: .pt, .pth, .bin or .safetensors."""
     normalize: str = "auto"
+    """Of pixels in [0, 1], before a network from elsewhere: auto (its own, or what fits best), none, imagenet, cifar10,
+    half, bytes, mnist or mean=..,std=.."""
     resize: str | None = None
+    """Of the images' shorter side, before a network from elsewhere: N or none."""
     crop: str | None = None
+    """The centre of the resized images, N x N, or none."""
     curve: bool = False
+    """Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. --eps
+    are the points shown. FMN and PGD-20 if no attack is named."""
     eight_bit: bool = False
+    """Also tell the accuracy once images are rounded to 8 bits inside the ball; one more pass a broken sample."""
     batch_size: PositiveInt | Literal["auto"] | None = None
+    """Samples a chunk, of which the CPU may do two at once (128 if left out, fewer of large images), or auto: what the
+    memory holds. It changes speed and memory only; once memory has run out it is halved."""
     workers: int | None = Field(None, ge=0, le=256)
+    """Processes that decode image files while the network computes, where memory does not hold all of them (one a core,
+    at most 8, if left out); 0 for none."""
     seed: Seed = 0
+    """Of every random draw."""
     device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of activations while images are made: float32 or bfloat16, slow where the processor or GPU lacks it. They are
+    judged in float32."""
     shard: str | None = None
+    """i/n: measure every n-th sample from the i-th on, into a store of its own; `robustcli results merge` joins them.
+    slurm: as its array or its tasks say."""
+
+
+def about(build: type[Spec], key: str) -> str:
+    """What is said of a field, in one line, with its default."""
+    field = build.model_fields[key]
+    text = " ".join((field.description or "").split())
+    usual = isinstance(field.default, str | int | float) and not isinstance(field.default, bool)
+    return f"{text.removesuffix('.')} (default {field.default})." if usual else text
+
+
+def choices(annotation: Any) -> tuple[str, ...]:
+    """The words that a field's type allows; none where it takes any."""
+    found: tuple[Any, ...] = get_args(annotation)
+    return found if get_origin(annotation) is Literal else tuple(word for part in found for word in choices(part))
 
 
 def validated(build: type[T], values: Mapping[str, Any], where: str, flags: frozenset[str] = frozenset()) -> T:

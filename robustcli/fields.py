@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 
 STRICT = ConfigDict(extra="forbid")
 """For pydantic dataclasses, which by default ignore a key they do not know."""
+
+DOCUMENTED = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+"""The same; the text under a field is its description."""
+
+BUDGETS: dict[str, Any] = {"anyOf": [{"type": kind} for kind in ("number", "string", "array")]}
+"""A list, or one value, or several with commas, as a JSON Schema."""
 
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?(/\d+)?")
 
@@ -69,7 +75,10 @@ def ball_edge(eps: float) -> float:
     return eps * (1 + 1e-5) + 1e-7
 
 
-Budget = Annotated[float, PlainValidator(_budget), PlainSerializer(str)]
+WRITTEN = WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string"}]})
+"""A number, or text such as 8/255."""
+
+Budget = Annotated[float, PlainValidator(_budget), PlainSerializer(str), WRITTEN]
 """A field of an attack or a spec that takes a budget; pass it `Eps`, a float or text."""
 
 
@@ -77,7 +86,7 @@ def _number(value: object) -> object:
     return parse_number(value) if isinstance(value, str) else value
 
 
-Number = Annotated[float, BeforeValidator(_number), AfterValidator(_finite)]
+Number = Annotated[float, BeforeValidator(_number), AfterValidator(_finite), WRITTEN]
 NonNegative = Annotated[Number, Field(ge=0)]
 Positive = Annotated[Number, Field(gt=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
@@ -125,9 +134,10 @@ def split_list(value: object) -> object:
 Etas = Annotated[
     tuple[Annotated[Eta, BeforeValidator(parse_eta), PlainSerializer(format_eta)], ...],
     BeforeValidator(split_list),
+    WithJsonSchema(BUDGETS),
 ]
 """One eta for all slots, or one a slot."""
 
-Names = Annotated[tuple[str, ...], BeforeValidator(split_list)]
+Names = Annotated[tuple[str, ...], BeforeValidator(split_list), WithJsonSchema(BUDGETS)]
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

@@ -24,6 +24,13 @@ _LATEX = {character: f"\\{character}" for character in "&%$#_{}"}
 _LATEX |= {"\\": r"\textbackslash{}", "^": r"\^{}", "~": r"\textasciitilde{}"}
 _LATEX |= {"<": r"\ensuremath{<}", ">": r"\ensuremath{>}"}
 
+_LATEX |= {bar: rf"\rule{{.3em}}{{{n / 5}ex}}" for n, bar in enumerate(map(chr, range(0x2581, 0x2589)), start=1)}
+_LATEX_HAS = re.compile(
+    r"[ -~\xa0-\u0125\u0128-\u0137\u0139-\u013e\u0141-\u0148\u014a-\u0165\u0168-\u017e\u2013\u2014"
+    r"\u2018-\u201a\u201c-\u201e\u2026\u20ac]"
+)
+"""A character of the encoding T1 or of its companion."""
+
 _PLAIN = dict(zip("\u2581\u2582\u2583\u2584\u2585\u2586\u2587\u2588", "12345678", strict=True))
 _PLAIN |= {"\u00b1": "+-", "\u2026": "...", "\u2013": "-", "\u2014": "-", "\u2500": "-", "\u2502": "|"}
 _PLAIN |= {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
@@ -53,8 +60,15 @@ def _escaped(character: str) -> str:
 
 
 def latex(text: str) -> str:
-    """One line in which nothing is a command, or ends a comment or a column."""
-    return "".join(_LATEX.get(character, character) for character in visible(text))
+    """One line in which nothing is a command, or ends a comment or a column.
+
+    Letters that LaTeX's own fonts have stay; others, which would stop pdflatex, are written as their escapes.
+    """
+    return "".join(_LATEX.get(one) or _typeset(one) for one in unicodedata.normalize("NFC", visible(text)))
+
+
+def _typeset(character: str) -> str:
+    return character if _LATEX_HAS.match(character) else latex(_escaped(character))
 
 
 def markdown(text: str) -> str:
@@ -68,6 +82,12 @@ def markdown(text: str) -> str:
     line = line.replace("://", r":\//").replace("www.", r"www\.")
     line = re.sub(r"^\s*(?=[#>=]|\[.*\]:|[-+*]\s|-{3}|~{3})", r"\\", line)
     return re.sub(r"^\s*(\d+)(?=[.)]\s)", r"\1\\", line)
+
+
+def github(text: str, *, value: bool = False) -> str:
+    """One line as the message of a GitHub workflow command, or as the `value` of a property of one."""
+    line = visible(text).replace("%", "%25")  # which leaves no line break
+    return line.replace(":", "%3A").replace(",", "%2C") if value else line
 
 
 def csv_cells(values: Iterable[object]) -> list[object]:

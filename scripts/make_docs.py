@@ -1,15 +1,11 @@
-"""Writes docs/attacks.md, and the README's list of attacks, from the attacks themselves.
+"""Writes docs/attacks.md from the attacks themselves.
 
-    python scripts/make_docs.py    # a test says that nothing changes
-
-What stands between `<!-- attacks -->` and `<!-- end -->` in the README is this script's; nothing else of it is touched.
+python scripts/make_docs.py    # a test says that nothing changes
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import io
 from collections.abc import Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -22,13 +18,11 @@ from torch import Tensor, nn
 from robustcli.attacks import ATTACKS, parse_attack
 from robustcli.attacks.base import Attack, norms
 from robustcli.attacks.norms import NORMS
-from robustcli.cli.main import run
 from robustcli.engine.run import Outcome, Samples, run_attack
 from robustcli.noise import Noise
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "attacks.md"
-README = ROOT / "README.md"
 CLASSES = 10
 INTRO = """\
 # The attacks
@@ -137,25 +131,9 @@ def page() -> str:
     return "\n\n".join((INTRO, table, COST.rstrip(), *sections)) + "\n"
 
 
-def listing() -> str:
-    """`robustcli list attacks` and what it prints, as a console block."""
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        run(["list", "attacks"])
-    lines = "\n".join(line.rstrip() for line in printed.getvalue().rstrip().splitlines())
-    return f"```console\n$ robustcli list attacks\n{lines}\n```"
-
-
-def stamped(readme: str) -> str:
-    """The README with its list of attacks written anew."""
-    before, start, rest = readme.partition("<!-- attacks -->\n")
-    return f"{before}{start}{listing()}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
-
-
 def main() -> None:
-    """Write both."""
+    """Write it."""
     PAGE.write_text(page(), encoding="utf-8")
-    README.write_text(stamped(README.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

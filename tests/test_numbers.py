@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from rich.text import Text
 
 from robustcli.studies.batchout import PARTS
 from robustcli.studies.batchout.experiments import FULL, parts
@@ -23,6 +25,8 @@ PAGE = ROOT / "docs" / "reproduction.md"
 MEASURED = re.compile(r"(?<![\w.])\d+\.\d+(?= ?%| ?±| \[\d)")
 """A percentage with a decimal, alone or with its interval or spread."""
 
+LABEL = re.compile(r"<text [^>]*>([^<]+)</text>")
+
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
@@ -34,20 +38,30 @@ def script() -> ModuleType:
     return module
 
 
-def test_the_readme_says_what_was_measured(script: ModuleType) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert script.stamped_readme(text) == text
+@pytest.mark.parametrize("page", ["README.md", "docs/tour.md", "docs/numbers.md"])
+def test_a_page_says_what_was_measured(script: ModuleType, page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert script.stamped(page, text) == text
+
+
+def test_the_picture_shows_what_the_command_printed(script: ModuleType) -> None:
+    drawn = ElementTree.fromstring((script.PICTURES / "terminal.svg").read_text(encoding="utf-8"))
+    shown = "".join("".join(part.itertext()) for part in drawn.iter("{http://www.w3.org/2000/svg}text"))
+    found = json.loads((FOLDER / "terminal.json").read_text(encoding="utf-8"))
+    lines = [Text.from_ansi(line).plain for line in (found["command"], *found["stdout"])]
+    plain = re.sub(r"\s", "", shown)
+    assert [line for line in lines if re.sub(r"\s", "", line) not in plain] == []
+
+
+def test_the_figure_shows_the_measured_accuracies(script: ModuleType) -> None:
+    """Its text is that of the script's own drawing; what matplotlib draws around it may differ by version."""
+    kept = (script.PICTURES / "batchout.svg").read_text(encoding="utf-8")
+    assert LABEL.findall(kept) == LABEL.findall(script.truth())
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_configs_header_says_what_was_measured(script: ModuleType, path: Path) -> None:
     assert script.stamped_config(path) == path.read_text(encoding="utf-8")
-
-
-def test_the_readme_quotes_no_accuracy_of_its_own() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    outside = re.sub(r"<!-- \w+ -->\n.*?<!-- end -->", "", text, flags=re.DOTALL)
-    assert MEASURED.findall(outside) == []
 
 
 def test_the_page_is_what_the_command_writes() -> None:
@@ -57,10 +71,14 @@ def test_the_page_is_what_the_command_writes() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", sorted({*(ROOT / "docs").glob("*.md")} - {PAGE, ROOT / "docs" / "verdict.md"}), ids=lambda p: p.name
+    "path",
+    sorted({ROOT / "README.md", *(ROOT / "docs").glob("*.md")} - {PAGE, ROOT / "docs" / "verdict.md"}),
+    ids=lambda path: path.name,
 )
-def test_the_other_pages_quote_no_accuracy(path: Path) -> None:
-    assert MEASURED.findall(path.read_text(encoding="utf-8")) == []
+def test_a_page_quotes_no_accuracy_of_its_own(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    outside = re.sub(r"<!-- \w+ -->\n.*?<!-- end -->", "", text, flags=re.DOTALL)
+    assert MEASURED.findall(outside) == []
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -106,7 +124,7 @@ def said(entry: dict[str, Any]) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", ["recipes-mnist", "recipes-cifar10", "training-speed", "sample"])
+@pytest.mark.parametrize("name", ["recipes-mnist", "recipes-cifar10", "training-speed", "sample", "terminal"])
 def test_a_file_beside_the_parts_says_where_it_comes_from(name: str) -> None:
     content = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
     for entry in content["runs"] if name.startswith("recipes") else [content]:

@@ -14,7 +14,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, compact, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, compact, survivors
 from robustcli.attacks.losses import (
     Loss,
     Model,
@@ -92,9 +92,11 @@ class APGD:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps * self.restarts
+        runs, between = self.restarts, (self.restarts - 1) * self.eot
+        each = self.eot * (self.steps + _most_stages(self.norm)) + (self.target is not None)
+        return Passes(runs * each + between, runs * self.eot * self.steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -148,9 +150,11 @@ class APGDT:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps * self.restarts * self.targets
+        runs = self.restarts * self.targets
+        each = self.eot * (self.steps + _most_stages(self.norm)) + 1
+        return Passes(1 + runs * each + (runs - 1) * self.eot, runs * self.eot * self.steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -203,6 +207,10 @@ def _ascend(ascent: Ascent, model: Model, start: Tensor, x: Tensor, y: Tensor, t
     for stage in _stages(ascent):
         point = stage.run(model, stage.norm.confine(point, x, stage.eps), x, y, target)
     return point
+
+
+def _most_stages(norm: Norm) -> int:
+    return len(L1_STAGES) if norm == L1() else 1
 
 
 def _stages(ascent: Ascent) -> Iterator[Ascent]:

@@ -27,6 +27,23 @@ Losses = tuple[Literal["cross-entropy", "margin"], ...]
 """What an attack takes gradients of: one loss, an ensemble perhaps both, a black-box attack none."""
 
 
+class Passes(int):
+    """How many passes of the model an image takes at most; `exact` where none takes fewer.
+
+    It is their number, so that what compares attacks computes with it.
+    """
+
+    forwards: int
+    backwards: int
+    exact: bool
+
+    def __new__(cls, forwards: int, backwards: int, exact: bool = False) -> Passes:
+        """Of so many forwards and backwards."""
+        self = super().__new__(cls, forwards + backwards)
+        self.forwards, self.backwards, self.exact = forwards, backwards, exact
+        return self
+
+
 class Attack(Protocol):
     """Any attack, and what is true of it: nobody else keeps a list of attacks.
 
@@ -60,7 +77,7 @@ class Attack(Protocol):
 
     @property
     def cost(self) -> int:
-        """About how many passes of the model an image takes at most: what tells cheap attacks from dear ones."""
+        """How many passes of the model an image takes at most, of ten classes or more; better a `Passes`."""
         ...
 
     @property

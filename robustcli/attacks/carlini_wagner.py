@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, gradient_of, is_right, margin
 from robustcli.attacks.minimal import Closest
 from robustcli.attacks.norms import L2, OnlyL2
@@ -68,9 +68,10 @@ class CarliniWagner:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.steps * self.binary_search_steps
+        steps = self.steps * self.binary_search_steps
+        return Passes(1 + (self.target is not None) + steps, steps, exact=not self.abort_early)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

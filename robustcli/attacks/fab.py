@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, input_gradient, is_right, lead, runners_up
 from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import Linf, NormField, per_sample
@@ -57,9 +57,10 @@ class FAB:
     converges: ClassVar[bool] = False
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.iters * self.restarts * self.targets
+        steps = self.iters * self.restarts * self.targets
+        return Passes(1 + 2 * steps, steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""
@@ -158,9 +159,10 @@ class FABT:
     parameter_free: ClassVar[bool] = True
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.iters * self.restarts * self.targets
+        steps = self.iters * self.restarts * self.targets
+        return Passes(1 + 2 * steps, steps)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

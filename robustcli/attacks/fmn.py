@@ -10,7 +10,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, input_gradient, is_right, margin
 from robustcli.attacks.minimal import Closest, largest_distance
 from robustcli.attacks.norms import L2, Linf, NormField, per_sample
@@ -58,9 +58,9 @@ class FMN:
     converges: ClassVar[bool] = False  # of a good network it leaves 27 %
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.iters
+        return Passes(self.iters + 1 + (self.target is not None), self.iters, exact=True)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, is_right
 from robustcli.attacks.norms import L2, LinfOrL2, per_sample
 from robustcli.fields import STRICT
@@ -69,9 +69,10 @@ class HopSkipJump:
     converges: ClassVar[bool] = False
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return self.directions * self.iters
+        directions = sum(min(int(self.directions * math.sqrt(t)), MOST_DIRECTIONS) for t in range(1, self.iters + 1))
+        return Passes(1 + self.tries + directions + (self.iters + 1) * (MOST_BISECTIONS + MOST_HALVINGS), 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs
+from robustcli.attacks.base import Kind, Losses, Needs, Passes
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField, per_sample
 from robustcli.attacks.targets import Target, target_classes
@@ -55,9 +55,10 @@ class MIFGSM:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps
+        each = self.eot * self.steps
+        return Passes(each + (self.target is not None), each, exact=not self.early_stop)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import BeforeValidator, PlainSerializer
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 from torch import Tensor
 
 from robustcli.errors import ConfigError, lookup
@@ -208,7 +208,9 @@ def norm_named(name: object) -> object:
     return lookup(NORMS, {"inf": "linf", "2": "l2", "1": "l1"}.get(key, key), "--norm")
 
 
-NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda norm: norm.name)]
+NAMED = WithJsonSchema({"enum": list(NORMS)})
+
+NormField = Annotated[Norm, BeforeValidator(norm_named), PlainSerializer(lambda norm: norm.name), NAMED]
 """A field of an attack that takes a norm or its name."""
 
 

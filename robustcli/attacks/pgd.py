@@ -9,7 +9,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, survivors
 from robustcli.attacks.losses import Model, cross_entropy, input_gradient, is_right, likeness
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.attacks.targets import Target, target_classes
@@ -57,9 +57,11 @@ class PGD:
         return self.steps == 1
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return 2 * self.eot * self.steps * self.restarts
+        each, again = self.eot * self.steps, self.restarts - 1
+        forwards = self.restarts * (each + (self.target is not None)) + again * self.eot
+        return Passes(forwards, self.restarts * each, exact=not self.early_stop and not again)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

@@ -14,7 +14,7 @@ from pydantic import Field, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, compact, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, compact, survivors
 from robustcli.attacks.losses import Model, cross_entropy, is_right, margin
 from robustcli.attacks.norms import L2, Linf, LinfOrL2, per_sample
 from robustcli.attacks.targets import Target, target_classes
@@ -71,9 +71,9 @@ class Square:
     parameter_free: ClassVar[bool] = True
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return self.queries * self.restarts
+        return Passes(self.restarts * (self.queries + 2 + (self.target is not None)) - 1, 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

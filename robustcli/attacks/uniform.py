@@ -8,7 +8,7 @@ from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli.attacks.base import Kind, Losses, Needs, survivors
+from robustcli.attacks.base import Kind, Losses, Needs, Passes, survivors
 from robustcli.attacks.losses import Model
 from robustcli.attacks.norms import Linf, NormField
 from robustcli.fields import STRICT, Budget
@@ -39,9 +39,9 @@ class UniformNoise:
     parameter_free: ClassVar[bool] = False
 
     @property
-    def cost(self) -> int:
+    def cost(self) -> Passes:
         """Passes of an image at most."""
-        return self.draws
+        return Passes(self.draws, 0)
 
     def perturb(self, model: Model, x: Tensor, y: Tensor, noise: Noise) -> Tensor:
         """Adversarial images (n, c, h, w)."""

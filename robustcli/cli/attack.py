@@ -13,6 +13,7 @@ from robustcli.cli import options
 from robustcli.cli.console import notice
 from robustcli.cli.measurement import Measurement
 from robustcli.cli.options import ATTACK, OUTPUT, option
+from robustcli.cli.outputs import ARRAY_FILES
 from robustcli.cli.request import begin
 from robustcli.errors import ConfigError
 
@@ -26,8 +27,8 @@ Save = Annotated[
     option(
         "--save",
         OUTPUT,
-        "Write x, x_adv, y, pred, pred_after and ids to this .npz; or into this folder a PNG for each broken "
-        "sample, 8-bit and still fooling.",
+        "Write x, x_adv, y, pred, pred_after and ids to this .npz, or as tensors to this .pt; or into this folder a "
+        "PNG for each broken sample, 8-bit and still fooling. `robustcli replay FILE` judges an .npz or .pt again.",
     ),
 ]
 Gallery = Annotated[
@@ -70,7 +71,7 @@ def attack(
 
 def _save(session: Session, result: Result, path: Path) -> None:
     item, outcome = session.items[0], result.outcome
-    if path.suffix == ".npz":
+    if path.suffix in ARRAY_FILES:
         from robustcli.report.image_files import save_images
 
         save_images(result.images, outcome, path)

@@ -52,7 +52,9 @@ def compare(
     items = measurement.session.items
     if len({item.images.fingerprint for item in items}) > 1:
         names = " and ".join(dict.fromkeys(item.images.name for item in items))
-        raise DataError(f"compare: checkpoints must be measured on the same images; these ask for {names}")
+        raise DataError(
+            f"compare: checkpoints must be measured on the same images; these ask for {names}; name one: --dataset"
+        )
     matrix = _matrix(measurement.session) if transfer else None
     measured = measurement.run(matrix=matrix)
     whole = [record for record in measured.records if record.ensemble is None]  # of an ensemble, the worst case alone
@@ -83,7 +85,9 @@ def _matrix(session: Session) -> Matrix:
     if len(session.items) < 2:
         raise ConfigError("--transfer: takes two checkpoints or more")
     if not any(planned.budgets for planned in session.items[0].plan):
-        raise ConfigError("--transfer: takes images of attacks with a budget; none is run here")
+        raise ConfigError(
+            "--transfer: takes images of attacks with a budget; none is run here; add one, such as --attack pgd"
+        )
     return Matrix(session)
 
 

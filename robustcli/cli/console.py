@@ -5,8 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -20,7 +21,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from robustcli.text import visible, write_what_streams_can
+from robustcli.text import github, visible, write_what_streams_can
 
 PIPE_WIDTH = 120
 
@@ -42,9 +43,12 @@ def err() -> Console:
     return shown or Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
-def result(text: str, start: tuple[int, str] = (0, "")) -> None:
-    """One line of a result, on stdout, never wrapped; its first characters in a style of their own."""
-    line, (end, style) = Text(visible(text)), start
+def result(text: str, start: tuple[int, str] = (0, ""), indent: int = 0) -> None:
+    """One line of a result, on stdout, wrapped on a terminal alone; its first characters in a style of their own."""
+    text, (end, style) = visible(text), start
+    if sys.stdout.isatty():
+        text = textwrap.fill(text, out().width, subsequent_indent=" " * indent, break_long_words=False)
+    line = Text(text)
     line.stylize(style, 0, end)
     out().print(line, soft_wrap=True)
 
@@ -62,6 +66,12 @@ def warn(text: str) -> None:
 def fail(text: str, kind: str = "error") -> None:
     """The one red line of an error, whatever line breaks the user's value had."""
     _write(Text(f"{kind}: ", style="bold red"), _line(text, "red" if kind == "error" else ""))
+
+
+def annotate(title: str, text: str) -> None:
+    """On GitHub, an error beside the checks of a commit; elsewhere nothing."""
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        _write(Text(f"::error title={github(title, value=True)}::{github(text)}"))
 
 
 def tell(text: str, kind: str = "notice") -> None:
@@ -102,23 +112,35 @@ def progress(*columns: str) -> Progress:
 
 @contextmanager
 def moving_bar(total: float) -> Iterator[Advance]:
-    """A bar over `total`, with the images a second that the attack of a description finishes, and what moves it."""
+    """A bar over `total`, with the images a second that the attack of a description finishes, and what moves it.
+
+    Of an attack's samples those `standing`, of how many, a budget each, stand in its place until that changes.
+    """
     bar = progress("{task.fields[rate]}")
-    name, began, finished = "", 0.0, 0.0
+    name, began, finished, stand = "", 0.0, 0.0, ""
     with bar:
         task = bar.add_task("", total=total, rate="")
 
-        def advance(done: float, spared: float, description: str | None = None, images: float = 0.0) -> None:
-            nonlocal name, began, finished
+        def advance(
+            done: float,
+            spared: float,
+            description: str | None = None,
+            images: float = 0.0,
+            standing: tuple[str, Sequence[tuple[int, int]]] | None = None,
+        ) -> None:
+            nonlocal name, began, finished, stand
             if description not in (None, name):
-                name, finished = description, 0.0
+                name, finished, stand = description, 0.0, ""
+            if standing is not None:
+                counts = ", ".join(f"{stand} of {judged}" for stand, judged in standing[1])
+                stand = f"{standing[0]}: {counts} stand" if counts else ""
             finished = max(0.0, finished + images) if done else finished
             if not finished:  # what is known before the first pass, or where more is left than it seemed, is no speed
                 began = time.monotonic()
             rate = finished / max(1e-9, time.monotonic() - began)
             shown = f"{rate:.{1 if rate < 10 else 0}f} images/s" if finished else ""
             bar.tasks[task].completed += spared
-            bar.update(task, advance=done, description=description, rate=shown)
+            bar.update(task, advance=done, description=stand or name, rate=shown)
 
         yield advance
 

@@ -66,7 +66,7 @@ def doctor(
     wrong = 0
     for finding in chain(examine(data_dir), planted):
         wrong += finding.state == "wrong"
-        result(f"{finding.state:<5} {finding.what:<14} {finding.message}", (5, STYLES[finding.state]))
+        result(f"{finding.state:<5} {finding.what:<14} {finding.message}", (5, STYLES[finding.state]), 21)
     result("")
     result(f"{wrong} wrong" if wrong else "all is well")
     raise typer.Exit(WRONG if wrong else 0)

@@ -11,10 +11,11 @@ import typer
 
 from robustcli.cli import options
 from robustcli.cli.anytime import Budget, UntilCI, never_run, read_goal, report_left_out
-from robustcli.cli.console import fail, notice
+from robustcli.cli.console import annotate, fail, notice
 from robustcli.cli.measurement import Measurement
 from robustcli.cli.options import ATTACK, OUTPUT, option
 from robustcli.cli.request import begin, has_budget
+from robustcli.config import EvalSpec
 from robustcli.errors import ConfigError
 from robustcli.fields import parse_number
 
@@ -34,15 +35,7 @@ FailUnder = Annotated[
     ),
 ]
 JUnit = Annotated[Path | None, option("--junit", OUTPUT, "Also write the rows as JUnit XML to this file.")]
-Curved = Annotated[
-    bool,
-    option(
-        "--curve",
-        ATTACK,
-        "Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. "
-        "--eps are the points shown. FMN and PGD-20 if no attack is named.",
-    ),
-]
+Curved = Annotated[bool, option("--curve", ATTACK, EvalSpec)]
 CurvePlot = Annotated[Path | None, option("--curve-plot", OUTPUT, "Also draw the curves into this .png.")]
 
 
@@ -137,7 +130,10 @@ def read_threshold(text: str | None) -> float | None:
 
 
 def _judge(records: Sequence[Record], threshold: float | None, not_run: Sequence[str]) -> int:
-    """The exit code for the threshold, with a line for each row below it and each attack that --budget left no time."""
+    """The exit code for the threshold, with a line for each row below it and each attack that --budget left no time.
+
+    Where GitHub runs the command, each line is an annotation too.
+    """
     if threshold is None:
         return 0
     from robustcli.report.junit import below, describe, with_budget
@@ -146,12 +142,13 @@ def _judge(records: Sequence[Record], threshold: float | None, not_run: Sequence
     if unjudged:
         notice(f"--fail-under judges rows with a budget, so not those of {', '.join(unjudged)}")
     failed = [
-        f"{describe(record)}: the interval begins below --fail-under {threshold:g} %"
+        (f"{record.subject.checkpoint}: {record.name} {record.ball}", describe(record), "the interval begins below")
         for record in below(records, threshold)
     ]
-    failed += [f"{name}: was not run, so nothing shows --fail-under {threshold:g} %" for name in not_run]
-    for line in failed:
-        fail(line)
+    failed += [(name, name, "was not run, so nothing shows") for name in not_run]
+    for title, row, why in failed:
+        fail(line := f"{row}: {why} --fail-under {threshold:g} %")
+        annotate(title, line)
     return BELOW_THRESHOLD if failed else 0
 
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from robustcli.cli.console import out
+from robustcli.cli.console import PIPE_WIDTH, out
 from robustcli.errors import lookup
 from robustcli.text import visible
 
@@ -24,12 +24,22 @@ What = Annotated[str, typer.Argument(help="models, attacks, methods, datasets or
 def list_names(what: What) -> None:
     """List the names that other commands take, with what each is and its options."""
     headers, rows = lookup(LISTS, what, "list:")()
+    if _narrow():
+        from robustcli.report.formats import print_tables
+        from robustcli.report.table import Table as Narrow
+
+        print_tables([Narrow("", headers, tuple(rows), left=len(headers))], "table", out())
+        return
     table = Table(box=box.SIMPLE_HEAD)
     for header in headers:
         table.add_column(header, overflow="fold")
     for row in rows:
         table.add_row(*(Text("\n".join(map(visible, cell.split("\n")))) for cell in row))
     out().print(table)
+
+
+def _narrow() -> bool:
+    return out().width < PIPE_WIDTH
 
 
 Listing = tuple[tuple[str, ...], "Iterable[tuple[str, ...]]"]
@@ -50,8 +60,9 @@ def _attacks() -> Listing:
     rows = []
     for name, attack in ATTACKS.items():
         options = ", ".join(field_names(attack))
-        rows.append((name, attack.kind, str(attack.needs), " ".join(norms(attack)), attack.summary, options))
-    return ("attack", "kind", "needs", "norms", "what it is", "options"), rows
+        facts = (attack.kind, str(attack.needs), " ".join(norms(attack)))
+        rows.append((name, *(["\n".join(facts)] if _narrow() else facts), attack.summary, options))
+    return ("attack", *(["of kind"] if _narrow() else ["kind", "needs", "norms"]), "what it is", "options"), rows
 
 
 def _methods() -> Listing:

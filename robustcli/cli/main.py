@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,7 +10,21 @@ from typing import Annotated
 import typer
 
 from robustcli import __version__
-from robustcli.cli import attack, compare, data, doctor, evaluate, listing, report, reproduce, results, train
+from robustcli.cli import (
+    attack,
+    compare,
+    data,
+    doctor,
+    evaluate,
+    init,
+    listing,
+    replay,
+    report,
+    reproduce,
+    results,
+    train,
+)
+from robustcli.cli.completion import VARIABLE, answer
 from robustcli.cli.console import drop, fail, open_streams, reason
 from robustcli.cli.outputs import JSON_HINT, check_given
 from robustcli.cli.processes import share
@@ -18,16 +33,18 @@ from robustcli.errors import ConfigError, RobustCliError, lookup, memory_guard, 
 
 app = typer.Typer(
     name="robustcli",
-    add_completion=False,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("init")(init.init)
 app.command("train")(train.train)
 app.command("attack")(attack.attack)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
 app.command("report")(report.report)
+app.command("replay")(replay.replay)
+app.command("plot")(report.plot)
 app.command("reproduce")(reproduce.reproduce)
 app.command("doctor")(doctor.doctor)
 app.add_typer(results.results, name="results")
@@ -49,6 +66,8 @@ def robustcli(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with its documented code."""
+    if instruction := os.environ.get(VARIABLE):
+        sys.exit(answer(typer.main.get_command(app), instruction))
     code = run(sys.argv[1:] if arguments is None else arguments)
     ignore_signals()
     sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from robustcli import __version__
-from robustcli.cli.console import Advance, err, fail, moving_bar, tell, warn
+from robustcli.cli.console import Advance, err, fail, moving_bar, notice, out, tell, warn
 from robustcli.cli.outputs import check_outputs
 from robustcli.cli.request import Request, exit_code
 from robustcli.cli.signals import INTERRUPTED, ignore_signals
@@ -103,12 +104,12 @@ class Measurement:
         leads, ranks = self.request.leads, self.request.ranks
         if ranks is not None:
             if goal is not None:
-                raise ConfigError("--budget, --until-ci: are of one process, and here are several (torchrun)")
+                raise ConfigError("--budget, --until-ci: are of one process, and here are several; leave out torchrun")
             items, spec = self.session.items, self.session.resolved()
             plan = {key: value for key, value in spec.items() if key not in ELSEWHERE}
             pixels, models = [item.images.fingerprint for item in items], [item.target.key for item in items]
             ranks.agree({"models": models, "images": pixels, "flags": plan, "versions": __version__})
-        if leads:
+        if leads and not self.request.flags["dry_run"]:
             with foreign_code():
                 self._preflight()
         if self.refused:
@@ -126,6 +127,11 @@ class Measurement:
         for line in session.warnings():
             self.request.tell(line, "warning")
 
+        if self.request.flags["dry_run"]:
+            if leads:
+                self._print_costs()
+            raise typer.Exit
+
         records: list[Record] = []
         total = session.total + (matrix.total if matrix else 0)
         with self._cache() as cache, moving_bar(total) as advance:
@@ -133,6 +139,7 @@ class Measurement:
                 with memory_guard(), foreign_code():
                     for result in self._results(cache, goal, keep_images or matrix is not None, advance):
                         records.append(result.record)
+                        show_row(result.record, several=len(session.items) > 1)
                         on_result(result)
                         for n in matrix.take(result) if matrix else ():
                             advance(0, n)
@@ -163,6 +170,20 @@ class Measurement:
         if self.refused:
             tell("nothing was measured; --force measures all the same, --checks off asks nothing")
 
+    def _print_costs(self) -> None:
+        """What the run would take, in the place of the run."""
+        from robustcli.measure.costs import forecast
+        from robustcli.report.formats import print_tables
+        from robustcli.report.views import cost_tables
+
+        style = self.request.flags["style"]
+        with self._cache() as cache, memory_guard(), foreign_code():
+            document = forecast(self.session, cache, self.request.command)
+        if style == "json":
+            out().file.write(json.dumps(document) + "\n")
+        else:
+            print_tables(cost_tables(document), "table" if style == "csv" else style, out())
+
     @contextmanager
     def _cache(self) -> Iterator[Cache | None]:
         """The store's samples; trouble with it is a warning, and the result is printed all the same."""
@@ -185,7 +206,7 @@ class Measurement:
 
         on_progress = progress_of(self.session, advance)
 
-        def notice(line: str) -> None:
+        def on_notice(line: str) -> None:
             if ("warning", line) not in self.request.notes:  # of several models on the same images
                 self.request.tell(line, "warning")
 
@@ -195,10 +216,11 @@ class Measurement:
                 keep_images=keep_images,
                 on_progress=on_progress,
                 cache=cache,
-                on_notice=notice,
+                on_notice=on_notice,
                 ranks=self.request.ranks,
+                on_judged=lambda name, counts: advance(0, 0, standing=(name, counts)),
             )
-        return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=notice)
+        return evaluate_towards(goal, self.session, on_progress=on_progress, cache=cache, on_notice=on_notice)
 
     def verdict(
         self, measured: Measured, pairs: Sequence[Pair] = (), cells: Sequence[Transferred] = ()
@@ -233,7 +255,8 @@ class Measurement:
 
         request, stopped_by = self.request, measured.stopped_by
         origin = self.session.provenance()
-        document = make_document(request.command, measured.records, origin, notes=request.notes, **parts)
+        parts |= {"training": self.session.training(), "notes": request.notes}
+        document = make_document(request.command, measured.records, origin, **parts)
         request.write(document)
         verdict = document["verdict"] or {"checkpoints": []}
         unchecked = any(one["interrupted"] for one in verdict["checkpoints"])
@@ -254,6 +277,16 @@ class Measurement:
         why = "by Ctrl-C, or by torchrun, which stops all where one has died; " if request.ranks else ""
         fail(f"{why}{done}", "interrupted")
         return INTERRUPTED
+
+
+def show_row(record: Record, several: bool) -> None:
+    """One line for a row as soon as it is there, where somebody looks on; the table comes at the end."""
+    from robustcli.report.table import interval, percent
+
+    if err().is_terminal:
+        whose = f"{record.subject.checkpoint}: " if several else ""
+        rate = f"{percent(record.correct, record.n):>5} %  {interval(record.correct, record.n):<14}"
+        notice(f"{f'{whose}{record.name} {record.ball}':<36} {rate} {record.seconds:7.1f} s")
 
 
 def progress_of(session: Session, advance: Advance) -> Callable[[str, Planned, float, float], None]:

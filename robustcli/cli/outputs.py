@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,9 @@ JSON_HINT = "--json takes the file to write; for JSON on stdout use --format jso
 
 LONGEST = 255
 """Bytes of a file's name, on the file systems of today."""
+
+ARRAY_FILES = (".npz", ".pt")
+"""What `--save` writes images into as arrays or tensors; a name with no ending is a folder's."""
 
 FLAGS = {"json_file": "--json", "junit": "--junit", "gallery": "--gallery", "curve_plot": "--curve-plot"}
 FLAGS |= {"save": "--save", "store": "--store"}
@@ -81,10 +86,11 @@ def check_outputs(flags: Mapping[str, Any], also_read: Iterable[Path] = ()) -> N
     """
     data = [one for one in (flags.get("dataset"), *map(str, also_read)) if one and not known_name(one)]
     reads = [("the checkpoint", path) for path in given_checkpoints(flags)]
+    reads += [("the config", flags["config"])] if flags.get("config") else []
     reads += [("the data set", expand(Path(one), "--dataset")) for one in data]
     named = {flag: Path(flags[key]) for key, flag in FLAGS.items() if flags.get(key)}
     for flag, path in named.items():
-        if flag == "--save" and path.suffix != ".npz":
+        if flag == "--save" and path.suffix not in ARRAY_FILES:
             check_folder(path, flag, reads)
         elif flag == "--store":
             _check_store(path, reads)
@@ -138,7 +144,7 @@ def check_output(path: Path | None, flag: str, reads: Iterable[Read] = (), kind:
             raise ConfigError(f"{flag} {shown(path)}: is a folder; should be a file")
         if path.is_fifo() and not path.is_relative_to("/dev"):  # which a shell's >(...) is
             raise ConfigError(f"{flag} {shown(path)}: is a pipe; should be a file")
-        if flag != "--output":  # whose folder is made
+        if (kind or flag) != "--output":  # whose folder is made
             _check_folder_of(path, flag)
         if path.exists() and not os.access(path, os.W_OK):
             raise ConfigError(f"{flag} {shown(path)}: is there already and is not writable")
@@ -160,9 +166,11 @@ def check_folder(path: Path, flag: str, reads: Iterable[Read] = ()) -> None:
     """
     try:
         if path.suffix or path.is_file():
-            raise ConfigError(f"{flag} {shown(path)}: should be an .npz file, or a folder for PNG files")
+            raise ConfigError(f"{flag} {shown(path)}: should be an .npz or .pt file, or a folder for PNG files")
         if path.is_dir() and any(path.iterdir()):
-            raise ConfigError(f"{flag} {shown(path)}: is a folder with files in it; give a new one, or an .npz file")
+            raise ConfigError(
+                f"{flag} {shown(path)}: is a folder with files in it; give a new one, or an .npz or .pt file"
+            )
         if not path.is_dir():
             _check_folder_of(path, flag)
         if path.is_symlink() and not path.exists():
@@ -214,6 +222,20 @@ def _archive(path: Path) -> list[str]:
         return []
 
 
+def _arrays_in(path: Path) -> set[str]:
+    """The names of the arrays in an .npz, or all texts in the pickle of a .pt, which is not loaded."""
+    names = _archive(path)
+    for pickled in (name for name in names if name.endswith("data.pkl")):
+        with suppress(Exception), open_regular(path) as file, zipfile.ZipFile(file) as archive:  # of a damaged one
+            operations = pickletools.genops(archive.open(pickled).read(1 << 20))
+            return {text for _, text, _ in operations if isinstance(text, str)}
+    return {name.removesuffix(".npy") for name in names}
+
+
+def _is_export(path: Path) -> bool:
+    return any(re.fullmatch(r"\d+_ids", name) for name in _arrays_in(path))
+
+
 def _is_checkpoint(path: Path) -> bool:
     names = _archive(path)  # of one that was cut off, none
     return any(name.endswith("data.pkl") for name in names) or (not names and _head(path).startswith(b"PK\3\4"))
@@ -221,17 +243,27 @@ def _is_checkpoint(path: Path) -> bool:
 
 Kind = tuple[str, Callable[[Path], bool]]
 
+PAGE = rb"(?s)<!doctype html>.{,400}<meta name=\"generator\" content=\"robustcli "
 PNG: Kind = ("a PNG", lambda path: _head(path).startswith(b"\x89PNG\r\n"))
 KINDS: dict[str, Kind] = {
     "--json": ("a JSON file", _is_json),
     "--junit": ("JUnit XML", lambda path: re.match(rb"(<\?xml[^>]*>\s*)?<testsuite", _head(path)) is not None),
     "--gallery": PNG,
     "--curve-plot": PNG,
-    "--save": ("what --save writes", lambda path: {"x_adv.npy", "pred_after.npy"} <= set(_archive(path))),
+    "--save": ("what --save writes", lambda path: {"x_adv", "pred_after"} <= _arrays_in(path)),
     "--output": ("a checkpoint", _is_checkpoint),
     "--report": ("the report", lambda path: _head(path).startswith(b"# The BatchOut paper")),
+    "config": ("a config", lambda path: re.search(rb"^(method|attacks):", path.read_bytes(), re.MULTILINE) is not None),
+    ".html": ("a page that robustcli made", lambda path: re.match(PAGE, _head(path)) is not None),
+    ".png": PNG,
+    ".svg": ("an SVG", lambda path: b"<svg" in _head(path)),
+    ".pdf": ("a PDF", lambda path: _head(path).startswith(b"%PDF-")),
+    ".tex": ("a LaTeX document", lambda path: _head(path).startswith(b"\\documentclass")),
+    ".md": ("a model card", lambda path: re.match(rb"(?s)---\n.*^model-index:", _head(path), re.MULTILINE) is not None),
+    ".yaml": ("evaluation results", lambda path: _head(path).startswith(b"# For .eval_results/")),
     ".json": ("a JSON file", _is_json),
     ".csv": ("an export of rows", lambda path: _head(path).startswith(b"row,checkpoint,")),
-    ".npz": ("an export of rows", lambda path: any(re.match(r"\d+_ids\.npy", name) for name in _archive(path))),
+    ".npz": ("an export of rows", _is_export),
+    ".pt": ("an export of rows", _is_export),
 }
 """What each flag writes, and whether a file is of that kind; of `results export` by the file's suffix."""

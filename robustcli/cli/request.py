@@ -16,7 +16,7 @@ import typer
 
 from robustcli.cli.console import out, tell, warn
 from robustcli.cli.outputs import check_outputs, given_checkpoints
-from robustcli.config import EvalSpec, field_names, shown, validated
+from robustcli.config import EvalSpec, field_names, read_yaml, shown, validated
 from robustcli.disk import file_hash, write_whole
 from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
 from robustcli.models.zoo import locate
@@ -35,8 +35,8 @@ GREY_DIGITS = (1, 28, 28)
 INVALID = 5
 """The exit code where a verdict says so."""
 
-WITHOUT_EFFECT = frozenset({"checkpoint", "style", "json_file", "batch_size", "workers", "store", "no_store"})
-"""Flags that do not change the results."""
+WITHOUT_EFFECT = frozenset({"checkpoint", "style", "json_file", "batch_size", "workers", "store", "no_store", "config"})
+"""Flags that do not change the results: of a config, its keys stand among the flags."""
 
 ALWAYS_MEASURED = (
     "no_store",
@@ -48,6 +48,7 @@ ALWAYS_MEASURED = (
     "save",
     "budget",
     "until_ci",
+    "dry_run",
 )
 """Flags whose work is more than to print a document from the store."""
 
@@ -193,12 +194,34 @@ class Request:
 
 def begin(command: str, flags: Mapping[str, Any], ranks: Ranks | None = None) -> Request:
     """A request whose flags are right, and that the store has no document for: else that one ends the command."""
+    flags = with_config(command, flags)
     if flags.get("shard") is not None:
         flags = {**flags, "shard": read_shard(flags)}
     request = Request(command, flags, ranks)
     request.answer_from_store()
     _ = request.spec
     return request
+
+
+def with_config(command: str, flags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The flags, and what the file of `--config` says where they say nothing.
+
+    Raises:
+        ConfigError: names the file and the key.
+    """
+    path = flags.get("config")
+    if path is None:
+        return flags
+    values, added = read_yaml(path), {}
+    validated(EvalSpec, values, f"--config {path}")
+    for key, value in values.items():
+        flag = {"attacks": "attack", "allow_sample": "no_sample"}.get(key, key)
+        meant = shown(value) if key == "eps" and value else not value if key == "allow_sample" else value
+        if meant not in (None, False, [], ""):
+            if flag not in flags:
+                raise ConfigError(f"--config {path}: {key}={shown(value)}: is nothing that {command} does")
+            added[flag] = meant
+    return {**flags, **added, **given_flags(flags)}
 
 
 def exit_code(document: Mapping[str, Any]) -> int:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from robustcli.cli.completion import complete_rows
 from robustcli.cli.console import notice, out, warn
 from robustcli.cli.request import STORE
 from robustcli.disk import file_hash
@@ -29,9 +30,13 @@ results = typer.Typer(help="List, show, export and prune what the store holds.",
 
 Store = Annotated[Path, typer.Option("--store", help="The store's file.")]
 Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
-Row = Annotated[int, typer.Argument(help="A row's id, as `robustcli results list` gives it.")]
+Row = Annotated[
+    int, typer.Argument(help="A row's id, as `robustcli results list` gives it.", autocompletion=complete_rows)
+]
 Rows = Annotated[list[int] | None, typer.Argument(help="Rows by id; all if left out.", show_default=False)]
-File = Annotated[Path, typer.Argument(help="A .json or .csv of all samples, or an .npz that has the images too.")]
+File = Annotated[
+    Path, typer.Argument(help="A .json or .csv of all samples, or an .npz or .pt that has the images too.")
+]
 Age = Annotated[
     str | None, typer.Option("--older-than", help="Rows whose last sample is older, such as 12h, 30d or 8w.")
 ]
@@ -57,8 +62,8 @@ def list_rows(store: Store = STORE, style: Style = "table") -> None:
     from robustcli.report.formats import print_tables
     from robustcli.report.stored import as_dict, list_table
 
-    _check_style(style)
-    with _open(store) as (connection, contents):
+    check_style(style)
+    with open_store(store) as (connection, contents):
         found = contents.lines
         if style == "json":
             long = {"ids", "robust", "distances", "pred", "pred_after", "broken_at", "provenance"}
@@ -80,9 +85,9 @@ def show(row: Row, store: Store = STORE, style: Style = "table") -> None:
     from robustcli.report.formats import print_tables
     from robustcli.report.stored import as_dict, show_table
 
-    _check_style(style)
-    with _open(store) as (connection, contents):
-        (line,) = _select(contents, [row], store)
+    check_style(style)
+    with open_store(store) as (connection, contents):
+        (line,) = select_rows(contents, [row], store)
         if style == "json":
             out().file.write(json.dumps(as_dict(connection, line), allow_nan=False) + "\n")
         else:
@@ -102,8 +107,8 @@ def export(file: File, row: Rows = None, store: Store = STORE) -> None:
     if file.suffix not in FORMATS:
         raise ConfigError(f"results export {file}: should end in {', '.join(FORMATS)}")
     check_output(file, "results export", [("the store", store)], file.suffix)
-    with _open(store) as (connection, contents):
-        lines = _select(contents, row, store) if row else contents.lines
+    with open_store(store) as (connection, contents):
+        lines = select_rows(contents, row, store) if row else contents.lines
         write_whole(file, FORMATS[file.suffix](connection, lines), "results export")
     notice(f"{file}: {len(lines)} rows, {sum(line.n for line in lines)} samples")
 
@@ -128,7 +133,7 @@ def prune(
         raise ConfigError("results prune: say which rows: --older-than, --checkpoint, --attack or --all")
     before = _time_before(older_than) if older_than else None
     sha256 = _hash(checkpoint) if checkpoint else None
-    with _open(store) as (_, contents):
+    with open_store(store) as (_, contents):
         gone = [line for line in contents.lines if everything or matches(line, before, checkpoint, sha256, attack)]
     summary = f"{len(gone)} of {len(contents.lines)} rows with {sum(line.n for line in gone)} samples"
     summary += f", and {len(contents.unreadable)} that cannot be read" if contents.unreadable else ""
@@ -160,7 +165,7 @@ def merge(stores: Stores, store: Target) -> None:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
+def open_store(path: Path) -> Iterator[tuple[sqlite3.Connection, Contents]]:
     """The store and its rows; a warning for what cannot be read.
 
     Raises:
@@ -222,7 +227,8 @@ def _with_connection(path: Path, act: Callable[[sqlite3.Connection], T], *, writ
         return act(connect_alone(path, writes=writes))
 
 
-def _select(contents: Contents, ids: list[int], store: Path) -> list[Line]:
+def select_rows(contents: Contents, ids: list[int], store: Path) -> list[Line]:
+    """The rows of these ids, each of which there is."""
     by_id = {line.id: line for line in contents.lines}
     for number in ids:
         if number in contents.unreadable:
@@ -232,7 +238,8 @@ def _select(contents: Contents, ids: list[int], store: Path) -> list[Line]:
     return [by_id[number] for number in ids]
 
 
-def _check_style(style: str) -> None:
+def check_style(style: str) -> None:
+    """Refuse a format that is neither of two."""
     if style not in ("table", "json"):
         raise unknown("--format", style, ("table", "json"))
 

@@ -52,6 +52,7 @@ def train(
     output: train_options.Output = None,
     force: train_options.Force = False,
     resume: train_options.Resume = None,
+    tensorboard: train_options.TensorBoard = None,
 ) -> None:
     """Train a model and write its checkpoint. Ctrl-C saves; `--resume` goes on to the same weights, bit for bit.
 
@@ -72,7 +73,7 @@ def train(
 
     prepared = prepare(spec, data_dir=data_dir, allow_sample=not no_sample, device=device or "auto")
     with _claim(prepared, output, force) as path:
-        _train(prepared, path, Run())
+        _train(prepared, path, Run(), tensorboard)
 
 
 def _refuse_existing(output: Path, force: bool) -> None:
@@ -143,10 +144,12 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _resume(path: Path, flags: Mapping[str, Any]) -> None:
-    extra = sorted(flags.keys() - {"resume", "data_dir", "device"})
+    extra = sorted(flags.keys() - {"resume", "data_dir", "device", "tensorboard"})
     if extra:
         names = ", ".join("--set" if name == "settings" else f"--{name.replace('_', '-')}" for name in extra)
-        raise ConfigError(f"{names}: comes from the checkpoint (beside --resume, allowed are --data-dir and --device)")
+        raise ConfigError(
+            f"{names}: comes from the checkpoint (beside --resume, allowed are --data-dir, --device and --tensorboard)"
+        )
 
     from robustcli.models import checkpoint
     from robustcli.training.train import resume
@@ -162,10 +165,10 @@ def _resume(path: Path, flags: Mapping[str, Any]) -> None:
         prepared, run = resume(path, data_dir=flags.get("data_dir"), device=flags.get("device", "auto"))
         epochs = prepared.job.spec.epochs
         notice(f"going on with {path} after step {run.step} (epoch {min(len(run.history) + 1, epochs)} of {epochs})")
-        _train(prepared, path, run)
+        _train(prepared, path, run, flags.get("tensorboard"))
 
 
-def _train(prepared: Prepared, path: Path, run: Run) -> None:
+def _train(prepared: Prepared, path: Path, run: Run, curves: Path | None = None) -> None:
     """Train, and say what came of it."""
     job = prepared.job
     announce_sample(prepared.images)
@@ -176,7 +179,7 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
         f"{job.spec.method['name']} {prepared.model_spec.name} on {prepared.images.name}: "
         f"{len(job.train)} training and {len(job.validation)} validation images, {job.device}, to {path}"
     )
-    saved = train_with_bar(prepared, path, run)
+    saved = train_with_bar(prepared, path, run, curves)
     if not saved.complete:
         fail(f"saved; go on with: robustcli train --resume {path}", "interrupted")
         raise typer.Exit(INTERRUPTED)
@@ -185,15 +188,17 @@ def _train(prepared: Prepared, path: Path, run: Run) -> None:
     result(f"{path}: epoch {int(best['epoch'])} of {job.spec.epochs} kept{accuracy}")
 
 
-def train_with_bar(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
+def train_with_bar(prepared: Prepared, path: Path, run: Run, curves: Path | None = None) -> Checkpoint:
     """Train under a progress bar; a signal stops it after the step, and the checkpoint says that it is not complete."""
     from robustcli.device import keep_freed_memory
+    from robustcli.training.tensorboard import curves_in
     from robustcli.training.train import train
 
     keep_freed_memory()
     epochs = prepared.job.spec.epochs
     bar = progress("{task.fields[state]}")
-    with bar, _stop_on_signal() as stopping:
+    folder = None if curves is None else curves / path.stem
+    with bar, curves_in(folder, prepared.job, run) as write, _stop_on_signal() as stopping:
         task = bar.add_task("training", total=None, state="")
         began, samples = time.perf_counter(), 0
 
@@ -205,7 +210,11 @@ def train_with_bar(prepared: Prepared, path: Path, run: Run) -> Checkpoint:
             name = f"epoch {step.epoch}/{epochs}"
             bar.update(task, total=step.steps, completed=step.step, description=name, state=state)
 
-        return train(prepared, path, run, on_step=on_step, on_epoch=_print_epoch, should_stop=lambda: bool(stopping))
+        def on_epoch(run: Run) -> None:
+            _print_epoch(run)
+            write(run.history[-1])
+
+        return train(prepared, path, run, on_step=on_step, on_epoch=on_epoch, should_stop=lambda: bool(stopping))
 
 
 def _print_epoch(run: Run) -> None:

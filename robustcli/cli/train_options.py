@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from robustcli.cli.options import DATA, OUTPUT, option
+from robustcli.config import TrainSpec
 from robustcli.errors import ConfigError
 from robustcli.models import zoo
 
@@ -30,8 +31,10 @@ def output_file(text: str) -> Path:
 
 
 MethodName = Annotated[str | None, option("--method", METHOD, "vanilla (default), fgsm, pgd, batchout or gaussian.")]
-Model = Annotated[str | None, option("--model", METHOD, "mnist-cnn or cifar-cnn; by the images if left out.")]
-Config = Annotated[Path | None, option("--config", METHOD, "A YAML file of keys; flags override it.")]
+Model = Annotated[str | None, option("--model", METHOD, TrainSpec)]
+Config = Annotated[
+    Path | None, option("--config", METHOD, "A YAML file of keys (`robustcli init` writes one); flags override it.")
+]
 Settings = Annotated[
     list[str] | None,
     option(
@@ -41,10 +44,10 @@ Settings = Annotated[
         "option of the method, such as method.steps=7. May be repeated.",
     ),
 ]
-BatchSize = Annotated[int | None, option("--batch-size", METHOD, "Samples a step (default 128).")]
-Epochs = Annotated[int | None, option("--epochs", METHOD, "Passes over the training images (default 12).")]
-Limit = Annotated[int | None, option("--limit", DATA, "Take the first N training images, in stored order.")]
-LearningRate = Annotated[str | None, option("--lr", METHOD, "Learning rate (default 0.001).")]
+BatchSize = Annotated[int | None, option("--batch-size", METHOD, TrainSpec)]
+Epochs = Annotated[int | None, option("--epochs", METHOD, TrainSpec)]
+Limit = Annotated[int | None, option("--limit", DATA, TrainSpec)]
+LearningRate = Annotated[str | None, option("--lr", METHOD, TrainSpec)]
 Eta = Annotated[
     str | None, option("--eta", METHOD, "Magnitude of batchout or gaussian: one, or one a slot; 0.1 or U[0,0.1].")
 ]
@@ -63,4 +66,13 @@ Output = Annotated[
     ),
 ]
 Force = Annotated[bool, option("--force", OUTPUT, "Let --output replace a file.")]
+TensorBoard = Annotated[
+    Path | None,
+    option(
+        "--tensorboard",
+        OUTPUT,
+        "Also write losses, accuracies, learning rate and seconds of each epoch into this folder, in a folder named "
+        "after the checkpoint (pip install 'robustcli[tensorboard]').",
+    ),
+]
 Resume = Annotated[Path | None, option("--resume", OUTPUT, "Go on with the run of an incomplete checkpoint.")]

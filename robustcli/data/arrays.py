@@ -7,10 +7,10 @@ import os
 import warnings
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from robustcli.disk import open_regular
 from robustcli.errors import DataError, RobustCliError, nearest, one_line
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 CLASSES = "classes"
 MAX_PIXELS = 32_000_000
@@ -73,7 +74,7 @@ def allocate(shape: tuple[int, int, int, int], path: Path) -> Array:
     if h * w > MAX_PIXELS:
         raise DataError(f"{path}: has images of {w}x{h} pixels; at most {MAX_PIXELS} pixels an image are read")
     try:
-        if hasattr(os, "sysconf") and prod(shape) > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"):
+        if not _memory_holds(prod(shape)):
             raise MemoryError
         return np.empty(shape, np.uint8)
     except MemoryError:
@@ -82,6 +83,10 @@ def allocate(shape: tuple[int, int, int, int], path: Path) -> Array:
             f"{path}: {n} images of {w}x{h} pixels take {needed}, which this machine has not free: "
             "--limit N reads the first N"
         ) from None
+
+
+def _memory_holds(size: int) -> bool:
+    return not hasattr(os, "sysconf") or size <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def read_npz(path: Path, split: str, limit: int | None = None) -> Stored:
@@ -95,9 +100,13 @@ def read_npz(path: Path, split: str, limit: int | None = None) -> Stored:
     Raises:
         DataError: names the file, the array, what was found and what is allowed.
     """
+    return _with_npz(path, lambda arrays: _read_split(arrays, split, limit))
+
+
+def _with_npz(path: Path, read: Callable[[_Arrays], T]) -> T:
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive, warnings.catch_warnings(action="ignore"):
-            return _read_split(_Arrays(path, archive), split, limit)
+            return read(_Arrays(path, archive))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except RobustCliError:
@@ -145,6 +154,25 @@ def _number_classes(arrays: _Arrays, labels: Array) -> tuple[str, ...]:
             "image",
         )
     return tuple(map(str, present))
+
+
+def read_arrays(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """Arrays of an `.npz`, or tensors of a `.pt`, whole; nothing is unpickled.
+
+    Raises:
+        DataError: one is missing, damaged, or an object, or they take more memory than there is.
+    """
+    if path.suffix != ".pt":
+        return _with_npz(path, lambda arrays: arrays.read_all(names))
+    with (
+        tensorfile.refusals(path, "cannot be read as a file that torch.save wrote: {}", kind=DataError),
+        open_regular(path) as file,
+    ):
+        content = tensorfile.read(file, tensors=True)
+        tensorfile.check(content, "it", tensors=True, meta=False)
+        held = content if isinstance(content, dict) else {}
+        found = {str(name): value.detach().numpy() for name, value in held.items() if isinstance(value, Tensor)}
+        return _Arrays(path, found).read_all(names)
 
 
 class _Header(NamedTuple):
@@ -251,6 +279,13 @@ class _Arrays(NamedTuple):
         with self.archive.open(f"{name}.npy") as file:
             array: Array = np.lib.format.read_array(file, allow_pickle=False)
         return array
+
+    def read_all(self, names: Sequence[str]) -> dict[str, Array]:
+        """Arrays by name, all that memory holds."""
+        self.require(names)
+        if not _memory_holds(sum(prod(header.shape) * header.dtype.itemsize for header in map(self.header, names))):
+            raise self.error(names[0], "and the others take more memory than this machine has")
+        return {name: self.read_whole(name) for name in names}
 
     def blocks(self, name: str, rows: int, columns: int) -> Iterator[Array]:
         """The first `rows` rows of `columns` items, in the order of the file: (m, columns) a block."""

@@ -269,11 +269,13 @@ def _class_files(path: Path, split: str) -> Listing:
         files = _images_in(folder, path, root, outside)
         read += len(files)
         if not files:
-            raise DataError(f"{folder}: this class folder holds no image ({', '.join(sorted(SUFFIXES))})")
+            raise DataError(f"{folder}: this class folder holds no image ({', '.join(sorted(SUFFIXES))}); remove it")
         if not own_layout:
             files = [file for i, file in enumerate(files) if (i % 5 == 4) == (split == "test")]
         if not files:
-            raise DataError(f"{folder}: every fifth image of a class is a test image, and this one has fewer than 5")
+            raise DataError(
+                f"{folder}: every fifth image of a class is a test image, and this one has fewer than 5; add some"
+            )
         names += files
         labels += [label] * len(files)
     left_out = {"links that lead outside": sorted(outside)} if outside else {}

@@ -302,7 +302,8 @@ def _check(stored: Stored, described: Dataset, name: str, root: Path) -> Stored:
     if tuple(shape) != described.shape or not 0 < n == len(stored.y) or top >= len(described.classes):
         raise DataError(
             f"{root}: '{name}' there holds {n} images of {tuple(shape)} and {len(stored.y)} labels up to {top}; "
-            f"{name} has images of {described.shape} and labels up to {len(described.classes) - 1}"
+            f"{name} has images of {described.shape} and labels up to {len(described.classes) - 1}; "
+            "remove it, or give another --data-dir"
         )
     return stored._replace(classes=described.classes)
 

@@ -39,6 +39,13 @@ class ChunkSize:
 
 def samples_that_fit(model: nn.Module, x: Tensor) -> int:
     """How many like the images `x` (n, c, h, w) half of the free memory holds: a power of two. On the CPU, twice."""
+    most, chunks = (MOST_ON_CPU, MOST) if x.device.type == "cpu" else (MOST_ON_GPU, 1)
+    fitting = int(_free_bytes(x.device) / 2 / bytes_a_sample(model, x) / chunks)
+    return 1 << (max(1, min(most, fitting)).bit_length() - 1)
+
+
+def bytes_a_sample(model: nn.Module, x: Tensor) -> float:
+    """The memory that a gradient takes for an image like `x` (n, c, h, w)."""
     kept = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -49,9 +56,7 @@ def samples_that_fit(model: nn.Module, x: Tensor) -> int:
         Meter(model)(x.clone().requires_grad_())
     for weight in (*model.parameters(), *model.buffers()):
         kept.pop(weight.untyped_storage().data_ptr(), None)
-    most, chunks = (MOST_ON_CPU, MOST) if x.device.type == "cpu" else (MOST_ON_GPU, 1)
-    each = sum(kept.values()) / len(x) + IMAGES * x[0].nbytes
-    return 1 << (max(1, min(most, int(_free_bytes(x.device) / 2 / each / chunks))).bit_length() - 1)
+    return sum(kept.values()) / len(x) + IMAGES * x[0].nbytes
 
 
 def _free_bytes(device: torch.device) -> int:

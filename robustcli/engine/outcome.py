@@ -194,6 +194,8 @@ class OutcomeBuilder:
         self.spent = Work()
         self.computed = torch.zeros_like(self.clean)
         """(n,) bool, which samples are not recalled."""
+        self.judged = ~self.clean
+        """(n,) bool, which samples are known to stand or not."""
         self.sampled: Mapping[str, Any] | None = None
 
     def restore(self, index: Tensor, robust: Tensor, distance: Tensor, pred_after: Tensor, broken_at: Tensor) -> None:
@@ -202,6 +204,7 @@ class OutcomeBuilder:
         self.distance[index] = distance.to(self.distance)
         self.pred_after[index] = pred_after
         self.broken_at[index] = broken_at
+        self.judged[index] = True
 
     def adopt(self, other: OutcomeBuilder, index: Tensor) -> None:
         """Take over the results that a copy has got for the samples `index` (k,), and the work spent on them."""

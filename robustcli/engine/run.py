@@ -51,6 +51,9 @@ __all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_at
 
 P = ParamSpec("P")
 
+OnJudged = Callable[[Sequence[tuple[int, int]]], None]
+"""Takes, for each outcome, how many samples stand of how many that are judged; nothing as an attack begins."""
+
 
 def stream_attack(
     model: nn.Module,
@@ -67,6 +70,7 @@ def stream_attack(
     journal: Journal | None = None,
     eot: int = 1,
     shared: SharedJournal | None = None,
+    on_judged: OnJudged = lambda _: None,
 ) -> Iterator[Outcome]:
     """Attack the samples that the model gets right, and measure what is left; `run_attack` returns a list.
 
@@ -96,6 +100,7 @@ def stream_attack(
             each chunk as it is done.
         eot: passes that each prediction of a randomised model is averaged over; an attack's own, where those are more.
         shared: with other processes, each of which computes a part of the samples; all get all outcomes.
+        on_judged: called as chunks are finished; of an ensemble a sample is judged once its first member has met it.
 
     Raises:
         AttackError: the attack left its ball or the box, the model returned no usable logits, or the samples are no
@@ -122,7 +127,7 @@ def stream_attack(
         if pred is None:
             pred = predict_samples(meter.exact, samples, size, eot)
         progress = ProgressTracker(on_progress, meter)
-        run = Run(meter, samples, pred, seed, size, keep_images, progress, journal, eot, shared)
+        run = Run(meter, samples, pred, seed, size, keep_images, progress, journal, eot, shared, on_judged)
         ensembles = [one for one in attacks if isinstance(one, Ensemble)]
         if not ensembles:
             yield from run.attack(attacks, started)
@@ -157,11 +162,13 @@ class Run:
     journal: Journal | None
     eot: int
     shared: SharedJournal | None
+    on_judged: OnJudged
 
     def attack(self, attacks: Sequence[Attack], started: Work) -> list[Outcome]:
         """One attack at several budgets, chunk by chunk; all work since `started`, with the clean pass, is theirs."""
         clock = Stopwatch(self.meter, started)
         rows = [self._row(attack) for attack in attacks]
+        self.on_judged(())
         with clock.paused():
             groups = self._by_missing(rows)
         self.progress.start(len(self.samples) * len(rows), 1, [attacks[0].cost])
@@ -182,6 +189,7 @@ class Run:
         """Each member on what those before it left standing; all work since `started` is the members'."""
         clock = Stopwatch(self.meter, started)
         row, members = self._row(ensemble), ensemble.members
+        self.on_judged(())
         unsampled = len(members) - getattr(ensemble, "sampled", 0)
         self.progress.start(len(self.samples), len(members) + 1, [member.cost for member in members], unsampled)
         for i, member in enumerate(members[:unsampled]):
@@ -279,6 +287,9 @@ class Run:
         """Charge the rows with their work, and pass the samples `finished` (k,) on to the journal."""
         shares = clock.lap(len(rows))
         self._charge(rows, shares)
+        for row in rows:
+            row.judged[finished] = True
+        self.on_judged([(int(row.robust[row.judged].sum()), int(row.judged.sum())) for row in rows])
         if self.journal is not None:
             with clock.paused():
                 self.journal.keep(rows, finished, shares, member)

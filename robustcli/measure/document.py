@@ -63,6 +63,12 @@ class _Family(_Part):
     checkpoints: list[str]
 
 
+class _Training(_Part):
+    checkpoint: str
+    checkpoint_sha256: str
+    history: list[dict[str, float | None]]
+
+
 class _Cell(_Setting):
     source: str
     target: str
@@ -82,6 +88,7 @@ class _Document(_Part):
     pairs: list[Annotated[_Pair | _Contest, Field(discriminator="kind")]]
     families: list[_Family] = []
     transfer: list[_Cell] = []
+    training: list[_Training] = []
     verdict: _Verdict | None
     notes: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
     provenance: dict[str, Any]
@@ -98,14 +105,16 @@ def make_document(
     transfer: Sequence[Mapping[str, Any]] = (),
     verdict: Mapping[str, Any] | None = None,
     anytime: Mapping[str, Any] | None = None,
+    training: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[Note] = (),
 ) -> dict[str, Any]:
     """The document of a run, from its records and what was made of them, which are dictionaries already.
 
     `command`, one of `attack`, `evaluate` and `compare`, decides how its tables are laid out; `anytime` is what a run
-    that may stop early has left out, `notes` the messages beside the result.
+    that may stop early has left out, `training` the history of each checkpoint that has one, `notes` the messages
+    beside the result.
     """
-    optional = {"families": families, "curves": curves, "transfer": transfer}
+    optional = {"families": families, "curves": curves, "transfer": transfer, "training": training}
     return {
         "schema": SCHEMA,
         "command": command,
@@ -191,6 +200,15 @@ def check_document(document: Mapping[str, Any]) -> None:
         raise DataError(first_error(error)) from None
     records_of(document)
     curves_of(document)
+
+
+def is_document(document: Any) -> bool:
+    """Whether `check_document` has nothing against it."""
+    try:
+        check_document(document)
+    except (DataError, LookupError, TypeError):
+        return False
+    return True
 
 
 def _refuse(constant: str) -> float:

@@ -49,6 +49,7 @@ def evaluate(
     cache: Cache | None = None,
     on_notice: Callable[[str], None] = lambda _: None,
     ranks: Ranks | None = None,
+    on_judged: Callable[[str, Sequence[tuple[int, int]]], None] = lambda *_: None,
 ) -> Iterator[Result]:
     """Measure each checkpoint under each attack of its plan, row by row as they are finished.
 
@@ -64,6 +65,7 @@ def evaluate(
         cache: what was measured before. Where images are needed all is measured: not every sample's image is kept.
         on_notice: takes a line on what could not be measured.
         ranks: the processes that share the work, each of which makes this call; rank 0 alone has a cache.
+        on_judged: takes an attack's name, and what `stream_attack` says of its samples.
 
     Raises:
         AttackError: an attack or a model broke its contract; names the checkpoint.
@@ -73,7 +75,7 @@ def evaluate(
     for item in session.items:
         try:
             progress = partial(on_progress, item.target.name)
-            for images, outcome in run_item(item, session, keep, progress, cache, on_notice, ranks):
+            for images, outcome in run_item(item, session, keep, progress, cache, on_notice, ranks, on_judged):
                 record = to_record(item.subject, images, outcome, session.spec.split)
                 rounded = correct_8bit(item.target.module, images, outcome, session.batch_size)
                 kept = outcome if keep_images else replace(outcome, x_adv=None)
@@ -123,6 +125,7 @@ def run_item(
     cache: Cache | None,
     on_notice: Callable[[str], None] = lambda _: None,
     ranks: Ranks | None = None,
+    on_judged: Callable[[str, Sequence[tuple[int, int]]], None] = lambda *_: None,
 ) -> Iterator[tuple[Images, Outcome]]:
     """What each attack of an item's plan does to its images, with its share of the clean predictions' cost.
 
@@ -130,7 +133,7 @@ def run_item(
     every sample alone; an ensemble, whose members meet what is left of all, reads what it needs. What cannot be decoded
     is in no row, and a notice says so. A stop leaves rows on the blocks that are finished.
     """
-    return _ItemRun(item, session, keep_images, on_progress, cache, on_notice, ranks).rows()
+    return _ItemRun(item, session, keep_images, on_progress, cache, on_notice, ranks, on_judged).rows()
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ class _ItemRun:
     cache: Cache | None
     on_notice: Callable[[str], None]
     ranks: Ranks | None
+    on_judged: Callable[[str, Sequence[tuple[int, int]]], None]
     spent: dict[int, Work] = field(default_factory=dict)
     shares: dict[int, Iterator[Work]] = field(default_factory=dict)
     journals: dict[int, CacheJournal] = field(default_factory=dict)
@@ -300,6 +304,7 @@ class _ItemRun:
             journal=shared if shared is not None and shared.pictures else journal,
             eot=self._passes(planned),
             shared=shared,
+            on_judged=partial(self.on_judged, planned.attack.name),
         )
 
 

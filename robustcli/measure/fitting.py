@@ -168,7 +168,7 @@ def class_order(target: Target, images: Images, outputs: int) -> tuple[list[int]
         listed = ", ".join(wanted[:4]) + (", ..." if len(wanted) > 4 else "")
         raise CheckpointError(
             f"{target.name}: has {outputs} outputs; {images.name} has {len(wanted)} classes ({listed}), and their "
-            "names match none of its own"
+            "names match none of its own; --dataset takes images of its classes"
         )
     if named and has:
         other = f"({has[0]}, ...) have other names than those of {images.name} ({wanted[0]}, ...)"

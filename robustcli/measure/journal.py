@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustcli.attacks import ATTACK_SCHEMA, describe, label
 from robustcli.attacks.base import Attack, BudgetAttack, Ensemble, passes_of
 from robustcli.config import EvalSpec
 from robustcli.data.images import CHUNK, Images
+from robustcli.engine.guard import Meter, frozen
 from robustcli.engine.outcome import OutcomeBuilder, Work, split_evenly
 from robustcli.models.target import Target
 from robustcli.store.cache import Cache
 from robustcli.store.series import Chunk, Digest, Entry, Picture, Series
 
 FIRST = 16
-"""Of so many broken samples a row the adversarial images are kept."""
+"""Of so many broken samples a row the adversarial images are kept, with what they were made of."""
 
 CLEAN = {"name": "clean"}
 
@@ -58,9 +61,9 @@ class CacheJournal:
         pred[known] = torch.tensor([entry.pred for entry in entries], dtype=torch.int64)
         return pred, known, _spent(entries)
 
-    def knows(self, attack: Attack | None, eot: int) -> Tensor:
+    def knows(self, attack: Attack | None, eot: int, member: int | None = None) -> Tensor:
         """(n,) bool, the samples of which a row is known, or without an attack the clean predictions."""
-        return self._look_up(self.series(attack, eot=eot))[0]
+        return self._look_up(self.series(attack, member, eot))[0]
 
     def keep_predictions(self, index: Tensor, pred: Tensor, y: Tensor, spent: Work, eot: int) -> None:
         """Keep the clean predictions (k,), of `eot` passes, of the samples `index`, of the classes `y` (k,)."""
@@ -160,14 +163,39 @@ class CacheJournal:
         kept = self._pictured.get(series.key)
         if kept is None:
             kept = self._pictured[series.key] = self.cache.pictured(series)
-        new = {self.samples[i]: image for i, image in board.pictures.items() if self.samples[i] not in kept}
-        room = max(0, self.pictures - len(kept))
-        chosen = dict(list(new.items())[:room])
-        kept |= chosen.keys()
+        new = [i for i in board.pictures if self.samples[i] not in kept][: max(0, self.pictures - len(kept))]
+        first = new[: max(0, FIRST - len(kept))]
+        kept |= {self.samples[i] for i in new}
+        before = dict(zip(first, self._before(board, first), strict=True))
+        images = {i: board.pictures[i].contiguous() for i in new}
         return {
-            sample: Picture(tuple(image.shape), image.contiguous().numpy().astype("<f4").tobytes())
-            for sample, image in chosen.items()
+            self.samples[i]: Picture(tuple(image.shape), image.numpy().astype("<f4").tobytes(), *before.get(i, ()))
+            for i, image in images.items()
         }
+
+    def _before(self, board: OutcomeBuilder, places: Sequence[int]) -> list[tuple[bytes, tuple[float, float] | None]]:
+        """Of the samples `places`, which have pictures, the original, and the confidence before and after."""
+        if not places:
+            return []
+        index, device = torch.tensor(places), board.robust.device
+        x, x_adv = self.images.batch(index), torch.stack([board.pictures[i] for i in places])
+        classes = torch.cat([board.pred[index.to(device)], board.pred_after[index.to(device)]])
+        found = _confidences(self.target.module, torch.cat([x, x_adv]).to(device), classes)
+        bytewise = (255 * x).round().to(torch.uint8).numpy()
+        return [(image.tobytes(), pair) for image, pair in zip(bytewise, found, strict=True)]
+
+
+def _confidences(model: nn.Module, x: Tensor, classes: Tensor) -> list[tuple[float, float] | None]:
+    """The softmax probability of `classes` (2k,) of the images `x` (2k, c, h, w), the second half beside the first.
+
+    The pass leaves no trace, neither in the model nor in the draws after it; where it fails, nothing is known.
+    """
+    found: list[tuple[float, float] | None] = [None] * (len(x) // 2)
+    with suppress(Exception), torch.random.fork_rng([x.device] if x.is_cuda else []), frozen(model), torch.no_grad():
+        logits = torch.cat([Meter(model).exact(part) for part in torch.split(x, FIRST)])
+        values = logits.softmax(1).gather(1, classes[:, None]).view(2, -1).T.tolist()
+        found = [(before, after) if math.isfinite(before + after) else None for before, after in values]
+    return found
 
 
 def series_of(

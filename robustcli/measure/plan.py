@@ -102,7 +102,9 @@ def _plan_curve(text: str, spec: EvalSpec, shape: tuple[int, ...]) -> Planned:
         check_budget(attack.norm, eps, f"--eps {eps}")
     if isinstance(attack, MinimalAttack):
         if not attack.bounded:
-            raise ConfigError(f"--attack {text}: leaves the pixels' range [0, 1], so its distances are no curve's")
+            raise ConfigError(
+                f"--attack {text}: leaves the pixels' range [0, 1], so its distances are no curve's; take box=project"
+            )
         return Planned(attack, ())
     assert isinstance(attack, BudgetAttack)
     if "eps" not in options:

@@ -27,7 +27,7 @@ from robustcli.engine.samples import Samples
 from robustcli.errors import CheckpointError, ConfigError, DataError
 from robustcli.measure.fitting import fit_target, read_edge
 from robustcli.measure.plan import Planned, budget_warnings, make_plan
-from robustcli.measure.record import Subject
+from robustcli.measure.record import Subject, finite
 from robustcli.models.sources import open_target
 from robustcli.models.target import Origin, Target
 from robustcli.provenance import provenance
@@ -112,6 +112,9 @@ class Item:
         """How many rows of a document its plan makes."""
         return sum(planned.rows for planned in self.plan)
 
+
+OTHERS = "name images that fit: --dataset"
+UNSEEN = "name images that it has not seen: --dataset"
 
 RECENT = 8
 """Chunks of files that are kept once they are decoded: each is looked at again when its images are judged."""
@@ -200,6 +203,7 @@ class Session:
                 "checkpoint": item.target.name,
                 "dataset": item.images.name,
                 "n": len(item.images),
+                "classes": list(item.images.classes),
                 "attacks": [
                     describe(planned.attack)
                     | ({"eps": [str(eps) for eps in planned.budgets]} if planned.budgets else {})
@@ -209,6 +213,18 @@ class Session:
             for item in self.items
         ]
         return self.spec.as_dict() | {"device": self.device, "runs": runs}
+
+    def training(self) -> list[dict[str, Any]]:
+        """Of each target that has one, the numbers of its training's epochs, null where they are not finite."""
+        return [
+            {
+                "checkpoint": item.target.name,
+                "checkpoint_sha256": item.target.key,
+                "history": [dict(zip(epoch, finite(list(epoch.values())), strict=True)) for epoch in origin.history],
+            }
+            for item in self.items
+            if (origin := item.target.origin) is not None and origin.history
+        ]
 
     def provenance(self) -> dict[str, Any]:
         """Where its numbers come from."""
@@ -360,23 +376,27 @@ def check_fit(target: Target, images: Images, split: str) -> None:
     origin, name = target.origin, target.name
     if target.shape != tuple(images.shape):
         raise CheckpointError(
-            f"{name}: made for images of shape {target.shape}; {images.name} has {tuple(images.shape)}"
+            f"{name}: made for images of shape {target.shape}; {images.name} has {tuple(images.shape)}; {OTHERS}"
         )
     if target.classes != images.classes:
         known = f" of {origin.name}" if origin else ""
         raise CheckpointError(
             f"{name}: made for the {len(target.classes)} classes{known}; {images.name} has {len(images.classes)} others"
+            f"; {OTHERS}"
         )
     if origin is None or split != "test":
         return
     if same_ids := overlap(origin.source, origin.ids, images):
-        raise DataError(f"{name}: was trained on {same_ids} of the {len(images)} test images of {images.name}")
+        raise DataError(
+            f"{name}: was trained on {same_ids} of the {len(images)} test images of {images.name}; {UNSEEN}"
+        )
     equal = repeats(origin.hashes, images)
     if equal == len(images) or equal > _most_repeats(len(images)):
         same_file = origin.dataset.lower().endswith(".npz") and not _changed(origin, images)
-        why = "it holds them in both splits" if same_file else "was the data set divided anew since?"
+        why = "it holds them in both splits;" if same_file else "was the data set divided anew since?"
         raise DataError(
-            f"{name}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; {why}"
+            f"{name}: was trained on {equal} of the {len(images)} test images of {images.name}, pixel for pixel; {why} "
+            f"{UNSEEN}"
         )
 
 

@@ -22,11 +22,12 @@ from pydantic import AfterValidator, ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from robustcli import __version__, tensorfile
+from robustcli import tensorfile
 from robustcli.disk import file_hash, open_regular
 from robustcli.errors import CheckpointError, ConfigError, nearest
 from robustcli.models import zoo
 
+ZOO = "; `robustcli list zoo` names some that ship"
 BARE = (
     "is not a robustcli checkpoint: it names no schema, as bare weights do not; they go with a network: "
     "FILE.py:FUNCTION@WEIGHTS"
@@ -294,7 +295,7 @@ def _read(path: Path, *, tensors: bool) -> Checkpoint:
             file = open_regular(zoo.locate(path))
         except FileNotFoundError:
             near = nearest(path.name, [found.name for found in _files(path.parent)])
-            raise CheckpointError(f"{path}: no such checkpoint{near}") from None
+            raise CheckpointError(f"{path}: no such checkpoint{near or ZOO}") from None
         with file:
             return _check(path, tensorfile.read(file, tensors=tensors), tensors)
 
@@ -303,7 +304,9 @@ def _check(path: Path, content: Any, tensors: bool) -> Checkpoint:
     if not isinstance(content, dict) or type(content.get("schema")) is not int:
         raise CheckpointError(f"{path}: {BARE}")
     if content["schema"] != SCHEMA:
-        raise CheckpointError(f"{path}: has schema {content['schema']}; robustcli {__version__} reads schema {SCHEMA}")
+        raise CheckpointError(
+            f"{path}: has schema {content['schema']}; this version reads {SCHEMA}; take the one that wrote it"
+        )
     for key, value in content.items():
         allowed = key in ("state_dict", "train_ids", "train_hashes", "resume")
         tensorfile.check(value, str(key), tensors=allowed, meta=not tensors)

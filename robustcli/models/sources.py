@@ -151,6 +151,7 @@ def from_checkpoint(path: Path) -> Target:
         recipe=saved.spec,
         epochs=len(saved.history),
         complete=saved.complete,
+        history=saved.history,
     )
     return Target(
         module=model,

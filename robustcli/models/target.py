@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ class Origin:
         recipe: the training spec.
         epochs: that were finished.
         complete: whether training came to its end.
+        history: the numbers of each epoch.
     """
 
     dataset: str
@@ -39,6 +40,7 @@ class Origin:
     recipe: Mapping[str, Any]
     epochs: int
     complete: bool
+    history: Sequence[Mapping[str, float]] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,20 @@ FORMATS = ("table", "json", "csv", "markdown", "latex")
 PER_SAMPLE = ("ids", "robust", "y", "pred", "pred_after", "distance")
 
 
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Within it, what cannot be shown is refused.
+
+    Raises:
+        DataError: says why.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise DataError(f"is no result that can be shown: {what}") from None
+
+
 def print_document(document: Mapping[str, Any], style: str, console: Console) -> None:
     """Print a document; nothing is printed of one that cannot be.
 
@@ -36,7 +51,7 @@ def print_document(document: Mapping[str, Any], style: str, console: Console) ->
     """
     shown: Sequence[Table] = ()
     text = ""
-    try:
+    with refusals():
         if style == "json":
             text = json.dumps(document, allow_nan=False) + "\n"
         elif document["rows"] and style == "csv":
@@ -47,9 +62,6 @@ def print_document(document: Mapping[str, Any], style: str, console: Console) ->
                 shown = [replace(shown[0], title=f"{shown[0].title}; {shard['text']}"), *shown[1:]]
             if document["verdict"] is not None:
                 text = verdict_text(document["verdict"], style, console.width) + "\n\n"
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"is no result that can be shown: {what}") from None
     print_tables(shown, style, console)
     console.file.write(text)
 

@@ -20,13 +20,13 @@ from robustcli.measure.eightbit import EightBit
 
 
 def save_images(images: Images, outcome: Outcome, path: Path) -> None:
-    """Write `x, x_adv` (n, c, h, w) float32 in [0, 1] and `y, pred, pred_after, ids` (n,) as an .npz.
+    """Write `x, x_adv` (n, c, h, w) float32 in [0, 1] and `y, pred, pred_after, ids` (n,) as an .npz, or a .pt.
 
     Raises:
         ConfigError: the file cannot be written.
     """
     assert outcome.x_adv is not None
-    arrays: dict[str, Tensor] = {
+    tensors: dict[str, Tensor] = {
         "x": images.batch(slice(None)),
         "x_adv": outcome.x_adv,
         "y": images.y,
@@ -35,7 +35,10 @@ def save_images(images: Images, outcome: Outcome, path: Path) -> None:
         "ids": images.ids,
     }
     content = io.BytesIO()
-    np.savez_compressed(content, allow_pickle=False, **{key: value.numpy() for key, value in arrays.items()})
+    if path.suffix == ".pt":
+        torch.save(tensors, content)
+    else:
+        np.savez_compressed(content, allow_pickle=False, **{key: value.numpy() for key, value in tensors.items()})
     write_whole(path, content.getvalue(), "--save")
 
 
@@ -50,7 +53,7 @@ def save_pngs(model: nn.Module, images: Images, rounded: EightBit, folder: Path)
     """
     if images.shape[0] not in (1, 3):
         raise ConfigError(
-            f"--save {folder}: PNG takes 1 or 3 channels, {images.name} has {images.shape[0]}; use an .npz"
+            f"--save {folder}: PNG takes 1 or 3 channels, {images.name} has {images.shape[0]}; use an .npz or .pt"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)

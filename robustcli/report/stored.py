@@ -5,16 +5,24 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from robustcli.fields import parse_number
+from robustcli.measure.document import is_document, make_document, records_of
+from robustcli.measure.record import Record, Subject
 from robustcli.measure.stats import wilson
 from robustcli.report.table import Table, data_name, interval, percent
-from robustcli.store.browse import Line, count_pictures, pictures, provenances, samples
+from robustcli.store.browse import Line, count_pictures, origins, pictures, provenances, samples
+from robustcli.store.documents import every
 from robustcli.text import csv_cells, visible
+
+MOST_ITERATIONS = 1000
+"""Of an attack with a trace, so many are told."""
 
 PROVENANCE = ("time", "device", "hardware", "commit", "command")
 
@@ -35,16 +43,15 @@ def list_table(connection: sqlite3.Connection, found: Sequence[Line], title: str
             line.time[:10],
             visible(line.checkpoint) + (f" {line.sha256[:8]}" if versions[line.checkpoint] > 1 else ""),
             visible(data_name(line.dataset, split_of(connection, line))),
-            visible(line.name),
-            line.budget or "-",
+            visible(f"{line.name} {line.budget}".rstrip()),
             str(line.n),
             f"{percent(line.correct, line.n)} {interval(line.correct, line.n)}",
             f"{line.seconds:.1f}",
         )
         for line in found
     ]
-    headers = ("id", "when", "checkpoint", "data", "attack", "budget", "n", "acc. % [95 % CI]", "sec")
-    return Table(title, headers, tuple(cells), left=6)
+    headers = ("id", "when", "checkpoint", "data", "attack", "n", "acc. % [95 % CI]", "sec")
+    return Table(title, headers, tuple(cells), left=5)
 
 
 def show_table(connection: sqlite3.Connection, line: Line) -> Table:
@@ -146,5 +153,71 @@ def to_npz(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
     return out.getvalue()
 
 
-FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz}
+def to_pt(connection: sqlite3.Connection, found: Sequence[Line]) -> bytes:
+    """The same as tensors, which `torch.load(FILE, weights_only=True)` reads."""
+    import numpy as np
+    import torch
+
+    out, arrays = io.BytesIO(), np.load(io.BytesIO(to_npz(connection, found)))
+    torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, out)
+    return out.getvalue()
+
+
+FORMATS = {".json": to_json, ".csv": to_csv, ".npz": to_npz, ".pt": to_pt}
 """What `results export` writes, by the file's suffix."""
+
+
+def documents(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[dict[str, Any]]:
+    """The documents of a store, and before them, as documents too, the rows that none of these has.
+
+    Of such rows nobody knows the class of a sample that was wrong before: it is -1.
+    """
+    found = [document for document in every(connection) if is_document(document)]
+    known = {key for document in found for key in map(_key, records_of(document))}
+    origin_by_row, records = origins(connection), list[tuple[dict[str, Any], Record]]()
+    for line in lines:
+        with suppress(ValueError):
+            if line.attack.get("name") != "clean":
+                origin = origin_by_row.get(line.id, [{}])[-1]
+                spec = origin.get("spec")
+                split = str(spec.get("split") or "test") if isinstance(spec, dict) else "test"
+                if _key(record := _record(connection, line, split)) not in known:
+                    records.append((origin, record))
+    runs = {id(origin): origin for origin, _ in records}
+    made = [make_document("evaluate", [one for of, one in records if of is origin], origin) for origin in runs.values()]
+    return [*filter(is_document, made), *found]
+
+
+def _key(record: Record) -> tuple[Any, ...]:
+    return record.subject.sha256, record.dataset, record.setting, record.n
+
+
+def _record(connection: sqlite3.Connection, line: Line, split: str) -> Record:
+    columns = samples(connection, line)
+    by_iter: tuple[int, ...] = ()
+    if any(columns["broken_at"]) and line.eps is None and isinstance(iters := line.attack.get("iters"), int):
+        standing = [at for at, far in zip(columns["broken_at"], columns["distances"], strict=True) if far != 0]
+        by_iter = tuple(sum(at > i for at in standing) for i in range(min(iters, MOST_ITERATIONS)))
+    wrong = [far == 0 for far in columns["distances"]]
+    return Record(
+        subject=Subject(line.checkpoint, line.sha256, line.model or None, line.method or None),
+        dataset=line.dataset,
+        split=split,
+        kind="minimal" if line.eps is None else "budget",
+        attack={key: value for key, value in line.attack.items() if key != "eps"},
+        label=line.label,
+        norm=line.norm.lower(),
+        budget=line.eps,
+        ids=tuple(columns["ids"]),
+        y=tuple(-1 if bad else pred for bad, pred in zip(wrong, columns["pred"], strict=True)),
+        pred=tuple(columns["pred"]),
+        pred_after=tuple(columns["pred_after"]),
+        robust=tuple(columns["robust"]),
+        distance=tuple(math.inf if far is None else far for far in columns["distances"]),
+        by_iter=by_iter,
+        seconds=line.seconds,
+        forwards=line.forwards,
+        backwards=line.backwards,
+        ensemble=line.ensemble,
+        cached=line.n,
+    )

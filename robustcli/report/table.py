@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Literal
 
 from tabulate import tabulate
 
@@ -11,11 +14,14 @@ from robustcli import text
 from robustcli.measure.stats import wilson
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
     from rich.table import Table as RichTable
     from rich.text import Text
 
 INDENT = "  "
+
+BREAKS = re.compile(r"(?<=\s)(?![^\[]*\])|(?<=[\w\]][,:/])(?=[A-Za-z_])|(?<=[A-Za-z]-)(?=[A-Za-z]{3})")
+"""Where a cell may be broken: after a space outside an interval, and in names after `,`, `:`, `/` and `-`."""
 
 
 @dataclass(frozen=True)
@@ -57,25 +63,67 @@ def data_name(dataset: str, split: str) -> str:
 
 
 def to_rich(table: Table, width: int) -> Group:
-    """For a terminal of so many columns; a table that is too wide for it is transposed."""
-    from rich.console import Console, Group
+    """For a terminal of so many columns; a table that is too wide for it is transposed, or its cells are broken."""
+    from rich.console import Group
+    from rich.padding import Padding
+
+    plain = replace(table, headers=tuple(header.replace(":", "\n") for header in table.headers))
+    turned = table.transpose() if len(table.cells) < len(table.headers) else table
+    wide = (_rich(plain), _rich(turned))
+    shown: RenderableType | None = next((form for form in wide if _width(form) <= width), None)
+    if shown is None:
+        narrow = (_narrow(table, width - 1), _narrow(turned, width - 1))
+        shown = Padding(next((form for form in narrow if _width(form) < width), narrow[-1]), (0, 0, 0, 1))
+    title = [_wrap(table.title, width, "bold")] if table.title else []
+    return Group(*title, shown, *(_wrap(note, width, "dim") for note in table.notes))
+
+
+def _width(table: RichTable) -> int:
+    from rich.console import Console
     from rich.measure import Measurement
 
-    shown = _rich(replace(table, headers=tuple(header.replace(":", "\n") for header in table.headers)))
     unbounded = Console(width=10_000)
-    if Measurement.get(unbounded, unbounded.options, shown).maximum > width and len(table.cells) < len(table.headers):
-        shown = _rich(table.transpose())
-    return Group(_wrap(table.title, width, "bold"), shown, *(_wrap(note, width, "dim") for note in table.notes))
+    return Measurement.get(unbounded, unbounded.options, table).maximum
 
 
-def _rich(table: Table) -> RichTable:
+def _narrow(table: Table, width: int) -> RichTable:
+    """With cells that are broken where a name or a sentence may be, so that all columns are about as tall."""
+    columns = list(zip(*table.cells, strict=True))
+    widths = [max(len(line) for cell in cells for line in cell.split("\n")) for cells in columns]
+    least = [max(len(part) for cell in cells for part in _parts(cell)) for cells in columns]
+    titles = [max(map(len, header.split())) for header in table.headers]
+    widths, least = ([*map(max, sizes, titles)] for sizes in (widths, least))
+    longest = [max(map(len, cells)) for cells in columns]
+    while sum(widths) + 2 * len(widths) > width and widths != least:
+        open_ones = (i for i in range(len(widths)) if widths[i] > least[i])
+        widths[min(open_ones, key=lambda i: longest[i] / (widths[i] - 1))] -= 1
+    return _rich(replace(table, cells=tuple(tuple(map(_broken, cells, widths)) for cells in table.cells)), widths)
+
+
+def _parts(cell: str) -> list[str]:
+    """Of a cell what is not broken: words, parts of a SPEC or a name, and an interval as a whole."""
+    return [part for line in cell.split("\n") for part in BREAKS.split(line)]
+
+
+def _broken(cell: str, width: int) -> str:
+    lines = [""]
+    for number, line in enumerate(cell.split("\n")):
+        lines += [""] if number else []
+        for part in BREAKS.split(line):
+            lines += [""] if lines[-1] and len(f"{lines[-1]}{part}".rstrip()) > width else []
+            lines[-1] += part
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _rich(table: Table, widths: Sequence[int] = ()) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    made = RichTable(box=box.SIMPLE_HEAD)
-    for i, header in enumerate(table.headers):
-        made.add_column(Text(_lines(header)), justify="left" if i < table.left else "right", overflow="fold")
+    made = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0) if widths else (0, 1), pad_edge=not widths)
+    for i, (header, most) in enumerate(zip_longest(table.headers, widths)):
+        side: Literal["left", "right"] = "left" if i < table.left else "right"
+        made.add_column(Text(_lines(header)), justify=side, overflow="fold", max_width=most)
     for cells in table.cells:
         made.add_row(*(Text(_lines(cell)) for cell in cells))
     return made

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import statistics
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from os.path import commonprefix
 from typing import Any
@@ -36,6 +38,12 @@ SEEDS_NOTE = (
 TRANSFER_NOTE = (
     "Accuracy %: of the model above, on images that were made on the one to the left, in the same ball; what that one "
     "got wrong before stayed as it was. On the diagonal each model's own attack."
+)
+
+LOWER_END = "the lower end if most samples fall early."
+COST_NOTE = (
+    "Passes of a sample, the judging of images among them; known samples of the store take none, nor does one that is "
+    "wrong before. Not counted: the checks before the run and behind the verdict, rounding to 8 bits, --transfer."
 )
 
 ITERATIONS = 10
@@ -336,6 +344,32 @@ def transfer_tables(cells: Sequence[Mapping[str, Any]], known: Mapping[str, str]
         ]
         made.append(Table(f"Transfer: {setting}", headers, tuple(rows), (*notes, TRANSFER_NOTE)))
     return made
+
+
+def cost_tables(document: Mapping[str, Any]) -> list[Table]:
+    """What a run would take: a model a table, an attack a row."""
+    low, high = map(_duration, document["seconds"])
+    least, most = (amount / 1e9 for amount in document["memory_bytes"])
+    whole = f"{low} to {high} and {least:.2f} to {most:.2f} GB in all, by a probe of 32 samples"
+    headers = ("attack", "budgets", "known", "forwards", "backwards", "time")
+    groups = groupby(document["plan"], key=lambda row: f"{row['checkpoint']}, n = {row['n']}: what would run")
+    made = [Table(title, headers, tuple(map(_cost_cells, rows)), left=2) for title, rows in groups]
+    return [*made[:-1], replace(made[-1], notes=(f"Nothing was measured. {whole}; {LOWER_END}", COST_NOTE))]
+
+
+def _cost_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    parameters = [f"{key}={str(value).lower()}" for key, value in row["attack"].items() if key != "name"]
+    attack = textwrap.fill(" ".join([row["attack"]["name"], *parameters]), 22, break_long_words=False)
+    passes = [f"{row[key]:,}".replace(",", " ") + f"\n{row['bound']}" for key in ("forwards", "backwards")]
+    budgets = textwrap.fill(" ".join(row["budgets"]), 9) or "-"
+    return attack, budgets, str(row["known"]), *passes, " to\n".join(map(_duration, row["seconds"]))
+
+
+def _duration(seconds: float) -> str:
+    size, unit = next(
+        (size, unit) for size, unit in ((3600, "h"), (60, "min"), (1, "s")) if seconds >= 2 * size or size == 1
+    )
+    return f"{seconds / size:.{0 if seconds >= 10 else 1}f} {unit}"
 
 
 def curve_table(curve: Curve, budgets: Sequence[float]) -> Table:

@@ -6,15 +6,16 @@ import math
 import re
 import sqlite3
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import pydantic
 from pydantic import Field, ValidationError
 
 from robustcli.store.content import parse, unpack
 from robustcli.store.database import StoreError, select, sqlite_errors, transaction
-from robustcli.store.series import WHOLE_AND_SOUND
+from robustcli.store.series import WHOLE_AND_SOUND, Picture
 
 LISTED = f"""
 SELECT series.id, series.checkpoint, sha256, model, method, dataset, attack, label, norm, eps, ensemble, seed, dtype,
@@ -34,6 +35,20 @@ SELECT runs.id, provenance, count(*) FROM samples JOIN runs ON runs.id = samples
 WHERE series = ? AND {WHOLE_AND_SOUND} GROUP BY runs.id ORDER BY runs.id
 """  # noqa: S608
 
+KEPT = f"""
+SELECT samples.sample, pred, pred_after, distance, adversarials.shape, adversarials.pixels, originals.shape,
+  originals.pixels, before, after
+FROM samples JOIN adversarials USING (series, sample, digest) LEFT JOIN originals USING (sample, digest)
+  LEFT JOIN confidences USING (series, sample, digest)
+WHERE samples.series = ? AND {WHOLE_AND_SOUND} AND distance > 0 AND pred <> pred_after
+ORDER BY samples.sample LIMIT ?
+"""  # noqa: S608
+
+PICTURED = """
+SELECT series, count(*), count(originals.sample) FROM adversarials LEFT JOIN originals USING (sample, digest)
+GROUP BY series
+"""
+
 PICTURES = "SELECT sample, shape, pixels FROM adversarials WHERE series = ? ORDER BY sample"
 
 MOST_PIXELS = 2**26
@@ -43,6 +58,8 @@ ORPHANS = (
     f"DELETE FROM samples WHERE NOT {WHOLE_AND_SOUND}",  # noqa: S608
     "DELETE FROM adversarials WHERE NOT (typeof(shape) = 'text' AND typeof(pixels) = 'blob') IS TRUE",
     "DELETE FROM series WHERE id NOT IN (SELECT series FROM samples)",
+    "DELETE FROM originals WHERE (sample, digest) NOT IN (SELECT sample, digest FROM adversarials)",
+    "DELETE FROM confidences WHERE (series, sample, digest) NOT IN (SELECT series, sample, digest FROM adversarials)",
     "DELETE FROM runs WHERE id NOT IN (SELECT run FROM samples)",
     "DELETE FROM answers",
 )
@@ -213,20 +230,65 @@ def pictures(connection: sqlite3.Connection, line: Line) -> Iterator[tuple[int, 
         yield number, sides, pixels
 
 
-def picture(shape: Any, packed: Any) -> tuple[tuple[int, ...], bytes]:
-    """An image's shape (c, h, w) and float32 pixels, or a ValueError that says what is wrong with it."""
+def picture(shape: Any, packed: Any, width: int = 4) -> tuple[tuple[int, ...], bytes]:
+    """An image's shape (c, h, w) and pixels, float32 or of a single byte; a ValueError says what is wrong with it."""
     match = re.fullmatch(r"[1-9][0-9]{0,5}(x[1-9][0-9]{0,5}){2}", str(shape))
     sides = tuple(map(int, shape.split("x"))) if match else ()
     if not sides or math.prod(sides) > MOST_PIXELS:
         raise ValueError("its shape is none")
-    pixels = unpack(packed, 4 * math.prod(sides))
-    if len(pixels) != 4 * math.prod(sides):
+    pixels = unpack(packed, width * math.prod(sides))
+    if len(pixels) != width * math.prod(sides):
         raise ValueError("its pixels are not as many as its shape says")
     import numpy as np
 
-    if not np.isfinite(np.frombuffer(pixels, "<f4")).all():
+    if width == 4 and not np.isfinite(np.frombuffer(pixels, "<f4")).all():
         raise ValueError("its pixels are no numbers")
     return sides, pixels
+
+
+def confidence(before: Any, after: Any) -> tuple[float, float] | None:
+    """Two probabilities; None where they are none."""
+    found = isinstance(before, float) and isinstance(after, float) and 0 <= before <= 1 and 0 <= after <= 1
+    return (before, after) if found else None
+
+
+class Broken(NamedTuple):
+    """A sample that an attack broke: its id, the class before (the right one) and after, and its image."""
+
+    sample: int
+    pred: int
+    pred_after: int
+    distance: float
+    picture: Picture
+
+
+def broken(connection: sqlite3.Connection, line: Line, most: int) -> list[Broken]:
+    """The first samples of a row whose adversarial images are kept and can be read."""
+    found = []
+    for sample, pred, pred_after, distance, shape, packed, shape_before, packed_before, before, after in select(
+        connection, KEPT, line.id, most
+    ):
+        with suppress(ValueError):
+            kept = Picture(*picture(shape, packed), confidence=confidence(before, after))
+            with suppress(ValueError):
+                sides, pixels = picture(shape_before, packed_before, 1)
+                kept = kept._replace(original=pixels) if sides == kept.shape else kept
+            found.append(Broken(sample, pred, pred_after, distance, kept))
+    return found
+
+
+def pictured(connection: sqlite3.Connection) -> dict[int, list[int]]:
+    """By row, how many adversarial images are kept, and of how many of these the originals."""
+    return {number: counts for number, *counts in select(connection, PICTURED)}
+
+
+def origins(connection: sqlite3.Connection) -> dict[int, list[dict[str, Any]]]:
+    """By row, where its samples come from: the provenance of each run."""
+    runs = {number: origin_of(text) or {} for number, text in select(connection, "SELECT id, provenance FROM runs")}
+    found: dict[int, list[dict[str, Any]]] = {}
+    for number, run in select(connection, "SELECT DISTINCT series, run FROM samples ORDER BY run"):
+        found.setdefault(number, []).append(runs.get(run, {}))
+    return found
 
 
 def remove(connection: sqlite3.Connection, gone: Sequence[Line], unreadable: Sequence[int] = ()) -> None:

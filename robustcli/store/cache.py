@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from robustcli.store.database import BUSY_SECONDS, StoreError, connect, select, sqlite_errors, transaction
-from robustcli.store.series import WHOLE_AND_SOUND, Chunk, Digest, Entry, Picture, Series
+from robustcli.store.database import BUSY_SECONDS, StoreError, connect, extend, select, sqlite_errors, transaction
+from robustcli.store.series import WHOLE_AND_SOUND, Chunk, Digest, Entry, Series
 
 IMPATIENT_SECONDS = 0.2
 """How long a write waits where the one before it waited in vain: what is not written yet stays in memory."""
@@ -153,6 +153,7 @@ class Cache:
         if self.connection is None:
             self.connection = connect(self.path)
         with sqlite_errors(), transaction(self.connection):
+            extend(self.connection)
             run = self._run_id(self.connection)
             for chunk in self.pending:
                 _write(self.connection, chunk, run, self._rejected[chunk.series.key])
@@ -190,7 +191,7 @@ class Cache:
 def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set[Digest]) -> None:
     """Add a chunk; what is there stays, but for what was `rejected`, and what stood and is broken now."""
     number = series_id(connection, chunk.series)
-    for table in ("samples", "adversarials") if rejected else ():
+    for table in ("samples", "adversarials", "confidences") if rejected else ():
         connection.executemany(
             f"DELETE FROM {table} WHERE series = ? AND sample = ? AND digest = ?",  # noqa: S608
             [(number, *sample) for sample in chunk.entries if sample in rejected],
@@ -205,7 +206,15 @@ def _write(connection: sqlite3.Connection, chunk: Chunk, run: int, rejected: set
     )
     connection.executemany(
         "INSERT OR IGNORE INTO adversarials VALUES (?, ?, ?, ?, ?)",
-        [(number, *sample, *_packed(picture)) for sample, picture in chunk.pictures.items()],
+        [(number, *sample, *_packed(one.shape, one.pixels)) for sample, one in chunk.pictures.items()],
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO originals VALUES (?, ?, ?, ?)",
+        [(*sample, *_packed(one.shape, one.original)) for sample, one in chunk.pictures.items() if one.original],
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO confidences VALUES (?, ?, ?, ?, ?)",
+        [(number, *sample, *one.confidence) for sample, one in chunk.pictures.items() if one.confidence],
     )
 
 
@@ -241,5 +250,5 @@ def _as_bytes(text: str) -> bytes:
         return text.encode("utf-8", "backslashreplace")
 
 
-def _packed(picture: Picture) -> tuple[str, bytes]:
-    return "x".join(map(str, picture.shape)), zlib.compress(picture.pixels, 1)
+def _packed(shape: Sequence[int], pixels: bytes) -> tuple[str, bytes]:
+    return "x".join(map(str, shape)), zlib.compress(pixels, 1)

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from robustcli.disk import open_regular
 
-SCHEMA = 1
-"""In `PRAGMA user_version`; a file with another number is refused."""
+SCHEMA = 2
+"""In `PRAGMA user_version`. A file with a 1 lacks `ADDED` and is read; `extend` adds it; other numbers are refused."""
 
 APPLICATION = 0x72634442
 """In `PRAGMA application_id`: no other program's database has it."""
@@ -71,6 +71,18 @@ CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, time TEXT NOT NULL, co
 """
 """A series is a row of results: what the samples in it have in common. A sample's digest is of its pixels and class.
 `pixels` are float32 in [0, 1], in little-endian order, compressed by zlib; `content` is JSON, compressed alike."""
+
+ADDED = """
+CREATE TABLE IF NOT EXISTS originals (
+  sample INTEGER NOT NULL, digest BLOB NOT NULL, shape TEXT NOT NULL, pixels BLOB NOT NULL, PRIMARY KEY (sample, digest)
+);
+CREATE TABLE IF NOT EXISTS confidences (
+  series INTEGER NOT NULL REFERENCES series ON DELETE CASCADE, sample INTEGER NOT NULL, digest BLOB NOT NULL,
+  before REAL NOT NULL, after REAL NOT NULL, PRIMARY KEY (series, sample, digest)
+);
+"""
+"""What goes with the adversarials since schema 2: the original images, in 8 bits, once for all rows, and the softmax
+probability of the class that was predicted before and after the attack."""
 
 
 class StoreError(Exception):
@@ -171,7 +183,7 @@ def check_file(path: Path, make: bool) -> None:
         if not _is_store(path):
             _check_folder(path)
             if not make:
-                raise StoreError("is not there")
+                raise StoreError("is not there; `robustcli evaluate` makes one")
             real_path(path).parent.mkdir(parents=True, exist_ok=True)
         for file in _beside(path):
             found = _lstat(file)
@@ -309,6 +321,9 @@ def _open(path: Path, wait: float, mode: str = "rwc", *, alone: bool = False) ->
         if mode == "rwc":
             _make_tables(connection)
         _check(connection)
+        if _pragma(connection, "user_version") == 1:  # empty ones stand in, so that all is read alike
+            bare = ADDED.replace("REFERENCES series ON DELETE CASCADE", "")
+            connection.executescript(bare.replace("TABLE IF NOT EXISTS", "TEMP TABLE"))
         if mode == "rwc" and not alone:
             _share(connection)
     except BaseException:
@@ -348,7 +363,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     """Make those of a new store; another process may do so at the same time."""
     if _pragma(connection, "user_version") == 0 and not connection.execute("SELECT 1 FROM sqlite_master").fetchone():
         version = f"PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {SCHEMA};"
-        connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {version} COMMIT;")
+        connection.executescript(f"BEGIN IMMEDIATE; {TABLES} {ADDED} {version} COMMIT;")
 
 
 def _check(connection: sqlite3.Connection) -> None:
@@ -359,10 +374,10 @@ def _check(connection: sqlite3.Connection) -> None:
     if _pragma(connection, "application_id") != APPLICATION:
         raise StoreError(f"is a database of another program{OTHER_FILE}", "other")
     version = _pragma(connection, "user_version")
-    if version != SCHEMA:
+    if version not in (1, SCHEMA):
         whose = "a newer" if version > SCHEMA else "an older"
         raise StoreError(f"has schema {version}, of {whose} robustcli; this one reads schema {SCHEMA}{OTHER_FILE}")
-    found, own = _parts_of(connection), _own_parts()
+    found, own = _parts_of(connection), _own_parts(version)
     for kind, name, *_ in sorted(found - own, key=str):
         what = "is not as robustcli makes it" if (kind, name) in {part[:2] for part in own} else "is not robustcli's"
         raise StoreError(f"was altered: its {kind} {name!a} {what}{WHAT_TO_DO}", "altered")
@@ -377,11 +392,21 @@ def _parts_of(connection: sqlite3.Connection) -> frozenset[tuple[Any, ...]]:
 
 
 @cache
-def _own_parts() -> frozenset[tuple[Any, ...]]:
-    """Those of an empty store."""
+def _own_parts(version: int) -> frozenset[tuple[Any, ...]]:
+    """Those of an empty store of this schema."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(TABLES)
+        connection.executescript(TABLES if version == 1 else TABLES + ADDED)
         return _parts_of(connection)
+
+
+def extend(connection: sqlite3.Connection) -> None:
+    """Add what a store of schema 1 lacks; within a transaction."""
+    for name in ("originals", "confidences"):  # which another process may have brought meanwhile
+        connection.execute(f"DROP TABLE IF EXISTS temp.{name}")
+    if _pragma(connection, "user_version") < SCHEMA:
+        for statement in ADDED.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,6 +130,15 @@ def find(path: Path, key: str) -> dict[str, Any] | None:
     except pydantic.ValidationError:
         raise ValueError("has parts of other types") from None
     return answer.document if answer.valid else None
+
+
+def every(connection: sqlite3.Connection) -> list[dict[str, Any]]:
+    """The documents in a store that can be read, the oldest first, whatever became of what they rest on."""
+    found = []
+    for (packed,) in select(connection, "SELECT content FROM answers ORDER BY time, key"):
+        with suppress(ValueError):
+            found.append(pydantic.TypeAdapter(Answer).validate_python(parse(unpack(packed, MOST_BYTES))).document)
+    return found
 
 
 def remember(path: Path, key: str, document: Mapping[str, Any], evidence: Sequence[Stamp], until: float | None) -> None:

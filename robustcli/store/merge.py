@@ -14,9 +14,9 @@ import pydantic
 from pydantic import Field
 
 from robustcli.errors import DataError
-from robustcli.store.browse import origin_of, picture, read
+from robustcli.store.browse import confidence, origin_of, picture, read
 from robustcli.store.cache import DROP_ROBUST, row_id
-from robustcli.store.database import StoreError, connect, select, sqlite_errors, transaction
+from robustcli.store.database import StoreError, connect, extend, select, sqlite_errors, transaction
 from robustcli.store.series import WHOLE_AND_SOUND, Digest
 
 COLUMNS = (
@@ -31,6 +31,8 @@ FROM samples WHERE series = ? AND {WHOLE_AND_SOUND}
 INSERT = f"INSERT OR IGNORE INTO samples VALUES ({'?, ' * 11}?)"  # noqa: S608
 PICTURED = "SELECT sample, digest FROM adversarials WHERE series = ?"
 PICTURE = "SELECT shape, pixels FROM adversarials WHERE series = ? AND sample = ? AND digest = ?"
+ORIGINAL = "SELECT shape, pixels FROM originals WHERE sample = ? AND digest = ?"
+CONFIDENCE = "SELECT before, after FROM confidences WHERE series = ? AND sample = ? AND digest = ?"
 
 
 @pydantic.dataclasses.dataclass(frozen=True)
@@ -81,6 +83,7 @@ def merge(paths: Sequence[Path], target: Path) -> tuple[int, list[str]]:
     _check_samples([*([_read(target, [], shards=False)] if target.exists() else []), *parts])
     try:
         with closing(connect(target)) as out, sqlite_errors(), transaction(out):
+            extend(out)
             return sum(_write(out, part) for part in parts), lines
     except StoreError as error:
         raise DataError(f"--store {target}: {error}") from None
@@ -174,4 +177,15 @@ def _write(out: Any, part: Part) -> int:
                     with suppress(ValueError):
                         picture(*kept)
                         out.execute("INSERT OR IGNORE INTO adversarials VALUES (?, ?, ?, ?, ?)", (own, *at, *kept))
+                        _write_original(out, connection, own, row.id, at)
     return added
+
+
+def _write_original(out: Any, connection: Any, own: int, number: int, at: Digest) -> None:
+    """Add what goes with an adversarial image, as far as it can be read."""
+    for pair in select(connection, CONFIDENCE, number, *at):
+        if confidence(*pair):
+            out.execute("INSERT OR IGNORE INTO confidences VALUES (?, ?, ?, ?, ?)", (own, *at, *pair))
+    for shape, pixels in select(connection, ORIGINAL, *at):
+        picture(shape, pixels, 1)
+        out.execute("INSERT OR IGNORE INTO originals VALUES (?, ?, ?, ?)", (*at, shape, pixels))

@@ -118,10 +118,19 @@ class Entry(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An adversarial image: its shape (c, h, w), and its pixels as float32 in little-endian order."""
+    """An adversarial image.
+
+    Attributes:
+        shape: (c, h, w).
+        pixels: as float32 in little-endian order.
+        original: the image before the attack, a byte a value; empty where it is not kept.
+        confidence: of the class predicted before, and of the one after, where they are kept.
+    """
 
     shape: tuple[int, ...]
     pixels: bytes
+    original: bytes = b""
+    confidence: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from robustcli.attacks import FGSM, PGD
 from robustcli.attacks.norms import Linf, NormField, check_budget
 from robustcli.config import field_names, validated
 from robustcli.errors import ConfigError, lookup, nearest, unknown
-from robustcli.fields import STRICT, Budget, Etas, Fraction, Names
+from robustcli.fields import DOCUMENTED, STRICT, Budget, Etas, Fraction, Names
 from robustcli.models.augmentation import BatchOut, GaussianNoise, Scale
 from robustcli.models.nets import Network
 from robustcli.training.objectives import Craft, adversarial
@@ -36,21 +36,18 @@ class Vanilla:
         return Recipe()
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=DOCUMENTED)
 class FGSMTraining:
-    """Half of each batch is replaced by its FGSM images (Goodfellow et al. 2014; BatchOut paper, section 6.2).
-
-    Attributes:
-        eps: None takes 0.3 for 28x28 grey images, 8/255 for others.
-        fraction: the share of the batch that is replaced.
-        craft: the network's mode while it is attacked, `eval` or `train`.
-        norm: of the attack.
-    """
+    """Half of each batch is replaced by its FGSM images (Goodfellow et al. 2014; BatchOut paper, section 6.2)."""
 
     eps: Budget | None = None
+    """0.3 for 28x28 grey images and 8/255 for others, if left out."""
     fraction: Fraction = 0.5
+    """The share of the batch that is replaced."""
     craft: Craft = "eval"
+    """The network's mode while it is attacked, `eval` or `train`."""
     norm: NormField = Linf()
+    """Of the attack: linf, l2 or l1."""
 
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "half of each batch replaced by its FGSM images (Goodfellow et al. 2014)"
@@ -66,25 +63,22 @@ class FGSMTraining:
         return Recipe(adversarial(attack, self.fraction, self.craft), attack=attack, fraction=self.fraction)
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=DOCUMENTED)
 class PGDTraining:
-    """Each batch is replaced by its PGD images (Madry et al. 2017).
-
-    Attributes:
-        eps: None takes 0.3 for 28x28 grey images, 8/255 for others.
-        steps: of PGD, from a random start.
-        step_size: None takes 2.5 eps / steps.
-        fraction: the share of the batch that is replaced.
-        craft: the network's mode while it is attacked, `eval` or `train`.
-        norm: of the attack.
-    """
+    """Each batch is replaced by its PGD images (Madry et al. 2017)."""
 
     eps: Budget | None = None
+    """0.3 for 28x28 grey images and 8/255 for others, if left out."""
     steps: PositiveInt = 10
+    """Of PGD, from a random start."""
     step_size: Budget | None = None
+    """2.5 eps / steps, if left out."""
     fraction: Fraction = 1.0
+    """The share of the batch that is replaced."""
     craft: Craft = "eval"
+    """The network's mode while it is attacked, `eval` or `train`."""
     norm: NormField = Linf()
+    """Of the attack: linf, l2 or l1."""
 
     name: ClassVar[str] = "pgd"
     summary: ClassVar[str] = "each batch replaced by its PGD images (Madry et al. 2017)"
@@ -100,21 +94,18 @@ class PGDTraining:
         return Recipe(adversarial(attack, self.fraction, self.craft), attack=attack, fraction=self.fraction)
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=DOCUMENTED)
 class BatchOutTraining:
-    """Activations moved towards random others of the batch, in the network's slots (BatchOut paper, Algorithm 1).
-
-    Attributes:
-        eta: the magnitude, one for all slots or one a slot, each a number or U[low,high]; None takes the paper's.
-        fraction: the share of the batch that is augmented, k in the paper.
-        layers: the slots to fill; None fills all.
-        stop_gradient: whether the augmentation is a constant to backpropagation (the paper's section 6.1).
-    """
+    """Activations moved towards random others of the batch, in the network's slots (BatchOut paper, Algorithm 1)."""
 
     eta: Etas | None = None
+    """The magnitude, one for all slots or one a slot, each a number or U[low,high]; the paper's if left out."""
     fraction: Fraction = 0.5
+    """The share of the batch that is augmented, k in the paper."""
     layers: Names | None = None
+    """The slots to fill; all if left out."""
     stop_gradient: bool = True
+    """Whether the augmentation is a constant to backpropagation (the paper's section 6.1)."""
 
     name: ClassVar[str] = "batchout"
     summary: ClassVar[str] = "activations moved towards random others of the batch (Subramanya et al. 2018)"
@@ -131,21 +122,18 @@ class BatchOutTraining:
         )
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=DOCUMENTED)
 class GaussianTraining:
-    """Gaussian noise of BatchOut's magnitude in the same slots: the paper's baseline (its section 6.7).
-
-    Attributes:
-        eta: the magnitude, one for all slots or one a slot, each a number or U[low,high]; None takes the paper's.
-        fraction: the share of the batch that is augmented.
-        layers: the slots to fill; None fills all.
-        scale: `matched` to BatchOut's magnitude as the paper's text asks, or equation 5 as `printed`.
-    """
+    """Gaussian noise of BatchOut's magnitude in the same slots: the paper's baseline (its section 6.7)."""
 
     eta: Etas | None = None
+    """The magnitude, one for all slots or one a slot, each a number or U[low,high]; the paper's if left out."""
     fraction: Fraction = 0.5
+    """The share of the batch that is augmented."""
     layers: Names | None = None
+    """The slots to fill; all if left out."""
     scale: Scale = "matched"
+    """`matched` to BatchOut's magnitude as the paper's text asks, or equation 5 as `printed`."""
 
     name: ClassVar[str] = "gaussian"
     summary: ClassVar[str] = "Gaussian noise in BatchOut's place (Subramanya et al. 2018, section 6.7)"
@@ -177,7 +165,7 @@ def _slot_by_slot(method: Augmenting, network: type[Network]) -> Augmenting:
     """The method with the slots to fill, in the order they were named, and an eta for each."""
     slots = network.slot_names
     if not slots:
-        raise ConfigError(f"method {method.name}: the network has no slots to fill")
+        raise ConfigError(f"method {method.name}: the network has no slots to fill; fgsm and pgd need none")
     layers = slots if method.layers is None else method.layers
     for name in layers:
         if name not in slots:

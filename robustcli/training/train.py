@@ -145,7 +145,7 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
     """
     saved = checkpoint.load(path)
     if saved.resume is None:
-        raise CheckpointError(f"--resume {path}: holds no optimiser state to go on from")
+        raise CheckpointError(f"--resume {path}: holds no optimiser state to go on from; train anew")
     state = dict(saved.resume)
     folder, before = state.pop("data_dir", None), saved.provenance.get("resumed", [])
     if not isinstance(folder, str | None) or not isinstance(before, list | tuple):
@@ -158,7 +158,9 @@ def resume(path: Path, *, data_dir: Path | None = None, device: str = "auto") ->
     except ConfigError as error:
         raise CheckpointError(f"--resume {path}: {error}") from None
     if prepared.images.fingerprint != saved.data["fingerprint"]:
-        raise DataError(f"--resume {path}: the training images are not those that the run began with")
+        raise DataError(
+            f"--resume {path}: the training images are not those that the run began with; name their --data-dir"
+        )
     try:
         run, last = check_state(state, saved.history, prepared.job)
     except ValueError as error:

@@ -22,7 +22,7 @@ from .conftest import fails, make, same, stored
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     save(tmp_path / "mnist-vanilla.pt", make())
     assert fails(tmp_path / "mnist-vanila.pt") == "no such checkpoint; did you mean 'mnist-vanilla.pt'?"
-    assert fails(tmp_path / "nowhere" / "x.pt") == "no such checkpoint"
+    assert fails(tmp_path / "nowhere" / "x.pt") == "no such checkpoint; `robustcli list zoo` names some that ship"
     assert fails(tmp_path) == "cannot be read: is a folder"
     assert fails(tmp_path, sha256) == "cannot be read: is a folder"
     assert fails(tmp_path / "x.pt", sha256) == "cannot be read: No such file or directory"
@@ -134,7 +134,7 @@ def billions(times: int) -> list[Any]:
 
 
 CHANGES: list[tuple[dict[str, Any], str]] = [
-    ({"schema": 2}, "has schema 2; robustcli "),
+    ({"schema": 2}, "has schema 2; this version reads 1; take the one that wrote it"),
     ({"schema": True}, "is not a robustcli checkpoint: it names no schema"),
     ({"state_dict": [1]}, "state_dict: input should be a valid dictionary"),
     ({"state_dict": {"w": 1.0}}, "state_dict.w: input should be an instance of Tensor"),

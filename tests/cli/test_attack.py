@@ -43,6 +43,30 @@ def test_the_gallery_is_a_png(call: Call, models: Path) -> None:
     assert len(content) > 10_000
 
 
+@pytest.mark.parametrize("suffix", ["pt", "npz"])
+def test_a_damaged_file_is_not_replaced(call: Call, models: Path, suffix: str) -> None:
+    attack = ("attack", models / "vanilla.pt", "--attack", "fgsm", "--eps", "0.2", "--limit", "9", "--checks", "off")
+    path = Path(f"adv.{suffix}")
+    assert call(*attack, "--save", path).code == 0
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole.replace(b"x_adv", b"x_bad"), b"PK\3\4", whole[:-200] + bytes(200)):
+        path.write_bytes(damaged)
+        ended = call(*attack, "--save", path)
+        assert (ended.code, "is there already and is not what --save writes" in ended.error) == (2, True)
+        assert path.read_bytes() == damaged
+
+
+def test_a_pt_holds_what_the_npz_holds_as_tensors_and_may_be_replaced(call: Call, models: Path) -> None:
+    attack = ("attack", models / "vanilla.pt", "--attack", "fgsm", "--eps", "0.2", "--limit", "9", "--checks", "off")
+    for file in ("adv.npz", "adv.pt", "adv.pt", "adv.npz"):
+        assert call(*attack, "--save", file).code == 0
+    saved = torch.load("adv.pt", weights_only=True)
+    with np.load("adv.npz") as arrays:
+        assert saved.keys() == set(arrays)
+        assert all(np.array_equal(saved[name].numpy(), arrays[name]) for name in arrays)
+    assert {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in saved.items()} == SAVED
+
+
 @pytest.mark.parametrize(("flag", "file"), [("--save", "adv.npz"), ("--gallery", "g.png")])
 @pytest.mark.parametrize("budgets", [(), ("--eps", "0.1,0.2")])
 def test_images_of_several_budgets_are_refused(
@@ -81,8 +105,10 @@ def test_pngs_are_8_bit_and_fool_when_they_are_read_back(call: Call, models: Pat
 @pytest.mark.parametrize(
     ("save", "told"),
     [
-        ("adv.png", "should be an .npz file, or a folder for PNG files"),
-        ("full", "is a folder with files in it; give a new one, or an .npz file"),
+        ("adv.png", "should be an .npz or .pt file, or a folder for PNG files"),
+        ("full", "is a folder with files in it; give a new one, or an .npz or .pt file"),
+        ("checkpoints/vanilla.pt", "is the checkpoint that this command reads"),
+        ("checkpoints/batchout.pt", "is there already and is not what --save writes; give another name"),
         ("no/pngs", "its folder no does not exist"),
     ],
 )

@@ -34,7 +34,7 @@ def document(call: Call, models: Path) -> dict[str, Any]:
 
 
 def test_json_has_the_keys_of_schema_1(document: dict[str, Any]) -> None:
-    assert document.keys() == {"schema", "command", "rows", "pairs", "verdict", "notes", "provenance"}
+    assert document.keys() == {"schema", "command", "rows", "pairs", "verdict", "training", "notes", "provenance"}
     assert (document["schema"], document["command"], document["pairs"]) == (1, "evaluate", [])
     assert [row.keys() for row in document["rows"]] == [ROW, ROW | MINIMAL]
 

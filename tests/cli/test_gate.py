@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from robustcli.measure.anytime import _Slices
+from robustcli.text import github
 
 from .conftest import Call
+from .test_nasty_names import NASTY, assert_harmless
 
 FGSM = ("--attack", "fgsm:eps=0.01", "--limit", "24")
 
@@ -73,3 +77,47 @@ def test_a_bar_with_nothing_to_judge_is_refused(call: Call, models: Path) -> Non
     ended = call("evaluate", models / "vanilla.pt", "--attack", "deepfool", "--fail-under", 20)
     assert (ended.code, ended.out) == (2, "")
     assert "--fail-under: judges rows with a budget; none of the attacks here has one" in ended.error
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "value"),
+    [
+        ("a: b, c", "a: b, c", "a%3A b%2C c"),
+        ("100 %", "100 %25", "100 %25"),
+        ("%0A%2C", "%250A%252C", "%250A%252C"),
+        ("x\r\n::stop::y", r"x\r\n::stop::y", r"x\r\n%3A%3Astop%3A%3Ay"),
+    ],
+)
+def test_nothing_ends_the_line_or_the_property_of_a_workflow_command(text: str, message: str, value: str) -> None:
+    assert (github(text), github(text, value=True)) == (message, value)
+
+
+@pytest.mark.parametrize("action", ["true", "", "false"])
+def test_on_github_each_row_below_the_bar_is_an_annotation_on_stderr(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch, action: str
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", action)
+    shutil.copy(models / "vanilla.pt", path := models / f"a,b:{NASTY}.pt")
+    both = ("--attack", "fgsm:eps=0.01", "--attack", "pgd:eps=0.02,steps=2", "--limit", "6", "--checks", "off")
+    ended = call("evaluate", path, *both, "--fail-under", "99", "--format", "json")
+    assert (ended.code, len(json.loads(ended.out)["rows"])) == (4, 2)
+    assert_harmless(ended.err)
+    lines = [line for line in ended.err.splitlines() if "::error" in line]
+    assert len(lines) == (2 if action == "true" else 0)
+    for line, attack in zip(lines, ("fgsm Linf 0.01", "pgd%3Asteps=2 Linf 0.02"), strict=False):
+        properties, message = line.removeprefix("::error title=").split("::", 1)
+        assert properties.endswith(f".pt%3A {attack}")
+        assert not set(properties) & set(":,")
+        assert message.endswith("the interval begins below --fail-under 99 %25")
+
+
+def test_on_github_an_attack_that_was_not_run_is_an_annotation(
+    call: Call, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setattr(_Slices, "_over", lambda _: True)
+    ended = call("evaluate", models / "vanilla.pt", *FGSM, "--budget", "1s", "--fail-under", 0, "--checks", "off")
+    assert ended.code == 4
+    (line,) = [line for line in ended.err.splitlines() if line.startswith("::")]
+    assert "/vanilla.pt%3A fgsm Linf 0.01::" in line
+    assert line.endswith("/vanilla.pt: fgsm Linf 0.01: was not run, so nothing shows --fail-under 0 %25")

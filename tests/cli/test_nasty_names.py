@@ -11,6 +11,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import yaml
+
+from robustcli.errors import DataError
+from robustcli.measure.document import read_document
+from robustcli.report.exports import EXPORTS
 
 from .conftest import Call
 
@@ -82,6 +87,26 @@ def test_what_is_kept_and_written_is_harmless(call: Call, nasty: tuple[Path, Pat
         assert_harmless(ended.out + ended.err)
     assert_harmless(Path("all.csv").read_text())
     assert all(line.split(",")[0].isdigit() for line in Path("all.csv").read_text().splitlines()[1:])
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_no_export_writes_a_name_raw(call: Call, nasty: tuple[Path, Path], images: Path, name: str) -> None:
+    shutil.copy(images, f"{NASTY}.npz")
+    ended = call("evaluate", nasty[0], *FGSM, "--dataset", f"./{NASTY}.npz", "--json", "r.json")
+    assert ended.code == 0, ended.err
+    try:
+        text = EXPORTS[name][1]([read_document(Path("r.json"))])
+    except DataError as error:
+        assert name == "robustbench"
+        assert_harmless(str(error))
+        return
+    assert_harmless(text)
+    if name == "latex-document":
+        assert not re.search(r"(?<!\\)[$#_]|\\input\{", text.split("\\begin{document}")[1])
+    elif name == "model-card":
+        assert "<script>" not in "".join(line for line in text.split("---\n")[2].splitlines() if line[:4].strip())
+    else:
+        assert yaml.safe_load(text)
 
 
 def test_errors_and_doctor_are_harmless(call: Call, nasty: tuple[Path, Path], here: Path) -> None:

@@ -98,7 +98,7 @@ def test_an_invalid_verdict_is_exit_5(call: Call, here: Path, style: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("report",), 2, "missing argument 'files'"),
+        (("report",), 2, "report: give a FILE.json, or --store FILE"),
         (("report", "r.json", "--format", "yaml"), 2, "--format 'yaml' is unknown"),
         (("report", "folder"), 3, "folder: "),
         (("report", "pipe"), 3, "pipe: "),

@@ -67,7 +67,7 @@ def test_what_is_no_whole_set_of_shards_is_named_and_nothing_is_written(
         ([first, "seed.db"], "seed.db: shard 2 of 2 is of another run than 1.db: by its spec"),
         ([first, "three.db"], "three.db: shard 2 of 3 is of another run than 1.db"),
         ([first, "plain.db"], "plain.db: is no shard, and another store here is one"),
-        ([first, "none.db"], "none.db: is not there"),
+        ([first, "none.db"], "none.db: is not there; `robustcli evaluate` makes one"),
     ]:
         ended = call("results", "merge", *stores, "--store", "all.db")
         assert (ended.code, ended.error) == (3, f"error: {expected}")

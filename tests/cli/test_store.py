@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from robustcli.cli.main import run
 from robustcli.cli.request import STORE
@@ -331,7 +332,7 @@ def test_a_row_is_shown_with_where_it_comes_from(call: Call) -> None:
 def test_rows_are_exported_with_their_samples(call: Call) -> None:
     import numpy as np
 
-    for suffix in ("csv", "json", "npz"):
+    for suffix in ("csv", "json", "npz", "pt", "pt"):
         assert call("results", "export", f"all.{suffix}").code == 0
     assert len(Path("all.csv").read_text().splitlines()) == 1 + 3 * 60 + 3 * 20
     exported = rows(Path("all.json").read_text())
@@ -339,6 +340,9 @@ def test_rows_are_exported_with_their_samples(call: Call) -> None:
         assert arrays["2_robust"].tolist() == exported[1]["robust"]
         assert arrays["2_x_adv"].shape[1:] == (1, 8, 8)
         assert set(arrays["2_x_adv_ids"]) <= set(exported[1]["ids"])
+        tensors = torch.load("all.pt", weights_only=True)
+        assert tensors.keys() == set(arrays)
+        assert all(np.array_equal(tensors[name].numpy(), arrays[name]) for name in arrays)
         assert 0 <= arrays["2_x_adv"].min() <= arrays["2_x_adv"].max() <= 1
     assert call("results", "export", "one.csv", "4").code == 0
     assert len(Path("one.csv").read_text().splitlines()) == 21
@@ -379,7 +383,7 @@ def test_a_row_that_was_pruned_by_its_checkpoints_hash_is_measured_again(call: C
         (["list"], "--store results/robustcli.db: is not there"),
         (["show", "1"], "--store results/robustcli.db: is not there"),
         (["list", "--format", "xml"], "--format 'xml' is unknown (allowed: json, table)"),
-        (["export", "all.txt"], "results export all.txt: should end in .json, .csv, .npz"),
+        (["export", "all.txt"], "results export all.txt: should end in .json, .csv, .npz, .pt"),
         (["prune"], "results prune: say which rows"),
         (["prune", "--older-than", "9" * 99 + "w"], "is older than the calendar"),
         (["prune", "--older-than", "999999999h"], "is older than the calendar"),
@@ -442,6 +446,13 @@ def test_a_full_disk_is_listed_and_pruned(call: Call, monkeypatch: pytest.Monkey
     assert ended.error.endswith("is full; free some space, or delete it with the files -wal and -shm beside it")
     assert "removed 6 of 6 rows" in call("results", "prune", "--all").err
     assert rows(call("results", "list", "--format", "json").out) == []
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_checkpoint_is_not_replaced_by_an_export(call: Call) -> None:
+    ended = call("results", "export", "checkpoints/vanilla.pt")
+    assert ended.code == 2
+    assert "checkpoints/vanilla.pt: is there already and is not an export of rows; give another name" in ended.error
 
 
 @pytest.mark.usefixtures("stored")

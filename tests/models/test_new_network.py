@@ -65,4 +65,4 @@ def test_a_new_network_is_listed_trains_is_evaluated_and_is_judged(call: Call) -
 
 def test_a_method_that_needs_slots_says_that_the_network_has_none(call: Call) -> None:
     code, _, err = call("train --model linear --method batchout --dataset bars.npz")
-    assert (code, err) == (2, "error: method batchout: the network has no slots to fill\n")
+    assert (code, err) == (2, "error: method batchout: the network has no slots to fill; fgsm and pgd need none\n")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table as RichTable
 
 from robustcli.report.table import Table, interval, percent, to_rich, to_text
@@ -104,6 +105,7 @@ def test_a_terminal_shows_markup_as_text(width: int) -> None:
 
 def columns(table: Table, width: int) -> list[str]:
     shown = to_rich(table, width).renderables[1]
+    shown = shown.renderable if isinstance(shown, Padding) else shown
     assert isinstance(shown, RichTable)
     return [str(column.header) for column in shown.columns]
 

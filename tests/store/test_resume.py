@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from robustcli.measure.evaluate import evaluate
 from robustcli.measure.journal import FIRST
 from robustcli.measure.record import Record
 from robustcli.measure.session import Session, open_session
+from robustcli.store.browse import broken, read
 from robustcli.store.cache import Cache
+from robustcli.store.database import connect
 
 SPEC = EvalSpec(attacks=("fgsm", "pgd:steps=3", "deepfool:iters=3", "autoattack:rounds=2,queries=4"), eps="0.05,0.1")
 
@@ -162,6 +165,48 @@ def test_the_images_of_the_first_broken_samples_are_stored(measured: Any, tmp_pa
         )
     broken = {row.attack["name"]: row.clean_correct - row.correct for row in rows if row.ensemble is None}
     assert sorted(stored.values()) == sorted(min(FIRST, count) for count in broken.values())
+
+
+def test_originals_and_confidences_are_kept_with_them_and_count_nowhere(
+    measured: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    rows, plain = measured(attacks=("fgsm",)), measured(None, attacks=("fgsm",))
+    assert (rows[0].forwards, rows[0].backwards) == (plain[0].forwards, plain[0].backwards)
+    (item,) = open_session([checkpoint], SPEC).items
+    images = dict(zip(item.images.ids.tolist(), item.images.x, strict=True))
+    with closing(connect(tmp_path / "r.db")) as connection:
+        line = [line for line in read(connection).lines if line.label == "fgsm"][-1]
+        kept = broken(connection, line, 99)
+    assert 0 < len(kept) <= FIRST
+    for one in kept:
+        assert one.picture.original == images[one.sample].numpy().tobytes()
+        x_adv = torch.frombuffer(bytearray(one.picture.pixels), dtype=torch.float32).view(1, *one.picture.shape)
+        with torch.no_grad():
+            before = item.target.module(images[one.sample][None].float() / 255).softmax(1)[0, one.pred]
+            after = item.target.module(x_adv).softmax(1)[0, one.pred_after]
+        assert one.picture.confidence == pytest.approx((float(before), float(after)), abs=1e-5)
+
+
+def test_looking_at_confidences_moves_no_draw_of_a_randomised_model(
+    measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("robustcli.measure.journal.FIRST", 0)
+    torch.manual_seed(0)
+    measured(attacks=("fgsm",))
+    after = torch.rand(1)
+    monkeypatch.setattr("robustcli.measure.journal.FIRST", 16)
+    monkeypatch.setattr("robustcli.measure.journal.Meter", _Noisy)
+    torch.manual_seed(0)
+    measured("s.db", attacks=("fgsm",))
+    assert torch.equal(torch.rand(1), after)
+
+
+class _Noisy:
+    """A model that draws, and then fails."""
+
+    def __init__(self, model: object) -> None:
+        torch.rand(9)
+        raise RuntimeError("no answer")
 
 
 def test_where_memory_runs_out_the_rest_goes_on_and_all_is_kept(
