@@ -62,9 +62,11 @@ def _escaped(character: str) -> str:
 def latex(text: str) -> str:
     """One line in which nothing is a command, or ends a comment or a column.
 
-    Letters that LaTeX's own fonts have stay; others, which would stop pdflatex, are written as their escapes.
+    Letters that LaTeX's own fonts have stay; others, which would stop pdflatex, are written as their escapes. Signs
+    that these fonts would join, such as `--`, stand apart.
     """
-    return "".join(_LATEX.get(one) or _typeset(one) for one in unicodedata.normalize("NFC", visible(text)))
+    typeset = (_LATEX.get(one) or _typeset(one) for one in unicodedata.normalize("NFC", visible(text)))
+    return re.sub(r"(?<=[-,'`?!])(?=[-,'`])", "{}", "".join(typeset))
 
 
 def _typeset(character: str) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from robustcli.cli.console import notice, out, tell
+from robustcli.cli.console import notice, out, tell, warn
 from robustcli.cli.options import ATTACK, MODEL, OUTPUT, option
 from robustcli.cli.outputs import check_output
 from robustcli.cli.request import STORE, exit_code
@@ -67,6 +67,8 @@ def report(files: Files = None, store: Store = None, style: Style = "table", out
             raise ConfigError(f"--output {output}: should be .html, a page without --format, or {kinds}")
         _check_output(output, files, store, suffix)
     with _opened("report", files, store, images=output is not None and style in FORMATS) as (documents, results):
+        if not any(document["rows"] for document in documents.values()) and (style in EXPORTS or not files):
+            raise DataError(f"{', '.join(documents) or store or STORE}: there is no row to show")
         if style in EXPORTS:
             _export(style, EXPORTS[style][1](list(documents.values())), output)
         elif output is None:
@@ -97,7 +99,7 @@ def plot(
 
     if kind not in CHARTS:
         raise unknown("plot", kind, CHARTS)
-    if output.suffix not in SUFFIXES:
+    if output.suffix.lower() not in SUFFIXES:
         raise ConfigError(f"--output {output}: should end in {', '.join(SUFFIXES)}")
     _check_output(output, files, store, output.suffix)
     chart = CHARTS[kind]
@@ -107,7 +109,7 @@ def plot(
         raise DataError(f"plot {kind}: {chart.missing}")
     name, points = next(iter(choices.items()))
     draw(chart, points, name or chart.title, output)
-    more = f"; --model and --attack choose one of {len(choices) - 1} more" if len(choices) > 1 else ""
+    more = f"; --model and --attack choose another of {len(choices)}" if len(choices) > 1 else ""
     notice(f"{output}: {name or chart.title}{more}")
 
 
@@ -133,7 +135,13 @@ def _opened(
             raise ConfigError(f"{command}: give a FILE.json, or --store FILE; {STORE} is not there")
         images = False
     with ExitStack() as stack:
-        kept = stack.enter_context(open_store(path)) if images or not files else None
+        try:
+            kept = stack.enter_context(open_store(path)) if images or not files else None
+        except DataError as error:
+            if store is not None or not files:
+                raise
+            kept = None
+            warn(f"{error}; no images are shown")
         if kept is not None and not files:
             from robustcli.report.stored import documents as stored
 

@@ -168,6 +168,11 @@ class Record:
         return None if self.budget is None else parse_number(self.budget)
 
     @property
+    def settled(self) -> int:
+        """The first iteration after which nothing changes any more."""
+        return next((i for i in range(1, len(self.by_iter)) if len(set(self.by_iter[i - 1 :])) == 1), len(self.by_iter))
+
+    @property
     def median_distance(self) -> float | None:
         """Of a minimal-norm attack; None otherwise, or where half withstood it."""
         return median_distance(self.distance) if self.kind == "minimal" else None

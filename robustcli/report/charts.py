@@ -18,7 +18,7 @@ PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 """Okabe and Ito 2008, without what is faint on white; shapes and dashes tell the same."""
 
 SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross", "triangle-right", "triangle-left")
-DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 1], [1, 3])
+DASHES = ([1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 1])
 DATA = alt.NamedData(name="points")
 
 
@@ -242,6 +242,6 @@ def draw(chart: Chart, found: Sequence[Point], title: str, path: Path) -> None:
 
     spec = spec_of(chart, found, "#111", 14) | {"datasets": {"points": list(found)}, "background": "white"}
     spec |= {"title": {"text": title, "fontSize": 15, "anchor": "start"}} if title else {}
-    convert = {".svg": vl_convert.vegalite_to_svg, ".pdf": vl_convert.vegalite_to_pdf}.get(path.suffix)
+    convert = {".svg": vl_convert.vegalite_to_svg, ".pdf": vl_convert.vegalite_to_pdf}.get(path.suffix.lower())
     content = convert(json.dumps(spec)) if convert else vl_convert.vegalite_to_png(json.dumps(spec), ppi=200)
     write_whole(path, content.encode() if isinstance(content, str) else content, "--output")

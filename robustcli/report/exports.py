@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from robustcli.errors import DataError, listed
 from robustcli.measure.document import records_of
 from robustcli.measure.record import Record
 from robustcli.report.formats import refusals
+from robustcli.report.meanings import WORDS
 from robustcli.report.table import Table, data_name, interval, percent, to_text
 from robustcli.report.verdict import finding_lines, heading, not_run_line
 from robustcli.report.views import tables
@@ -20,6 +22,7 @@ from robustcli.text import latex, markdown, visible
 
 Documents = Sequence[Mapping[str, Any]]
 
+UNRELIABLE = {"RELIABLE": False, "SUSPECT": True, "INVALID": True}
 FILL_IN = "FILL IN"
 """Begins what nobody but the author of a model knows."""
 
@@ -31,15 +34,10 @@ HUB = {
 }
 """Data sets by their name on the Hugging Face Hub."""
 
+ROBUSTBENCH = ("cifar10", "cifar100", "imagenet")
+
 ROWS, LONG = 40, 45
 """Rows of a table on a page, and characters of a cell that is not wrapped."""
-
-MEANING = {
-    "RELIABLE": "An ensemble of AutoAttack's grade takes at most about a point more from these samples.",
-    "PRELIMINARY": "Something that RELIABLE takes did not run, or a check warns: a first number, none to rely on.",
-    "SUSPECT": "A check found signs that the attacks were held up: the number is likely too high.",
-    "INVALID": "A check found that the number says nothing.",
-}
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage{iftex,booktabs,float,graphicx}
@@ -87,21 +85,23 @@ def _latex_table(table: Table, title: str, cells: Sequence[Sequence[str]], numbe
 
 
 def _tex(text: str) -> str:
-    return latex(text.replace("\n", " ")).replace("--", "-{}-")
+    return latex(text.replace("\n", " "))
 
 
 def model_card(documents: Documents) -> str:
     """Markdown for a model's card: what was measured, what it means and how to make it again; with a `model-index`."""
     records = [record for document in documents for record in _rows(document)]
-    index: dict[str, list[dict[str, Any]]] = {}
+    index: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for one in records:
-        dataset = {"type": HUB.get(one.dataset, one.dataset), "name": one.dataset, "split": one.split}
+        kind = HUB.get(one.dataset, re.sub(r"[^\w.-]+", "-", one.dataset))  # the Hub refuses other characters
+        dataset = {"type": kind, "name": one.dataset, "split": one.split}
         name = f"Robust accuracy, {one.name} {one.ball}"
         metrics = [{"type": "accuracy", "name": name, "value": round(one.accuracy, 4)}]
         result = {"task": {"type": "image-classification"}, "dataset": dataset, "metrics": metrics}
-        index.setdefault(one.subject.checkpoint, []).append(result)
-    models = {"model-index": [{"name": name, "results": results} for name, results in index.items()]}
-    parts = [f"---\n{_yaml(models)}---", "# Adversarial robustness"]
+        index.setdefault((one.subject.checkpoint, one.subject.sha256), []).append(result)
+    models = [{"name": name, "results": results} for (name, _), results in index.items()]
+    parts = [f"---\n{_yaml({'model-index': models})}---"] if models else []
+    parts.append("# Adversarial robustness")
     for document in documents:
         parts += [to_text(table, "markdown") for table in _tables(document)]
         for head, lines in _verdicts(document):
@@ -114,7 +114,7 @@ def robustbench(documents: Documents) -> str:
     """The JSON of a model in RobustBench's `model_info`; what only its author knows is to be filled in.
 
     Raises:
-        DataError: AutoAttack did not run, or on several models or budgets.
+        DataError: AutoAttack did not run, on several models or budgets, or on images that RobustBench does not have.
     """
     found = [(record, document) for document in documents for record in _rows(document)]
     found = [(record, document) for record, document in found if _is_autoattack(record)]
@@ -125,6 +125,8 @@ def robustbench(documents: Documents) -> str:
         why = why if found else "takes AutoAttack with its usual options on all samples, which did not run"
         raise DataError(f"--format robustbench: {why}; `robustcli {way}` gives it")
     record, document = found[0]
+    if record.dataset not in ROBUSTBENCH:
+        raise DataError(f"--format robustbench: has {', '.join(ROBUSTBENCH)}, and no {visible(record.dataset)}")
     words = [one["word"] for one in _checked(document) if one["checkpoint"] == record.subject.checkpoint]
     verdict = words[0] if words else ""
     note = f"{_what(record)}, by robustcli {__version__}" + (f"; its verdict: {verdict}" if verdict else "")
@@ -142,7 +144,7 @@ def robustbench(documents: Documents) -> str:
         "reported": f"{FILL_IN}: the paper's own robust accuracy in per cent",
         "autoattack_acc": f"{100 * record.accuracy:.2f}",
         "footnote": note,
-        "unreliable": verdict in ("SUSPECT", "INVALID") if verdict else f"{FILL_IN}: true or false",
+        "unreliable": UNRELIABLE.get(verdict, f"{FILL_IN}: true or false"),
     }
     return json.dumps(info, indent=2) + "\n"
 
@@ -161,7 +163,8 @@ def eval_results(documents: Documents) -> str:
         DataError: there is no such row, or there are several models.
     """
     entries: list[dict[str, Any]] = []
-    models = dict.fromkeys(record.subject.checkpoint for document in documents for record in _rows(document))
+    rows = [record for document in documents for record in _rows(document)]
+    models = dict.fromkeys((record.subject.checkpoint, record.subject.sha256) for record in rows)
     source = {"url": f"{FILL_IN}: where the result JSON is", "name": f"robustcli {__version__}"}
     for document in documents:
         rest = {"date": str(document["provenance"].get("time") or FILL_IN), "source": source}
@@ -174,7 +177,8 @@ def eval_results(documents: Documents) -> str:
                 if all(notes != entry["notes"] for entry in entries):
                     entries.append({"dataset": dataset, "value": value, **rest, "notes": notes})
     if len(models) != 1:
-        why = f"here are {listed(models)}; give each one's result" if models else "no row here has a budget; give --eps"
+        names = listed(f"{checkpoint} ({sha256[:8]})" for checkpoint, sha256 in models)
+        why = f"here are {names}; give each one's result" if models else "no row here has a budget; give --eps"
         raise DataError(f"--format eval-results: is of one model at a budget, and {why}")
     head = "# For .eval_results/ in the model's repository; dataset.id has to be a benchmark of the Hub."
     return f"{head}\n{_yaml(entries)}"
@@ -198,7 +202,7 @@ def _checked(document: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _verdicts(document: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """Of each checkpoint, its verdict, and what that means and rests on."""
     for verdict in _checked(document):
-        lines = [MEANING.get(verdict["word"], ""), *finding_lines(verdict)]
+        lines = [WORDS.get(verdict["word"], ""), *finding_lines(verdict)]
         lines += [not_run_line(verdict, document["verdict"]["checks"]), document["verdict"]["note"]]
         yield heading(verdict, True), [line for line in dict.fromkeys(lines) if line]
 

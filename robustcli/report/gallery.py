@@ -25,10 +25,11 @@ SHOWN = 112
 def galleries(connection: sqlite3.Connection, lines: Sequence[Line], results: Results) -> dict[str, list[Point]]:
     """By row, a point a sample; of each model of the strongest attack that has images, with originals where it can."""
     kept = pictured(connection)
-    rows = {(row.record.subject.sha256, row.attack): row for row in results.rows}
+    rows = {(row.record.subject.sha256, row.attack, row.record.dataset, row.seed): row for row in results.rows}
     found: dict[str, tuple[tuple[bool, float], str, list[Point]]] = {}
     for line in lines:
-        row = rows.get((line.sha256, f"{line.name} {line.budget}"))
+        key = (line.sha256, f"{line.name} {line.budget}", line.dataset)
+        row = rows.get((*key, line.seed), rows.get((*key, None)))
         images, originals = kept.get(line.id, (0, 0))
         rank = (not originals, line.correct / line.n)
         if row is not None and images and (row.model not in found or rank < found[row.model][0]):

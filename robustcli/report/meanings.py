@@ -1,4 +1,4 @@
-"""Why each check of the verdict matters, in a sentence for readers who do not know it. No torch, unlike the checks."""
+"""What each word of the verdict says, and why each check matters, for readers who do not know. No torch here."""
 
 MEANINGS = {
     "P1": "Dropout and batch statistics in train mode change the numbers from call to call.",
@@ -44,3 +44,11 @@ MEANINGS = {
     "R24": "If a stronger ensemble finds more, its number is the one to quote.",
 }
 """By the check's id; a test says that none is missing."""
+
+WORDS = {
+    "RELIABLE": "An ensemble of AutoAttack's grade takes at most about a point more from these samples.",
+    "PRELIMINARY": "Something that RELIABLE takes did not run, or a check warns: a first number, none to rely on.",
+    "SUSPECT": "A check found signs that the attacks were held up: the number is likely too high.",
+    "INVALID": "A check found that the number says nothing.",
+}
+"""By the verdict's word, what it says."""

@@ -16,9 +16,9 @@ import vl_convert
 from markupsafe import Markup
 
 from robustcli import __version__
-from robustcli.errors import DataError
 from robustcli.report.charts import CHARTS, spec_of
-from robustcli.report.meanings import MEANINGS
+from robustcli.report.formats import refusals
+from robustcli.report.meanings import MEANINGS, WORDS
 from robustcli.report.points import Point, Results
 from robustcli.report.table import interval, percent
 from robustcli.report.verdict import not_run_line
@@ -48,20 +48,21 @@ def make_page(results: Results, inputs: Sequence[str], output: str) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, finalize=_harmless, trim_blocks=True
     )
-    environment.globals |= {"percent": percent, "interval": interval, "meanings": MEANINGS, "version": __version__}
-    try:
+    environment.globals |= {"percent": percent, "interval": interval, "meanings": MEANINGS, "words": WORDS}
+    environment.globals["version"] = __version__
+    with refusals():
         parts = _charts(results, inputs) | _verdicts(results) | {"rows": results.rows, "nothing": NO_ROWS}
-        return environment.get_template("page.html").render(
-            parts,
-            vega=own[0],
-            js=own[1],
-            css=own[2],
-            policy=" ".join([POLICY, *map(_hash, own[:2])]),
-            own_command=shlex.join(["robustcli", "report", *inputs, "--output", output]),
-        )
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, jinja2.TemplateError) as error:
-        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-        raise DataError(f"a result cannot be shown: {what}") from None
+        try:
+            return environment.get_template("page.html").render(
+                parts,
+                vega=own[0],
+                js=own[1],
+                css=own[2],
+                policy=" ".join([POLICY, *map(_hash, own[:2])]),
+                own_command=shlex.join(["robustcli", "report", *inputs, "--output", output]),
+            )
+        except jinja2.TemplateError as error:
+            raise ValueError(str(error)) from None
 
 
 def _harmless(value: Any) -> Any:
@@ -86,7 +87,7 @@ def _hash(script: str) -> str:
 
 def _charts(results: Results, inputs: Sequence[str]) -> dict[str, Any]:
     """Charts with the names of what they show, their specs and points, and the commands that draw them alone."""
-    rows = {row.title: ["--model", row.model, "--attack", row.attack] for row in results.rows}
+    rows = {row.title: ["--model", row.model, "--attack", row.run] for row in results.rows}
     charts, figures, galleries = [], {}, []
     for kind, chart in CHARTS.items():
         choices = chart.points(results)
@@ -100,7 +101,8 @@ def _charts(results: Results, inputs: Sequence[str]) -> dict[str, Any]:
             found = [_columns(points) | {"command": commands[name]} for name, points in choices.items()]
             figures[kind] = {"spec": spec_of(chart, next(iter(choices.values()))), "choices": found}
     titles = {"leaderboard": "Leaderboard"} | {kind: chart.title for kind, chart in CHARTS.items()}
-    cells = [(row.data, row.record.norm.capitalize(), row.record.name, row.word) for row in results.rows]
+    whole = [row for row in results.rows if row.record.ensemble is None]
+    cells = [(row.data, row.record.norm.capitalize(), row.record.name, row.word) for row in whole]
     filters = dict(zip(("data", "norm", "attack", "verdict"), zip(*cells, strict=True), strict=False))
     return {
         "charts": charts,
@@ -110,7 +112,7 @@ def _charts(results: Results, inputs: Sequence[str]) -> dict[str, Any]:
         "parts": titles | {"verdict": "Verdict", "provenance": "Provenance"},
         "filters": filters,
         "models": sorted({row.model for row in results.rows}),
-        "data": sorted(set(filters.get("data", ()))),
+        "data": sorted({row.data for row in results.rows}),
     }
 
 
@@ -125,21 +127,19 @@ def _verdicts(results: Results) -> dict[str, Any]:
     newest = list(reversed(results.documents))
     found = []
     for document in newest:
-        verdict = document["verdict"] or {}
+        verdict, rows = document["verdict"] or {}, document["rows"]
+        names = {row["checkpoint"]: results.names[row["checkpoint"], row["checkpoint_sha256"]] for row in rows}
         for one in verdict.get("checkpoints", ()):
             ranked = sorted(one["findings"], key=lambda finding: -LEVELS.index(finding["level"]))
             bad = sum(LEVELS.index(finding["level"]) >= LEVELS.index("WARN") for finding in ranked)
             groups = {"at WARN or worse": ranked[:bad], "that speak for it, or only inform": ranked[bad:]}
-            found.append((one, _command(document), groups, not_run_line(one, verdict.get("checks", ""))))
+            name = names.get(one["checkpoint"], one["checkpoint"])
+            found.append((name, one, _command(document), groups, not_run_line(one, verdict.get("checks", ""))))
     origins = [
         (document, _command(document), json.dumps(document["provenance"].get("spec"), indent=1).splitlines())
         for document in newest[:MOST]
     ]
-    return {
-        "verdicts": found[:MOST],
-        "origins": origins,
-        "names": {path: name for (path, _), name in results.names.items()},
-    }
+    return {"verdicts": found[:MOST], "origins": origins}
 
 
 def _command(document: Mapping[str, Any]) -> str:

@@ -40,6 +40,7 @@ class Row:
         classes: their names, as far as they are known.
         clean, right: how many samples are right before the attack, and after it.
         data, attack: the data set with its split, and `pgd Linf 0.3`.
+        apart: what tells it from rows of the same model and attack on other samples or by another seed.
     """
 
     record: Record
@@ -51,6 +52,7 @@ class Row:
     right: int
     data: str
     attack: str
+    apart: tuple[str, ...] = ()
 
     @property
     def share(self) -> float:
@@ -58,9 +60,14 @@ class Row:
         return self.right / (self.record.n or 1)
 
     @property
+    def run(self) -> str:
+        """`pgd Linf 0.3`, and what tells it apart."""
+        return ", ".join((self.attack, *self.apart))
+
+    @property
     def title(self) -> str:
-        """`a: pgd Linf 0.3`."""
-        return visible(f"{self.model}: {self.attack}")
+        """`a: pgd Linf 0.3`, and what tells it apart."""
+        return visible(f"{self.model}: {self.run}")
 
 
 @dataclass(frozen=True)
@@ -88,17 +95,15 @@ class Results:
         """
         rows = [row for row in self.rows if model in (None, row.model, row.record.subject.checkpoint)]
         if self.rows and not rows:
-            raise DataError(f"--model {model}: no result has it; there are {_listed(row.model for row in self.rows)}")
-        known = {row.title: (None, row.record.name, row.attack, row.record.attack.get("name")) for row in rows}
+            raise DataError(f"--model {model}: no result has it; there are {_every(row.model for row in self.rows)}")
+        known = {row.title: (None, row.record.name, row.attack, row.run, row.record.attack.get("name")) for row in rows}
         chosen = [row for row in rows if attack in known[row.title]]
         if rows and not chosen:
-            raise DataError(
-                f"--attack {attack}: no result has it; there are {_listed(row.record.name for row in rows)}"
-            )
+            raise DataError(f"--attack {attack}: no result has it; there are {_every(row.record.name for row in rows)}")
         return replace(self, rows=chosen)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _every(names: Iterable[str]) -> str:
     return ", ".join(sorted(set(names)))
 
 
@@ -118,7 +123,7 @@ def gather(documents: Sequence[Mapping[str, Any]]) -> Results:
         verdict, origin = document["verdict"] or {}, document["provenance"]
         words = {one["checkpoint"]: one["word"] for one in verdict.get("checkpoints", ())}
         for one in found:
-            key = (one.subject, one.dataset, one.split, one.setting, one.n, origin.get("seed"))
+            key = (one.subject, one.dataset, one.split, one.setting, frozenset(one.ids), origin.get("seed"))
             word = words.get(one.subject.checkpoint) or (rows.pop(key).word if key in rows else "-")
             rows[key] = Row(
                 one,
@@ -131,7 +136,33 @@ def gather(documents: Sequence[Mapping[str, Any]]) -> Results:
                 data_name(one.dataset, one.split),
                 f"{one.name} {one.ball}",
             )
-    return Results(documents, names, list(rows.values()))
+    bases: list[Any] = []
+    facts: list[tuple[str, ...]] = []
+    for row in rows.values():
+        one = row.record
+        bases.append((row.model, one.ensemble or one.name, one.norm))
+        span = f"samples {one.ids[0]} to {one.ids[-1]}" if one.ids else ""
+        facts.append((row.data, f"n = {one.n}", f"seed {row.seed}", span))
+    apart = _told_apart(bases, facts)
+    shown = [replace(row, apart=told) for row, told in zip(rows.values(), apart, strict=True)]
+    return Results(documents, names, shown)
+
+
+def _told_apart(bases: Sequence[Any], facts: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """For each thing, those of its facts that tell it from others of its base; none where it is alone."""
+    groups: dict[Any, set[tuple[str, ...]]] = {}
+    for base, own in zip(bases, facts, strict=True):
+        groups.setdefault(base, set()).add(own)
+    return [_telling(own, groups[base]) for base, own in zip(bases, facts, strict=True)]
+
+
+def _telling(own: tuple[str, ...], others: set[tuple[str, ...]]) -> tuple[str, ...]:
+    told = []
+    for i, fact in enumerate(own):
+        if any(other[i] != fact for other in others):
+            told.append(fact)
+            others = {other for other in others if other[i] == fact}
+    return tuple(told)
 
 
 def class_names(origin: Mapping[str, Any], checkpoint: str) -> list[str]:
@@ -157,14 +188,18 @@ def curve_points(results: Results) -> Choices:
     series: dict[tuple[str, str], list[Point]] = {}
     for row in results.rows:
         if row.record.eps is not None and row.record.ensemble is None:
-            name = ", ".join([row.model, row.record.name, *([row.data] if several else [])])
-            own = series.setdefault((name, row.record.norm.capitalize()), [])
+            parts = dict.fromkeys([row.model, row.record.name, *([row.data] if several else []), *row.apart])
+            own = series.setdefault((", ".join(parts), row.record.norm.capitalize()), [])
             at = [(0.0, row.clean)] * (not own) + [(row.record.eps, row.right)]
             own += [_rate(right, row.record.n) | {"eps": eps, "along": None} for eps, right in at]
-    for curve, budgets in (found for document in results.documents for found in curves_of(document)):
-        if model := results.name(curve.subject):
-            name = f"{model}, closest of {' and '.join(curve.attacks)}"
-            series[name, curve.norm.capitalize()] = _along(curve.everyone, budgets[-1])
+    curves = [
+        found for document in results.documents for found in curves_of(document) if results.name(found[0].subject)
+    ]
+    names = [f"{results.name(curve.subject)}, closest of {' and '.join(curve.attacks)}" for curve, _ in curves]
+    facts = [(data_name(curve.dataset, curve.split), f"n = {curve.everyone.n}") for curve, _ in curves]
+    bases = [(name, curve.norm) for name, (curve, _) in zip(names, curves, strict=True)]
+    for name, told, (curve, budgets) in zip(names, _told_apart(bases, facts), curves, strict=True):
+        series[", ".join((name, *told)), curve.norm.capitalize()] = _along(curve.everyone, budgets[-1])
     most = sorted(series, key=lambda name: -len(series[name]))[:SERIES]
     return _alone({"series": name, "norm": norm} | one for name, norm in most for one in series[name, norm])
 
@@ -188,27 +223,27 @@ def _alone(points: Iterable[Point]) -> Choices:
 
 def pair_points(results: Results) -> Choices:
     """Paired differences of models on the same samples, as `compare` finds them; of many models those of the first."""
-    groups: dict[tuple[Any, ...], dict[Subject, Record]] = {}
+    groups: dict[tuple[Any, ...], dict[Subject, Row]] = {}
     for row in results.rows:
         if row.record.ensemble is None:
-            key = (row.data, row.record.setting, row.record.ids)
-            groups.setdefault(key, {})[row.record.subject] = row.record
+            key = (row.data, row.record.setting, row.record.ids, row.seed)
+            groups.setdefault(key, {})[row.record.subject] = row
     points: list[Point] = []
     for same in groups.values():
         if 1 < len(same) <= MOST_COMPARED:
             from robustcli.measure.compare import pairs  # which brings scipy
 
-            between = pairs([[record] for record in same.values()])
+            between = pairs([[row.record] for row in same.values()])
             chosen = [pair for pair in between if len(same) < MANY or pair.a.subject == next(iter(same))]
-            points += [_pair(results, pair.a, pair.b, pair.as_dict()) for pair in chosen]
+            points += [_pair(same[pair.a.subject], same[pair.b.subject], pair.as_dict()) for pair in chosen]
     return _alone(points[:PAIRS])
 
 
-def _pair(results: Results, a: Record, b: Record, pair: Mapping[str, Any]) -> Point:
+def _pair(a: Row, b: Row, pair: Mapping[str, Any]) -> Point:
     ends = dict(zip(("difference", "low", "high"), (pair["difference"], *pair["ci95"]), strict=True))
     return {
-        "pair": f"{results.name(a.subject)} - {results.name(b.subject)}",
-        "attack": f"{a.name} {a.ball}",
+        "pair": f"{a.model} - {b.model}",
+        "attack": ", ".join(dict.fromkeys((a.attack, *a.apart, *b.apart))),
         **{key: round(100 * value, 3) for key, value in ends.items()},
         "p": float(f"{pair['p_holm']:.2g}"),
         "n": pair["n"],
@@ -292,10 +327,12 @@ def progress_points(results: Results) -> Choices:
     for row in results.rows:
         one, start = row.record, _rate(row.clean, row.record.n) | {"step": 0.0}
         if one.by_iter:
-            steps = [_rate(right, one.n) | {"step": float(i)} for i, right in enumerate(one.by_iter, start=1)]
+            seen = one.by_iter[: one.settled]
+            steps = [_rate(right, one.n) | {"step": float(i)} for i, right in enumerate(seen, start=1)]
             series[row.title] = [point | {"over": "iterations"} for point in (start, *steps)]
         elif one.ensemble is not None and one.n:  # its passes are its own; its accuracy is what is left after it
-            own = series.setdefault(f"{row.model}: {one.ensemble} {one.ball}", [start | {"over": "passes a sample"}])
+            name = ", ".join((f"{row.model}: {one.ensemble} {one.ball}", *row.apart))
+            own = series.setdefault(name, [start | {"over": "passes a sample"}])
             step = own[-1]["step"] + round((one.forwards + one.backwards) / one.n, 1)
             own.append(_rate(row.right, one.n) | {"step": step, "over": "passes a sample"})
     return _alone({"series": name} | one for name, found in list(series.items())[:SERIES] for one in found)

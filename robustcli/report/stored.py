@@ -173,7 +173,7 @@ def documents(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[dic
     Of such rows nobody knows the class of a sample that was wrong before: it is -1.
     """
     found = [document for document in every(connection) if is_document(document)]
-    known = {key for document in found for key in map(_key, records_of(document))}
+    known = {_key(record, document["provenance"].get("seed")) for document in found for record in records_of(document)}
     origin_by_row, records = origins(connection), list[tuple[dict[str, Any], Record]]()
     for line in lines:
         with suppress(ValueError):
@@ -181,15 +181,15 @@ def documents(connection: sqlite3.Connection, lines: Sequence[Line]) -> list[dic
                 origin = origin_by_row.get(line.id, [{}])[-1]
                 spec = origin.get("spec")
                 split = str(spec.get("split") or "test") if isinstance(spec, dict) else "test"
-                if _key(record := _record(connection, line, split)) not in known:
+                if _key(record := _record(connection, line, split), line.seed) not in known:
                     records.append((origin, record))
     runs = {id(origin): origin for origin, _ in records}
     made = [make_document("evaluate", [one for of, one in records if of is origin], origin) for origin in runs.values()]
     return [*filter(is_document, made), *found]
 
 
-def _key(record: Record) -> tuple[Any, ...]:
-    return record.subject.sha256, record.dataset, record.setting, record.n
+def _key(record: Record, seed: Any) -> tuple[Any, ...]:
+    return record.subject.sha256, record.dataset, record.setting, frozenset(record.ids), seed
 
 
 def _record(connection: sqlite3.Connection, line: Line, split: str) -> Record:

@@ -140,8 +140,7 @@ def notes_on(records: Sequence[Record]) -> list[str]:
 def _by_iter(record: Record) -> str:
     """`35.1 13.2 0.7`: to the end, or, of many iterations, to the first of those that change nothing any more."""
     correct = record.by_iter
-    settled = next(i for i in range(1, len(correct) + 1) if len(set(correct[i - 1 :])) == 1)
-    shown = correct if len(correct) <= ITERATIONS else correct[:settled]
+    shown = correct if len(correct) <= ITERATIONS else correct[: record.settled]
     rest = f" (the same in the {len(correct) - len(shown)} after)" if len(shown) < len(correct) else ""
     return " ".join(percent(count, record.n) for count in shown) + rest
 

@@ -115,3 +115,24 @@ def test_a_page_replaces_a_page_but_no_link_to_what_it_reads(call: Call, measure
     assert ended.code == 2
     assert "is the result that this command reads" in ended.err
     assert json.loads(measured.read_text())["rows"]
+
+
+def test_a_damaged_store_that_nobody_named_is_a_warning(call: Call, measured: Path) -> None:
+    Path("results/robustcli.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    ended = call("report", measured, "--output", "p.html")
+    assert (ended.code, ended.err.count("\n")) == (0, 2)
+    assert "no images are shown" in ended.err
+    assert call("report", measured, "--store", "results/robustcli.db", "--output", "p.html").code == 3
+
+
+def test_a_store_without_rows_is_one_line(call: Call, measured: Path) -> None:
+    assert call("results", "prune", "--all").code == 0
+    for arguments in ((), ("--format", "csv"), ("--format", "latex-document"), ("--output", "p.html")):
+        ended = call("report", *arguments)
+        assert (ended.code, ended.out) == (3, "")
+        assert "results/robustcli.db: there is no row to show" in ended.err
+
+
+def test_a_suffix_may_be_in_capitals(call: Call, measured: Path) -> None:
+    assert call("plot", "curve", measured, "--output", "x.PDF").code == 0
+    assert Path("x.PDF").read_bytes().startswith(b"%PDF")

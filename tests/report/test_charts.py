@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -209,3 +210,64 @@ def test_so_many_series_are_drawn_and_no_more() -> None:
 def test_rows_are_chosen_by_name(model: str | None, attack: str | None, left: int) -> None:
     rows = [record(), record("pgd", "0.3"), record(name="b.pt")]
     assert len(gather([document(*rows)]).only(model, attack).rows) == left
+
+
+def run(seed: int = 0, **changes: Any) -> dict[str, Any]:
+    """A document of PGD at two budgets."""
+    rows = [record("pgd", eps, **({"robust": "1100"} | changes)) for eps in ("0.1", "0.3")]
+    return make_document("evaluate", rows, {"seed": seed})
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (run(robust="110011"), ("n = 4", "n = 6")),
+        (run(seed=1), ("seed 0", "seed 1")),
+        (run(dataset="photos"), ("mnist", "photos")),
+        (run(ids=(4, 5, 6, 7)), ("samples 0 to 3", "samples 4 to 7")),
+        (run(seed=1, robust="110011"), ("n = 4", "n = 6")),
+    ],
+)
+def test_runs_of_one_attack_on_other_samples_or_seeds_stand_apart(other: dict[str, Any], told: tuple[str, str]) -> None:
+    found = gather([run(), other])
+    assert [row.run for row in found.rows] == [
+        f"pgd:steps=20 Linf {eps}, {what}" for what in told for eps in ("0.1", "0.3")
+    ]
+    for kind in ("classes", "confusion"):
+        assert set(CHARTS[kind].points(found)) == {row.title for row in found.rows}
+    assert found.only(None, found.rows[2].run).rows == found.rows[2:3]
+    (drawn,) = CHARTS["curve"].points(found).values()
+    for what in told:
+        (name,) = {one["series"] for one in drawn if one["series"].endswith(what)}
+        own = [one for one in drawn if one["series"] == name]
+        assert [one["eps"] for one in own] == [0, 0.1, 0.3]
+        assert len({one["n"] for one in own}) == 1
+
+
+def test_an_ensemble_on_other_samples_is_a_line_of_its_own() -> None:
+    def ensemble(n: int) -> dict[str, Any]:
+        return document(record("apgd", robust="1" * n, ensemble="autoattack"), record("autoattack", robust="1" * n))
+
+    drawn = only("progress", ensemble(4), ensemble(8))
+    assert [one["series"] for one in drawn] == [f"a: autoattack Linf 0.1, n = {n}" for n in (4, 4, 8, 8)]
+
+
+def test_pairs_of_two_seeds_are_two_panels() -> None:
+    def compared(seed: int) -> dict[str, Any]:
+        return make_document("compare", [record(), record(name="b.pt")], {"seed": seed})
+
+    drawn = only("pairs", compared(0), compared(1))
+    assert [one["attack"] for one in drawn] == ["fgsm Linf 0.1, seed 0", "fgsm Linf 0.1, seed 1"]
+
+
+def test_curves_of_other_samples_stand_apart() -> None:
+    long = copy.deepcopy(documents()["curve"])
+    for curve in long["curves"]:
+        curve["dataset"] = "photos"
+    drawn = only("curve", documents()["curve"], long)
+    assert {one["series"].rpartition(", ")[2] for one in drawn} == {"mnist", "photos"}
+
+
+def test_progress_ends_where_nothing_changes_any_more() -> None:
+    drawn = only("progress", document(record("deepfool:iters=9", distance=(0.5, 1.0), by_iter=(1, *[0] * 8))))
+    assert [one["step"] for one in drawn] == [0, 1, 2]

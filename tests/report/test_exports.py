@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from robustcli.errors import DataError
 from robustcli.measure.document import check_document, make_document
+from robustcli.measure.record import Subject
 from robustcli.report.exports import EXPORTS, FILL_IN
 from robustcli.text import latex
 
@@ -153,7 +154,7 @@ def test_names_are_harmless_in_each(name: str, kind: str) -> None:
     document = nasty((documents() | {"autoattack": autoattack()})[kind])
     if kind == "autoattack":
         for row in document["rows"]:
-            row["norm"] = "linf"
+            row |= {"norm": "linf"} | ({"dataset": "cifar10"} if name == "robustbench" else {})
     check_document(document)
     if kind != "autoattack" and name in ("eval-results", "robustbench"):
         with suppress(DataError):
@@ -166,13 +167,12 @@ def test_names_are_harmless_in_each(name: str, kind: str) -> None:
         assert r"\input" not in text
         assert not re.search(r"^\[|^\*", text, re.MULTILINE)
     if name == "model-card":
-        front, body = text.removeprefix("---\n").split("\n---\n", 1)
-        index = yaml.safe_load(front)["model-index"]
-        assert kind in ("no rows", "curve") or index[0]["name"] == WORSE + "0"
+        front, body = text.removeprefix("---\n").split("\n---\n", 1) if kind not in ("no rows", "curve") else ("", text)
+        assert not front or yaml.safe_load(front)["model-index"][0]["name"] == WORSE + "0"
         shown = [line for line in body.splitlines() if not line.startswith("    ")]  # the others are code
         assert not re.search(r"<script>|<b>|(?<!\\)`", "\n".join(shown))
     if name == "robustbench":
-        assert json.loads(text)["dataset"] == WORSE
+        assert json.loads(text)["architecture"] == WORSE
     if name == "eval-results":
         assert all(isinstance(entry["notes"], str) for entry in yaml.safe_load(text))
 
@@ -200,25 +200,42 @@ def test_a_model_card_has_table_verdict_meaning_command_and_index() -> None:
 
 
 def test_robustbench_has_its_keys_and_says_what_to_fill_in() -> None:
-    found = json.loads(export("robustbench", autoattack()))
+    made = autoattack(dataset="cifar10")
+    found = json.loads(export("robustbench", made))
     keys = "link name authors additional_data number_forward_passes dataset venue architecture eps clean_acc reported"
     assert list(found) == [*keys.split(), "autoattack_acc", "footnote", "unreliable"]
     assert {key for key, value in found.items() if FILL_IN in str(value)} == {
-        *("link", "name", "authors", "additional_data", "number_forward_passes", "venue", "reported")
+        *("link", "name", "authors", "additional_data", "number_forward_passes", "venue", "reported", "unreliable")
     }
-    measured = {
-        key: found[key] for key in ("dataset", "architecture", "eps", "clean_acc", "autoattack_acc", "unreliable")
-    }
+    measured = {key: found[key] for key in ("dataset", "architecture", "eps", "clean_acc", "autoattack_acc")}
     assert measured == {
-        "dataset": "mnist",
+        "dataset": "cifar10",
         "architecture": "mnist-cnn",
         "eps": "8/255",
         "clean_acc": "100.00",
         "autoattack_acc": "75.00",
-        "unreliable": False,
     }
     assert "n = 12, 75.0 %" in found["footnote"]
-    assert FILL_IN in json.loads(export("robustbench", autoattack() | {"verdict": None}))["unreliable"]
+    assert FILL_IN in json.loads(export("robustbench", made | {"verdict": None}))["unreliable"]
+    for word, unreliable in (("RELIABLE", False), ("SUSPECT", True), ("INVALID", True)):
+        made["verdict"]["checkpoints"][0]["word"] = word
+        assert json.loads(export("robustbench", made))["unreliable"] is unreliable
+
+
+TWIN = Subject("a.pt", "12345678", "mnist-cnn", "vanilla")
+
+
+def test_two_networks_of_one_name_are_two_models_of_a_card() -> None:
+    front, _ = export("model-card", autoattack(), autoattack(subject=TWIN)).removeprefix("---\n").split("\n---\n", 1)
+    assert [len(model["results"]) for model in yaml.safe_load(front)["model-index"]] == [1, 1]
+
+
+@pytest.mark.parametrize("dataset", ["my set", "photos/of/cats", "=x|<b>"])
+def test_a_data_set_of_a_card_has_a_type_that_the_hub_takes(dataset: str) -> None:
+    front, _ = export("model-card", autoattack(dataset=dataset)).removeprefix("---\n").split("\n---\n", 1)
+    found = yaml.safe_load(front)["model-index"][0]["results"][0]["dataset"]
+    assert re.fullmatch(r"(?:[\w-]+/)?[\w.-]+", found["type"])
+    assert found["name"] == dataset
 
 
 UNMET = {"members": ["square"], "survivors": 9, "probed": 5, "broken": 0}
@@ -236,6 +253,7 @@ NOT_RUN = "takes AutoAttack with its usual options on all samples, which did not
         ([autoattack(attack={"name": "autoattack", **STANDARD, "rounds": 5})], NOT_RUN),
         ([autoattack(attack={"name": "autoattack", **STANDARD, "version": "rand"})], "takes AutoAttack"),
         ([autoattack(norm="l1")], NOT_RUN),
+        ([autoattack()], "has cifar10, cifar100, imagenet, and no mnist"),
         (
             [autoattack(), autoattack("0.1")],
             "is of one model at one budget, and here are a.pt Linf 8/255, a.pt Linf 0.1",
@@ -251,7 +269,7 @@ def test_robustbench_is_refused_in_one_line(given: list[dict[str, Any]], told: s
 
 @pytest.mark.parametrize(("unmet", "taken"), [(0, True), (4, False)])
 def test_the_fast_version_counts_where_it_left_nothing_unmet(unmet: int, taken: bool) -> None:
-    fast = autoattack(attack={"name": "autoattack", **STANDARD, "version": "fast"})
+    fast = autoattack(attack={"name": "autoattack", **STANDARD, "version": "fast"}, dataset="cifar10")
     fast["rows"][-1]["sampled"] = UNMET | {"unmet": unmet}
     if taken:
         assert json.loads(export("robustbench", fast))["autoattack_acc"] == "75.00"
@@ -281,7 +299,8 @@ def test_eval_results_are_clean_accuracy_and_each_row_with_a_budget() -> None:
     [
         ([documents()["curve"]], "no row here has a budget"),
         ([documents()["no rows"]], "no row here has a budget"),
-        ([autoattack(), autoattack(name="b.pt")], "here are a.pt, b.pt; give each one's result"),
+        ([autoattack(), autoattack(name="b.pt")], "here are a.pt (sha256 o), b.pt (sha256 o); give each one's result"),
+        ([autoattack(), autoattack(subject=TWIN)], "here are a.pt (sha256 o), a.pt (12345678); give"),
     ],
 )
 def test_eval_results_of_none_or_several_models_are_refused(given: list[dict[str, Any]], told: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from robustcli.measure.document import make_document
+from robustcli.measure.record import Subject
 from robustcli.report.meanings import MEANINGS
 from robustcli.report.page import make_page
 from robustcli.report.points import Results, gather
@@ -205,7 +206,7 @@ def test_a_verdict_that_is_none_is_an_error_in_one_line() -> None:
 
     broken = make_document("evaluate", [record()], {}, verdict=verdict_of("a.pt"))
     del broken["verdict"]["checkpoints"][0]["findings"]
-    with pytest.raises(DataError, match="cannot be shown: lacks 'findings'"):
+    with pytest.raises(DataError, match="is no result that can be shown: lacks 'findings'"):
         page(broken)
 
 
@@ -243,3 +244,16 @@ def test_the_template_names_no_file_of_elsewhere() -> None:
     folder = Path(make_page.__code__.co_filename).parent / "templates"
     for path in folder.iterdir():
         assert not re.search(r"https?://|@import|url\(", path.read_text()), path.name
+
+
+def test_a_verdict_stands_under_the_network_that_it_is_of() -> None:
+    again = record(subject=Subject("a.pt", "12345678", None, None))
+    found = [make_document("evaluate", [one], {}, verdict=verdict_of("a.pt")) for one in (record(), again)]
+    assert re.findall(r"<h3>(.*?) <span", page(*found)) == ["a 12345678", "a sha256 o"]
+
+
+def test_a_filter_has_the_whole_value_and_no_members() -> None:
+    rows = [record("apgd", ensemble="autoattack"), record("autoattack", dataset="two  spaces")]
+    html = page(make_document("evaluate", rows, {}))
+    assert '<option value="two  spaces">' in html
+    assert '<option value="autoattack/apgd">' not in html

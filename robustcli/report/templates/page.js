@@ -40,7 +40,7 @@ function tabulate(figure) {
     for (const value of values) {
       const cell = row.appendChild(document.createElement(values === keys ? "th" : "td"));
       cell.textContent = value ?? "";
-      cell.className = typeof value === "number" ? "number" : "";
+      cell.className = typeof (values === keys ? rows[0][keys.indexOf(value)] : value) === "number" ? "number" : "";
     }
   }
   figure.querySelector(".numbers .scroll").replaceChildren(table);
