@@ -25,6 +25,9 @@ from robustcli.text import github, visible, write_what_streams_can
 
 PIPE_WIDTH = 120
 
+MANY = 5
+"""Of so many budgets the bar shows the first and the last."""
+
 Advance = Callable[..., None]
 """Moves a bar by what was done, and by what needs no work and so says nothing of the speed; may name what is next."""
 
@@ -132,8 +135,7 @@ def moving_bar(total: float) -> Iterator[Advance]:
             if description not in (None, name):
                 name, finished, stand = description, 0.0, ""
             if standing is not None:
-                counts = ", ".join(f"{stand} of {judged}" for stand, judged in standing[1])
-                stand = f"{standing[0]}: {counts} stand" if counts else ""
+                stand = _standing(*standing)
             finished = max(0.0, finished + images) if done else finished
             if not finished:  # what is known before the first pass, or where more is left than it seemed, is no speed
                 began = time.monotonic()
@@ -143,6 +145,18 @@ def moving_bar(total: float) -> Iterator[Advance]:
             bar.update(task, advance=done, description=stand or name, rate=shown)
 
         yield advance
+
+
+def _standing(attack: str, counts: Sequence[tuple[int, int]]) -> str:
+    """`pgd: 133 of 200 stand`; at several budgets `24, 15, 0 of 24`, of many the first and the last."""
+    if not counts:
+        return ""
+    some = counts if len(counts) < MANY else [counts[0], counts[-1]]
+    if len({met for _, met in some}) > 1:
+        told = [f"{stand} of {met}" for stand, met in some]
+    else:
+        told = [*(str(stand) for stand, _ in some[:-1]), f"{some[-1][0]} of {some[-1][1]}"]
+    return f"{attack}: {(' ... ' if len(some) < len(counts) else ', ').join(told)} stand"
 
 
 def open_streams() -> None:

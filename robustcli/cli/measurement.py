@@ -129,7 +129,7 @@ class Measurement:
 
         if self.request.flags["dry_run"]:
             if leads:
-                self._print_costs()
+                self._print_costs(keep_images or matrix is not None)
             raise typer.Exit
 
         records: list[Record] = []
@@ -170,19 +170,21 @@ class Measurement:
         if self.refused:
             tell("nothing was measured; --force measures all the same, --checks off asks nothing")
 
-    def _print_costs(self) -> None:
+    def _print_costs(self, keep_images: bool) -> None:
         """What the run would take, in the place of the run."""
         from robustcli.measure.costs import forecast
         from robustcli.report.formats import print_tables
         from robustcli.report.views import cost_tables
 
         style = self.request.flags["style"]
+        if style == "csv":
+            raise ConfigError("--format csv: a plan has none; table, json, markdown or latex show it")
         with self._cache() as cache, memory_guard(), foreign_code():
-            document = forecast(self.session, cache, self.request.command)
+            document = forecast(self.session, cache, self.request.command, keep_images)
         if style == "json":
             out().file.write(json.dumps(document) + "\n")
         else:
-            print_tables(cost_tables(document), "table" if style == "csv" else style, out())
+            print_tables(cost_tables(document), style, out())
 
     @contextmanager
     def _cache(self) -> Iterator[Cache | None]:

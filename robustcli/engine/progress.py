@@ -28,6 +28,8 @@ class ProgressTracker:
     Args:
         report: is called with what has changed.
         meter: counts the passes.
+
+    `on_alive` is called from time to time while chunks run, with their samples and how many of these are alive.
     """
 
     def __init__(self, report: Progress, meter: Meter) -> None:
@@ -38,6 +40,7 @@ class ProgressTracker:
         self._running: Sequence[Meter] = ()
         self._seen = meter.passes
         self._at = time.monotonic()
+        self.on_alive: Callable[[int, int], None] = lambda size, alive: None
 
     def start(self, samples: int, outcomes: int, efforts: Sequence[float], unsampled: int | None = None) -> None:
         """Attacks begin that give so many outcomes a sample; from number `unsampled` on they meet a sample first."""
@@ -71,6 +74,7 @@ class ProgressTracker:
         self._running = running
         if time.monotonic() >= self._at + SECONDS:
             self._update()
+            self.on_alive(sum(one.size for one in running), sum(one.alive for one in running))
 
     def _update(self) -> None:
         """Report what has changed; of other threads passes are not in the meter yet."""

@@ -52,7 +52,7 @@ __all__ = ["Outcome", "Progress", "Samples", "predict", "run_attack", "stream_at
 P = ParamSpec("P")
 
 OnJudged = Callable[[Sequence[tuple[int, int]]], None]
-"""Takes, for each outcome, how many samples stand of how many that are judged; nothing as an attack begins."""
+"""Takes, for each outcome, how many samples stand of how many that are met; nothing as an attack begins."""
 
 
 def stream_attack(
@@ -100,7 +100,8 @@ def stream_attack(
             each chunk as it is done.
         eot: passes that each prediction of a randomised model is averaged over; an attack's own, where those are more.
         shared: with other processes, each of which computes a part of the samples; all get all outcomes.
-        on_judged: called as chunks are finished; of an ensemble a sample is judged once its first member has met it.
+        on_judged: called as chunks are finished, and while they run where there is one outcome: then a sample that the
+            attack goes on with stands. Of an ensemble a sample is met once its first member has begun with it.
 
     Raises:
         AttackError: the attack left its ball or the box, the model returned no usable logits, or the samples are no
@@ -173,6 +174,8 @@ class Run:
             groups = self._by_missing(rows)
         self.progress.start(len(self.samples) * len(rows), 1, [attacks[0].cost])
         self.progress.enter(0, sum(int(rows[0].clean[missing].sum()) * len(group) for group, missing in groups))
+        if len(rows) == 1:
+            self.progress.on_alive = partial(self._tell, rows, True)
         for group, missing in groups:
             noise = partial(self._noise, attack=attacks[0])
             with self._stage(group, missing) as mine:
@@ -250,6 +253,7 @@ class Run:
         with self._stage([row], missing, i) as mine:
             standing = mine[row.robust[mine]]
             self.progress.enter(i, len(standing), int(row.robust.sum()) - len(standing))
+            self.progress.on_alive = partial(self._tell, [row], i == 0)
             for finished in self._attack_in_chunks([(row, ensemble.members[i])], standing, mine, noise):
                 self._keep(clock, [row], finished, i)
 
@@ -289,10 +293,16 @@ class Run:
         self._charge(rows, shares)
         for row in rows:
             row.judged[finished] = True
-        self.on_judged([(int(row.robust[row.judged].sum()), int(row.judged.sum())) for row in rows])
+        self._tell(rows)
         if self.journal is not None:
             with clock.paused():
                 self.journal.keep(rows, finished, shares, member)
+
+    def _tell(self, rows: Sequence[OutcomeBuilder], new: bool = False, running: int = 0, alive: int = 0) -> None:
+        """How many stand: of chunks that run, `new` ones or such as others left standing, as many as are `alive`."""
+        met, fallen = running * new, running - alive
+        counts = [(int(row.robust[row.judged].sum()), int(row.judged.sum())) for row in rows]
+        self.on_judged([(stand + met - fallen, judged + met) for stand, judged in counts])
 
     def _charge(self, rows: Sequence[OutcomeBuilder], shares: Sequence[Work]) -> None:
         for row, share in zip(rows, shares, strict=True):

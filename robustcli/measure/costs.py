@@ -27,24 +27,30 @@ PROBED, REPEATS = 32, 3
 STRETCH = 2
 """What a run may be quicker or slower than the probe: chunks of another size, several at once, a busy machine."""
 
+BESIDE = 0.3e9
+"""Bytes of the host's memory that a run may take beside its passes: for tables, the store and the checks."""
+
 OVERHEAD = 1e-3
 """Seconds beside a pass of a chunk that an attack may take by itself, whatever the network."""
 
 
-def forecast(session: Session, cache: Cache | None, command: str) -> dict[str, Any]:
+def forecast(session: Session, cache: Cache | None, command: str, keep_images: bool = False) -> dict[str, Any]:
     """The plan, a model and an attack a row, with passes, seconds and bytes, as JSON holds it.
 
-    What the store knows is `known`, counted once a row, and takes nothing. Passes are counted in samples. `bound` is
-    `exact` where no sample that is right before takes fewer, else `at most`, or `about` of an attack that says no more.
+    What the store knows is `known`, counted once a row, and takes nothing, unless images are kept. Passes are counted
+    in samples. `bound` is `exact` where no sample that is right before takes fewer, else `at most`, or `about` of an
+    attack that says no more.
     """
-    plan, memory = [], [(0.0, 0.0)]
+    plan, memory, probed = [], [(0.0, 0.0)], 0
+    cache = None if keep_images or session.spec.eight_bit else cache
     for item in (item for item in session.items if len(item.images)):
         probe = _probe(item, session)
         memory.append(probe["memory"])
+        probed = max(probed, probe["n"])
         plan += [row | {"seconds": _seconds(row, probe)} for row in _rows(item, session, cache)]
     low, high = ([sum(row["seconds"][end] for row in plan), max(one[end] for one in memory)] for end in (0, 1))
     made = {"seconds": [low[0], high[0]], "memory_bytes": [low[1], high[1]], "spec": session.resolved()}
-    return {"schema": 1, "command": command, "dry_run": True, "plan": plan} | made
+    return {"schema": 1, "command": command, "dry_run": True, "probed": probed, "plan": plan} | made
 
 
 def _rows(item: Item, session: Session, cache: Cache | None) -> Iterator[dict[str, Any]]:
@@ -98,7 +104,8 @@ def _probe(item: Item, session: Session) -> dict[str, Any]:
     chunk, on_gpu = min(session.batch_size, len(item.images)), device.type == "cuda"
     process = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     used = torch.cuda.memory_allocated(device) if on_gpu else process
-    memory = (used + each * min(chunk, n), used + STRETCH * each * chunk * (1 if on_gpu else MOST))
+    at_once, beside = (1, 0.0) if on_gpu else (MOST, BESIDE)
+    memory = (used + each * min(chunk, n), used + STRETCH * each * chunk * at_once + beside)
     return {"n": n, "forward": forward, "both": both, "right": right, "memory": memory}
 
 

@@ -63,7 +63,8 @@ class CacheJournal:
 
     def knows(self, attack: Attack | None, eot: int, member: int | None = None) -> Tensor:
         """(n,) bool, the samples of which a row is known, or without an attack the clean predictions."""
-        return self._look_up(self.series(attack, member, eot))[0]
+        pictured = self.series(attack) if self.keep_all and attack is not None else None
+        return self._look_up(self.series(attack, member, eot), pictured)[0]
 
     def keep_predictions(self, index: Tensor, pred: Tensor, y: Tensor, spent: Work, eot: int) -> None:
         """Keep the clean predictions (k,), of `eot` passes, of the samples `index`, of the classes `y` (k,)."""

@@ -26,7 +26,7 @@ def take_shard(session: Session) -> Session:
     items: list[Item] = []
     rows: dict[str, tuple[str, int]] = {}
     for item in session.items:
-        part = item.images.take(torch.arange(number - 1, len(item.images), of))
+        part = item.images.take(torch.arange(len(item.images))[number - 1 :: of])
         items.append(replace(item, images=part))
         rows |= {
             one.key: (f"{one.checkpoint} {one.label} {one.eps or ''}".strip(), len(part))

@@ -42,8 +42,9 @@ TRANSFER_NOTE = (
 
 LOWER_END = "the lower end if most samples fall early."
 COST_NOTE = (
-    "Passes of a sample, the judging of images among them; known samples of the store take none, nor does one that is "
-    "wrong before. Not counted: the checks before the run and behind the verdict, rounding to 8 bits, --transfer."
+    "Passes, counted in samples, the judging of images among them; known samples of the store take none, nor does one "
+    "that is wrong before. Not counted: the checks before the run and behind the verdict, rounding to 8 bits, "
+    "--transfer, and what --budget or --until-ci leave out."
 )
 
 ITERATIONS = 10
@@ -349,9 +350,11 @@ def cost_tables(document: Mapping[str, Any]) -> list[Table]:
     """What a run would take: a model a table, an attack a row."""
     low, high = map(_duration, document["seconds"])
     least, most = (amount / 1e9 for amount in document["memory_bytes"])
-    whole = f"{low} to {high} and {least:.2f} to {most:.2f} GB in all, by a probe of 32 samples"
+    whole = f"{low} to {high} and {least:.2f} to {most:.2f} GB in all, by a probe of {document['probed']} samples"
     headers = ("attack", "budgets", "known", "forwards", "backwards", "time")
     groups = groupby(document["plan"], key=lambda row: f"{row['checkpoint']}, n = {row['n']}: what would run")
+    if not document["plan"]:
+        return [Table("Nothing would run: there are no samples", headers, ())]
     made = [Table(title, headers, tuple(map(_cost_cells, rows)), left=2) for title, rows in groups]
     return [*made[:-1], replace(made[-1], notes=(f"Nothing was measured. {whole}; {LOWER_END}", COST_NOTE))]
 

@@ -35,7 +35,7 @@ def test_what_a_run_counts_lies_within_what_was_said(call: Call, models: Path) -
 
 
 @pytest.mark.parametrize("command", ["evaluate", "compare", "attack"])
-@pytest.mark.parametrize("style", ["table", "markdown", "latex", "csv", "json"])
+@pytest.mark.parametrize("style", ["table", "markdown", "latex", "json"])
 def test_every_command_says_what_would_run(call: Call, models: Path, here: Path, command: str, style: str) -> None:
     names = [models / "vanilla.pt", *([models / "batchout.pt"] if command == "compare" else [])]
     outputs = ["--json", "out.json"] + (["--save", "out.npz"] if command == "attack" else [])
@@ -49,7 +49,7 @@ def test_every_command_says_what_would_run(call: Call, models: Path, here: Path,
         document = json.loads(ended.out)
         assert document["dry_run"] is True
         assert {row["checkpoint"] for row in document["plan"]} == set(map(str, names))
-    elif style != "csv":
+    else:
         assert "Nothing was measured" in ended.out
         assert "Not counted" in ended.out
         assert "Verdict" not in ended.out
@@ -88,6 +88,36 @@ def test_it_answers_though_the_store_has_the_answer_and_tells_what_is_known(call
     assert [row["known"] for row in document["plan"]] == [24, 24]
     assert Path("results/robustcli.db").read_bytes() == store
     assert call(*arguments).code == 0
+
+
+@pytest.mark.parametrize("flags", [("--save", "x.npz"), ("--gallery", "x.png"), ("--eight-bit",)])
+def test_where_images_are_needed_the_store_saves_nothing(call: Call, models: Path, flags: tuple[str, ...]) -> None:
+    arguments = ("attack", models / "vanilla.pt", "--attack", "fgsm", *FEW, "--checks", "off")
+    assert call(*arguments).code == 0
+    plan = call(*arguments, *flags, "--dry-run", "--format", "json").document["plan"]
+    assert [row["known"] for row in plan] == [0, 0]
+    assert plan[-1]["backwards"] == 24
+
+
+def test_where_all_images_are_kept_what_lacks_one_is_measured_anew(call: Call, models: Path) -> None:
+    arguments = ("attack", models / "vanilla.pt", "--attack", "fgsm:eps=0.3", "--limit", 40, "--checks", "off")
+    assert call(*arguments).code == 0
+    arguments += ("--keep-adversarials", "--format", "json")
+    said = call(*arguments, "--dry-run").document["plan"][-1]
+    run = call(*arguments).document["rows"][0]
+    assert (said["known"], said["backwards"]) == (run["cached"], 40 - run["cached"])
+    assert 0 < run["cached"] < 40
+
+
+def test_an_empty_shard_has_no_plan(call: Call, models: Path) -> None:
+    for more in (("--dry-run",), ("--checks", "off")):
+        ended = call("evaluate", models / "vanilla.pt", "--attack", "fgsm", "--limit", 3, "--shard", "5/10", *more)
+        assert "Traceback" not in ended.err
+
+
+def test_a_plan_has_no_csv(call: Call, models: Path) -> None:
+    ended = call("evaluate", models / "vanilla.pt", "--attack", "fgsm", "--dry-run", "--format", "csv")
+    assert (ended.code, ended.err.count("\n")) == (2, 1)
 
 
 def test_warnings_of_the_run_are_told(call: Call, models: Path) -> None:

@@ -95,10 +95,10 @@ def test_the_bar_says_how_many_stand(monkeypatch: pytest.MonkeyPatch) -> None:
         advance(1, 0, "a.pt: autoattack", 1.0)
         advance(0, 0, standing=("pgd", [(5, 8), (3, 8)]))
         advance(0, 0, standing=("pgd", []))
-        advance(0, 0, standing=("pgd", [(5, 8)]))
+        advance(0, 0, standing=("pgd", [(count, 9) for count in (9, 8, 7, 6, 5)]))
         advance(1, 0, "a.pt: fgsm", 1.0)
     stand = "autoattack: 133 of 200 stand"
-    pgd = ["pgd: 5 of 8, 3 of 8 stand", "a.pt: autoattack", "pgd: 5 of 8 stand"]
+    pgd = ["pgd: 5, 3 of 8 stand", "a.pt: autoattack", "pgd: 9 ... 5 of 9 stand"]
     assert seen == ["a.pt: autoattack", stand, stand, *pgd, "a.pt: fgsm"]
 
 
@@ -107,7 +107,11 @@ def test_the_bar_says_how_many_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     ["pgd:steps=3", "autoattack:rounds=3,queries=5", "autoattack:rounds=3,queries=5,version=fast", "deepfool:iters=2"],
 )
 @pytest.mark.parametrize("batch_size", [3, 64])
-def test_what_is_said_to_stand_is_what_was_judged(spec: str, batch_size: int) -> None:
+@pytest.mark.parametrize("pause", [0, 60])
+def test_what_is_said_to_stand_is_what_was_judged(
+    monkeypatch: pytest.MonkeyPatch, spec: str, batch_size: int, pause: int
+) -> None:
+    monkeypatch.setattr("robustcli.engine.progress.SECONDS", pause)
     net = tiny_net()
     samples = tiny_samples(net)
     seen: list[list[tuple[int, int]]] = []
@@ -123,5 +127,16 @@ def test_what_is_said_to_stand_is_what_was_judged(spec: str, batch_size: int) ->
         for (standing, judged), row in zip(counts, rows, strict=True):
             assert int(row.robust.sum()) <= standing + len(samples) - judged
             assert standing <= judged <= len(samples)
-    if batch_size == 3:
+    if batch_size == 3 and pause:
         assert seen[1][0][1] < len(samples), "of what is not judged nothing is said"
+
+
+@pytest.mark.parametrize("spec", ["pgd:steps=20,eps=0.3", "square:queries=50,eps=0.3"])
+def test_how_many_stand_is_said_while_a_chunk_runs(monkeypatch: pytest.MonkeyPatch, spec: str) -> None:
+    monkeypatch.setattr("robustcli.engine.progress.SECONDS", 0)
+    net = tiny_net()
+    samples, seen = tiny_samples(net), list[list[tuple[int, int]]]()
+    run_attack(net, parse_attack(spec, {}), samples, on_judged=lambda counts: seen.append(list(counts)))
+    standing = [counts[0][0] for counts in seen[1:]]
+    assert len(set(standing)) > 2
+    assert standing == sorted(standing, reverse=True)
