@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -12,15 +14,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
-from robustcli.cli.console import out
+from robustcli.cli.console import notice, out, warn
 from robustcli.cli.measurement import foreign_code
 from robustcli.cli.options import OUTPUT, option
 from robustcli.cli.request import STORE, given_flags
 from robustcli.cli.results import Style, check_style, open_store, select_rows
+from robustcli.config import EvalSpec, validated
 from robustcli.errors import CheckpointError, ConfigError, DataError, listed
 
 if TYPE_CHECKING:
+    from robustcli.measure.replay import Kept
+    from robustcli.models.target import Target
     from robustcli.report.table import Table
+    from robustcli.store.browse import Line
+
+    Ready = tuple[Kept, Target, EvalSpec, dict[str, Any]]
 
 Names = Annotated[
     list[str] | None,
@@ -63,19 +71,34 @@ def replay(
 
     Example: `robustcli replay adversarials.npz zoo:mnist-batchout`
     """
+    from robustcli.device import pick_device
+    from robustcli.measure.replay import judge
+    from robustcli.measure.session import check_flags
+
     check_style(style)
     given, rest = given_flags(context.params), list(names or ())
     given = {key: value for key, value in given.items() if key not in ("names", "store", "style")}
-    of_file = store is None and rest != [] and (not rest[0].isdecimal() or Path(rest[0]).exists())
-    rows = [] if of_file else [int(name) for name in rest if name.isdecimal()]
+    flags = validated(EvalSpec, given, "", flags=frozenset(given))
+    of_file = _begins_with_file(rest)
+    if of_file and store is not None:
+        raise ConfigError(f"replay {rest[0]}: takes a file or --store, not both")
+    rows = [] if of_file else list(dict.fromkeys(int(name) for name in rest if name.isdecimal()))
     models = [Path(name) for name in (rest[1:] if of_file else rest) if of_file or not name.isdecimal()]
     if len(models) > 1:
-        raise ConfigError(f"replay: takes one model, and {', '.join(map(str, models))} are named")
+        way = "" if of_file else "; a file of adversarials is an .npz or .pt that is there"
+        raise ConfigError(f"replay: takes one model, and {', '.join(map(str, models))} are named{way}")
     model = models[0] if models else None
     with foreign_code():
-        found = list(
-            _of_file(Path(rest[0]), model, given) if of_file else _of_store(store or STORE, rows, model, given)
-        )
+        device = pick_device(flags.device)
+        if of_file:
+            ready = [_of_file(Path(rest[0]), model, flags, device)]
+        else:
+            ready = list(_of_store(store or STORE, rows, model, given, device))
+        targets = [target for _, target, _, _ in ready]
+        check_flags(targets, flags)
+        for line in dict.fromkeys(line for target in targets for line in target.notices):
+            notice(line)
+        found = [judge(kept, target, spec, device) | more for kept, target, spec, more in ready]
     if style == "json":
         out().file.write(json.dumps({"schema": 1, "replays": found}, allow_nan=False) + "\n")
         return
@@ -84,45 +107,76 @@ def replay(
     print_tables([_table(list(group)) for _, group in groupby(found, lambda one: one["checkpoint"])], style, out())
 
 
-def _of_file(path: Path, model: Path | None, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    from robustcli.config import EvalSpec, validated
-    from robustcli.device import pick_device
-    from robustcli.measure.replay import judge, of_file, open_model
+def _begins_with_file(names: Sequence[str]) -> bool:
+    """Whether the first name is of a file, or of what is taken for one, and not of a row or of the model.
 
-    spec = validated(EvalSpec, given, "", flags=frozenset(given))
-    kept, device = of_file(path), pick_device(spec.device)
+    A .pt may be either: it is a file before a model, and alone where it holds adversarials.
+    """
+    from robustcli.measure.replay import of_file
+
+    if not names or names[0].isdecimal():
+        return False
+    path = Path(names[0])
+    if path.suffix in (".npz", ".json", ".db") or path.is_dir():
+        return True
+    if not all(name.isdecimal() for name in names[1:]):
+        return path.suffix == ".pt" or path.exists()
+    with suppress(DataError):
+        return path.suffix == ".pt" and len(of_file(path).ids) > 0
+    return False
+
+
+def _of_file(path: Path, model: Path | None, flags: EvalSpec, device: str) -> Ready:
+    from robustcli.measure.replay import of_file, open_model
+
+    kept = of_file(path)
     if model is None:
         raise ConfigError(f"replay {path}: a file names no model; write replay {path} MODEL")
-    yield judge(kept, open_model(model, spec, device, STORE.with_suffix(".images"), kept)[0], spec, device)
+    return kept, open_model(model, flags, device, STORE.with_suffix(".images"), kept)[0], flags, {}
 
 
-def _of_store(store: Path, rows: list[int], model: Path | None, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    from robustcli.device import pick_device
-    from robustcli.measure.replay import judge, of_row, open_model, spec_for
-    from robustcli.models.sources import PROGRAM, split_source
+def _of_store(
+    store: Path, rows: list[int], model: Path | None, given: Mapping[str, Any], device: str
+) -> Iterator[Ready]:
+    from robustcli.measure.replay import of_row, open_model, spec_for
 
-    device, opened = pick_device(given.get("device", "auto")), cache(open_model)  # once for rows of one model
+    opened, index = cache(open_model), store.with_suffix(".images")  # once for rows of one model
     with open_store(store) as (connection, contents):
         lines = select_rows(contents, rows, store) if rows else contents.lines
         kept = {line.id: found for line in lines if (found := of_row(connection, line))}
         empty = [line.id for line in lines if line.id not in kept]
         if not kept or (rows and empty):
             raise DataError(f"--store {store}: {f'row {empty[0]} ' if rows else ''}keeps no images of broken samples")
-        for line in (line for line in lines if line.id in kept):
-            program = PROGRAM.fullmatch(split_source(line.checkpoint).body)
-            if model is None and program:  # anyone may have made the store
-                raise ConfigError(f"row {line.id}: was made on {line.checkpoint}, a program; name it to run it")
-            spec = spec_for(connection, line, given, same_model=model is None)
+        lines = [line for line in lines if line.id in kept]
+        lines = lines if model else _without_programs(lines, store, strict=rows != [])
+        needs_images = "dataset" in given or any(kept[line.id].lacking for line in lines)
+        for line in lines:
+            spec, name = spec_for(connection, line, given, model), model or Path(line.checkpoint)
             try:
-                target, images, why = opened(model or Path(line.checkpoint), spec, device, store.with_suffix(".images"))
+                target, images, why = opened(name, spec, device, index, needs_images=needs_images)
             except CheckpointError as error:
-                raise CheckpointError(f"row {line.id}: {error}; another MODEL may be named") from None
+                way = "" if model or "dataset" in given else "; another MODEL may be named"
+                raise CheckpointError(f"row {line.id}: {error}{way}") from None
             if why and "dataset" in given:
                 raise DataError(why)
             own = kept[line.id] if images is None else kept[line.id].with_originals(images)
-            if lost := len(own.ids) - len(own.where):
-                why = why or f"{lost} of {len(own.ids)} originals are not in {target.name}'s data set as it is here"
-            yield judge(own, target, spec, device) | {"missing": why or None}
+            why = why or f"{own.lacking} of {len(own.ids)} originals are not in {name}'s data set as it is here"
+            yield own, target, spec, {"missing": why if own.lacking else None}
+
+
+def _without_programs(lines: Sequence[Line], store: Path, *, strict: bool) -> list[Line]:
+    """The rows that were made on no program; those that were are told, and are an error where no other is asked for."""
+    from robustcli.models.sources import PROGRAM, split_source
+
+    programs = [line for line in lines if PROGRAM.fullmatch(split_source(line.checkpoint).body)]
+    for name in dict.fromkeys(line.checkpoint for line in programs):
+        ids = [str(line.id) for line in programs if line.checkpoint == name]
+        command = shlex.join(["robustcli", "replay", "--store", str(store), *ids, name])
+        why = f"{name}: is a program, which runs only where it is named; its rows are judged by `{command}`"
+        if strict or len(programs) == len(lines):
+            raise ConfigError(why)
+        warn(why)
+    return [line for line in lines if line not in programs]
 
 
 def _table(found: Sequence[Mapping[str, Any]]) -> Table:

@@ -37,7 +37,8 @@ from robustcli.store.series import WHOLE_AND_SOUND, Digest
 
 ARRAYS = ("x", "x_adv", "y", "pred", "pred_after", "ids")
 KEPT = f"""
-SELECT sample, digest, shape, pixels, pred, pred_after FROM adversarials JOIN samples USING (series, sample, digest)
+SELECT sample, digest, adversarials.shape, adversarials.pixels, originals.shape, originals.pixels, pred, pred_after
+FROM adversarials JOIN samples USING (series, sample, digest) LEFT JOIN originals USING (sample, digest)
 WHERE series = ? AND robust = 0 AND distance > 0 AND {WHOLE_AND_SOUND} ORDER BY sample, digest
 """  # noqa: S608
 
@@ -67,13 +68,21 @@ class Kept:
     line: Line | None = None
     digests: Sequence[Digest] = ()
 
+    @property
+    def lacking(self) -> int:
+        """How many originals are not there."""
+        return len(self.ids) - len(self.where)
+
     def with_originals(self, images: Images) -> Kept:
-        """The same with those originals that are among the images."""
+        """The same with those originals too that it lacks and that are among the images."""
         some = images.take(torch.isin(images.ids, self.ids).nonzero()[:, 0])
-        places = {digest: i for i, digest in enumerate(digests(some))}
-        where = torch.tensor([i for i, digest in enumerate(self.digests) if digest in places], dtype=torch.int64)
-        index = torch.tensor([places[self.digests[i]] for i in where.tolist()], dtype=torch.int64)
-        return replace(self, x=some.batch(index), where=where) if len(where) else self
+        places, there = {digest: i for i, digest in enumerate(digests(some))}, set(self.where.tolist())
+        more = [i for i, digest in enumerate(self.digests) if digest in places and i not in there]
+        if not more:
+            return self
+        where, order = torch.cat([self.where, torch.tensor(more)]).sort()
+        x = torch.cat([self.x, some.batch(torch.tensor([places[self.digests[i]] for i in more]))])
+        return replace(self, x=x[order], where=where)
 
 
 def of_file(path: Path) -> Kept:
@@ -82,6 +91,10 @@ def of_file(path: Path) -> Kept:
     Raises:
         DataError: it cannot be read, or holds something else.
     """
+    if path.is_dir():
+        raise DataError(
+            f"{path}: is a folder; images in PNG are not judged again; attack --save FILE.npz keeps them exactly"
+        )
     with suppress(OSError), open_regular(path) as file:
         head = file.read(16).lstrip()
         if head.startswith(b"{"):
@@ -111,19 +124,26 @@ def of_row(connection: sqlite3.Connection, line: Line) -> Kept | None:
     """
     if not (rows := select(connection, KEPT, line.id)):
         return None
-    ids, contents, shapes, packed, pred, after = zip(*rows, strict=True)
+    ids, contents, shapes, packed, shapes_before, packed_before, pred, after = zip(*rows, strict=True)
     try:
         images = [np.frombuffer(raw, "<f4").reshape(sides) for sides, raw in map(picture, shapes, packed)]
         x_adv = torch.from_numpy(np.stack(images))
     except ValueError as error:
         raise StoreError(f"row {line.id}: an image cannot be read ({error})") from None
-    y, none = torch.tensor(pred), torch.tensor([], dtype=torch.int64)  # only what was right before is broken
-    known = tuple(zip(ids, contents, strict=True))
-    return Kept(f"row {line.id}", x_adv, y, y, torch.tensor(after), torch.tensor(ids), x_adv[:0], none, line, known)
+    before: dict[int, Any] = {}
+    for i, (shape, pixels) in enumerate(zip(shapes_before, packed_before, strict=True)):
+        with suppress(ValueError):  # what is not there, or cannot be read, is looked for in the data set
+            sides, raw = picture(shape, pixels, 1)
+            before |= {i: np.frombuffer(raw, np.uint8).reshape(sides)} if sides == x_adv.shape[1:] else {}
+    x = torch.from_numpy(np.stack(list(before.values()))).float() / 255 if before else x_adv[:0]
+    where = torch.tensor(list(before), dtype=torch.int64)
+    y, known = torch.tensor(pred), tuple(zip(ids, contents, strict=True))  # only what was right before is broken
+    return Kept(f"row {line.id}", x_adv, y, y, torch.tensor(after), torch.tensor(ids), x, where, line, known)
 
 
-def spec_for(connection: sqlite3.Connection, line: Line, given: Mapping[str, Any], *, same_model: bool) -> EvalSpec:
-    """Where a row's images are, and how its own model takes them, as far as flags do not say otherwise."""
+def spec_for(connection: sqlite3.Connection, line: Line, given: Mapping[str, Any], model: Path | None) -> EvalSpec:
+    """Where a row's images are, and how its own model takes them where that judges, unless flags say otherwise."""
+    same_model = line.checkpoint in (str(model or line.checkpoint), f"{model}@{given.get('weights')}")
     found = [origin["spec"] for origin in provenances(connection, line) if isinstance(origin.get("spec"), dict)]
     keys = ("dataset", "data_dir", "split", "allow_sample", *(("normalize", "resize", "crop") if same_model else ()))
     before: dict[str, Any] = {key: spec[key] for spec in found for key in keys if spec.get(key) is not None}
@@ -133,9 +153,11 @@ def spec_for(connection: sqlite3.Connection, line: Line, given: Mapping[str, Any
 
 
 def open_model(
-    text: Path, spec: EvalSpec, device: str, index: Path, kept: Kept | None = None
+    text: Path, spec: EvalSpec, device: str, index: Path, kept: Kept | None = None, *, needs_images: bool = True
 ) -> tuple[Target, Images | None, str]:
     """A model fitted to the images of a spec, or to the originals in a file, these images, and why there are none.
+
+    Without `needs_images`, a model that needs no fitting gets none.
 
     Raises:
         RobustCliError: the model cannot be opened, does not fit, or is none of ours and has no images to be fitted to.
@@ -143,6 +165,8 @@ def open_model(
     target = open_target(text, spec.weights)
     if kept is not None and spec.dataset is None:
         images = Images((kept.x * 255).round().to(torch.uint8), kept.y, kept.ids, (), kept.source, kept.source)
+    elif not needs_images and target.shape is not None:
+        return target, None, ""
     else:
         try:
             wanted = images_for(target, spec)

@@ -276,10 +276,7 @@ def make_session(
     Raises:
         RobustCliError: a target does not fit its images, or the spec does not fit them.
     """
-    flags = ("normalize", "resize", "crop")
-    chosen = [f"--{key} {value}" for key in flags if (value := getattr(spec, key)) not in (None, "auto")]
-    if chosen and all(target.input is None for target, _, _ in opened):
-        raise ConfigError(f"{chosen[0]}: goes before a network from elsewhere; a checkpoint has its own first layers")
+    check_flags([target for target, _, _ in opened], spec)
     device = pick_device(spec.device)
     items = []
     for opened_target, images, whole in opened:
@@ -293,6 +290,18 @@ def make_session(
     session = Session(tuple(items), spec, device)
     _ = session.chunk  # `auto` calls the models
     return session
+
+
+def check_flags(targets: Sequence[Target], spec: EvalSpec) -> None:
+    """Refuse a flag of what goes before a network where every target has its own first layers.
+
+    Raises:
+        ConfigError: names the flag.
+    """
+    flags = ("normalize", "resize", "crop")
+    chosen = [f"--{key} {value}" for key in flags if (value := getattr(spec, key)) not in (None, "auto")]
+    if chosen and all(target.input is None for target in targets):
+        raise ConfigError(f"{chosen[0]}: goes before a network from elsewhere; a checkpoint has its own first layers")
 
 
 def _with_unique_names(images_by_spec: dict[DataSpec, Images]) -> dict[DataSpec, Images]:

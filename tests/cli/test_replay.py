@@ -149,6 +149,8 @@ def test_without_its_data_set_nothing_is_said_of_the_ball(
 ) -> None:
     write_images(Path("own.npz"))
     assert call("evaluate", VANILLA, *FGSM, "--dataset", "own.npz").code == 0
+    with sqlite3.connect(STORE) as connection:  # as one of schema 1 has none
+        connection.execute("DELETE FROM originals")
     if gone:
         Path("own.npz").rename("other.npz")
     else:
@@ -178,9 +180,101 @@ def test_a_network_from_elsewhere_is_fitted_as_in_the_run(call: Call, models: Pa
     assert (found["kept"], found["fooling"], found["changed"]) == (broken, broken, [])
     (found,) = replays(call("replay", "--store", STORE, *where, "--format", "json"))
     assert (found["same_model"], found["changed"], found["outside_ball"]) == (True, [], [])
-    ended = call("replay")
-    assert ended.code == 2
-    assert "was made on net.py:make, a program; name it to run it" in ended.error
+
+
+def test_a_program_runs_only_where_it_is_named(call: Call, models: Path, images: Path) -> None:
+    Path("net.py").write_text(NET)
+    torch.manual_seed(1)
+    torch.save({"1.weight": torch.randn(3, 64), "1.bias": torch.randn(3)}, "weights.pt")
+    program, where = "net.py:make@weights.pt", ("--dataset", images)
+    for normalize in ("half-grey", "mnist"):
+        assert call("evaluate", program, *where, "--normalize", normalize, *FGSM, "--store", "s.db").code == 0
+    told = f"{program}: is a program, which runs only where it is named; its rows are judged by `robustcli replay "
+    for ids in ((), (2,)):
+        ended = call("replay", "--store", "s.db", *ids)
+        assert (ended.code, ended.out) == (2, "")
+        assert f"{told}--store s.db {'2' if ids else '2 4'} {program}`" in ended.error
+    named = ("--weights", "weights.pt", "net.py:make")
+    for names in (("2", "4", program), (program,), named):
+        for found in replays(call("replay", "--store", "s.db", *names, "--format", "json")):
+            assert (found["same_model"], found["changed"], found["outside_ball"]) == (True, [], [])
+    (found,) = replays(call("replay", "--store", "s.db", 2, program, "--normalize", "mnist", "--format", "json"))
+    assert found["same_model"] is False
+    assert call("evaluate", VANILLA, *FGSM, "--store", "s.db").code == 0
+    ended = call("replay", "--store", "s.db", "--format", "json")
+    assert [one["source"] for one in replays(ended)] == ["row 6"]
+    assert f"warning: {told}--store s.db 2 4 {program}`" in ended.err
+
+
+def test_what_was_decided_for_a_model_is_told_once(call: Call, models: Path, images: Path) -> None:
+    Path("net.py").write_text(NET)
+    both = ("--attack", "fgsm", "--eps", "0.05,0.1", *QUIET)
+    assert call("evaluate", "net.py:make", "--dataset", images, *both).code == 0
+    assert call("attack", "net.py:make", "--dataset", images, *FGSM, "--save", "adv.npz").code == 0
+    for names in (("net.py:make",), ("adv.npz", "net.py:make")):
+        ended = call("replay", *names)
+        assert ended.code == 0
+        assert ended.err.count("net.py:make: normalisation: ") == 1
+
+
+def test_what_goes_before_a_network_is_refused_for_a_checkpoint(
+    call: Call, stored: dict[str, Any], saved: dict[str, Any], images: Path
+) -> None:
+    told = "goes before a network from elsewhere; a checkpoint has its own first layers"
+    for names in (("adv.npz", VANILLA), (VANILLA,), ()):
+        for flag in (("--normalize", "mnist"), ("--resize", "32"), ("--crop", "8")):
+            ended = call("replay", *names, *flag)
+            assert (ended.code, ended.out) == (2, "")
+            assert f"{' '.join(flag)}: {told}" in ended.error
+    Path("net.py").write_text(NET)
+    where = ("--dataset", images, "--normalize", "mnist", "--store", "both.db")
+    assert call("compare", VANILLA, "net.py:make", *FGSM, *where).code == 0
+    assert {one["checkpoint"] for one in replays(call("replay", "--store", "both.db", "--format", "json"))} == {VANILLA}
+
+
+def test_a_name_is_a_file_or_a_model(call: Call, stored: dict[str, Any], saved: dict[str, Any]) -> None:
+    Path("2").mkdir()  # and an id is an id
+    shutil.copy(STORE, "s.db")
+    for names, sources in {
+        ("adv.pt", VANILLA): ["adv.pt"],
+        ("adv.npz", VANILLA): ["adv.npz"],
+        (VANILLA,): ["row 2", "row 3", "row 4"],
+        ("--store", "s.db", BATCHOUT): ["row 2", "row 3", "row 4"],
+        ("2", BATCHOUT): ["row 2"],
+        (BATCHOUT, "2"): ["row 2"],
+        ("3", "2", "3"): ["row 3", "row 2"],
+    }.items():
+        assert [one["source"] for one in replays(call("replay", *names, "--format", "json"))] == sources
+    ended = call("replay", "zoo:mnist-pgd")
+    assert (ended.code, "zoo:mnist-pgd: made for images of shape (1, 28, 28)" in ended.error) == (3, True)
+
+
+@pytest.mark.parametrize("kept", ["all", "some"])
+def test_originals_come_from_the_store(call: Call, models: Path, kept: str) -> None:
+    write_images(Path("own.npz"))
+    assert call("evaluate", VANILLA, *FGSM, "--dataset", "own.npz").code == 0
+    (before,) = replays(call("replay", "--format", "json"))
+    with sqlite3.connect(STORE) as connection:
+        if kept == "some":
+            connection.execute("DELETE FROM originals WHERE sample % 2")
+            connection.execute("UPDATE originals SET pixels = x'00' WHERE sample % 3 = 1")
+    if kept == "some":
+        assert replays(call("replay", "--format", "json")) == [before]
+    Path("own.npz").unlink()
+    (found,) = replays(call("replay", "--format", "json"))
+    if kept == "all":
+        assert (found, found["outside_ball"], found["originals"]) == (before, [], before["n"])
+    else:
+        assert 0 < found["originals"] < before["n"]
+        assert "own.npz: no such file" in found["missing"]
+
+
+def test_a_data_set_of_the_user_that_does_not_fit(call: Call, stored: dict[str, Any]) -> None:
+    write_images(Path("four.npz"), x_test=np.zeros((60, 9, 9), np.uint8), x_train=np.zeros((240, 9, 9), np.uint8))
+    ended = call("replay", 2, "--dataset", "four.npz")
+    assert (ended.code, ended.out) == (3, "")
+    assert "made for images of shape (1, 8, 8)" in ended.error
+    assert "another MODEL" not in ended.error
 
 
 def _lies(path: Path) -> None:
@@ -207,7 +301,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "is a result, which holds no images: attack --save",
     ),
     "no.npz": (lambda path: None, "no.npz: no such file"),
-    "folder": (lambda path: path.mkdir(), "folder: cannot be read"),
+    "folder": (lambda path: path.mkdir(), "folder: is a folder; images in PNG are not judged again; attack"),
     "text.npz": (lambda path: path.write_text("no zip"), "text.npz: cannot be read as an .npz file"),
     "cut.npz": (lambda path: path.write_bytes(Path("adv.npz").read_bytes()[:900]), "cut.npz: cannot be read"),
     "lies.npz": (_lies, "array 'x_adv' cannot be read: its header says"),
@@ -244,6 +338,12 @@ def test_a_file_that_does_not_do_is_one_line(call: Call, saved: dict[str, Any], 
         (["adv.npz"], 2, "replay adv.npz: a file names no model; write replay adv.npz MODEL"),
         (["r.json"], 3, "is a result, which holds no images"),
         (["adv.npz", VANILLA, BATCHOUT], 2, "replay: takes one model, and"),
+        (["adv.pt"], 2, "replay adv.pt: a file names no model; write replay adv.pt MODEL"),
+        (["adv.npz", VANILLA, "--store", "s.db"], 2, "replay adv.npz: takes a file or --store, not both"),
+        (["adv.pt", VANILLA, "--store", "s.db"], 2, "replay adv.pt: takes a file or --store, not both"),
+        (["none.pt", VANILLA], 3, "none.pt: no such file"),
+        (["zoo:mnist-pgd", VANILLA], 2, "are named; a file of adversarials is an .npz or .pt that is there"),
+        (["s.db"], 3, "s.db: is a store; write replay --store s.db"),
         (["adv.npz", "none.pt"], 3, "none.pt: no such checkpoint"),
         (["adv.npz", "digits.pt"], 3, "digits.pt: made for images of shape (1, 28, 28)"),
         (["adv.npz", "net.py:small"], 3, "the labels go up to 2, and the model's 2 outputs stand for 0 to 1"),
