@@ -84,7 +84,9 @@ class Spec(BaseModel):
 
 
 def _not_empty(value: T) -> T:
-    """Refuse text of blanks: the path `""` would be the folder that one is in."""
+    """Refuse what names nothing, such as text of blanks: the path `""` would be the folder that one is in."""
+    if isinstance(value, int | float | list | dict):
+        raise ValueError("should be a path (a number in quotes)")
     if isinstance(value, str) and not value.strip():
         raise ValueError("is empty (an unset variable of the shell?)")
     return value
@@ -158,6 +160,14 @@ class ModelSpec(Spec):
     std: tuple[float, ...] | None = None
 
 
+SPECS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+"""One SPEC or a list, as a JSON Schema."""
+
+
+def _one_or_more(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
 def _method(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
@@ -226,7 +236,7 @@ class EvalSpec(Spec):
     """Take the first N samples, in stored order; of folders and lists from each class in turn (first:N: not so)."""
     allow_sample: bool = True
     """Whether the bundled 5 000 digits may stand in for MNIST."""
-    attacks: tuple[str, ...] = ()
+    attacks: Annotated[tuple[str, ...], BeforeValidator(_one_or_more), WithJsonSchema(SPECS)] = ()
     """SPECs: names with options, such as pgd:eps=8/255,steps=50. FGSM, PGD-20 and DeepFool-5 if left out."""
     preset: Literal["quick", "paper", "standard", "fast"] | None = None
     """quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box), standard
