@@ -13,7 +13,7 @@ import yaml
 from robustcli.cli.init import SPECS, json_schema
 from robustcli.cli.request import read_flags, with_config
 from robustcli.cli.train import train_spec
-from robustcli.config import EvalSpec, TrainSpec, read_yaml
+from robustcli.config import EvalSpec, TrainSpec, about, read_yaml
 from robustcli.fields import Eps
 from robustcli.training.methods import METHODS, describe_method, parse_method
 
@@ -51,6 +51,19 @@ def test_every_key_has_a_comment_and_the_first_line_names_the_schema(call: Call,
     assert all(lines[i - 1].lstrip().startswith("# ") for i in keys if "name:" not in lines[i])
     assert max(map(len, lines)) <= 110
     assert "# Passes over the training images." in lines
+    said = [lines[i - 1].lstrip("# ") for i in keys if "name:" not in lines[i]]
+    assert [text for text in said if text.startswith(("Of ", "Its ", "It "))] == []
+
+
+@pytest.mark.parametrize("purpose", SPECS)
+def test_the_next_command_can_be_pasted(call: Call, here: Path, purpose: str) -> None:
+    ended = call("init", "a b.yaml", "--for", purpose)
+    assert "--config 'a b.yaml'" in ended.err
+    assert "--config 'a b.yaml'" in (here / "a b.yaml").read_text().splitlines()[1]
+
+
+def test_help_of_a_default_keeps_what_stands_before_it() -> None:
+    assert about(EvalSpec, "normalize").endswith("mnist or mean=M,std=S (default auto).")
 
 
 def test_the_config_trains(call: Call, here: Path, images: Path) -> None:
