@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.completion import complete_kept
 from robustcli.cli.console import out
 from robustcli.cli.measurement import foreign_code
 from robustcli.cli.options import OUTPUT, option
@@ -28,6 +29,7 @@ Names = Annotated[
         help="An .npz or .pt that `attack --save` wrote, and the model; or a store's rows by id (all with images if "
         "left out), and perhaps another model than theirs.",
         show_default=False,
+        autocompletion=complete_kept,
     ),
 ]
 Store = Annotated[
