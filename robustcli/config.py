@@ -84,7 +84,9 @@ class Spec(BaseModel):
 
 
 def _not_empty(value: T) -> T:
-    """Refuse text of blanks: the path `""` would be the folder that one is in."""
+    """Refuse what names nothing, such as text of blanks: the path `""` would be the folder that one is in."""
+    if isinstance(value, int | float | list | dict):
+        raise ValueError("should be a path (a number in quotes)")
     if isinstance(value, str) and not value.strip():
         raise ValueError("is empty (an unset variable of the shell?)")
     return value
@@ -158,6 +160,14 @@ class ModelSpec(Spec):
     std: tuple[float, ...] | None = None
 
 
+SPECS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+"""One SPEC or a list, as a JSON Schema."""
+
+
+def _one_or_more(value: object) -> object:
+    return value if isinstance(value, list | tuple) else [value]
+
+
 def _method(value: object) -> object:
     return {"name": value} if isinstance(value, str) else value
 
@@ -180,23 +190,23 @@ class TrainSpec(Spec):
     batch_size: PositiveInt = 128
     """Samples a step."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """What takes the steps."""
+    """The optimiser that takes the steps."""
     lr: Positive = 1e-3
     """Learning rate."""
     momentum: Number = Field(0.9, ge=0, lt=1)
-    """Of sgd."""
+    """Momentum of sgd; adam has none."""
     weight_decay: NonNegative = 0.0
     """Share of each weight that a unit of learning rate takes off."""
     schedule: Literal["constant", "cosine", "onecycle"] = "constant"
-    """Of the learning rate, over the whole run."""
+    """How the learning rate changes over the whole run."""
     augment: Literal["none", "flip", "crop-flip"] = "none"
-    """Of the training images."""
+    """How training images are varied."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations; weights, optimiser and loss stay float32."""
+    """Type of activations, float32 or bfloat16; weights, optimiser and loss stay float32."""
     validation: Number = Field(0.05, ge=0, lt=1)
     """Share of the training images that is held out to choose the best epoch by."""
     seed: Seed = 0
-    """Of every random draw."""
+    """Seed of every random draw."""
     limit: PositiveInt | None = None
     """Take the first N training images, in stored order."""
 
@@ -217,24 +227,24 @@ class EvalSpec(Spec):
     model_config = DOCUMENTED
 
     dataset: Dataset | None = None
-    """Its name (see `robustcli list datasets`), an .npz file or a folder of class folders."""
+    """The images: a name (see `robustcli list datasets`), an .npz file or a folder of class folders."""
     data_dir: Folder | None = None
     """Where data sets lie; else $ROBUSTCLI_DATA, else the user's cache folder."""
     split: Literal["train", "test"] = "test"
-    """train or test."""
+    """Which part of the data set: train or test."""
     limit: Limit = None
     """Take the first N samples, in stored order; of folders and lists from each class in turn (first:N: not so)."""
     allow_sample: bool = True
     """Whether the bundled 5 000 digits may stand in for MNIST."""
-    attacks: tuple[str, ...] = ()
-    """SPECs: names with options, such as pgd:eps=8/255,steps=50. FGSM, PGD-20 and DeepFool-5 if left out."""
+    attacks: Annotated[tuple[str, ...], BeforeValidator(_one_or_more), WithJsonSchema(SPECS)] = ()
+    """Attacks: names with options, such as pgd:eps=8/255,steps=50. FGSM, PGD-20 and DeepFool-5 if left out."""
     preset: Literal["quick", "paper", "standard", "fast"] | None = None
-    """quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without a box), standard
-    (AutoAttack) or fast (the same, its last two attacks on a sample of what the others leave)."""
+    """A set of attacks: quick (FGSM, PGD-20, DeepFool-5), paper (the BatchOut paper's budgets of FGSM, DeepFool without
+    a box), standard (AutoAttack) or fast (the same, its last two attacks on a sample of what the others leave)."""
     eps: Annotated[tuple[Budget, ...], BeforeValidator(split_list), WithJsonSchema(BUDGETS)] = ()
     """Budgets in pixel units, such as 0.1,0.2,8/255. For 28x28 grey images 0.1,0.3, else 2/255,8/255."""
     norm: str | None = None
-    """linf, l2 or l1."""
+    """Norm of the budgets: linf, l2 or l1."""
     steps: PositiveInt | None = None
     """Steps of a gradient attack."""
     iters: PositiveInt | None = None
@@ -244,15 +254,15 @@ class EvalSpec(Spec):
     weights: Folder | None = None
     """A state_dict for the one model that is named: .pt, .pth, .bin or .safetensors."""
     normalize: str = "auto"
-    """Of pixels in [0, 1], before a network from elsewhere: auto (its own, or what fits best), none, imagenet, cifar10,
-    half, bytes, mnist or mean=..,std=.."""
+    """Normalisation of pixels in [0, 1], before a network from elsewhere: auto (its own, or what fits best), none,
+    imagenet, cifar10, half, bytes, mnist or mean=M,std=S."""
     resize: str | None = None
-    """Of the images' shorter side, before a network from elsewhere: N or none."""
+    """Size of the images' shorter side, before a network from elsewhere: N or none."""
     crop: str | None = None
     """The centre of the resized images, N x N, or none."""
     curve: bool = False
-    """Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. --eps
-    are the points shown. FMN and PGD-20 if no attack is named."""
+    """Accuracy at every eps from each sample's closest adversarial, by class too; budget attacks are bisected. The
+    points shown are those of eps. FMN and PGD-20 if no attack is named."""
     eight_bit: bool = False
     """Also tell the accuracy once images are rounded to 8 bits inside the ball; one more pass a broken sample."""
     batch_size: PositiveInt | Literal["auto"] | None = None
@@ -262,15 +272,15 @@ class EvalSpec(Spec):
     """Processes that decode image files while the network computes, where memory does not hold all of them (one a core,
     at most 8, if left out); 0 for none."""
     seed: Seed = 0
-    """Of every random draw."""
+    """Seed of every random draw."""
     device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
+    """Where the work is done: auto, cpu, cuda or cuda:N."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of activations while images are made: float32 or bfloat16, slow where the processor or GPU lacks it. They are
-    judged in float32."""
+    """Type of activations while images are made: float32 or bfloat16, slow where the processor or GPU lacks it. They
+    are judged in float32."""
     shard: str | None = None
-    """i/n: measure every n-th sample from the i-th on, into a store of its own; `robustcli results merge` joins them.
-    slurm: as its array or its tasks say."""
+    """A share of the samples: i/n for every n-th from the i-th on, measured into a store of its own, which `robustcli
+    results merge` joins with the others; slurm for what its array or its tasks say."""
 
 
 def about(build: type[Spec], key: str) -> str:

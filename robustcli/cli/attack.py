@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from robustcli.measure.evaluate import Result
     from robustcli.measure.session import Session
 
-Spec = Annotated[str, option("--attack", ATTACK, "A SPEC: a name with options, such as pgd:eps=8/255,steps=50.")]
+Spec = Annotated[
+    str | None,
+    option("--attack", ATTACK, "A SPEC: a name with options, such as pgd:eps=8/255,steps=50; else that of --config."),
+]
 Save = Annotated[
     Path | None,
     option(
@@ -39,7 +42,7 @@ Gallery = Annotated[
 @options.with_common_flags
 def attack(
     context: typer.Context,
-    attack: Spec,
+    attack: Spec = None,
     checkpoint: options.Checkpoint = None,
     eight_bit: options.EightBit = False,
     save: Save = None,
@@ -51,6 +54,8 @@ def attack(
     Example: `robustcli attack --attack fgsm --eps 0.3 --gallery fgsm.png`
     """
     request = begin("attack", context.params)
+    if (count := len(request.spec.attacks)) != 1:
+        raise ConfigError(f"attack: runs one attack, and {count} are named; give --attack SPEC")
     measurement = Measurement(request, request.checkpoints())
     keep = save is not None or gallery is not None
     budgets = sum(planned.runs for planned in measurement.session.items[0].plan)

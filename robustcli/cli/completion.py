@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from typer.completion import shell_complete
 
+from robustcli.cli.request import STORE
 from robustcli.config import EvalSpec, choices
 from robustcli.data.named import DATASETS, FILES
 from robustcli.models import zoo
@@ -87,36 +88,48 @@ def _paths(typed: str, suffixes: tuple[str, ...]) -> Iterator[str]:
 def complete_rows(context: typer.Context) -> list[tuple[str, str]]:
     """The rows of the store that the command line names, with what each is, which zsh and fish show."""
     from robustcli.store.browse import read
-    from robustcli.store.database import connect
+    from robustcli.store.database import StoreError, connect
 
-    lines = read(connect(Path(context.params["store"]), make=False)).lines
+    try:
+        lines = read(connect(Path(context.params.get("store") or STORE), make=False)).lines
+    except StoreError:
+        return []
     about = {str(line.id): f"{line.checkpoint} {line.name} {line.budget}" for line in lines}
     return [(number, re.sub(r"[^\w ./=,+%-]", "", text)) for number, text in about.items()]
 
 
-def _offer(find: Callable[[str], Iterable[str]]) -> Callable[..., list[str]]:
+def complete_kept(context: typer.Context, incomplete: str) -> list[Any]:
+    """What `replay` takes: rows of the store, files of images, models."""
+    return [*complete_rows(context), *complete_models(incomplete), *_arrays(incomplete)]
+
+
+def offer(find: Callable[[str], Iterable[str]]) -> Callable[..., list[str]]:
+    """A completer of what `find` makes of the word that is typed so far."""
+
     def complete(incomplete: str) -> list[str]:  # typer keeps what begins so
         return [word for word in dict.fromkeys(find(incomplete)) if HARMLESS.fullmatch(word)]
 
     return complete
 
 
-def _words(*words: str) -> Callable[..., list[str]]:
-    return _offer(lambda typed: words)
+def words(*allowed: str) -> Callable[..., list[str]]:
+    """A completer of these words."""
+    return offer(lambda typed: allowed)
 
 
-complete_models = _offer(_models)
+complete_models = offer(_models)
+_arrays = offer(lambda typed: _paths(typed, (".npz",)))
 
 COMPLETERS = {
-    "--attack": _offer(_attacks),
-    "--dataset": _offer(lambda typed: [*DATASETS, *_paths(typed, FILES)]),
-    "--method": _offer(lambda typed: declared("METHODS", "training")),
-    "--model": _words("mnist-cnn", "cifar-cnn"),
-    "--norm": _words(*NORMS),
-    "--device": _words("auto", "cpu", "cuda"),
-    "--format": _words("table", "json", "csv", "markdown", "latex"),
-    "--checks": _words("quick", "full", "off"),
-    "--for": _words("train", "evaluate"),
-    **{f"--{key}": _words(*choices(EvalSpec.model_fields[key].annotation)) for key in ("preset", "split", "dtype")},
+    "--attack": offer(_attacks),
+    "--dataset": offer(lambda typed: [*DATASETS, *_paths(typed, FILES)]),
+    "--method": offer(lambda typed: declared("METHODS", "training")),
+    "--model": words("mnist-cnn", "cifar-cnn"),
+    "--norm": words(*NORMS),
+    "--device": words("auto", "cpu", "cuda"),
+    "--format": words("table", "json", "csv", "markdown", "latex"),
+    "--checks": words("quick", "full", "off"),
+    "--for": words("train", "evaluate"),
+    **{f"--{key}": words(*choices(EvalSpec.model_fields[key].annotation)) for key in ("preset", "split", "dtype")},
 }
 """By flag."""

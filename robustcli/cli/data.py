@@ -10,17 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.completion import COMPLETERS
 from robustcli.cli.console import notice, out
 from robustcli.cli.request import STORE
-from robustcli.errors import DataError, unknown
+from robustcli.cli.results import Style, check_style
+from robustcli.errors import DataError
 
 if TYPE_CHECKING:
     from robustcli.config import DataSpec
 
 data = typer.Typer(help="List data sets, say what is in one, and check its files.", rich_markup_mode="markdown")
 
-Which = Annotated[str, typer.Argument(help="A data set's name or path, as --dataset takes it.", show_default=False)]
-Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
+Which = Annotated[
+    str,
+    typer.Argument(
+        help="A data set's name or path, as --dataset takes it.",
+        show_default=False,
+        autocompletion=COMPLETERS["--dataset"],
+    ),
+]
 
 INDEX = STORE.with_suffix(".images")
 """Where what is known of image files is kept, once there are results."""
@@ -35,7 +43,7 @@ def list_sets(data_dir: options.DataDir = None, style: Style = "table") -> None:
     from robustcli.data.load import data_folder, is_here
     from robustcli.data.named import DATASETS, FILES
 
-    _check_style(style)
+    check_style(style)
     folder = data_folder(data_dir)
     rows: list[dict[str, Any]] = []
     for name, known in DATASETS.items():
@@ -68,7 +76,7 @@ def info(name: Which, data_dir: options.DataDir = None, style: Style = "table") 
     """
     from robustcli.data.inspection import inspect
 
-    _check_style(style)
+    check_style(style)
     found = inspect(_spec(name, data_dir), _index())
     splits = found["splits"].values()
     cells = [
@@ -90,7 +98,7 @@ def verify(name: Which, data_dir: options.DataDir = None, style: Style = "table"
     """
     from robustcli.data.inspection import inspect
 
-    _check_style(style)
+    check_style(style)
     found = inspect(_spec(name, data_dir), _index(), every=True)
     splits, both = found["splits"], found["test_in_train"]
     broken = [(split, file, why) for split, said in splits.items() for file, why in said.get("broken", {}).items()]
@@ -139,8 +147,3 @@ def _show(document: dict[str, Any], style: str, headers: tuple[str, ...], cells:
         out().file.write(json.dumps(document) + "\n")
     elif cells:
         print_tables([Table("", headers, tuple(cells), left=len(headers))], style, out())
-
-
-def _check_style(style: str) -> None:
-    if style not in ("table", "json"):
-        raise unknown("--format", style, ("table", "json"))

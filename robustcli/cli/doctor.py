@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.completion import complete_models
 from robustcli.cli.console import result
 from robustcli.cli.options import ATTACK, DATA, option
 from robustcli.cli.request import given_flags, has_budget, read_flags
@@ -27,6 +28,7 @@ Checked = Annotated[
     typer.Argument(
         help="A model, as evaluate takes it: does --attack find on it what is planted there (binarisation test)?",
         show_default=False,
+        autocompletion=complete_models,
     ),
 ]
 Attack = Annotated[

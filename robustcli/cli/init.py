@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -56,7 +57,7 @@ def init(
     check_output(beside, "init", kind=".json")
     if there := [path for path in (file, beside) if path.exists() and not force]:
         raise ConfigError(f"init {shown(there[0])}: exists already; give another name, or --force to replace it")
-    usage = NEXT[purpose].format(file=visible(str(file)))
+    usage = NEXT[purpose].format(file=visible(shlex.quote(str(file))))
     head = f"# yaml-language-server: $schema={visible(beside.name)}\n# Next: {usage}\n# Flags override these keys.\n\n"
     write_whole(file, (head + "\n".join(_commented(build, values)) + "\n").encode(), "init")
     write_whole(beside, schema_text.encode(), "init")

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from robustcli.cli.completion import offer
 from robustcli.cli.console import PIPE_WIDTH, out
 from robustcli.errors import lookup
 from robustcli.text import visible
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
 
     from robustcli.models.zoo import Entry
 
-What = Annotated[str, typer.Argument(help="models, attacks, methods, datasets or zoo.", show_default=False)]
+What = Annotated[
+    str,
+    typer.Argument(
+        help="models, attacks, methods, datasets or zoo.",
+        show_default=False,
+        autocompletion=offer(lambda typed: LISTS),
+    ),
+]
 
 
 def list_names(what: What) -> None:

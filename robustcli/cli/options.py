@@ -21,13 +21,13 @@ OUTPUT = "Output"
 COMPUTE = "Compute"
 
 
-def option(flag: str, panel: str, text: str | type[Spec]) -> Any:
+def option(flag: str, panel: str, text: str | type[Spec], complete: Callable[..., list[str]] | None = None) -> Any:
     """A flag, the panel of `--help` that it stands in, and its line there, which says what holds if it is left out.
 
-    In the place of the line stands the spec whose field of that name says it.
+    In the place of the line stands the spec whose field of that name says it; `complete` in that of the flag's words.
     """
     said = text if isinstance(text, str) else about(text, flag.removeprefix("--").replace("-", "_"))
-    complete = COMPLETERS.get(flag)
+    complete = complete or COMPLETERS.get(flag)
     return typer.Option(flag, help=said, rich_help_panel=panel, show_default=False, autocompletion=complete)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.completion import complete_kept
 from robustcli.cli.console import notice, out, warn
 from robustcli.cli.measurement import foreign_code
 from robustcli.cli.options import OUTPUT, option
@@ -36,6 +37,7 @@ Names = Annotated[
         help="An .npz or .pt that `attack --save` wrote, and the model; or a store's rows by id (all with images if "
         "left out), and perhaps another model than theirs.",
         show_default=False,
+        autocompletion=complete_kept,
     ),
 ]
 Store = Annotated[

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from robustcli.cli.completion import complete_models, offer, words
 from robustcli.cli.console import notice, out, tell, warn
 from robustcli.cli.options import ATTACK, MODEL, OUTPUT, option
 from robustcli.cli.outputs import check_output
@@ -27,22 +28,36 @@ Files = Annotated[
 Store = Annotated[
     Path | None, option("--store", OUTPUT, "Results and images of this store (default results/robustcli.db).")
 ]
+
+
+def _formats(typed: str) -> tuple[str, ...]:
+    from robustcli.report.exports import EXPORTS
+    from robustcli.report.formats import FORMATS
+
+    return (*FORMATS, *EXPORTS)
+
+
+KINDS = ("curve", "pairs", "classes", "confusion", "history", "progress", "gallery")
+"""Of charts: those of `charts.CHARTS`, without what that imports."""
+
 Style = Annotated[
     str,
     option(
         "--format",
         OUTPUT,
         "table, json, csv, markdown or latex; or for others latex-document, model-card, robustbench or eval-results.",
+        offer(_formats),
     ),
 ]
 Page = Annotated[
     Path | None, option("--output", OUTPUT, "Write a page to this .html file; or what --format is for others.")
 ]
 Kind = Annotated[
-    str, typer.Argument(help="curve, pairs, classes, confusion, history, progress or gallery.", show_default=False)
+    str,
+    typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.", show_default=False, autocompletion=words(*KINDS)),
 ]
 Drawing = Annotated[Path, option("--output", OUTPUT, "The file to write: .png, .svg or .pdf.")]
-Model = Annotated[str | None, option("--model", MODEL, "Of this model alone, by its name.")]
+Model = Annotated[str | None, option("--model", MODEL, "Of this model alone, by its name.", complete_models)]
 Attack = Annotated[
     str | None, option("--attack", ATTACK, "Of this attack alone, by its name, perhaps with its budget.")
 ]

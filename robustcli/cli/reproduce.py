@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from robustcli.cli import options
+from robustcli.cli.completion import words
 from robustcli.cli.console import fail, moving_bar, notice, out, result, warn
 from robustcli.cli.measurement import progress_of
 from robustcli.cli.options import OUTPUT, option
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 ALL = "all"
 FOLDER, QUICK_FOLDER = Path("results/reproduction"), Path("results/reproduction-quick")
 
-What = Annotated[str, typer.Argument(help=f"{', '.join(PARTS)}, or all.", show_default=False)]
+What = Annotated[
+    str,
+    typer.Argument(help=f"{', '.join(PARTS)}, or all.", show_default=False, autocompletion=words(*PARTS, ALL)),
+]
 Quick = Annotated[
     bool, typer.Option("--quick", help="A look in minutes, on the bundled digits: few images, few epochs.")
 ]

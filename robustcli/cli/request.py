@@ -16,7 +16,7 @@ import typer
 
 from robustcli.cli.console import out, tell, warn
 from robustcli.cli.outputs import check_outputs, given_checkpoints
-from robustcli.config import EvalSpec, field_names, read_yaml, shown, validated
+from robustcli.config import EvalSpec, TrainSpec, field_names, read_yaml, shown, validated
 from robustcli.disk import file_hash, write_whole
 from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
 from robustcli.models.zoo import locate
@@ -213,11 +213,15 @@ def with_config(command: str, flags: Mapping[str, Any]) -> Mapping[str, Any]:
     if path is None:
         return flags
     values, added = read_yaml(path), {}
+    if of_train := [key for key in values if key in field_names(TrainSpec) and key not in field_names(EvalSpec)]:
+        way = "`robustcli init --for evaluate` writes one for what measures"
+        raise ConfigError(f"--config {path}: key '{of_train[0]}' is of a config of train; {way}")
     validated(EvalSpec, values, f"--config {path}")
+    refuse_decimal_commas(values.get("eps"), f"--config {path}: eps=")
     for key, value in values.items():
         flag = {"attacks": "attack", "allow_sample": "no_sample"}.get(key, key)
-        meant = shown(value) if key == "eps" and value else not value if key == "allow_sample" else value
-        if meant not in (None, False, [], ""):
+        meant = not value if key == "allow_sample" else value
+        if meant is not False and meant not in (None, []):  # 0 is meant
             if flag not in flags:
                 raise ConfigError(f"--config {path}: {key}={shown(value)}: is nothing that {command} does")
             added[flag] = meant
@@ -248,7 +252,7 @@ def read_flags(flags: Mapping[str, Any]) -> EvalSpec:
     if "curve_plot" in given:
         values["curve"] = True
     if "attack" in given:
-        values["attacks"] = (given["attack"],) if isinstance(given["attack"], str) else tuple(given["attack"])
+        values["attacks"] = given["attack"]
     spec = validated(EvalSpec, values, "", flags=frozenset(values))
 
     from robustcli.measure.plan import make_plan
@@ -303,13 +307,13 @@ def given_flags(flags: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def refuse_decimal_commas(eps: str | None) -> None:
-    """Refuse budgets that look like numbers with a decimal comma, such as `0,1`.
+def refuse_decimal_commas(eps: object, named: str = "--eps ") -> None:
+    """Refuse text of budgets that look like numbers with a decimal comma, such as `0,1`; a config's list is none.
 
     Raises:
-        ConfigError: says what may be meant.
+        ConfigError: says what may be meant, of the flag or key that is `named`.
     """
-    parts = [part.strip() for part in (eps or "").split(",")]
+    parts = [part.strip() for part in eps.split(",")] if isinstance(eps, str) else []
     meant: list[str] = []
     for before, part in zip(["", *parts], parts, strict=False):
         if before == "0" and meant[-1] == "0" and re.fullmatch(r"\d+", part):
@@ -319,7 +323,7 @@ def refuse_decimal_commas(eps: str | None) -> None:
     if len(meant) < len(parts):
         listed = ",".join("0.0" if part == "0" else part for part in parts)
         raise ConfigError(
-            f"--eps {shown(eps)}: is a list of {len(parts)} budgets, as commas separate; did you mean "
+            f"{named}{shown(eps)}: is a list of {len(parts)} budgets, as commas separate; did you mean "
             f"{','.join(meant)}? (for the list write {listed})"
         )
 

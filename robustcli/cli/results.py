@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from robustcli.cli.completion import complete_rows
+from robustcli.cli.completion import COMPLETERS, complete_rows, words
 from robustcli.cli.console import notice, out, warn
 from robustcli.cli.request import STORE
 from robustcli.disk import file_hash
@@ -28,12 +28,17 @@ T = TypeVar("T")
 
 results = typer.Typer(help="List, show, export and prune what the store holds.", rich_markup_mode="markdown")
 
+STYLES = ("table", "json")
+
 Store = Annotated[Path, typer.Option("--store", help="The store's file.")]
-Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.")]
+Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.", autocompletion=words(*STYLES))]
 Row = Annotated[
     int, typer.Argument(help="A row's id, as `robustcli results list` gives it.", autocompletion=complete_rows)
 ]
-Rows = Annotated[list[int] | None, typer.Argument(help="Rows by id; all if left out.", show_default=False)]
+Rows = Annotated[
+    list[int] | None,
+    typer.Argument(help="Rows by id; all if left out.", show_default=False, autocompletion=complete_rows),
+]
 File = Annotated[
     Path, typer.Argument(help="A .json or .csv of all samples, or an .npz or .pt that has the images too.")
 ]
@@ -43,7 +48,10 @@ Age = Annotated[
 OfCheckpoint = Annotated[
     str | None, typer.Option("--checkpoint", help="Rows of this file, or of a hash that begins so.")
 ]
-OfAttack = Annotated[str | None, typer.Option("--attack", help="Rows of the attack of this name.")]
+OfAttack = Annotated[
+    str | None,
+    typer.Option("--attack", help="Rows of the attack of this name.", autocompletion=COMPLETERS["--attack"]),
+]
 All = Annotated[bool, typer.Option("--all", help="All rows.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")]
 
@@ -240,8 +248,8 @@ def select_rows(contents: Contents, ids: list[int], store: Path) -> list[Line]:
 
 def check_style(style: str) -> None:
     """Refuse a format that is neither of two."""
-    if style not in ("table", "json"):
-        raise unknown("--format", style, ("table", "json"))
+    if style not in STYLES:
+        raise unknown("--format", style, STYLES)
 
 
 def _time_before(text: str) -> str:

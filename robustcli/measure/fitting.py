@@ -130,7 +130,7 @@ def read_normalization(text: str, channels: int) -> tuple[str, tuple[float, ...]
         return text, mean, std
     usual = Preprocessing().usual(channels)
     if text not in usual:
-        allowed = f"auto, {', '.join(usual)} or mean=..,std=.. for {channels} channels"
+        allowed = f"auto, {', '.join(usual)} or mean=M,std=S for {channels} channels"
         raise ConfigError(f"--normalize '{text}': allowed: {allowed}{nearest(text, ['auto', *usual])}")
     return text, usual[text].mean, usual[text].std
 

@@ -35,7 +35,7 @@ class Preprocessing:
     """What is done to pixels before a network sees them.
 
     Attributes:
-        normalize: its name in `NORMALISATIONS`, `own` for what the model's source says, `none`, `mean=..,std=..`, or
+        normalize: its name in `NORMALISATIONS`, `own` for what the model's source says, `none`, `mean=M,std=S`, or
             `auto` where it has to be found out on images.
         mean, std: a channel; empty without normalisation.
         resize: of the shorter side, or (h, w); None leaves the size.

@@ -41,13 +41,13 @@ class FGSMTraining:
     """Half of each batch is replaced by its FGSM images (Goodfellow et al. 2014; BatchOut paper, section 6.2)."""
 
     eps: Budget | None = None
-    """0.3 for 28x28 grey images and 8/255 for others, if left out."""
+    """Budget of the attack; 0.3 for 28x28 grey images and 8/255 for others if left out."""
     fraction: Fraction = 0.5
     """The share of the batch that is replaced."""
     craft: Craft = "eval"
     """The network's mode while it is attacked, `eval` or `train`."""
     norm: NormField = Linf()
-    """Of the attack: linf, l2 or l1."""
+    """Norm of the attack's budget: linf, l2 or l1."""
 
     name: ClassVar[str] = "fgsm"
     summary: ClassVar[str] = "half of each batch replaced by its FGSM images (Goodfellow et al. 2014)"
@@ -68,17 +68,17 @@ class PGDTraining:
     """Each batch is replaced by its PGD images (Madry et al. 2017)."""
 
     eps: Budget | None = None
-    """0.3 for 28x28 grey images and 8/255 for others, if left out."""
+    """Budget of the attack; 0.3 for 28x28 grey images and 8/255 for others if left out."""
     steps: PositiveInt = 10
-    """Of PGD, from a random start."""
+    """Steps of PGD, from a random start."""
     step_size: Budget | None = None
-    """2.5 eps / steps, if left out."""
+    """Size of a step; 2.5 eps / steps if left out."""
     fraction: Fraction = 1.0
     """The share of the batch that is replaced."""
     craft: Craft = "eval"
     """The network's mode while it is attacked, `eval` or `train`."""
     norm: NormField = Linf()
-    """Of the attack: linf, l2 or l1."""
+    """Norm of the attack's budget: linf, l2 or l1."""
 
     name: ClassVar[str] = "pgd"
     summary: ClassVar[str] = "each batch replaced by its PGD images (Madry et al. 2017)"

@@ -8,7 +8,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,12 +19,16 @@ from robustcli.attacks import ATTACKS
 from robustcli.attacks.norms import NORMS
 from robustcli.cli import completion
 from robustcli.cli.completion import COMPLETERS, answer, declared
+from robustcli.cli.listing import LISTS
 from robustcli.cli.main import app
 from robustcli.cli.request import CHECKS
 from robustcli.config import field_names
 from robustcli.models import MODELS
 from robustcli.models.zoo import entries
+from robustcli.report.charts import CHARTS
+from robustcli.report.exports import EXPORTS
 from robustcli.report.formats import FORMATS
+from robustcli.studies.batchout import PARTS
 from robustcli.training.methods import METHODS
 
 from .conftest import Call
@@ -97,12 +103,52 @@ def test_words_are_those_that_a_flag_takes(flag: str, words: object) -> None:
         ("robustcli evaluate ch", ["checkpoints/"]),
         ("robustcli evaluate checkpoints/va", ["checkpoints/vanilla.pt"]),
         ("robustcli compare checkpoints/vanilla.pt checkpoints/ba", ["checkpoints/batchout.pt"]),
+        ("robustcli replay checkpoints/va", ["checkpoints/vanilla.pt"]),
+        ("robustcli doctor checkpoints/va", ["checkpoints/vanilla.pt"]),
+        ("robustcli data info mnist-", ["mnist-sample"]),
+        ("robustcli data verify mnist-", ["mnist-sample"]),
+        ("robustcli list ", list(LISTS)),
+        ("robustcli reproduce ", [*PARTS, "all"]),
+        ("robustcli plot ", list(CHARTS)),
+        ("robustcli report --format ", [*FORMATS, *EXPORTS]),
+        ("robustcli replay --format ", ["table", "json"]),
+        ("robustcli results list --format ", ["table", "json"]),
+        ("robustcli data list --format ", ["table", "json"]),
     ],
 )
 def test_what_is_offered(offers: object, models: Path, line: str, among: list[str], shell: str) -> None:
     found = offers(line, shell)  # type: ignore[operator]
     assert [word for word in among if word not in found] == []
     assert all(word.startswith(line.rpartition(" ")[2]) for word in found)
+
+
+FREE = {"init file", "report files", "plot files", "results export file", "results merge stores"}
+"""Arguments that may be any file."""
+
+
+def parameters(command: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    inner = getattr(command, "commands", {})
+    for name, one in inner.items():
+        yield from parameters(one, f"{path}{name} ")
+    yield from ((path, parameter) for parameter in (() if inner else command.params))
+
+
+def test_each_argument_and_flag_that_takes_names_offers_them() -> None:
+    found = list(parameters(typer.main.get_command(app)))
+    named = [(path, one) for path, one in found if not one.opts[0].startswith("-") or one.opts[0] in COMPLETERS]
+    silent = {f"{path}{one.opts[0]}" for path, one in named if one._custom_shell_complete is None}
+    assert silent == FREE
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_files_of_the_home_are_offered_as_they_are_typed(
+    offers: object, here: Path, monkeypatch: pytest.MonkeyPatch, shell: str
+) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    for name in ("net.pt", "kept.npz"):
+        (here / name).touch()
+    assert offers("robustcli evaluate ~/", shell) == ["~/net.pt"]  # type: ignore[operator]
+    assert offers("robustcli replay ~/", shell) == ["~/net.pt", "~/kept.npz"]  # type: ignore[operator]
 
 
 def test_models_are_checkpoints_the_zoo_prefixes_and_files(offers: object, models: Path, here: Path) -> None:
@@ -143,6 +189,9 @@ def test_rows_of_the_store_are_offered_to_show(offers: object, call: Call, model
     few = ("--limit", "4", "--checks", "off")
     assert call("evaluate", models / "vanilla.pt", "--attack", "fgsm", "--eps", "0.1,0.2", *few).code == 0
     assert len(offers("robustcli results show ")) >= 2  # type: ignore[operator]
+    assert set(offers("robustcli results export all.csv ")) == set(offers("robustcli results show "))  # type: ignore[operator]
+    assert set(offers("robustcli results show ")) < set(offers("robustcli replay "))  # type: ignore[operator]
+    assert not set("12") & set(offers("robustcli replay --store none.db "))  # type: ignore[operator]
     assert offers("robustcli results show --store none.db ") == []  # type: ignore[operator]
 
 
@@ -201,7 +250,10 @@ def test_a_failure_inside_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pyt
 
 @pytest.mark.parametrize(
     "line",
-    ["robustcli attack --attack pgd:", "robustcli evaluate ", "robustcli train --method ", "robustcli results show "],
+    [
+        *("robustcli attack --attack pgd:", "robustcli evaluate ", "robustcli train --method ", "robustcli plot "),
+        *("robustcli results show ", "robustcli replay ", "robustcli report --format "),
+    ],
 )
 def test_nothing_heavy_is_imported_to_complete(line: str, tmp_path: Path) -> None:
     program = (

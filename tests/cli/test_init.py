@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from robustcli.cli.init import SPECS, json_schema
-from robustcli.cli.request import read_flags
+from robustcli.cli.request import read_flags, with_config
 from robustcli.cli.train import train_spec
-from robustcli.config import EvalSpec, TrainSpec, read_yaml
+from robustcli.config import EvalSpec, TrainSpec, about, read_yaml
+from robustcli.fields import Eps
 from robustcli.training.methods import METHODS, describe_method, parse_method
 
 from .conftest import Call
@@ -50,6 +51,19 @@ def test_every_key_has_a_comment_and_the_first_line_names_the_schema(call: Call,
     assert all(lines[i - 1].lstrip().startswith("# ") for i in keys if "name:" not in lines[i])
     assert max(map(len, lines)) <= 110
     assert "# Passes over the training images." in lines
+    said = [lines[i - 1].lstrip("# ") for i in keys if "name:" not in lines[i]]
+    assert [text for text in said if text.startswith(("Of ", "Its ", "It "))] == []
+
+
+@pytest.mark.parametrize("purpose", SPECS)
+def test_the_next_command_can_be_pasted(call: Call, here: Path, purpose: str) -> None:
+    ended = call("init", "a b.yaml", "--for", purpose)
+    assert "--config 'a b.yaml'" in ended.err
+    assert "--config 'a b.yaml'" in (here / "a b.yaml").read_text().splitlines()[1]
+
+
+def test_help_of_a_default_keeps_what_stands_before_it() -> None:
+    assert about(EvalSpec, "normalize").endswith("mnist or mean=M,std=S (default auto).")
 
 
 def test_the_config_trains(call: Call, here: Path, images: Path) -> None:
@@ -162,9 +176,9 @@ def test_what_init_writes_for_an_evaluation_changes_nothing(call: Call, models: 
     assert call("init", "e.yaml", "--for", "evaluate").code == 0
     assert schema_errors("evaluate", read_yaml(here / "e.yaml")) == []
     plain = call("evaluate", models / "vanilla.pt", *FEW).document
-    with_config = call("evaluate", models / "vanilla.pt", *FEW, "--config", "e.yaml").document
-    assert [row["robust"] for row in plain["rows"]] == [row["robust"] for row in with_config["rows"]]
-    assert plain["provenance"]["spec"] == with_config["provenance"]["spec"]
+    configured = call("evaluate", models / "vanilla.pt", *FEW, "--config", "e.yaml").document
+    assert [row["robust"] for row in plain["rows"]] == [row["robust"] for row in configured["rows"]]
+    assert plain["provenance"]["spec"] == configured["provenance"]["spec"]
     assert call("compare", models / "vanilla.pt", models / "batchout.pt", *FEW, "--config", "e.yaml").code == 0
     assert (
         call("attack", models / "vanilla.pt", "--attack", "fgsm", "--eps", "0.1", *FEW, "--config", "e.yaml").code == 0
@@ -208,6 +222,15 @@ def test_a_config_that_has_changed_is_another_question_to_the_store(call: Call, 
         ("compare", "curve: true", ["--config e.yaml", "curve=True", "compare"]),
         ("evaluate", "- 1", ["--config e.yaml"]),
         ("evaluate", "a: &b 1", ["--config e.yaml", "aliases"]),
+        ("evaluate", "eps: 0,1", ["--config e.yaml: eps=0,1: is a list of 2 budgets", "did you mean 0.1"]),
+        ("evaluate", "norm: ''", ["norm ''"]),
+        ("evaluate", "attacks: 5", ["--config e.yaml: attacks=5", "string"]),
+        ("evaluate", "weights: 5", ["--config e.yaml: weights=5: should be a path"]),
+        (
+            "evaluate",
+            "method: pgd\nlr: 0.1",
+            ["--config e.yaml", "'method' is of a config of train", "init --for evaluate"],
+        ),
     ],
 )
 def test_a_mistake_in_a_config_names_the_file_and_the_key(
@@ -218,6 +241,35 @@ def test_a_mistake_in_a_config_names_the_file_and_the_key(
     ended = call(command, models / "vanilla.pt", "--config", "e.yaml", *attack)
     assert ended.code == 2
     assert [word for word in words if word not in ended.error] == []
+
+
+def test_what_is_0_in_a_config_is_meant(call: Call, models: Path, here: Path) -> None:
+    (here / "e.yaml").write_text("attacks: fgsm\neps: 0\nworkers: 0\nseed: 0\nlimit: 4\n")
+    flags = {**dict.fromkeys(("attack", "eps", "workers", "seed", "limit")), "config": here / "e.yaml"}
+    read = {"attack": "fgsm", "eps": 0, "workers": 0, "seed": 0, "limit": 4}
+    assert {key: with_config("evaluate", flags)[key] for key in read} == read
+    document = call("evaluate", models / "vanilla.pt", "--config", "e.yaml", *FEW).document
+    assert [row["budget"] for row in document["rows"]] == ["0"]
+
+
+@pytest.mark.parametrize("eps", [[0, 1], [round(0.01 * i, 2) for i in range(1, 60)], ["0.10", "8/255"]])
+@pytest.mark.parametrize("as_text", [False, True])
+def test_budgets_of_a_config_are_taken_as_they_are(call: Call, models: Path, eps: list[object], as_text: bool) -> None:
+    written = ",".join(str(budget) for budget in eps).replace("0,1", "0.0,1") if as_text else eps
+    Path("e.yaml").write_text(yaml.safe_dump({"attacks": ["fgsm"], "eps": written}))
+    document = call("evaluate", models / "vanilla.pt", "--config", "e.yaml", *FEW).document
+    assert [float(Eps(row["budget"])) for row in document["rows"]] == [Eps(str(budget)) for budget in eps]
+
+
+def test_attack_takes_the_only_attack_of_a_config(call: Call, models: Path, here: Path) -> None:
+    for attacks in ("fgsm", "[fgsm]"):
+        (here / "e.yaml").write_text(f"attacks: {attacks}\neps: 0.1\n")
+        document = call("attack", models / "vanilla.pt", "--config", "e.yaml", *FEW).document
+        assert [row["label"] for row in document["rows"]] == ["fgsm"]
+    for attacks in ("[fgsm, noise]", "[]"):
+        (here / "e.yaml").write_text(f"attacks: {attacks}\neps: 0.1\n")
+        ended = call("attack", models / "vanilla.pt", "--config", "e.yaml")
+        assert (ended.code, "give --attack SPEC" in ended.error) == (2, True)
 
 
 def test_a_config_that_is_missing_is_one_line(call: Call, models: Path) -> None:
