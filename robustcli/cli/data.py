@@ -12,6 +12,7 @@ import typer
 from robustcli.cli import options
 from robustcli.cli.completion import COMPLETERS
 from robustcli.cli.console import notice, out
+from robustcli.cli.options import argument
 from robustcli.cli.request import STORE
 from robustcli.cli.results import Style, check_style
 from robustcli.errors import DataError
@@ -21,14 +22,7 @@ if TYPE_CHECKING:
 
 data = typer.Typer(help="List data sets, say what is in one, and check its files.", rich_markup_mode="markdown")
 
-Which = Annotated[
-    str,
-    typer.Argument(
-        help="A data set's name or path, as --dataset takes it.",
-        show_default=False,
-        autocompletion=COMPLETERS["--dataset"],
-    ),
-]
+Which = Annotated[str, argument("A data set's name or path, as --dataset takes it.", COMPLETERS["--dataset"])]
 
 INDEX = STORE.with_suffix(".images")
 """Where what is known of image files is kept, once there are results."""

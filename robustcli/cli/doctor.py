@@ -12,7 +12,7 @@ import typer
 from robustcli.cli import options
 from robustcli.cli.completion import complete_models
 from robustcli.cli.console import result
-from robustcli.cli.options import ATTACK, DATA, option
+from robustcli.cli.options import ATTACK, DATA, argument, option
 from robustcli.cli.request import given_flags, has_budget, read_flags
 from robustcli.errors import ConfigError
 
@@ -25,10 +25,9 @@ WRONG = 3
 
 Checked = Annotated[
     Path | None,
-    typer.Argument(
-        help="A model, as evaluate takes it: does --attack find on it what is planted there (binarisation test)?",
-        show_default=False,
-        autocompletion=complete_models,
+    argument(
+        "A model, as evaluate takes it: does --attack find on it what is planted there (binarisation test)?",
+        complete_models,
     ),
 ]
 Attack = Annotated[

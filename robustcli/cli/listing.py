@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from robustcli.cli.completion import offer
 from robustcli.cli.console import PIPE_WIDTH, out
+from robustcli.cli.options import argument
 from robustcli.errors import lookup
 from robustcli.text import visible
 
@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
     from robustcli.models.zoo import Entry
 
-What = Annotated[
-    str,
-    typer.Argument(
-        help="models, attacks, methods, datasets or zoo.",
-        show_default=False,
-        autocompletion=offer(lambda typed: LISTS),
-    ),
-]
+What = Annotated[str, argument("models, attacks, methods, datasets or zoo.", offer(lambda typed: LISTS))]
 
 
 def list_names(what: What) -> None:

@@ -31,22 +31,25 @@ def option(flag: str, panel: str, text: str | type[Spec], complete: Callable[...
     return typer.Option(flag, help=said, rich_help_panel=panel, show_default=False, autocompletion=complete)
 
 
+def argument(text: str, complete: Callable[..., Any] | None = None) -> Any:
+    """An argument, its line in `--help`, and what a shell is offered for it."""
+    return typer.Argument(help=text, show_default=False, autocompletion=complete)
+
+
 Checkpoint = Annotated[
     Path | None,
-    typer.Argument(
-        help="A checkpoint, zoo:NAME, FILE.py:FUNCTION, tv:, timm: or hf:NAME, a .pt2, TorchScript or .onnx file, "
+    argument(
+        "A checkpoint, zoo:NAME, FILE.py:FUNCTION, tv:, timm: or hf:NAME, a .pt2, TorchScript or .onnx file, "
         "perhaps with @WEIGHTS; the newest complete checkpoint in checkpoints/ if left out.",
-        show_default=False,
-        autocompletion=complete_models,
+        complete_models,
     ),
 ]
 Checkpoints = Annotated[
     list[Path] | None,
-    typer.Argument(
-        help="Checkpoints, zoo:NAME (`robustcli list zoo`), FILE.py:FUNCTION, tv:, timm: or hf:NAME, .pt2, TorchScript "
+    argument(
+        "Checkpoints, zoo:NAME (`robustcli list zoo`), FILE.py:FUNCTION, tv:, timm: or hf:NAME, .pt2, TorchScript "
         "or .onnx files, each perhaps with @WEIGHTS; from checkpoints/ if left out.",
-        show_default=False,
-        autocompletion=complete_models,
+        complete_models,
     ),
 ]
 Weights = Annotated[Path | None, option("--weights", MODEL, EvalSpec)]

@@ -12,7 +12,7 @@ import typer
 
 from robustcli.cli.completion import complete_models, offer, words
 from robustcli.cli.console import notice, out, tell, warn
-from robustcli.cli.options import ATTACK, MODEL, OUTPUT, option
+from robustcli.cli.options import ATTACK, MODEL, OUTPUT, argument, option
 from robustcli.cli.outputs import check_output
 from robustcli.cli.request import STORE, exit_code
 from robustcli.cli.results import open_store
@@ -21,10 +21,7 @@ from robustcli.errors import ConfigError, DataError, unknown
 if TYPE_CHECKING:
     from robustcli.report.points import Results
 
-Files = Annotated[
-    list[Path] | None,
-    typer.Argument(help="What --json or --format json wrote; what the store holds if left out.", show_default=False),
-]
+Files = Annotated[list[Path] | None, argument("What --json or --format json wrote; what the store holds if left out.")]
 Store = Annotated[
     Path | None, option("--store", OUTPUT, "Results and images of this store (default results/robustcli.db).")
 ]
@@ -52,10 +49,7 @@ Style = Annotated[
 Page = Annotated[
     Path | None, option("--output", OUTPUT, "Write a page to this .html file; or what --format is for others.")
 ]
-Kind = Annotated[
-    str,
-    typer.Argument(help=f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.", show_default=False, autocompletion=words(*KINDS)),
-]
+Kind = Annotated[str, argument(f"{', '.join(KINDS[:-1])} or {KINDS[-1]}.", words(*KINDS))]
 Drawing = Annotated[Path, option("--output", OUTPUT, "The file to write: .png, .svg or .pdf.")]
 Model = Annotated[str | None, option("--model", MODEL, "Of this model alone, by its name.", complete_models)]
 Attack = Annotated[

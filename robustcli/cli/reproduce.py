@@ -12,7 +12,7 @@ from robustcli.cli import options
 from robustcli.cli.completion import words
 from robustcli.cli.console import fail, moving_bar, notice, out, result, warn
 from robustcli.cli.measurement import progress_of
-from robustcli.cli.options import OUTPUT, option
+from robustcli.cli.options import OUTPUT, argument, option
 from robustcli.cli.outputs import check_output
 from robustcli.cli.signals import INTERRUPTED
 from robustcli.cli.train import train_with_bar
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 ALL = "all"
 FOLDER, QUICK_FOLDER = Path("results/reproduction"), Path("results/reproduction-quick")
 
-What = Annotated[
-    str,
-    typer.Argument(help=f"{', '.join(PARTS)}, or all.", show_default=False, autocompletion=words(*PARTS, ALL)),
-]
+What = Annotated[str, argument(f"{', '.join(PARTS)}, or all.", words(*PARTS, ALL))]
 Quick = Annotated[
     bool, typer.Option("--quick", help="A look in minutes, on the bundled digits: few images, few epochs.")
 ]

@@ -14,6 +14,7 @@ import typer
 
 from robustcli.cli.completion import COMPLETERS, complete_rows, words
 from robustcli.cli.console import notice, out, warn
+from robustcli.cli.options import argument
 from robustcli.cli.request import STORE
 from robustcli.disk import file_hash
 from robustcli.errors import CheckpointError, ConfigError, DataError, unknown
@@ -32,13 +33,8 @@ STYLES = ("table", "json")
 
 Store = Annotated[Path, typer.Option("--store", help="The store's file.")]
 Style = Annotated[str, typer.Option("--format", help="table or json, on stdout.", autocompletion=words(*STYLES))]
-Row = Annotated[
-    int, typer.Argument(help="A row's id, as `robustcli results list` gives it.", autocompletion=complete_rows)
-]
-Rows = Annotated[
-    list[int] | None,
-    typer.Argument(help="Rows by id; all if left out.", show_default=False, autocompletion=complete_rows),
-]
+Row = Annotated[int, argument("A row's id, as `robustcli results list` gives it.", complete_rows)]
+Rows = Annotated[list[int] | None, argument("Rows by id; all if left out.", complete_rows)]
 File = Annotated[
     Path, typer.Argument(help="A .json or .csv of all samples, or an .npz or .pt that has the images too.")
 ]
