@@ -189,4 +189,5 @@ def _write_page(results: Results, files: Sequence[Path] | None, store: Path | No
     inputs = [*map(str, files or ()), *(["--store", str(store)] if store else [])]
     content = make_page(results, inputs, str(output)).encode()
     write_whole(output, content, "--output")
-    notice(f"{output}: {len(results.rows)} rows, images of {len(results.galleries)}, {len(content) / 1e6:.1f} MB")
+    rows = "1 row" if len(results.rows) == 1 else f"{len(results.rows)} rows"
+    notice(f"{output}: {rows}, images of {len(results.galleries)}, {len(content) / 1e6:.1f} MB")

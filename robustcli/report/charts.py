@@ -91,7 +91,7 @@ def _accuracy(found: Sequence[Point], x: alt.X, panels: str, tips: Sequence[str]
 
 def _curve(found: Sequence[Point]) -> alt.FacetChart:
     tips = ["series:N", "eps:Q", "accuracy:Q", "low:Q", "high:Q", "n:Q"]
-    return _accuracy(found, alt.X("eps:Q"), "norm", tips)
+    return _accuracy(found, alt.X("eps:Q", axis=alt.Axis(tickCount=10)), "norm", tips)
 
 
 def _progress(found: Sequence[Point]) -> alt.FacetChart:

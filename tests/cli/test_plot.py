@@ -39,7 +39,7 @@ def test_rows_of_a_store_without_a_document_are_on_the_page(call: Call, models: 
     model = str(models.relative_to(models.parent) / "vanilla.pt")
     assert call("attack", model, *FGSM, "--save", "x.npz", "--store", "s.db").code == 0  # no document is kept of it
     ended = call("report", "--store", "s.db", "--output", "p.html")
-    assert "p.html: 1 rows" in ended.err
+    assert "p.html: 1 row," in ended.err
     assert 'data-verdict="-"' in Path("p.html").read_text(encoding="utf-8")
 
 
