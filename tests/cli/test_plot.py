@@ -136,3 +136,14 @@ def test_a_store_without_rows_is_one_line(call: Call, measured: Path) -> None:
 def test_a_suffix_may_be_in_capitals(call: Call, measured: Path) -> None:
     assert call("plot", "curve", measured, "--output", "x.PDF").code == 0
     assert Path("x.PDF").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize("attack", ["fgsm:eps=0.1", "deepfool:iters=2"])
+def test_a_model_card_replaces_a_model_card(call: Call, models: Path, attack: str) -> None:
+    arguments = ("--attack", attack, "--limit", "12", "--checks", "off", "--json", "r.json")
+    assert call("evaluate", models / "vanilla.pt", *arguments).code == 0
+    for _ in range(2):
+        ended = call("report", "r.json", "--format", "model-card", "--output", "card.md")
+        assert ended.code == 0, ended.err
+    Path("card.md").write_text("# My notes\n")
+    assert call("report", "r.json", "--format", "model-card", "--output", "card.md").code == 2
