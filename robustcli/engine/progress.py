@@ -40,7 +40,7 @@ class ProgressTracker:
         self._running: Sequence[Meter] = ()
         self._seen = meter.passes
         self._at = time.monotonic()
-        self.on_alive: Callable[[int, int], None] = lambda size, alive: None
+        self.on_alive: Callable[[int, int], None] | None = None
 
     def start(self, samples: int, outcomes: int, efforts: Sequence[float], unsampled: int | None = None) -> None:
         """Attacks begin that give so many outcomes a sample; from number `unsampled` on they meet a sample first."""
@@ -69,12 +69,14 @@ class ProgressTracker:
         """Nothing is left."""
         self._report(0.0, self._left * self._unit)
         self._left = 0.0
+        self.on_alive = None  # who listens holds the images, and this
 
     def _watch(self, running: Sequence[Meter]) -> None:
         self._running = running
         if time.monotonic() >= self._at + SECONDS:
             self._update()
-            self.on_alive(sum(one.size for one in running), sum(one.alive for one in running))
+            if self.on_alive is not None:
+                self.on_alive(sum(one.size for one in running), sum(one.alive for one in running))
 
     def _update(self) -> None:
         """Report what has changed; of other threads passes are not in the meter yet."""

@@ -1,15 +1,17 @@
 """Progress: what is done and what is spared add up, and what is left is what the samples that stand still need."""
 
+import gc
 from itertools import pairwise
 
 import pytest
 import torch
 from torch import nn
 
-from robustcli.attacks import APGD, APGDT, FABT, PGD, Square
+from robustcli.attacks import APGD, APGDT, FABT, PGD, AutoAttack, Square
 from robustcli.engine.guard import Meter
+from robustcli.engine.outcome import OutcomeBuilder
 from robustcli.engine.progress import ProgressTracker
-from robustcli.engine.run import Samples, run_attack
+from robustcli.engine.run import Run, Samples, run_attack
 from robustcli.testing import tiny_net, tiny_samples
 
 EFFORTS = (10, 90, 100)
@@ -162,3 +164,15 @@ def test_what_is_known_from_before_is_no_work(sums):
     _, forecast = start(sums, 100, 1, (10,))
     forecast.enter(0, 30)
     assert (sums.done, sums.left(100)) == (0, pytest.approx(30))
+
+
+@pytest.mark.parametrize("attack", [PGD(0.1, steps=3), AutoAttack(0.1, rounds=2, queries=3)])
+def test_an_attack_that_is_over_holds_no_images(attack):
+    net = tiny_net()
+    gc.collect()
+    gc.disable()  # a circle of references would keep them until it is asked for
+    try:
+        run_attack(net, attack, tiny_samples(net))
+        assert not [one for one in gc.get_objects() if type(one) in (Run, OutcomeBuilder)]
+    finally:
+        gc.enable()
