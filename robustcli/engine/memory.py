@@ -27,14 +27,15 @@ class ChunkSize:
         self.samples = samples
         self.halved = False
 
-    def halve(self, error: Exception, samples: int) -> None:
-        """Half of so many from now on, where an error says that memory ran out; any other is raised again."""
+    def halve(self, error: Exception, samples: int) -> bool:
+        """Whether an error says that memory ran out, and fewer can be tried: then half of so many from now on."""
         if samples <= 1 or not is_out_of_memory(error):
-            raise error
+            return False
         self.samples, self.halved = min(self.samples, samples // 2), True
         warnings.warn(f"out of memory with {samples} samples a chunk; going on with {self.samples}", stacklevel=2)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+        return True
 
 
 def samples_that_fit(model: nn.Module, x: Tensor) -> int:

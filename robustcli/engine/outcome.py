@@ -93,7 +93,8 @@ def predict_samples(
             try:
                 pred[done : done + len(part)] = predict(model, samples[part].x, len(part), eot)
             except Exception as error:
-                size.halve(error, len(part))
+                if not size.halve(error, len(part)):
+                    raise
                 break
             done += len(part)
     return pred

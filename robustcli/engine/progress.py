@@ -69,7 +69,6 @@ class ProgressTracker:
         """Nothing is left."""
         self._report(0.0, self._left * self._unit)
         self._left = 0.0
-        self.on_alive = None  # who listens holds the images, and this
 
     def _watch(self, running: Sequence[Meter]) -> None:
         self._running = running

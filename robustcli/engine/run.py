@@ -130,11 +130,14 @@ def stream_attack(
         progress = ProgressTracker(on_progress, meter)
         run = Run(meter, samples, pred, seed, size, keep_images, progress, journal, eot, shared, on_judged)
         ensembles = [one for one in attacks if isinstance(one, Ensemble)]
-        if not ensembles:
-            yield from run.attack(attacks, started)
-        for ensemble in ensembles:
-            yield from run.attack_ensemble(ensemble, started)
-            started = Work.until_now(meter)
+        try:
+            if not ensembles:
+                yield from run.attack(attacks, started)
+            for ensemble in ensembles:
+                yield from run.attack_ensemble(ensemble, started)
+                started = Work.until_now(meter)
+        finally:
+            progress.on_alive = None  # it holds the run, with all images, and the run holds it
 
 
 def _collect(stream: Callable[P, Iterator[Outcome]]) -> Callable[P, list[Outcome]]:
@@ -351,7 +354,8 @@ class Run:
                     yield finished
                     active, missing = active[active > finished[-1]], missing[missing > finished[-1]]
             except Exception as error:
-                self.size.halve(error, max(len(index) for index, _ in chunks))
+                if not self.size.halve(error, max(len(index) for index, _ in chunks)):
+                    raise
 
     def _judge_chunks(
         self,
