@@ -308,7 +308,7 @@ def test_bash_itself_completes(tmp_path: Path) -> None:
     show = [
         sys.executable,
         "-c",
-        "import sys, typer._completion_shared as shared; shared._get_shell_name = lambda: 'bash';"
+        "import typer.completion as own; own._get_shell_name = lambda: 'bash';"
         "from robustcli.cli.main import main; main(['--show-completion'])",
     ]
     source = subprocess.run(show, capture_output=True, text=True, check=True).stdout
