@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from robustcli.engine.guard import Meter
+from robustcli.engine.guard import Meter, ignore_pass
 from robustcli.engine.samples import sample_size
 
 Progress = Callable[[float, float], None]
@@ -69,6 +69,11 @@ class ProgressTracker:
         """Nothing is left."""
         self._report(0.0, self._left * self._unit)
         self._left = 0.0
+
+    def close(self) -> None:
+        """Hear of no more passes, and tell nobody: who listens holds this, the model and all images."""
+        self._meter.on_pass = ignore_pass
+        self._running, self.on_alive = (), None
 
     def _watch(self, running: Sequence[Meter]) -> None:
         self._running = running

@@ -137,7 +137,7 @@ def stream_attack(
                 yield from run.attack_ensemble(ensemble, started)
                 started = Work.until_now(meter)
         finally:
-            progress.on_alive = None  # it holds the run, with all images, and the run holds it
+            progress.close()
 
 
 def _collect(stream: Callable[P, Iterator[Outcome]]) -> Callable[P, list[Outcome]]:

@@ -181,7 +181,7 @@ class Opaque(nn.Module):
 
 @pytest.mark.parametrize("attack", [PGD(0.1, steps=3), AutoAttack(0.1, rounds=2, queries=3)])
 @pytest.mark.parametrize("model", [tiny_net, Opaque])
-def test_an_attack_that_is_over_or_has_failed_holds_no_images(attack, model):
+def test_an_attack_that_is_over_or_has_failed_holds_no_images_and_no_model(attack, model):
     net = model()
     samples = tiny_samples(net)
     gc.collect()
@@ -196,4 +196,4 @@ def test_an_attack_that_is_over_or_has_failed_holds_no_images(attack, model):
 
 
 def _held():
-    return [one for one in gc.get_objects() if type(one) in (Run, OutcomeBuilder)]
+    return [one for one in gc.get_objects() if type(one) in (Run, OutcomeBuilder, Meter)]
