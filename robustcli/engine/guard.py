@@ -73,10 +73,6 @@ def _restore_buffers(module: nn.Module, buffers: Mapping[str, Tensor | None]) ->
             setattr(module, name, buffer)
 
 
-def ignore_pass(running: Sequence[Meter]) -> None:
-    """Nobody listens to passes."""
-
-
 class Meter:
     """A model that counts its samples, forwards and backwards, and refuses logits that are no logits.
 
@@ -106,7 +102,7 @@ class Meter:
         self.largest = largest
         self.forwards = 0
         self.backwards = 0
-        self.on_pass: Callable[[Sequence[Meter]], None] = ignore_pass
+        self.on_pass: Callable[[Sequence[Meter]], None] = lambda _: None
         self.begin(0)
 
     def begin(self, samples: int) -> None:

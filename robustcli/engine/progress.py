@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from robustcli.engine.guard import Meter, ignore_pass
+from robustcli.engine.guard import Meter
 from robustcli.engine.samples import sample_size
 
 Progress = Callable[[float, float], None]
@@ -40,7 +40,7 @@ class ProgressTracker:
         self._running: Sequence[Meter] = ()
         self._seen = meter.passes
         self._at = time.monotonic()
-        self.on_alive: Callable[[int, int], None] | None = None
+        self.on_alive: Callable[[int, int], None] = lambda size, alive: None
 
     def start(self, samples: int, outcomes: int, efforts: Sequence[float], unsampled: int | None = None) -> None:
         """Attacks begin that give so many outcomes a sample; from number `unsampled` on they meet a sample first."""
@@ -72,15 +72,14 @@ class ProgressTracker:
 
     def close(self) -> None:
         """Hear of no more passes, and tell nobody: who listens holds this, the model and all images."""
-        self._meter.on_pass = ignore_pass
-        self._running, self.on_alive = (), None
+        self._meter.on_pass = lambda _: None
+        self.on_alive = lambda size, alive: None
 
     def _watch(self, running: Sequence[Meter]) -> None:
         self._running = running
         if time.monotonic() >= self._at + SECONDS:
             self._update()
-            if self.on_alive is not None:
-                self.on_alive(sum(one.size for one in running), sum(one.alive for one in running))
+            self.on_alive(sum(one.size for one in running), sum(one.alive for one in running))
 
     def _update(self) -> None:
         """Report what has changed; of other threads passes are not in the meter yet."""

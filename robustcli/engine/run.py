@@ -127,17 +127,14 @@ def stream_attack(
         started = Work.until_now(meter)
         if pred is None:
             pred = predict_samples(meter.exact, samples, size, eot)
-        progress = ProgressTracker(on_progress, meter)
-        run = Run(meter, samples, pred, seed, size, keep_images, progress, journal, eot, shared, on_judged)
-        ensembles = [one for one in attacks if isinstance(one, Ensemble)]
-        try:
+        with closing(ProgressTracker(on_progress, meter)) as progress:
+            run = Run(meter, samples, pred, seed, size, keep_images, progress, journal, eot, shared, on_judged)
+            ensembles = [one for one in attacks if isinstance(one, Ensemble)]
             if not ensembles:
                 yield from run.attack(attacks, started)
             for ensemble in ensembles:
                 yield from run.attack_ensemble(ensemble, started)
                 started = Work.until_now(meter)
-        finally:
-            progress.close()
 
 
 def _collect(stream: Callable[P, Iterator[Outcome]]) -> Callable[P, list[Outcome]]:
